@@ -1,0 +1,33 @@
+"""The layers, each usable alone, on any backend of Keras."""
+
+from keras_mixers.layers.activations import gelu_tanh
+from keras_mixers.layers.attention import MultiHeadSelfAttention
+from keras_mixers.layers.attention_pooling import AttentionPooling
+from keras_mixers.layers.channel_mixing import ChannelMixing
+from keras_mixers.layers.conv_mixer import ConvMixerBlock
+from keras_mixers.layers.patch_embed import PatchEmbed
+from keras_mixers.layers.pool_mixing import PoolMixing
+from keras_mixers.layers.position_embedding import PositionEmbedding
+from keras_mixers.layers.prefix_tokens import PrefixTokens
+from keras_mixers.layers.residual import LayerScale, Residual, StochasticDepth
+from keras_mixers.layers.select_token import SelectToken
+from keras_mixers.layers.spatial_gating import SpatialGating
+from keras_mixers.layers.token_mixing import TokenMixing
+
+__all__ = [
+    "AttentionPooling",
+    "ChannelMixing",
+    "ConvMixerBlock",
+    "LayerScale",
+    "MultiHeadSelfAttention",
+    "PatchEmbed",
+    "PoolMixing",
+    "PositionEmbedding",
+    "PrefixTokens",
+    "Residual",
+    "SelectToken",
+    "SpatialGating",
+    "StochasticDepth",
+    "TokenMixing",
+    "gelu_tanh",
+]

@@ -1,0 +1,93 @@
+"""Checks of arguments: each names the argument, what was received and what would do.
+
+A wrong type is a `TypeError`, a wrong value a `ValueError`. Checks return the value in its one
+stored form (a plain int, a pair as a tuple), so that a config read back from JSON is equal.
+"""
+
+import difflib
+import math
+import numbers
+
+# Far above any published size, far below what would hang a machine before it can complain.
+LARGEST_INTEGER = 2**20
+
+
+def integer(name, value, minimum=1, maximum=LARGEST_INTEGER):
+    """An int in `[minimum, maximum]`; bools, floats and strings are refused."""
+    expected = f"an integer from {minimum} to {maximum}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+    return int(value)
+
+
+def pair(name, value):
+    """A positive int, or a (height, width) pair of them -> `(height, width)`."""
+    if not isinstance(value, (tuple, list)):
+        return (integer(name, value),) * 2
+    if len(value) != 2:
+        raise ValueError(
+            f"`{name}` must be one integer or a (height, width) pair. Received: {name}={value!r}"
+        )
+    return tuple(integer(name, side) for side in value)
+
+
+def real(name, value, minimum, below=math.inf):
+    """A finite float in `[minimum, below)`."""
+    limit = "" if below == math.inf else f" and below {below}"
+    expected = f"a finite number, at least {minimum}{limit}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+    if not (math.isfinite(value) and minimum <= value < below):
+        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+    return float(value)
+
+
+def rate(name, value):
+    """A probability of dropping, in `[0, 1)`."""
+    return real(name, value, 0.0, below=1.0)
+
+
+def flag(name, value):
+    """True or False, and nothing that merely looks like it."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
+    return value
+
+
+def choice(name, value, choices):
+    """One of `choices`; the message offers the nearest."""
+    choices = tuple(choices)
+    if value is None or isinstance(value, str):
+        if value in choices:
+            return value
+        near = difflib.get_close_matches(str(value), [c for c in choices if c], n=3, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(repr, choices))}."
+            f" Received: {name}={value!r}.{hint}"
+        )
+    raise TypeError(
+        f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}"
+    )
+
+
+def divides(name, value, whole_name, whole):
+    """Refuse a `value` that does not divide `whole` evenly, naming both."""
+    if whole % value:
+        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+        near = sorted(divisors, key=lambda d: abs(d - value))[:3]
+        raise ValueError(
+            f"`{name}` must divide `{whole_name}`. Received: {name}={value!r} and"
+            f" {whole_name}={whole!r}; the nearest that do: {', '.join(map(str, sorted(near)))}"
+        )
+
+
+def known_tokens(layer, tokens):
+    """Refuse an input whose number of tokens is not known when the weights are made."""
+    if tokens is None:
+        raise ValueError(
+            f"{layer} has one weight for each token, so their number must be known. Received an"
+            " input of shape (N, None, D); give the model a fixed input_shape"
+        )

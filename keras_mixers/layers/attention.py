@@ -1,0 +1,160 @@
+"""Tokens mixed by attention: each reads the others by how well their keys answer its query."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+SCORES = ("scaled_dot", "dot", "bilinear", "additive")
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MultiHeadSelfAttention(Layer):
+    """Multi-head self-attention: `softmax(score(q, k)) v` in each head, heads joined by a matrix.
+
+    Shapes: `(N, T, D) -> (N, T, D)`; with `return_attention_scores=True` in the call also the
+    weights `(N, num_heads, T, T)`, whose rows (one a query) sum to 1. The ordinary call does not
+    form that matrix where the backend has a fused kernel.
+
+    Args:
+        num_heads: H, how many heads.
+        head_dim: d, the width of a head; `None` for D / H.
+        qkv_bias: whether queries, keys and values have biases.
+        qk_norm: whether to normalise each query and key over its d channels first
+            ("Scaling Vision Transformers to 22 Billion Parameters", arXiv 2302.05442).
+        score: how well key k answers query q:
+            `"scaled_dot"`: `q . k / sqrt(d)` ("Attention Is All You Need", arXiv 1706.03762), the
+            fast path; `"dot"`: `q . k` and `"bilinear"`: `q . W k` (Luong et al., arXiv
+            1508.04025); `"additive"`: `w . tanh(q + k)` (Bahdanau et al., arXiv 1409.0473), which
+            holds T x T x d values a head.
+        attention_dropout_rate: share of attention weights dropped in training.
+        dropout_rate: share of outputs dropped in training.
+        epsilon: of the norms of `qk_norm`.
+
+    Raises:
+        ValueError: `num_heads` does not divide D where `head_dim` is `None`.
+
+    Example:
+        >>> attention = MultiHeadSelfAttention(num_heads=3)
+        >>> y, weights = attention(keras.ops.ones((2, 10, 48)), return_attention_scores=True)
+        >>> y.shape, weights.shape
+        ((2, 10, 48), (2, 3, 10, 10))
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        head_dim=None,
+        qkv_bias=True,
+        qk_norm=False,
+        score="scaled_dot",
+        attention_dropout_rate=0.0,
+        dropout_rate=0.0,
+        epsilon=1e-6,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_heads = arguments.integer("num_heads", num_heads)
+        self.head_dim = None if head_dim is None else arguments.integer("head_dim", head_dim)
+        self.qkv_bias = arguments.flag("qkv_bias", qkv_bias)
+        self.qk_norm = arguments.flag("qk_norm", qk_norm)
+        self.score = arguments.choice("score", score, SCORES)
+        self.attention_dropout_rate = arguments.rate(
+            "attention_dropout_rate", attention_dropout_rate
+        )
+        self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
+        self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+
+        same = {"dtype": self.dtype_policy}
+        if self.qk_norm:
+            self.query_norm = keras.layers.LayerNormalization(
+                epsilon=self.epsilon, name="query_norm", **same
+            )
+            self.key_norm = keras.layers.LayerNormalization(
+                epsilon=self.epsilon, name="key_norm", **same
+            )
+        self.attention_dropout = keras.layers.Dropout(
+            self.attention_dropout_rate, name="attention_dropout", **same
+        )
+        self.dropout = keras.layers.Dropout(self.dropout_rate, name="dropout", **same)
+
+    def build(self, x_shape):
+        width = x_shape[-1]
+        if self.head_dim is None:
+            arguments.divides("num_heads", self.num_heads, "hidden_dim", width)
+        head_dim = self.head_dim or width // self.num_heads
+        self.head_shape = (self.num_heads, head_dim)
+        heads = (None, None, *self.head_shape)
+
+        # Glorot's limit for one of the three matrices, not for the three taken as one.
+        limit = (6.0 / (width + self.num_heads * head_dim)) ** 0.5
+        self.qkv = keras.layers.Dense(
+            3 * self.num_heads * head_dim,
+            use_bias=self.qkv_bias,
+            kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
+            dtype=self.dtype_policy,
+            name="qkv",
+        )
+        self.qkv.build(x_shape)
+        self.out = keras.layers.Dense(width, dtype=self.dtype_policy, name="out")
+        self.out.build((None, None, self.num_heads * head_dim))
+        if self.qk_norm:
+            self.query_norm.build(heads)
+            self.key_norm.build(heads)
+        if self.score == "bilinear":
+            self.score_kernel = self.add_weight(
+                shape=(self.num_heads, head_dim, head_dim),
+                initializer=keras.initializers.RandomNormal(stddev=1 / head_dim),
+                name="score_kernel",
+            )
+        elif self.score == "additive":
+            self.score_kernel = self.add_weight(
+                shape=self.head_shape,
+                initializer=keras.initializers.RandomNormal(stddev=head_dim**-0.5),
+                name="score_kernel",
+            )
+
+    def call(self, x, training=None, return_attention_scores=False):
+        query, key, value = self.project(x)
+        drops_weights = training and self.attention_dropout_rate > 0
+        if self.score == "scaled_dot" and not (drops_weights or return_attention_scores):
+            mixed = ops.dot_product_attention(query, key, value, scale=self.head_shape[1] ** -0.5)
+        else:
+            scores = ops.softmax(self.attention_logits(query, key), axis=-1)
+            dropped = self.attention_dropout(scores, training=training)
+            mixed = ops.einsum("nhqk,nkhd->nqhd", dropped, value)
+
+        batch, tokens = sequence_shape(x)
+        y = self.out(ops.reshape(mixed, (batch, tokens, self.num_heads * self.head_shape[1])))
+        y = self.dropout(y, training=training)
+        return (y, scores) if return_attention_scores else y
+
+    def project(self, x):
+        """Queries, keys and values: `(N, T, D) -> 3 x (N, T, H, d)`, from one product."""
+        batch, tokens = sequence_shape(x)
+        query, key, value = (
+            ops.reshape(part, (batch, tokens, *self.head_shape))
+            for part in ops.split(self.qkv(x), 3, axis=-1)
+        )
+        if self.qk_norm:
+            query, key = self.query_norm(query), self.key_norm(key)
+        return query, key, value
+
+    def attention_logits(self, query, key):
+        """Scores before the softmax: `2 x (N, T, H, d) -> (N, H, T, T)`."""
+        if self.score == "additive":
+            # (N, query, 1, H, d) + (N, 1, key, H, d)
+            reply = ops.tanh(query[:, :, None] + key[:, None])
+            return ops.einsum("nqkhd,hd->nhqk", reply, ops.cast(self.score_kernel, reply.dtype))
+        if self.score == "bilinear":
+            kernel = ops.cast(self.score_kernel, key.dtype)
+            key = ops.einsum("hde,nkhe->nkhd", kernel, key)
+        elif self.score == "scaled_dot":
+            query = query * self.head_shape[1] ** -0.5
+        return ops.einsum("nqhd,nkhd->nhqk", query, key)
+
+
+def sequence_shape(x):
+    """(N, T) for a reshape: -1 for the batch where T is known, which keeps shapes static."""
+    return (-1, x.shape[1]) if x.shape[1] is not None else ops.shape(x)[:2]

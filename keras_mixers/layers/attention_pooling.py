@@ -1,0 +1,79 @@
+"""A sequence of tokens pooled into one by attention (the MAP head)."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.attention import sequence_shape
+from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.channel_mixing import ChannelMixing
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class AttentionPooling(Layer):
+    """A learned probe attends to the tokens: `y = attend(probe, x)`, then `y + mlp(norm(y))`.
+
+    Shapes: `(N, T, D) -> (N, D)`.
+
+    Args:
+        num_heads: heads of the attention; must divide D.
+        mlp_dim: hidden width of the MLP.
+        activation: of the MLP.
+        epsilon: of the norm.
+
+    Raises:
+        ValueError: `num_heads` does not divide D.
+
+    Example:
+        >>> AttentionPooling(num_heads=3, mlp_dim=96)(keras.ops.zeros((2, 10, 48))).shape
+        (2, 48)
+
+    Source: "Scaling Vision Transformers", arXiv 2106.04560; the probe is the one seed of "Set
+    Transformer", arXiv 1810.00825.
+    """
+
+    def __init__(self, num_heads, mlp_dim, activation="gelu", epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.num_heads = arguments.integer("num_heads", num_heads)
+        self.mlp_dim = arguments.integer("mlp_dim", mlp_dim)
+        self.mlp = ChannelMixing(
+            self.mlp_dim, activation=activation, dtype=self.dtype_policy, name="mlp"
+        )
+        self.activation = self.mlp.activation
+        self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+        self.norm = keras.layers.LayerNormalization(
+            epsilon=self.epsilon, dtype=self.dtype_policy, name="norm"
+        )
+
+    def build(self, x_shape):
+        width = x_shape[-1]
+        arguments.divides("num_heads", self.num_heads, "hidden_dim", width)
+        self.probe = self.add_weight(
+            shape=(1, 1, width), initializer="glorot_uniform", name="probe"
+        )
+        limit = (6.0 / (2 * width)) ** 0.5  # Glorot's, for keys and values apart
+        self.query = keras.layers.Dense(width, dtype=self.dtype_policy, name="query")
+        self.key_value = keras.layers.Dense(
+            2 * width,
+            kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
+            dtype=self.dtype_policy,
+            name="key_value",
+        )
+        self.out = keras.layers.Dense(width, dtype=self.dtype_policy, name="out")
+        for part in (self.query, self.key_value, self.out, self.norm, self.mlp):
+            part.build(x_shape)
+
+    def call(self, x):
+        batch, tokens = sequence_shape(x)
+        width = x.shape[-1]
+        heads = (self.num_heads, width // self.num_heads)
+        # The probe is one for all images: its query is made once and repeated over the batch.
+        query = ops.reshape(self.query(ops.cast(self.probe, x.dtype)), (1, 1, *heads))
+        query = ops.broadcast_to(query, (ops.shape(x)[0], 1, *heads))
+        key, value = (
+            ops.reshape(part, (batch, tokens, *heads))
+            for part in ops.split(self.key_value(x), 2, axis=-1)
+        )
+        y = ops.dot_product_attention(query, key, value, scale=heads[1] ** -0.5)
+        y = self.out(ops.reshape(y, (-1, width)))
+        return y + self.mlp(self.norm(y))

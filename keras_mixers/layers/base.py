@@ -1,0 +1,55 @@
+"""The base of every layer here: a config that is the constructor's signature, and no masks."""
+
+import inspect
+
+import keras
+
+PACKAGE = "keras_mixers"
+
+
+class Layer(keras.layers.Layer):
+    """A Keras layer whose config is read off its constructor's signature.
+
+    The rule a subclass keeps: one attribute for each constructor argument, of the same name and
+    meaning. `get_config` and `from_config` follow from it, so no key can be missing or surplus.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        # Keras asks `compute_mask` only of layers that claim to support masks: ours refuse there.
+        self.supports_masking = True
+
+    def compute_mask(self, inputs, previous_mask):
+        masks = previous_mask if isinstance(previous_mask, (list, tuple)) else [previous_mask]
+        if any(mask is not None for mask in masks):
+            raise ValueError(
+                f"Layer '{self.name}' ({type(self).__name__}) takes no mask: every token of an"
+                " image counts. Received an input that carries one; remove the Masking or"
+                " Embedding(mask_zero=True) layer before it."
+            )
+
+    def get_config(self):
+        arguments = inspect.signature(type(self).__init__).parameters.values()
+        own = [a.name for a in arguments if a.name != "self" and a.kind is not a.VAR_KEYWORD]
+        return {**super().get_config(), **{name: _plain(getattr(self, name)) for name in own}}
+
+    @classmethod
+    def from_config(cls, config):
+        # Through Keras's own function, so that the caller's `safe_mode` stays in force.
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(value)
+                if isinstance(value, dict)
+                else value
+                for name, value in config.items()
+            }
+        )
+
+
+def _plain(value):
+    """A constructor argument as JSON can hold it."""
+    if isinstance(value, keras.layers.Layer):
+        return keras.saving.serialize_keras_object(value)
+    if callable(value):
+        return keras.activations.serialize(value)
+    return value

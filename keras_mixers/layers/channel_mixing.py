@@ -1,0 +1,56 @@
+"""Channels mixed inside each token, by an MLP or a gated one."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import activations, arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ChannelMixing(Layer):
+    """The MLP on each token alone: `fc2(activation(fc1(x)))`.
+
+    Shapes: `(N, T, D) -> (N, T, D)`, or any other leading axes.
+
+    Args:
+        mlp_dim: hidden width.
+        activation: a name (`"gelu"` is the exact form, `"gelu_tanh"` Flax's) or a function.
+        gated: `fc2(activation(a) * b)` with `a, b = split(fc1(x))` and `fc1` of width 2 mlp_dim;
+            with `activation="silu"` this is SwiGLU ("GLU Variants Improve Transformer", arXiv
+            2002.05202).
+        dropout_rate: share of hidden units and of outputs dropped in training.
+
+    Example:
+        >>> ChannelMixing(96)(keras.ops.zeros((2, 10, 48))).shape
+        (2, 10, 48)
+        >>> swiglu = ChannelMixing(64, activation="silu", gated=True)
+    """
+
+    def __init__(self, mlp_dim, activation="gelu", gated=False, dropout_rate=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.mlp_dim = arguments.integer("mlp_dim", mlp_dim)
+        self.activation = activations.get(activation)
+        self.gated = arguments.flag("gated", gated)
+        self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
+        self.fc1 = keras.layers.Dense(
+            self.mlp_dim * (2 if self.gated else 1), dtype=self.dtype_policy, name="fc1"
+        )
+        self.dropout = keras.layers.Dropout(
+            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
+        )
+
+    def build(self, x_shape):
+        self.fc2 = keras.layers.Dense(x_shape[-1], dtype=self.dtype_policy, name="fc2")
+        self.fc1.build(x_shape)
+        self.fc2.build((*x_shape[:-1], self.mlp_dim))
+
+    def call(self, x, training=None):
+        x = self.fc1(x)
+        if self.gated:
+            gate, x = ops.split(x, 2, axis=-1)
+            x = self.activation(gate) * x
+        else:
+            x = self.activation(x)
+        x = self.fc2(self.dropout(x, training=training))
+        return self.dropout(x, training=training)

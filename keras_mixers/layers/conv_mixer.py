@@ -1,0 +1,67 @@
+"""The ConvMixer block: a convolution mixes places, a matrix mixes channels."""
+
+import keras
+
+from keras_mixers.layers import activations, arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.seam import xla_slows_depthwise
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ConvMixerBlock(Layer):
+    """`x + norm1(activation(depthwise(x)))`, then `norm2(activation(pointwise(x)))`.
+
+    The norms are BatchNorms after the activation, and only the first half has a residual.
+
+    Shapes: `(N, H, W, D) -> (N, H, W, D)`.
+
+    Args:
+        kernel_size: side of the depthwise kernel in tokens, an int or a (height, width) pair.
+        activation: a name or a function.
+        epsilon: of the BatchNorms.
+        momentum: of their moving averages; 0.9 here is PyTorch's 0.1.
+
+    Example:
+        >>> ConvMixerBlock(kernel_size=5)(keras.ops.zeros((2, 8, 8, 48))).shape
+        (2, 8, 8, 48)
+
+    Source: "Patches Are All You Need?", arXiv 2201.09792.
+    """
+
+    def __init__(self, kernel_size, activation="gelu", epsilon=1e-5, momentum=0.9, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size = arguments.pair("kernel_size", kernel_size)
+        self.activation = activations.get(activation)
+        self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+        self.momentum = arguments.rate("momentum", momentum)
+        self.supports_jit = not xla_slows_depthwise()
+
+        same = {"dtype": self.dtype_policy}
+        # PyTorch's default limit for a depthwise kernel: each output sums kernel-size inputs.
+        # Keras's fans would count all channels and start the layer near zero.
+        limit = (self.kernel_size[0] * self.kernel_size[1]) ** -0.5
+        self.depthwise = keras.layers.DepthwiseConv2D(
+            self.kernel_size,
+            padding="same",
+            depthwise_initializer=keras.initializers.RandomUniform(-limit, limit),
+            data_format="channels_last",
+            name="depthwise",
+            **same,
+        )
+        self.norm1 = keras.layers.BatchNormalization(
+            epsilon=self.epsilon, momentum=self.momentum, name="norm1", **same
+        )
+        self.norm2 = keras.layers.BatchNormalization(
+            epsilon=self.epsilon, momentum=self.momentum, name="norm2", **same
+        )
+
+    def build(self, x_shape):
+        self.pointwise = keras.layers.Conv2D(
+            x_shape[-1], 1, data_format="channels_last", dtype=self.dtype_policy, name="pointwise"
+        )
+        for part in (self.depthwise, self.norm1, self.pointwise, self.norm2):
+            part.build(x_shape)
+
+    def call(self, x, training=None):
+        x = x + self.norm1(self.activation(self.depthwise(x)), training=training)
+        return self.norm2(self.activation(self.pointwise(x)), training=training)

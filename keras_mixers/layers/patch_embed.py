@@ -1,0 +1,64 @@
+"""An image becomes patches, and each patch a token."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PatchEmbed(Layer):
+    """Cut an image into patches and project each: `token = patch . kernel + bias`.
+
+    Shapes: `(N, H, W, C) -> (N, T, D)`, with `T = H/P * W/P` in rows from the top left; with
+    `flatten=False` the grid stays, `(N, H/P, W/P, D)`.
+
+    Args:
+        hidden_dim: D, the width of a token.
+        patch_size: P in pixels, an int or a (height, width) pair.
+        flatten: whether to return a sequence of tokens rather than their grid.
+
+    Raises:
+        ValueError: the patch does not divide the image, or the image's size is unknown.
+
+    Example:
+        >>> PatchEmbed(192, patch_size=8)(keras.ops.zeros((2, 32, 48, 3))).shape
+        (2, 24, 192)
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, equation 1.
+    """
+
+    def __init__(self, hidden_dim, patch_size, flatten=True, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = arguments.integer("hidden_dim", hidden_dim)
+        self.patch_size = arguments.pair("patch_size", patch_size)
+        self.flatten = arguments.flag("flatten", flatten)
+        self.projection = keras.layers.Conv2D(
+            self.hidden_dim,
+            self.patch_size,
+            strides=self.patch_size,
+            kernel_initializer="lecun_normal",
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name="projection",
+        )
+
+    def build(self, images_shape):
+        self.projection.build(images_shape)
+
+    def call(self, images):
+        rows, columns = patch_grid(images.shape[1:3], self.patch_size)
+        x = self.projection(images)
+        return ops.reshape(x, (-1, rows * columns, self.hidden_dim)) if self.flatten else x
+
+
+def patch_grid(image_size, patch_size):
+    """How many patches fit in each direction: `(H, W), (P, Q) -> (H/P, W/Q)`."""
+    for side, patch in zip(image_size, patch_size, strict=True):
+        if side is None or side % patch:
+            raise ValueError(
+                "`patch_size` must divide a known image size. Received:"
+                f" patch_size={tuple(patch_size)} for images of {tuple(image_size)} pixels"
+            )
+    return tuple(side // patch for side, patch in zip(image_size, patch_size, strict=True))

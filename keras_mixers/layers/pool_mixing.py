@@ -1,0 +1,49 @@
+"""Tokens mixed by nothing but an average of neighbours."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PoolMixing(Layer):
+    """PoolFormer's token mixer: `average(x over its neighbours) - x`. It has no weights.
+
+    Shapes: `(N, T, D) -> (N, T, D)`, with T = rows * columns. At the border the average is over
+    the neighbours there are. The identity is taken away because the residual adds it back.
+
+    Args:
+        grid: (rows, columns) of the tokens, or an int for a square.
+        pool_size: side of the neighbourhood in tokens, an int or a (height, width) pair.
+
+    Raises:
+        ValueError: the token count is not `rows * columns`.
+
+    Example:
+        >>> PoolMixing((2, 5))(keras.ops.zeros((2, 10, 48))).shape
+        (2, 10, 48)
+
+    Source: "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418.
+    """
+
+    def __init__(self, grid, pool_size=3, **kwargs):
+        super().__init__(**kwargs)
+        self.grid = arguments.pair("grid", grid)
+        self.pool_size = arguments.pair("pool_size", pool_size)
+
+    def build(self, x_shape):
+        if x_shape[1] != self.grid[0] * self.grid[1]:
+            raise ValueError(
+                f"`grid` must count the tokens. Received: grid={self.grid} for an input of"
+                f" {x_shape[1]} tokens"
+            )
+
+    def call(self, x):
+        width = x.shape[-1]
+        image = ops.reshape(x, (-1, *self.grid, width))
+        average = ops.average_pool(
+            image, self.pool_size, strides=1, padding="same", data_format="channels_last"
+        )
+        return ops.reshape(average - image, (-1, self.grid[0] * self.grid[1], width))

@@ -1,0 +1,77 @@
+"""Where each token stands: a learned table, or sines and cosines of its row and column."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+KINDS = ("learned", "sincos2d")
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PositionEmbedding(Layer):
+    """Add a vector for each position: `x + positions`.
+
+    Shapes: `(N, T, D) -> (N, T, D)`, with `T = num_prefix + rows * columns`. Put before the prefix
+    tokens are added (`num_prefix=0`), the grid alone gets positions, as in DeiT-III and
+    big_vision; put after them, they do too, as in the original ViT.
+
+    Args:
+        grid: (rows, columns) of the patches, or an int for a square.
+        num_prefix: how many of the tokens come before the patches.
+        kind: `"learned"`, or `"sincos2d"`: fixed sines and cosines of column and row in D/4
+            frequencies from 1 to 1/10000, zero for prefix tokens; adds no weights.
+
+    Raises:
+        ValueError: the token count is not `num_prefix + rows * columns`; for `"sincos2d"`, D is
+            not a multiple of 4 of at least 8.
+
+    Example:
+        >>> PositionEmbedding((4, 6))(keras.ops.zeros((2, 24, 192))).shape
+        (2, 24, 192)
+
+    Source: arXiv 2010.11929; the fixed form is that of "Better plain ViT baselines for
+    ImageNet-1k", arXiv 2205.01580.
+    """
+
+    def __init__(self, grid, num_prefix=0, kind="learned", **kwargs):
+        super().__init__(**kwargs)
+        self.grid = arguments.pair("grid", grid)
+        self.num_prefix = arguments.integer("num_prefix", num_prefix, minimum=0)
+        self.kind = arguments.choice("kind", kind, KINDS)
+
+    def build(self, x_shape):
+        _, tokens, width = x_shape
+        expected = self.num_prefix + self.grid[0] * self.grid[1]
+        if tokens != expected:
+            raise ValueError(
+                f"`grid` and `num_prefix` must count the tokens. Received: grid={self.grid} and"
+                f" num_prefix={self.num_prefix}, so {expected} tokens, for an input of {tokens}"
+            )
+        if self.kind == "learned":
+            self.table = self.add_weight(
+                shape=(1, tokens, width),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+                name="table",
+            )
+        else:
+            prefix = np.zeros((self.num_prefix, width), "float32")
+            self.table = np.concatenate([prefix, sincos2d(self.grid, width)])[None]
+
+    def call(self, x):
+        return x + ops.cast(self.table, x.dtype)
+
+
+def sincos2d(grid, width):
+    """Fixed positions `(rows * columns, width)`: sin and cos of the column, then of the row."""
+    if width % 4 or width < 8:
+        raise ValueError(
+            "`hidden_dim` must be a multiple of 4, at least 8, for 'sincos2d' positions."
+            f" Received: hidden_dim={width}"
+        )
+    frequencies = 1.0 / 10_000 ** (np.arange(width // 4) / (width // 4 - 1))
+    row, column = np.mgrid[: grid[0], : grid[1]].reshape(2, -1, 1) * frequencies
+    table = [np.sin(column), np.cos(column), np.sin(row), np.cos(row)]
+    return np.concatenate(table, axis=1).astype("float32")

@@ -1,0 +1,70 @@
+"""Learned tokens that stand before the patches: class, distillation, registers."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class PrefixTokens(Layer):
+    """Prepend learned tokens: `[class, distillation, registers, patches]`.
+
+    Shapes: `(N, T, D) -> (N, num_prefix + T, D)`.
+
+    Args:
+        class_token: add the token whose output the classifier reads (arXiv 2010.11929).
+        distillation_token: add the token that learns from a teacher (DeiT, arXiv 2012.12877).
+        num_registers: how many scratch tokens to add ("Vision Transformers Need Registers",
+            arXiv 2309.16588).
+
+    Raises:
+        ValueError: there is no token to add.
+
+    Example:
+        >>> PrefixTokens(num_registers=4)(keras.ops.zeros((2, 196, 192))).shape
+        (2, 201, 192)
+    """
+
+    def __init__(self, class_token=True, distillation_token=False, num_registers=0, **kwargs):
+        super().__init__(**kwargs)
+        self.class_token = arguments.flag("class_token", class_token)
+        self.distillation_token = arguments.flag("distillation_token", distillation_token)
+        self.num_registers = arguments.integer("num_registers", num_registers, minimum=0)
+        if not self.num_prefix:
+            raise ValueError(
+                "`PrefixTokens` needs a token to add: class_token=True, distillation_token=True or"
+                " num_registers of 1 or more. Received: class_token=False,"
+                " distillation_token=False, num_registers=0"
+            )
+
+    @property
+    def num_prefix(self):
+        """How many tokens this layer adds."""
+        return self.class_token + self.distillation_token + self.num_registers
+
+    def build(self, x_shape):
+        wanted = {
+            "class": int(self.class_token),
+            "distillation": int(self.distillation_token),
+            "registers": self.num_registers,
+        }
+        # Registers must differ from each other at birth, or they would stay equal for ever.
+        self.tokens = [
+            self.add_weight(
+                shape=(1, count, x_shape[-1]),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+                name=name,
+            )
+            for name, count in wanted.items()
+            if count
+        ]
+
+    def call(self, x):
+        batch, _, width = ops.shape(x)
+        prefix = [
+            ops.broadcast_to(ops.cast(token, x.dtype), (batch, token.shape[1], width))
+            for token in self.tokens
+        ]
+        return ops.concatenate([*prefix, x], axis=1)

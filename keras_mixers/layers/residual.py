@@ -1,0 +1,136 @@
+"""The half-block that every isotropic family repeats: one residual stream, one mixer beside it."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Residual(Layer):
+    """`x + drop(scale(mixer(norm(x))))`: pre-norm, any mixer, back onto the stream.
+
+    Shapes: `(N, T, D) -> (N, T, D)`.
+
+    Args:
+        mixer: a layer that keeps its input's shape.
+        stochastic_depth_rate: share of samples whose branch is dropped in training.
+        layer_scale_init: where each channel's scale begins; `None` for no LayerScale.
+        epsilon: of the LayerNorm.
+
+    Raises:
+        TypeError: `mixer` is not a layer.
+
+    Example:
+        >>> block = Residual(keras.layers.Dense(48), stochastic_depth_rate=0.1)
+        >>> block(keras.ops.zeros((2, 10, 48))).shape
+        (2, 10, 48)
+
+    Source: "Deep Residual Learning for Image Recognition", arXiv 1512.03385, with the norm first
+    as in "Identity Mappings in Deep Residual Networks", arXiv 1603.05027.
+    """
+
+    def __init__(
+        self, mixer, stochastic_depth_rate=0.0, layer_scale_init=None, epsilon=1e-6, **kwargs
+    ):
+        super().__init__(**kwargs)
+        if not isinstance(mixer, keras.layers.Layer):
+            raise TypeError(
+                "`mixer` must be a Keras layer, such as MultiHeadSelfAttention(num_heads=3)."
+                f" Received: mixer={mixer!r}"
+            )
+        self.mixer = mixer
+        self.stochastic_depth_rate = arguments.rate("stochastic_depth_rate", stochastic_depth_rate)
+        self.layer_scale_init = None
+        if layer_scale_init is not None:
+            self.layer_scale_init = arguments.real("layer_scale_init", layer_scale_init, 0.0)
+        self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+
+        same = {"dtype": self.dtype_policy}
+        self.norm = keras.layers.LayerNormalization(epsilon=self.epsilon, name="norm", **same)
+        self.scale = None
+        if self.layer_scale_init is not None:
+            self.scale = LayerScale(self.layer_scale_init, name="layer_scale", **same)
+        self.drop = StochasticDepth(self.stochastic_depth_rate, name="stochastic_depth", **same)
+
+    def build(self, x_shape):
+        self.norm.build(x_shape)
+        if not self.mixer.built:  # a mixer read back from a file comes already built
+            self.mixer.build(x_shape)
+        if self.scale:
+            self.scale.build(x_shape)
+
+    def call(self, x, training=None):
+        branch = self.mixer(self.norm(x))
+        if self.scale:
+            branch = self.scale(branch)
+        return x + self.drop(branch, training=training)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LayerScale(Layer):
+    """`x * gamma`, one learned factor a channel that begins small.
+
+    Shapes: `(..., D) -> (..., D)`.
+
+    Args:
+        init: where gamma begins; 1e-6 in DeiT-III.
+
+    Example:
+        >>> LayerScale(1e-5)(keras.ops.zeros((2, 10, 48))).shape
+        (2, 10, 48)
+
+    Source: "Going deeper with Image Transformers", arXiv 2103.17239.
+    """
+
+    def __init__(self, init=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.init = arguments.real("init", init, 0.0)
+
+    def build(self, x_shape):
+        self.gamma = self.add_weight(
+            shape=(x_shape[-1],),
+            initializer=keras.initializers.Constant(self.init),
+            name="gamma",
+        )
+
+    def call(self, x):
+        return x * ops.cast(self.gamma, x.dtype)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class StochasticDepth(Layer):
+    """In training, drop whole samples of a branch and divide the others by the share kept.
+
+    `x * bernoulli(1 - rate) / (1 - rate)`, one draw a sample, so the expectation is x. At
+    inference, and at rate 0, it is the identity.
+
+    Shapes: `(N, ...) -> (N, ...)`.
+
+    Args:
+        rate: share of samples dropped, in [0, 1).
+        seed: of the draws; `None` for one from Keras's global seed.
+
+    Example:
+        >>> StochasticDepth(0.1)(keras.ops.ones((2, 10, 48))).shape
+        (2, 10, 48)
+
+    Source: "Deep Networks with Stochastic Depth", arXiv 1603.09382; rescaled in training as
+    dropout is, rather than at inference as in the paper.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = arguments.rate("rate", rate)
+        self.seed = None if seed is None else arguments.integer("seed", seed, 0, 2**31 - 1)
+        if self.rate:
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
+
+    def call(self, x, training=None):
+        if not (training and self.rate):
+            return x
+        one_draw_a_sample = (ops.shape(x)[0], *[1] * (len(x.shape) - 1))
+        return keras.random.dropout(
+            x, self.rate, noise_shape=one_draw_a_sample, seed=self.seed_generator
+        )

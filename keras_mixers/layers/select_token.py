@@ -1,0 +1,28 @@
+"""One token picked out of the sequence."""
+
+import keras
+
+from keras_mixers.layers import arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SelectToken(Layer):
+    """The token at `index`: `x[:, index]`.
+
+    Shapes: `(N, T, D) -> (N, D)`.
+
+    Args:
+        index: 0 for the class token, 1 for a distillation token behind it.
+
+    Example:
+        >>> SelectToken(0)(keras.ops.zeros((2, 10, 48))).shape
+        (2, 48)
+    """
+
+    def __init__(self, index=0, **kwargs):
+        super().__init__(**kwargs)
+        self.index = arguments.integer("index", index, minimum=0)
+
+    def call(self, x):
+        return x[:, self.index]

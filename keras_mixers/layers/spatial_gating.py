@@ -1,0 +1,73 @@
+"""Tokens mixed by a gate: half the channels, mixed across positions, multiply the other half."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import activations, arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SpatialGating(Layer):
+    """The gMLP block's branch: `fc2(u * spatial(norm(v)))` with `u, v = split(activation(fc1(x)))`.
+
+    It mixes tokens and channels at once, so it is a whole block in one residual. `spatial` is a
+    matrix across positions that begins as (almost) zero with a bias of one: the gate starts open.
+
+    Shapes: `(N, T, D) -> (N, T, D)`. T is fixed once built.
+
+    Args:
+        mlp_dim: width of `fc1`, even; the gate works on half of it.
+        activation: a name or a function.
+        dropout_rate: share of gated units and of outputs dropped in training.
+        epsilon: of the gate's norm.
+
+    Raises:
+        ValueError: `mlp_dim` is odd, or the token count unknown.
+
+    Example:
+        >>> SpatialGating(96)(keras.ops.zeros((2, 10, 48))).shape
+        (2, 10, 48)
+
+    Source: "Pay Attention to MLPs", arXiv 2105.08050.
+    """
+
+    def __init__(self, mlp_dim, activation="gelu", dropout_rate=0.0, epsilon=1e-5, **kwargs):
+        super().__init__(**kwargs)
+        self.mlp_dim = arguments.integer("mlp_dim", mlp_dim, minimum=2)
+        if self.mlp_dim % 2:
+            raise ValueError(
+                "`mlp_dim` must be even, for a gate of one half by the other. Received:"
+                f" mlp_dim={mlp_dim!r}; {mlp_dim + 1} would do"
+            )
+        self.activation = activations.get(activation)
+        self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
+        self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+        same = {"dtype": self.dtype_policy}
+        self.fc1 = keras.layers.Dense(self.mlp_dim, name="fc1", **same)
+        self.norm = keras.layers.LayerNormalization(epsilon=self.epsilon, name="norm", **same)
+        self.dropout = keras.layers.Dropout(self.dropout_rate, name="dropout", **same)
+
+    def build(self, x_shape):
+        batch, tokens, width = x_shape
+        arguments.known_tokens(type(self).__name__, tokens)
+        self.spatial = keras.layers.Dense(
+            tokens,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=1e-6),
+            bias_initializer="ones",
+            dtype=self.dtype_policy,
+            name="spatial",
+        )
+        self.fc2 = keras.layers.Dense(width, dtype=self.dtype_policy, name="fc2")
+        half = self.mlp_dim // 2
+        self.fc1.build(x_shape)
+        self.norm.build((batch, tokens, half))
+        self.spatial.build((batch, half, tokens))
+        self.fc2.build((batch, tokens, half))
+
+    def call(self, x, training=None):
+        value, gate = ops.split(self.activation(self.fc1(x)), 2, axis=-1)
+        gate = ops.transpose(self.norm(gate), (0, 2, 1))
+        gate = ops.transpose(self.spatial(gate), (0, 2, 1))
+        x = self.fc2(self.dropout(value * gate, training=training))
+        return self.dropout(x, training=training)

@@ -1,0 +1,54 @@
+"""Tokens mixed by an MLP across positions, the same for every channel."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import activations, arguments
+from keras_mixers.layers.base import PACKAGE, Layer
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TokenMixing(Layer):
+    """The MLP of MLP-Mixer across tokens: `transpose(fc2(activation(fc1(transpose(x)))))`.
+
+    Shapes: `(N, T, D) -> (N, T, D)`; `fc1.kernel` is `(T, tokens_mlp_dim)`: a column is one hidden
+    unit's weight for each position. T is fixed once built.
+
+    Args:
+        tokens_mlp_dim: hidden width across tokens.
+        activation: a name (`"gelu"` is the exact form, `"gelu_tanh"` Flax's) or a function.
+        dropout_rate: share of hidden units and of outputs dropped in training.
+
+    Raises:
+        ValueError: the token count is unknown.
+
+    Example:
+        >>> TokenMixing(32)(keras.ops.zeros((2, 10, 48))).shape
+        (2, 10, 48)
+
+    Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
+    """
+
+    def __init__(self, tokens_mlp_dim, activation="gelu", dropout_rate=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.tokens_mlp_dim = arguments.integer("tokens_mlp_dim", tokens_mlp_dim)
+        self.activation = activations.get(activation)
+        self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
+        self.fc1 = keras.layers.Dense(self.tokens_mlp_dim, dtype=self.dtype_policy, name="fc1")
+        self.dropout = keras.layers.Dropout(
+            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
+        )
+
+    def build(self, x_shape):
+        batch, tokens, width = x_shape
+        arguments.known_tokens(type(self).__name__, tokens)
+        self.fc2 = keras.layers.Dense(tokens, dtype=self.dtype_policy, name="fc2")
+        self.fc1.build((batch, width, tokens))
+        self.fc2.build((batch, width, self.tokens_mlp_dim))
+
+    def call(self, x, training=None):
+        x = ops.transpose(x, (0, 2, 1))
+        x = self.activation(self.fc1(x))
+        x = self.fc2(self.dropout(x, training=training))
+        x = self.dropout(x, training=training)
+        return ops.transpose(x, (0, 2, 1))

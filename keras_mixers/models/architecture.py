@@ -1,0 +1,200 @@
+"""What a model is, as checked data: every argument is judged here, before any weight is made."""
+
+import dataclasses
+import functools
+
+from keras_mixers.layers import activations, arguments
+from keras_mixers.layers.attention import SCORES
+from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.layers.position_embedding import KINDS
+
+LETTERS = {
+    "A": "attention",
+    "M": "token MLP",
+    "C": "ConvMixer block",
+    "P": "pooling",
+    "G": "spatial gating",
+}
+# These move over the grid of patches, where a class token or register has no place.
+GRID_LETTERS = {"C", "P"}
+POOLS = ("token", "gap", "map", None)
+
+MOST_BLOCKS = 1_000
+MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32: beyond this a number was mistyped
+
+
+def image_shape(name, value):
+    """(height, width, channels), channels last."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise ValueError(
+            f"`{name}` must be (height, width, channels), for example (224, 224, 3)."
+            f" Received: {name}={value!r}"
+        )
+    return tuple(arguments.integer(name, side) for side in value)
+
+
+def letters(name, value):
+    """A pattern: one letter a block."""
+    meaning = ", ".join(f"{letter} {what}" for letter, what in LETTERS.items())
+    expected = f"`{name}` must be one letter a block ({meaning}), at most {MOST_BLOCKS} of them."
+    if not isinstance(value, str):
+        raise TypeError(f"{expected} Received: {name}={value!r}")
+    unknown = "".join(sorted(set(value) - set(LETTERS)))
+    if unknown or not 0 < len(value) <= MOST_BLOCKS:
+        shown = value if len(value) <= 40 else value[:40] + "..."
+        wrong = f"unknown: {unknown!r}" if unknown else f"{len(value)} letters"
+        raise ValueError(f"{expected} Received: {name}={shown!r} ({wrong})")
+    return value
+
+
+def depth(name, value):
+    """How many blocks, checked before a pattern of that length is made."""
+    return arguments.integer(name, value, maximum=MOST_BLOCKS)
+
+
+def activation(_, value):
+    """The name or function, which `activations.get` accepts."""
+    activations.get(value)
+    return value
+
+
+def one_of(*choices):
+    """A check that the value is one of `choices`."""
+    return functools.partial(arguments.choice, choices=choices)
+
+
+count = functools.partial(arguments.integer, minimum=0)
+non_negative = functools.partial(arguments.real, minimum=0.0)
+
+
+def checked(check, default=dataclasses.MISSING):
+    """A field judged by `check(name, value)`; a default of None makes it optional."""
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """One letter a block, and what its layers need; the builders document the fields."""
+
+    pattern: str = checked(letters)
+    input_shape: tuple = checked(image_shape)
+    num_classes: int = checked(count)
+    patch_size: tuple = checked(arguments.pair)
+    hidden_dim: int = checked(arguments.integer)
+    pool: str | None = checked(one_of(*POOLS))
+    norm_after_pool: bool = checked(arguments.flag, False)
+    # the tokens
+    position_embedding: str | None = checked(one_of(*KINDS, None), None)
+    position_prefix: bool = checked(arguments.flag, True)
+    class_token: bool = checked(arguments.flag, False)
+    distillation_token: bool = checked(arguments.flag, False)
+    num_registers: int = checked(count, 0)
+    # the mixers; a width that is None takes its usual share of hidden_dim
+    num_heads: int | None = checked(arguments.integer, None)
+    head_dim: int | None = checked(arguments.integer, None)
+    qkv_bias: bool = checked(arguments.flag, True)
+    qk_norm: bool = checked(arguments.flag, False)
+    score: str = checked(one_of(*SCORES), "scaled_dot")
+    mlp_dim: int | None = checked(arguments.integer, None)
+    tokens_mlp_dim: int | None = checked(arguments.integer, None)
+    kernel_size: tuple | None = checked(arguments.pair, None)
+    # all of them
+    activation: str = checked(activation, "gelu")
+    epsilon: float = checked(non_negative, 1e-6)
+    layer_scale_init: float | None = checked(non_negative, None)
+    dropout_rate: float = checked(arguments.rate, 0.0)
+    attention_dropout_rate: float = checked(arguments.rate, 0.0)
+    stochastic_depth_rate: float = checked(arguments.rate, 0.0)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                value = field.metadata["check"](field.name, value)
+                object.__setattr__(self, field.name, value)
+        for name, usual in self._usual_widths().items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, usual)
+        self._check_widths()
+        self._check_tokens()
+        self._check_size()
+
+    @property
+    def grid(self):
+        """(rows, columns) of the patches."""
+        return patch_grid(self.input_shape[:2], self.patch_size)
+
+    @property
+    def num_prefix(self):
+        """How many tokens come before the patches."""
+        return self.class_token + self.distillation_token + self.num_registers
+
+    @property
+    def num_tokens(self):
+        """How many tokens there are in all."""
+        return self.num_prefix + self.grid[0] * self.grid[1]
+
+    def _usual_widths(self):
+        """What most published rows have: 64 channels a head, MLPs of 4 and of 1/2 the width."""
+        most_heads = max(1, self.hidden_dim // 64)
+        return {
+            "num_heads": next(h for h in range(most_heads, 0, -1) if self.hidden_dim % h == 0),
+            "mlp_dim": 4 * self.hidden_dim,
+            "tokens_mlp_dim": max(1, self.hidden_dim // 2),
+        }
+
+    def _check_widths(self):
+        if "A" in self.pattern and self.head_dim is None or self.pool == "map":
+            arguments.divides("num_heads", self.num_heads, "hidden_dim", self.hidden_dim)
+        if self.position_embedding == "sincos2d" and (self.hidden_dim % 4 or self.hidden_dim < 8):
+            raise ValueError(
+                "`hidden_dim` must be a multiple of 4, at least 8, for position_embedding="
+                f"'sincos2d'. Received: hidden_dim={self.hidden_dim}"
+            )
+        if "G" in self.pattern and self.mlp_dim % 2:
+            raise ValueError(
+                "`mlp_dim` must be even for spatial gating (letter 'G'). Received:"
+                f" mlp_dim={self.mlp_dim}"
+            )
+
+    def _check_tokens(self):
+        if self.norm_after_pool and self.pool != "gap":
+            raise ValueError(
+                "`norm_after_pool` is a choice of pool='gap' only. Received: norm_after_pool=True"
+                f" and pool={self.pool!r}"
+            )
+        if self.pool == "token" and not self.class_token:
+            raise ValueError(
+                "`pool`='token' reads the class token. Received: class_token=False; pool='gap'"
+                " averages the patches instead"
+            )
+        if self.distillation_token and self.pool != "token":
+            raise ValueError(
+                "`pool` must be 'token' with a distillation token, whose head is averaged with the"
+                f" class token's. Received: pool={self.pool!r}"
+            )
+        on_grid = sorted(GRID_LETTERS & set(self.pattern))
+        if self.num_prefix and on_grid:
+            raise ValueError(
+                f"`pool` and registers may not add tokens where the letters {on_grid} mix the grid"
+                f" of patches, in which such tokens have no place. Received: pool={self.pool!r},"
+                f" pattern={self.pattern!r}, {self.num_prefix} such tokens; pool='gap' needs none"
+            )
+
+    def _check_size(self):
+        """Refuse sizes that can only be a slip, from shapes alone (an upper bound)."""
+        width, tokens = self.hidden_dim, self.num_tokens
+        attention_dim = self.num_heads * self.head_dim if self.head_dim else width
+        kernel_area = self.kernel_size[0] * self.kernel_size[1] if self.kernel_size else 0
+        block = width * (4 * attention_dim + 2 * self.mlp_dim + kernel_area + width)
+        block += 2 * tokens * self.tokens_mlp_dim + ("G" in self.pattern) * tokens**2
+        patch = self.patch_size[0] * self.patch_size[1] * self.input_shape[2]
+        weights = width * (patch + tokens + self.num_classes) + len(self.pattern) * block
+        if weights > MOST_WEIGHTS:
+            raise ValueError(
+                f"The sizes give up to {weights:,} weights, over the limit of {MOST_WEIGHTS:,}."
+                f" Received: hidden_dim={width}, mlp_dim={self.mlp_dim}, tokens_mlp_dim="
+                f"{self.tokens_mlp_dim}, num_heads={self.num_heads}, head_dim={self.head_dim},"
+                f" kernel_size={self.kernel_size}, patch_size={self.patch_size}, num_classes="
+                f"{self.num_classes}, input_shape={self.input_shape}, {len(self.pattern)} blocks"
+            )

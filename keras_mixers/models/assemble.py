@@ -1,0 +1,184 @@
+"""Stem, blocks, head: the one place that builds a graph, for every family."""
+
+import contextlib
+
+import keras
+
+from keras_mixers.layers import (
+    AttentionPooling,
+    ChannelMixing,
+    ConvMixerBlock,
+    MultiHeadSelfAttention,
+    PatchEmbed,
+    PoolMixing,
+    PositionEmbedding,
+    PrefixTokens,
+    Residual,
+    SelectToken,
+    SpatialGating,
+    TokenMixing,
+    activations,
+)
+
+# ConvMixer's BatchNorms, as published: PyTorch's epsilon, and its momentum of 0.1 in Keras's sense.
+BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+
+
+def assemble(architecture, name, dtype=None):
+    """The functional model of an `Architecture`: `(N, H, W, C) -> (N, num_classes)`."""
+    a = architecture
+    with default_dtype(dtype):
+        images = keras.Input(a.input_shape, dtype="float32", name="images")
+        x = stem(a, images)
+        for i, letter in enumerate(a.pattern):
+            x = block(a, letter, i, x)
+        return keras.Model(images, head(a, x), name=name)
+
+
+def stem(a, images):
+    """Images to a stream of tokens; to their grid, normalised, where a ConvMixer block follows."""
+    if a.pattern[0] == "C":
+        x = PatchEmbed(a.hidden_dim, a.patch_size, flatten=False, name="patch_embed")(images)
+        x = keras.layers.Activation(activations.get(a.activation), name="stem_activation")(x)
+        x = keras.layers.BatchNormalization(**BATCH_NORM, name="stem_norm")(x)
+        if a.position_embedding:
+            x = as_tokens(a, x, "stem_tokens")
+    else:
+        x = PatchEmbed(a.hidden_dim, a.patch_size, name="patch_embed")(images)
+
+    if a.position_embedding and not a.position_prefix:
+        x = positions(a, num_prefix=0)(x)
+    if a.num_prefix:
+        x = PrefixTokens(
+            a.class_token, a.distillation_token, a.num_registers, name="prefix_tokens"
+        )(x)
+    if a.position_embedding and a.position_prefix:
+        x = positions(a, num_prefix=a.num_prefix)(x)
+    if a.position_embedding and a.dropout_rate:
+        x = keras.layers.Dropout(a.dropout_rate, name="position_dropout")(x)
+    return x
+
+
+def block(a, letter, i, x):
+    """One letter of the pattern: mix the tokens, then the channels."""
+    name = f"block_{i}"
+    if letter == "C":
+        x = as_grid(a, x, f"{name}_grid")
+        return ConvMixerBlock(
+            a.kernel_size, a.activation, **BATCH_NORM, name=f"{name}_conv_mixer"
+        )(x)
+
+    x = as_tokens(a, x, f"{name}_tokens")
+    rate = a.stochastic_depth_rate * i / max(len(a.pattern) - 1, 1)
+    branch = {
+        "stochastic_depth_rate": rate,
+        "layer_scale_init": a.layer_scale_init,
+        "epsilon": a.epsilon,
+    }
+    mixer = TOKEN_MIXERS[letter](a)
+    x = Residual(mixer, **branch, name=f"{name}_{mixer.name}")(x)
+    if letter == "G":  # its gate has mixed the channels too
+        return x
+    channels = ChannelMixing(
+        a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="channel_mixing"
+    )
+    return Residual(channels, **branch, name=f"{name}_channel_mixing")(x)
+
+
+TOKEN_MIXERS = {
+    "A": lambda a: MultiHeadSelfAttention(
+        a.num_heads,
+        head_dim=a.head_dim,
+        qkv_bias=a.qkv_bias,
+        qk_norm=a.qk_norm,
+        score=a.score,
+        attention_dropout_rate=a.attention_dropout_rate,
+        dropout_rate=a.dropout_rate,
+        epsilon=a.epsilon,
+        name="attention",
+    ),
+    "M": lambda a: TokenMixing(
+        a.tokens_mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="token_mixing"
+    ),
+    "P": lambda a: PoolMixing(a.grid, name="pool_mixing"),
+    "G": lambda a: SpatialGating(
+        a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="spatial_gating"
+    ),
+}
+
+
+def head(a, x):
+    """Normalise, pool, classify; `pool=None` keeps the sequence and classifies each token."""
+    normed = a.pattern[-1] == "C"  # a ConvMixer block ends in a norm
+    if not normed and not (a.norm_after_pool and a.pool == "gap"):
+        x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+
+    if a.distillation_token:
+        return distilled_head(a, x)
+    if a.pool == "token":
+        x = SelectToken(0, name="pool")(x)
+    elif a.pool == "gap":
+        x = as_tokens(a, x, "tokens")
+        if a.num_prefix:
+            x = keras.layers.Cropping1D((a.num_prefix, 0), name="patch_tokens")(x)
+        x = keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="pool")(x)
+        if not normed and a.norm_after_pool:
+            x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+    elif a.pool == "map":
+        x = as_tokens(a, x, "tokens")
+        x = AttentionPooling(a.num_heads, a.mlp_dim, a.activation, a.epsilon, name="pool")(x)
+    else:
+        x = as_tokens(a, x, "tokens")
+    return classifier(a, "head")(x) if a.num_classes else x
+
+
+def distilled_head(a, x):
+    """The mean of what the class token and the distillation token say (DeiT at inference)."""
+    class_token = SelectToken(0, name="pool")(x)
+    distillation_token = SelectToken(1, name="pool_distillation")(x)
+    if a.num_classes:
+        class_token = classifier(a, "head")(class_token)
+        distillation_token = classifier(a, "head_distillation")(distillation_token)
+    return keras.layers.Average(name="average")([class_token, distillation_token])
+
+
+def positions(a, num_prefix):
+    return PositionEmbedding(
+        a.grid, num_prefix=num_prefix, kind=a.position_embedding, name="position_embedding"
+    )
+
+
+def classifier(a, name):
+    """A linear layer whose logits keep full precision under a mixed policy."""
+    return keras.layers.Dense(
+        a.num_classes,
+        kernel_initializer=keras.initializers.TruncatedNormal(stddev=0.02),
+        dtype=keras.config.dtype_policy().variable_dtype,
+        name=name,
+    )
+
+
+def as_tokens(a, x, name):
+    """A grid `(N, rows, columns, D)` as the sequence `(N, T, D)`; a sequence as it is."""
+    if len(x.shape) == 3:
+        return x
+    return keras.layers.Reshape((a.num_tokens, a.hidden_dim), name=name)(x)
+
+
+def as_grid(a, x, name):
+    """A sequence `(N, T, D)` as the grid `(N, rows, columns, D)`; a grid as it is."""
+    if len(x.shape) == 4:
+        return x
+    return keras.layers.Reshape((*a.grid, a.hidden_dim), name=name)(x)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    """Keras's default dtype policy, for the layers made inside; the old one comes back after."""
+    before = keras.config.dtype_policy()
+    if dtype is not None:
+        keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,96 @@
+"""ConvMixer.
+
+"Patches Are All You Need?", arXiv 2201.09792.
+"""
+
+from keras_mixers.models.architecture import Architecture, depth as checked_depth
+from keras_mixers.models.assemble import assemble
+from keras_mixers.models.variants import published
+
+
+def _row(hidden_dim, depth, kernel_size, patch_size, activation="gelu"):
+    return {
+        "hidden_dim": hidden_dim,
+        "depth": depth,
+        "kernel_size": kernel_size,
+        "patch_size": patch_size,
+        "activation": activation,
+    }
+
+
+VARIANTS = {
+    "1536/20": _row(1536, 20, 9, 7),
+    "768/32": _row(768, 32, 7, 7, activation="relu"),  # as its published weights were trained
+    "1024/20": _row(1024, 20, 9, 14),
+    "1024/12": _row(1024, 12, 8, 7),
+    "512/16": _row(512, 16, 8, 7),
+    "256/8-k5-p2": _row(256, 8, 5, 2),  # the two for CIFAR-10, on 32 x 32 images
+    "256/8-k9-p1": _row(256, 8, 9, 1),
+}
+
+
+def ConvMixer(
+    variant,
+    *,
+    input_shape=(224, 224, 3),
+    num_classes=1000,
+    patch_size=None,
+    hidden_dim=None,
+    depth=None,
+    kernel_size=None,
+    pool="gap",
+    activation=None,
+    dtype=None,
+    name="conv_mixer",
+):
+    """A ConvMixer: patches, then blocks of a depthwise and a pointwise convolution.
+
+    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+
+    Args:
+        variant: a row of `variants("ConvMixer")`: hidden_dim/depth, as in `"768/32"`; the two for
+            CIFAR-10 (`input_shape=(32, 32, 3), num_classes=10`) are `"256/8-k5-p2"` and
+            `"256/8-k9-p1"`. What is `None` below is the row's.
+        input_shape: (height, width, channels) of the images.
+        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
+        patch_size: pixels, an int or a (height, width) pair; must divide the image.
+        hidden_dim: width of a token.
+        depth: how many blocks.
+        kernel_size: of the depthwise convolution, in tokens.
+        pool: `"gap"` averages the tokens, `"map"` pools by attention with one head for 64
+            channels, `None` keeps the sequence, `(N, T, ...)`.
+        activation: `"gelu"`, `"relu"`, another of Keras's names, or a function.
+        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
+        name: of the model.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError, TypeError: an argument will not do; the message says which, and what would.
+
+    Example:
+        >>> model = ConvMixer("256/8-k5-p2", input_shape=(32, 32, 3), depth=2, num_classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    row = published(
+        VARIANTS,
+        variant,
+        patch_size=patch_size,
+        hidden_dim=hidden_dim,
+        depth=depth,
+        kernel_size=kernel_size,
+        activation=activation,
+    )
+    architecture = Architecture(
+        pattern="C" * checked_depth("depth", row.depth),
+        input_shape=input_shape,
+        num_classes=num_classes,
+        patch_size=row.patch_size,
+        hidden_dim=row.hidden_dim,
+        pool=pool,
+        kernel_size=row.kernel_size,
+        activation=row.activation,
+    )
+    return assemble(architecture, name, dtype)

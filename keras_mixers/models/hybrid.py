@@ -1,0 +1,115 @@
+"""Hybrids: a token mixer of one's choice in each block.
+
+Their parts: attention (ViT, arXiv 2010.11929), token MLP (MLP-Mixer, arXiv 2105.01601), ConvMixer
+(arXiv 2201.09792), pooling (MetaFormer, arXiv 2111.11418), spatial gating (gMLP, arXiv 2105.08050).
+"""
+
+from keras_mixers.models.architecture import Architecture, letters
+from keras_mixers.models.assemble import assemble
+
+
+def Hybrid(
+    pattern,
+    *,
+    input_shape=(224, 224, 3),
+    num_classes=1000,
+    patch_size=16,
+    hidden_dim=384,
+    num_heads=None,
+    mlp_dim=None,
+    tokens_mlp_dim=None,
+    kernel_size=5,
+    head_dim=None,
+    qkv_bias=True,
+    qk_norm=False,
+    score="scaled_dot",
+    pool="gap",
+    position_embedding="auto",
+    num_registers=0,
+    activation="gelu",
+    epsilon=1e-6,
+    layer_scale_init=None,
+    dropout_rate=0.0,
+    attention_dropout_rate=0.0,
+    stochastic_depth_rate=0.0,
+    dtype=None,
+    name="hybrid",
+):
+    """A model whose blocks mix tokens each in a way of its own, one letter a block.
+
+    `A` self-attention, `M` an MLP across tokens, `P` an average of neighbours, each followed by an
+    MLP across channels; `C` a ConvMixer block; `G` gMLP's spatial gating, which mixes both.
+    `Hybrid("A" * 12)` is a ViT, `Hybrid("M" * 8)` an MLP-Mixer, `Hybrid("C" * 8)` a ConvMixer.
+
+    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+
+    Args:
+        pattern: the letters, such as `"MMA"` (Mixer then attention) or `"CM"` (ConvMixer then
+            Mixer).
+        input_shape: (height, width, channels) of the images.
+        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
+        patch_size: pixels, an int or a (height, width) pair; must divide the image.
+        hidden_dim: width of a token.
+        num_heads: of `A`; must divide `hidden_dim`. `None` for one in 64 channels.
+        mlp_dim: hidden width across channels, and of `G`. `None` for `4 * hidden_dim`.
+        tokens_mlp_dim: hidden width across tokens of `M`. `None` for `hidden_dim / 2`.
+        kernel_size: of `C`, in tokens.
+        head_dim: width of a head of `A`; `None` for `hidden_dim / num_heads`.
+        qkv_bias: whether queries, keys and values of `A` have biases.
+        qk_norm: whether `A` normalises queries and keys.
+        score: how `A` scores; see `MultiHeadSelfAttention`.
+        pool: `"gap"` averages the patches, `"token"` adds a class token and reads it (not with `C`
+            or `P`), `"map"` pools by attention, `None` keeps the sequence, `(N, T, ...)`.
+        position_embedding: `"learned"`, `"sincos2d"`, `None`, or `"auto"`: learned where the
+            pattern has an `A`, which alone cannot tell one place from another, else none.
+        num_registers: how many register tokens (not with `C` or `P`).
+        activation: `"gelu"` (exact), `"gelu_tanh"`, another of Keras's names, or a function.
+        epsilon: of the LayerNorms.
+        layer_scale_init: where LayerScale begins; `None` for no LayerScale.
+        dropout_rate: share of activations dropped in training.
+        attention_dropout_rate: share of attention weights dropped in training.
+        stochastic_depth_rate: share of samples dropped from the last block's branches in training,
+            growing linearly from 0 at the first block; `C` drops none.
+        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
+        name: of the model.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError, TypeError: an argument will not do; the message says which, and what would.
+
+    Example:
+        >>> model = Hybrid("MMA", input_shape=(64, 64, 3), patch_size=8, hidden_dim=128,
+        ...                num_heads=4, num_classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    if position_embedding == "auto":
+        position_embedding = "learned" if "A" in letters("pattern", pattern) else None
+    architecture = Architecture(
+        pattern=pattern,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        patch_size=patch_size,
+        hidden_dim=hidden_dim,
+        pool=pool,
+        position_embedding=position_embedding,
+        class_token=pool == "token",
+        num_registers=num_registers,
+        num_heads=num_heads,
+        head_dim=head_dim,
+        qkv_bias=qkv_bias,
+        qk_norm=qk_norm,
+        score=score,
+        mlp_dim=mlp_dim,
+        tokens_mlp_dim=tokens_mlp_dim,
+        kernel_size=kernel_size,
+        activation=activation,
+        epsilon=epsilon,
+        layer_scale_init=layer_scale_init,
+        dropout_rate=dropout_rate,
+        attention_dropout_rate=attention_dropout_rate,
+        stochastic_depth_rate=stochastic_depth_rate,
+    )
+    return assemble(architecture, name, dtype)

@@ -1,0 +1,115 @@
+"""MLP-Mixer.
+
+"MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
+"""
+
+from keras_mixers.layers import arguments
+from keras_mixers.models.architecture import Architecture, depth as checked_depth
+from keras_mixers.models.assemble import assemble
+from keras_mixers.models.variants import published
+
+
+def _row(patch_size, hidden_dim, depth, tokens_mlp_dim, channels_mlp_dim):
+    return {
+        "patch_size": patch_size,
+        "hidden_dim": hidden_dim,
+        "depth": depth,
+        "tokens_mlp_dim": tokens_mlp_dim,
+        "channels_mlp_dim": channels_mlp_dim,
+    }
+
+
+VARIANTS = {
+    "S/32": _row(32, 512, 8, 256, 2048),
+    "S/16": _row(16, 512, 8, 256, 2048),
+    "B/32": _row(32, 768, 12, 384, 3072),
+    "B/16": _row(16, 768, 12, 384, 3072),
+    "L/32": _row(32, 1024, 24, 512, 4096),
+    "L/16": _row(16, 1024, 24, 512, 4096),
+    "H/14": _row(14, 1280, 32, 640, 5120),
+}
+
+
+def MLPMixer(
+    variant,
+    *,
+    input_shape=(224, 224, 3),
+    num_classes=1000,
+    patch_size=None,
+    hidden_dim=None,
+    depth=None,
+    tokens_mlp_dim=None,
+    channels_mlp_dim=None,
+    pool="gap",
+    activation="gelu",
+    epsilon=1e-6,
+    layer_scale_init=None,
+    dropout_rate=0.0,
+    stochastic_depth_rate=0.0,
+    dtype=None,
+    name="mlp_mixer",
+):
+    """An MLP-Mixer: patches, then blocks of one MLP across tokens and one across channels.
+
+    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+
+    Args:
+        variant: a row of `variants("MLPMixer")`, such as `"B/16"`. What is `None` below is the
+            row's.
+        input_shape: (height, width, channels) of the images.
+        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
+        patch_size: pixels, an int or a (height, width) pair; must divide the image.
+        hidden_dim: width of a token.
+        depth: how many blocks.
+        tokens_mlp_dim: hidden width of the MLP across tokens.
+        channels_mlp_dim: hidden width of the MLP across channels.
+        pool: `"gap"` averages the tokens after the norm, `"map"` pools by attention with one head
+            for 64 channels, `"token"` adds a class token and reads it, `None` keeps the sequence,
+            `(N, T, ...)`.
+        activation: `"gelu"` (exact, as in timm), `"gelu_tanh"` (as in Flax), another of Keras's
+            names, or a function.
+        epsilon: of all norms.
+        layer_scale_init: where LayerScale begins; `None` for no LayerScale.
+        dropout_rate: share of activations dropped in training.
+        stochastic_depth_rate: share of samples dropped from the last block's branches in training,
+            growing linearly from 0 at the first block.
+        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
+        name: of the model.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError, TypeError: an argument will not do; the message says which, and what would.
+
+    Example:
+        >>> model = MLPMixer("S/32", input_shape=(32, 32, 3), patch_size=8, depth=2, num_classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    row = published(
+        VARIANTS,
+        variant,
+        patch_size=patch_size,
+        hidden_dim=hidden_dim,
+        depth=depth,
+        tokens_mlp_dim=tokens_mlp_dim,
+        channels_mlp_dim=channels_mlp_dim,
+    )
+    architecture = Architecture(
+        pattern="M" * checked_depth("depth", row.depth),
+        input_shape=input_shape,
+        num_classes=num_classes,
+        patch_size=row.patch_size,
+        hidden_dim=row.hidden_dim,
+        pool=pool,
+        class_token=pool == "token",
+        tokens_mlp_dim=row.tokens_mlp_dim,
+        mlp_dim=arguments.integer("channels_mlp_dim", row.channels_mlp_dim),
+        activation=activation,
+        epsilon=epsilon,
+        layer_scale_init=layer_scale_init,
+        dropout_rate=dropout_rate,
+        stochastic_depth_rate=stochastic_depth_rate,
+    )
+    return assemble(architecture, name, dtype)

@@ -1,0 +1,175 @@
+"""Vision Transformer, DeiT and DeiT-III.
+
+"An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", arXiv 2010.11929.
+"Training data-efficient image transformers & distillation through attention", arXiv 2012.12877.
+"DeiT III: Revenge of the ViT", arXiv 2204.07118.
+"""
+
+from keras_mixers.models.architecture import Architecture, depth as checked_depth
+from keras_mixers.models.assemble import assemble
+from keras_mixers.models.variants import published
+
+
+def _row(patch_size, hidden_dim, depth, num_heads, mlp_dim, **more):
+    return {
+        "patch_size": patch_size,
+        "hidden_dim": hidden_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+        "mlp_dim": mlp_dim,
+        **more,
+    }
+
+
+_DISTILLED = {"distillation_token": True}
+_DEIT3 = {"layer_scale_init": 1e-6, "position_prefix": False}
+
+VARIANTS = {
+    "Ti/16": _row(16, 192, 12, 3, 768),
+    "S/32": _row(32, 384, 12, 6, 1536),
+    "S/16": _row(16, 384, 12, 6, 1536),
+    "S/8": _row(8, 384, 12, 6, 1536),
+    "M/16": _row(16, 512, 12, 8, 2048),
+    "B/32": _row(32, 768, 12, 12, 3072),
+    "B/16": _row(16, 768, 12, 12, 3072),
+    "B/8": _row(8, 768, 12, 12, 3072),
+    "L/32": _row(32, 1024, 24, 16, 4096),
+    "L/16": _row(16, 1024, 24, 16, 4096),
+    "L/14": _row(14, 1024, 24, 16, 4096),
+    "So400m/14": _row(14, 1152, 27, 16, 4304),
+    "H/14": _row(14, 1280, 32, 16, 5120),
+    "g/14": _row(14, 1408, 40, 16, 6144),
+    "G/14": _row(14, 1664, 48, 16, 8192),
+    "DeiT-Ti/16": _row(16, 192, 12, 3, 768),
+    "DeiT-S/16": _row(16, 384, 12, 6, 1536),
+    "DeiT-B/16": _row(16, 768, 12, 12, 3072),
+    "DeiT-Ti/16-distilled": _row(16, 192, 12, 3, 768, **_DISTILLED),
+    "DeiT-S/16-distilled": _row(16, 384, 12, 6, 1536, **_DISTILLED),
+    "DeiT-B/16-distilled": _row(16, 768, 12, 12, 3072, **_DISTILLED),
+    "DeiT3-S/16": _row(16, 384, 12, 6, 1536, **_DEIT3),
+    "DeiT3-M/16": _row(16, 512, 12, 8, 2048, **_DEIT3),
+    "DeiT3-B/16": _row(16, 768, 12, 12, 3072, **_DEIT3),
+    "DeiT3-L/16": _row(16, 1024, 24, 16, 4096, **_DEIT3),
+    "DeiT3-H/14": _row(14, 1280, 32, 16, 5120, **_DEIT3),
+}
+
+
+def ViT(
+    variant,
+    *,
+    input_shape=(224, 224, 3),
+    num_classes=1000,
+    patch_size=None,
+    hidden_dim=None,
+    depth=None,
+    num_heads=None,
+    mlp_dim=None,
+    head_dim=None,
+    qkv_bias=True,
+    qk_norm=False,
+    score="scaled_dot",
+    pool="token",
+    norm_after_pool=False,
+    position_embedding="learned",
+    position_prefix=None,
+    class_token=None,
+    distillation_token=None,
+    num_registers=0,
+    activation="gelu",
+    epsilon=1e-6,
+    layer_scale_init=None,
+    dropout_rate=0.0,
+    attention_dropout_rate=0.0,
+    stochastic_depth_rate=0.0,
+    dtype=None,
+    name="vit",
+):
+    """A Vision Transformer: patches, then blocks of self-attention and an MLP.
+
+    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+
+    Args:
+        variant: a row of `variants("ViT")`, such as `"S/16"` or `"DeiT3-B/16"`. What is `None`
+            below is the row's.
+        input_shape: (height, width, channels) of the images.
+        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
+        patch_size: pixels, an int or a (height, width) pair; must divide the image.
+        hidden_dim: width of a token.
+        depth: how many blocks.
+        num_heads: of the attention; must divide `hidden_dim`.
+        mlp_dim: hidden width of the MLP.
+        head_dim: width of a head; `None` for `hidden_dim / num_heads`.
+        qkv_bias: whether queries, keys and values have biases.
+        qk_norm: whether to normalise queries and keys.
+        score: `"scaled_dot"`, `"dot"`, `"bilinear"` or `"additive"`; see `MultiHeadSelfAttention`.
+        pool: `"token"` reads the class token, `"gap"` averages the patches, `"map"` pools by
+            attention, `None` keeps the sequence, `(N, T, ...)`, prefix tokens included.
+        norm_after_pool: with `"gap"`, normalise the average (timm) rather than each token first
+            (big_vision).
+        position_embedding: `"learned"`, `"sincos2d"` or `None`.
+        position_prefix: whether prefix tokens get positions too; True but for DeiT-III.
+        class_token: whether there is one; `None` for where `pool` reads it.
+        distillation_token: whether there is one, with a head of its own (`"head_distillation"`);
+            the model gives the mean of both heads.
+        num_registers: how many register tokens.
+        activation: `"gelu"` (exact, as in timm), `"gelu_tanh"` (as in Flax), another of Keras's
+            names, or a function.
+        epsilon: of all norms.
+        layer_scale_init: where LayerScale begins; `None` for no LayerScale, but for DeiT-III.
+        dropout_rate: share of activations dropped in training.
+        attention_dropout_rate: share of attention weights dropped in training.
+        stochastic_depth_rate: share of samples dropped from the last block's branches in training,
+            growing linearly from 0 at the first block.
+        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
+        name: of the model.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError, TypeError: an argument will not do; the message says which, and what would.
+
+    Example:
+        >>> model = ViT("Ti/16", input_shape=(32, 32, 3), patch_size=4, depth=2, num_classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    row = published(
+        VARIANTS,
+        variant,
+        patch_size=patch_size,
+        hidden_dim=hidden_dim,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_dim=mlp_dim,
+        position_prefix=position_prefix,
+        distillation_token=distillation_token,
+        layer_scale_init=layer_scale_init,
+    )
+    architecture = Architecture(
+        pattern="A" * checked_depth("depth", row.depth),
+        input_shape=input_shape,
+        num_classes=num_classes,
+        patch_size=row.patch_size,
+        hidden_dim=row.hidden_dim,
+        pool=pool,
+        norm_after_pool=norm_after_pool,
+        position_embedding=position_embedding,
+        position_prefix=True if row.position_prefix is None else row.position_prefix,
+        class_token=pool == "token" if class_token is None else class_token,
+        distillation_token=row.distillation_token or False,
+        num_registers=num_registers,
+        num_heads=row.num_heads,
+        head_dim=head_dim,
+        qkv_bias=qkv_bias,
+        qk_norm=qk_norm,
+        score=score,
+        mlp_dim=row.mlp_dim,
+        activation=activation,
+        epsilon=epsilon,
+        layer_scale_init=row.layer_scale_init,
+        dropout_rate=dropout_rate,
+        attention_dropout_rate=attention_dropout_rate,
+        stochastic_depth_rate=stochastic_depth_rate,
+    )
+    return assemble(architecture, name, dtype)
