@@ -2,7 +2,8 @@
 
 import keras
 
-from keras_mixers.layers import activations, arguments
+from keras_mixers import arguments
+from keras_mixers.layers import activations
 from keras_mixers.layers.base import PACKAGE, Layer
 from keras_mixers.layers.seam import xla_slows_depthwise
 

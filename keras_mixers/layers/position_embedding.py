@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mixers.layers import arguments
+from keras_mixers import arguments
 from keras_mixers.layers.base import PACKAGE, Layer
 
 KINDS = ("learned", "sincos2d")

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mixers.layers import arguments
+from keras_mixers import arguments
 from keras_mixers.layers.base import PACKAGE, Layer
 
 

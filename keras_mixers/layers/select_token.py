@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_mixers.layers import arguments
+from keras_mixers import arguments
 from keras_mixers.layers.base import PACKAGE, Layer
 
 

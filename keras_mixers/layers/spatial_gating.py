@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from keras_mixers.layers import activations, arguments
+from keras_mixers import arguments
+from keras_mixers.layers import activations
 from keras_mixers.layers.base import PACKAGE, Layer
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 
-from keras_mixers.layers import activations, arguments
+from keras_mixers import arguments
+from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
 from keras_mixers.layers.patch_embed import patch_grid
 from keras_mixers.layers.position_embedding import KINDS

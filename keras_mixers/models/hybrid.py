@@ -4,6 +4,8 @@ Their parts: attention (ViT, arXiv 2010.11929), token MLP (MLP-Mixer, arXiv 2105
 (arXiv 2201.09792), pooling (MetaFormer, arXiv 2111.11418), spatial gating (gMLP, arXiv 2105.08050).
 """
 
+from keras_mixers import arguments
+from keras_mixers.layers.position_embedding import KINDS
 from keras_mixers.models.architecture import Architecture, letters
 from keras_mixers.models.assemble import assemble
 
@@ -85,6 +87,7 @@ def Hybrid(
         >>> model.output_shape
         (None, 10)
     """
+    arguments.choice("position_embedding", position_embedding, ("auto", *KINDS, None))
     if position_embedding == "auto":
         position_embedding = "learned" if "A" in letters("pattern", pattern) else None
     architecture = Architecture(

@@ -3,7 +3,7 @@
 "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
 """
 
-from keras_mixers.layers import arguments
+from keras_mixers import arguments
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.variants import published

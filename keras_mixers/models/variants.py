@@ -3,7 +3,7 @@
 import copy
 import types
 
-from keras_mixers.layers import arguments
+from keras_mixers import arguments
 
 
 def published(table, variant, **overrides):

@@ -62,15 +62,20 @@ def choice(name, value, choices):
     if value is None or isinstance(value, str):
         if value in choices:
             return value
-        near = difflib.get_close_matches(str(value), [c for c in choices if c], n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(
             f"`{name}` must be one of {', '.join(map(repr, choices))}."
-            f" Received: {name}={value!r}.{hint}"
+            f" Received: {name}={value!r}{nearest(value, choices)}"
         )
     raise TypeError(
         f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}"
     )
+
+
+def nearest(value, choices):
+    """The end of a message: the choices spelt most like `value`, or nothing."""
+    names = [choice for choice in choices if choice]
+    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    return f". Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def divides(name, value, whole_name, whole):

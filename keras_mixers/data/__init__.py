@@ -1,0 +1,5 @@
+"""Datasets by name, as batches a model trains on."""
+
+from keras_mixers.data.load import load
+
+__all__ = ["load"]

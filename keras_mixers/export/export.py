@@ -1,0 +1,97 @@
+"""Write a model for deployment, prove the file gives the model's answers, then put it in place."""
+
+import dataclasses
+import pathlib
+
+import keras
+
+from keras_mixers.export import onnx, place, saved_model, verify
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What was exported, and how far its answers are from the model's."""
+
+    path: pathlib.Path
+    format: str
+    size: int  # bytes
+    largest_difference: float  # absolute, over random images at batch 1 and 3
+
+    def __str__(self):
+        return (
+            f"{self.path}: {self.format}, {self.size / 1e6:.1f} MB, within"
+            f" {self.largest_difference:.1e} of the model"
+        )
+
+
+def export(model, path):
+    """Export a model for inference: ONNX for a path ending in `.onnx`, else a SavedModel folder.
+
+    The file takes `images`, float32 `(batch, H, W, C)` with any batch, and gives `logits`. It is
+    written to a temporary place, loaded by its own runtime (onnxruntime, or TensorFlow), and its
+    answers compared with the model's; only then does it replace what was at `path`.
+
+    Args:
+        model: a built functional model with one input and one output, of float32 layers.
+        path: where to; its folder must exist.
+
+    Returns:
+        An `ExportReport`.
+
+    Raises:
+        ValueError: `model` or `path` will not do.
+        RuntimeError: Keras runs on another backend than TensorFlow, or the exported file does not
+            give the model's answers; what was at `path` stays.
+
+    Example:
+        >>> import tempfile
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 32, 3), depth=1, num_classes=10)
+        >>> report = export(model, tempfile.mkdtemp() + "/vit.onnx")
+        >>> report.format
+        'onnx'
+    """
+    path = pathlib.Path(path)
+    check(model, path)
+    target = onnx if path.suffix == ".onnx" else saved_model
+    with place.replacing(path) as temporary:
+        target.save(model, temporary)
+        difference = verify.largest_difference(model, lambda images: target.run(temporary, images))
+    return ExportReport(path, target.FORMAT, place.size(path), difference)
+
+
+def check(model, path):
+    """Refuse what cannot be exported, before anything is written."""
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "Export goes through TensorFlow. Received: the Keras backend"
+            f" {keras.backend.backend()!r}; save the model with model.save('model.keras') and"
+            " export it in a process started with KERAS_BACKEND=tensorflow"
+        )
+    if not isinstance(model, keras.Model) or len(getattr(model, "outputs", None) or ()) != 1:
+        raise ValueError(
+            "`model` must be a built functional or sequential model with one output. Received:"
+            f" model={model!r}"
+        )
+    narrow = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
+    if narrow:
+        raise ValueError(
+            "`model` must compute in float32. Received layers that do not:"
+            f" {', '.join(narrow[:3])}{', ...' if len(narrow) > 3 else ''}; build it with"
+            " dtype='float32' and give it the weights by set_weights(model.get_weights())"
+        )
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
+    if path.suffix == ".onnx" and path.is_dir():
+        raise ValueError(f"`path` is a folder, not a file. Received: path='{path}'")
+    if path.suffix != ".onnx" and path.is_dir() and any(path.iterdir()):
+        if not (path / saved_model.PROTO).is_file():
+            raise ValueError(
+                "`path` is a folder that holds something other than a SavedModel, which export"
+                f" would replace. Received: path='{path}'"
+            )
+    elif path.suffix != ".onnx" and path.is_file():
+        raise ValueError(
+            "`path` must end in '.onnx', or name a folder for a SavedModel. Received:"
+            f" path='{path}', a file"
+        )

@@ -1,0 +1,37 @@
+"""Putting a finished file or folder in place, whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path` that takes its place if the body succeeds.
+
+    On any failure what was at `path` stays and nothing is left beside it.
+    """
+    folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        temporary = pathlib.Path(folder, path.name)
+        yield temporary
+        if path.is_dir():  # a folder cannot be replaced in one step: move the old one aside
+            old = pathlib.Path(folder, "old")
+            os.replace(path, old)
+            try:
+                os.replace(temporary, path)
+            except OSError:
+                os.replace(old, path)
+                raise
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def size(path):
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
