@@ -3,7 +3,17 @@
 from keras_mixers import data, layers
 from keras_mixers.export import ExportReport, export
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, variants
+from keras_mixers.version import __version__
 
-__version__ = "0.1.0"
-
-__all__ = ["ConvMixer", "ExportReport", "Hybrid", "MLPMixer", "ViT", "data", "export", "layers", "variants"]
+__all__ = [
+    "ConvMixer",
+    "ExportReport",
+    "Hybrid",
+    "MLPMixer",
+    "ViT",
+    "__version__",
+    "data",
+    "export",
+    "layers",
+    "variants",
+]

@@ -13,7 +13,7 @@ def load(name, image_size=None, batch_size=64, *, seed=0, data_dir=None):
     """Batches of images and labels from `"digits"` or any TFDS image classification dataset.
 
     Images are float32 in [-1, 1], `(batch, H, W, C)`; labels are int64 class numbers. Training
-    batches are shuffled anew each epoch (over 10,000 images at a time); the last one of an epoch may be smaller.
+    images are shuffled anew each epoch, 10,000 at a time; an epoch's last batch may be smaller.
 
     Args:
         name: `"digits"`, bundled with scikit-learn and prepared without a network, or a name in
@@ -36,8 +36,8 @@ def load(name, image_size=None, batch_size=64, *, seed=0, data_dir=None):
 
     Example:
         >>> train, validation, info = load("digits", image_size=16)
-        >>> next(iter(train))[0].shape
-        TensorShape([64, 16, 16, 1])
+        >>> train.element_spec[0].shape.as_list()
+        [None, 16, 16, 1]
     """
     batch_size = arguments.integer("batch_size", batch_size)
     seed = arguments.integer("seed", seed, 0, 2**31 - 1)

@@ -30,7 +30,7 @@ def run(path, images):
 
 
 def erfc(graph, node, _name, _arguments):
-    """`1 - erf(x)`: TensorFlow's exact GELU has an op, erfc, that neither ONNX nor tf2onnx knows."""
+    """`1 - erf(x)`, for erfc in TensorFlow's exact GELU, which neither ONNX nor tf2onnx knows."""
     x, outputs, shapes, dtypes = node.input[0], node.output, node.output_shapes, node.output_dtypes
     graph.remove_node(node.name)
     one = graph.make_const(f"{node.name}_one", np.float32(1))

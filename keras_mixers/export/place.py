@@ -1,7 +1,6 @@
 """Putting a finished file or folder in place, whole or not at all."""
 
 import contextlib
-import os
 import pathlib
 import shutil
 import tempfile
@@ -19,14 +18,14 @@ def replacing(path):
         yield temporary
         if path.is_dir():  # a folder cannot be replaced in one step: move the old one aside
             old = pathlib.Path(folder, "old")
-            os.replace(path, old)
+            path.replace(old)
             try:
-                os.replace(temporary, path)
+                temporary.replace(path)
             except OSError:
-                os.replace(old, path)
+                old.replace(path)
                 raise
         else:
-            os.replace(temporary, path)
+            temporary.replace(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

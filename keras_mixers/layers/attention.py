@@ -37,9 +37,9 @@ class MultiHeadSelfAttention(Layer):
 
     Example:
         >>> attention = MultiHeadSelfAttention(num_heads=3)
-        >>> y, weights = attention(keras.ops.ones((2, 10, 48)), return_attention_scores=True)
+        >>> y, weights = attention(keras.Input((10, 48)), return_attention_scores=True)
         >>> y.shape, weights.shape
-        ((2, 10, 48), (2, 3, 10, 10))
+        ((None, 10, 48), (None, 3, 10, 10))
     """
 
     def __init__(
@@ -114,6 +114,14 @@ class MultiHeadSelfAttention(Layer):
                 initializer=keras.initializers.RandomNormal(stddev=head_dim**-0.5),
                 name="score_kernel",
             )
+
+    def compute_output_spec(self, x, training=None, return_attention_scores=False):
+        y = keras.KerasTensor(x.shape, dtype=self.compute_dtype)
+        if not return_attention_scores:
+            return y
+        batch, tokens, _ = x.shape
+        scores = (batch, self.num_heads, tokens, tokens)
+        return y, keras.KerasTensor(scores, dtype=self.compute_dtype)
 
     def call(self, x, training=None, return_attention_scores=False):
         query, key, value = self.project(x)

@@ -25,8 +25,8 @@ class AttentionPooling(Layer):
         ValueError: `num_heads` does not divide D.
 
     Example:
-        >>> AttentionPooling(num_heads=3, mlp_dim=96)(keras.ops.zeros((2, 10, 48))).shape
-        (2, 48)
+        >>> AttentionPooling(num_heads=3, mlp_dim=96)(keras.Input((10, 48))).shape
+        (None, 48)
 
     Source: "Scaling Vision Transformers", arXiv 2106.04560; the probe is the one seed of "Set
     Transformer", arXiv 1810.00825.
@@ -44,6 +44,9 @@ class AttentionPooling(Layer):
         self.norm = keras.layers.LayerNormalization(
             epsilon=self.epsilon, dtype=self.dtype_policy, name="norm"
         )
+
+    def compute_output_shape(self, x_shape):
+        return (x_shape[0], x_shape[-1])
 
     def build(self, x_shape):
         width = x_shape[-1]

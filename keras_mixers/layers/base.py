@@ -14,19 +14,18 @@ class Layer(keras.layers.Layer):
     meaning. `get_config` and `from_config` follow from it, so no key can be missing or surplus.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        # Keras asks `compute_mask` only of layers that claim to support masks: ours refuse there.
-        self.supports_masking = True
-
-    def compute_mask(self, inputs, previous_mask):
-        masks = previous_mask if isinstance(previous_mask, (list, tuple)) else [previous_mask]
-        if any(mask is not None for mask in masks):
+    def __call__(self, x, *args, **kwargs):
+        if getattr(x, "_keras_mask", None) is not None:
             raise ValueError(
                 f"Layer '{self.name}' ({type(self).__name__}) takes no mask: every token of an"
                 " image counts. Received an input that carries one; remove the Masking or"
                 " Embedding(mask_zero=True) layer before it."
             )
+        return super().__call__(x, *args, **kwargs)
+
+    def compute_output_shape(self, x_shape):
+        # Most layers keep the stream's shape; said here, Keras need not trace `call` to learn it.
+        return x_shape
 
     def get_config(self):
         arguments = inspect.signature(type(self).__init__).parameters.values()

@@ -23,8 +23,8 @@ class ChannelMixing(Layer):
         dropout_rate: share of hidden units and of outputs dropped in training.
 
     Example:
-        >>> ChannelMixing(96)(keras.ops.zeros((2, 10, 48))).shape
-        (2, 10, 48)
+        >>> ChannelMixing(96)(keras.Input((10, 48))).shape
+        (None, 10, 48)
         >>> swiglu = ChannelMixing(64, activation="silu", gated=True)
     """
 

@@ -23,8 +23,8 @@ class ConvMixerBlock(Layer):
         momentum: of their moving averages; 0.9 here is PyTorch's 0.1.
 
     Example:
-        >>> ConvMixerBlock(kernel_size=5)(keras.ops.zeros((2, 8, 8, 48))).shape
-        (2, 8, 8, 48)
+        >>> ConvMixerBlock(kernel_size=5)(keras.Input((8, 8, 48))).shape
+        (None, 8, 8, 48)
 
     Source: "Patches Are All You Need?", arXiv 2201.09792.
     """

@@ -23,8 +23,8 @@ class PatchEmbed(Layer):
         ValueError: the patch does not divide the image, or the image's size is unknown.
 
     Example:
-        >>> PatchEmbed(192, patch_size=8)(keras.ops.zeros((2, 32, 48, 3))).shape
-        (2, 24, 192)
+        >>> PatchEmbed(192, patch_size=8)(keras.Input((32, 48, 3))).shape
+        (None, 24, 192)
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, equation 1.
     """
@@ -44,7 +44,13 @@ class PatchEmbed(Layer):
             name="projection",
         )
 
+    def compute_output_shape(self, images_shape):
+        rows, columns = patch_grid(images_shape[1:3], self.patch_size)
+        tokens = (rows * columns,) if self.flatten else (rows, columns)
+        return (images_shape[0], *tokens, self.hidden_dim)
+
     def build(self, images_shape):
+        patch_grid(images_shape[1:3], self.patch_size)  # refuse before any weight is made
         self.projection.build(images_shape)
 
     def call(self, images):

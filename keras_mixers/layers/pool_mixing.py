@@ -22,8 +22,8 @@ class PoolMixing(Layer):
         ValueError: the token count is not `rows * columns`.
 
     Example:
-        >>> PoolMixing((2, 5))(keras.ops.zeros((2, 10, 48))).shape
-        (2, 10, 48)
+        >>> PoolMixing((2, 5))(keras.Input((10, 48))).shape
+        (None, 10, 48)
 
     Source: "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418.
     """

@@ -29,8 +29,8 @@ class PositionEmbedding(Layer):
             not a multiple of 4 of at least 8.
 
     Example:
-        >>> PositionEmbedding((4, 6))(keras.ops.zeros((2, 24, 192))).shape
-        (2, 24, 192)
+        >>> PositionEmbedding((4, 6))(keras.Input((24, 192))).shape
+        (None, 24, 192)
 
     Source: arXiv 2010.11929; the fixed form is that of "Better plain ViT baselines for
     ImageNet-1k", arXiv 2205.01580.

@@ -23,8 +23,8 @@ class PrefixTokens(Layer):
         ValueError: there is no token to add.
 
     Example:
-        >>> PrefixTokens(num_registers=4)(keras.ops.zeros((2, 196, 192))).shape
-        (2, 201, 192)
+        >>> PrefixTokens(num_registers=4)(keras.Input((196, 192))).shape
+        (None, 201, 192)
     """
 
     def __init__(self, class_token=True, distillation_token=False, num_registers=0, **kwargs):
@@ -43,6 +43,10 @@ class PrefixTokens(Layer):
     def num_prefix(self):
         """How many tokens this layer adds."""
         return self.class_token + self.distillation_token + self.num_registers
+
+    def compute_output_shape(self, x_shape):
+        batch, tokens, width = x_shape
+        return (batch, None if tokens is None else self.num_prefix + tokens, width)
 
     def build(self, x_shape):
         wanted = {

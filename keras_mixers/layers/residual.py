@@ -24,8 +24,8 @@ class Residual(Layer):
 
     Example:
         >>> block = Residual(keras.layers.Dense(48), stochastic_depth_rate=0.1)
-        >>> block(keras.ops.zeros((2, 10, 48))).shape
-        (2, 10, 48)
+        >>> block(keras.Input((10, 48))).shape
+        (None, 10, 48)
 
     Source: "Deep Residual Learning for Image Recognition", arXiv 1512.03385, with the norm first
     as in "Identity Mappings in Deep Residual Networks", arXiv 1603.05027.
@@ -78,8 +78,8 @@ class LayerScale(Layer):
         init: where gamma begins; 1e-6 in DeiT-III.
 
     Example:
-        >>> LayerScale(1e-5)(keras.ops.zeros((2, 10, 48))).shape
-        (2, 10, 48)
+        >>> LayerScale(1e-5)(keras.Input((10, 48))).shape
+        (None, 10, 48)
 
     Source: "Going deeper with Image Transformers", arXiv 2103.17239.
     """
@@ -113,8 +113,8 @@ class StochasticDepth(Layer):
         seed: of the draws; `None` for one from Keras's global seed.
 
     Example:
-        >>> StochasticDepth(0.1)(keras.ops.ones((2, 10, 48))).shape
-        (2, 10, 48)
+        >>> StochasticDepth(0.1)(keras.Input((10, 48))).shape
+        (None, 10, 48)
 
     Source: "Deep Networks with Stochastic Depth", arXiv 1603.09382; rescaled in training as
     dropout is, rather than at inference as in the paper.

@@ -16,13 +16,16 @@ class SelectToken(Layer):
         index: 0 for the class token, 1 for a distillation token behind it.
 
     Example:
-        >>> SelectToken(0)(keras.ops.zeros((2, 10, 48))).shape
-        (2, 48)
+        >>> SelectToken(0)(keras.Input((10, 48))).shape
+        (None, 48)
     """
 
     def __init__(self, index=0, **kwargs):
         super().__init__(**kwargs)
         self.index = arguments.integer("index", index, minimum=0)
+
+    def compute_output_shape(self, x_shape):
+        return (x_shape[0], x_shape[-1])
 
     def call(self, x):
         return x[:, self.index]

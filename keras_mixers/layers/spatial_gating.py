@@ -27,8 +27,8 @@ class SpatialGating(Layer):
         ValueError: `mlp_dim` is odd, or the token count unknown.
 
     Example:
-        >>> SpatialGating(96)(keras.ops.zeros((2, 10, 48))).shape
-        (2, 10, 48)
+        >>> SpatialGating(96)(keras.Input((10, 48))).shape
+        (None, 10, 48)
 
     Source: "Pay Attention to MLPs", arXiv 2105.08050.
     """

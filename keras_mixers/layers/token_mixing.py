@@ -24,8 +24,8 @@ class TokenMixing(Layer):
         ValueError: the token count is unknown.
 
     Example:
-        >>> TokenMixing(32)(keras.ops.zeros((2, 10, 48))).shape
-        (2, 10, 48)
+        >>> TokenMixing(32)(keras.Input((10, 48))).shape
+        (None, 10, 48)
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """

@@ -145,7 +145,7 @@ class Architecture:
         }
 
     def _check_widths(self):
-        if "A" in self.pattern and self.head_dim is None or self.pool == "map":
+        if ("A" in self.pattern and self.head_dim is None) or self.pool == "map":
             arguments.divides("num_heads", self.num_heads, "hidden_dim", self.hidden_dim)
         if self.position_embedding == "sincos2d" and (self.hidden_dim % 4 or self.hidden_dim < 8):
             raise ValueError(

@@ -64,9 +64,9 @@ def block(a, letter, i, x):
     name = f"block_{i}"
     if letter == "C":
         x = as_grid(a, x, f"{name}_grid")
-        return ConvMixerBlock(
-            a.kernel_size, a.activation, **BATCH_NORM, name=f"{name}_conv_mixer"
-        )(x)
+        return ConvMixerBlock(a.kernel_size, a.activation, **BATCH_NORM, name=f"{name}_conv_mixer")(
+            x
+        )
 
     x = as_tokens(a, x, f"{name}_tokens")
     rate = a.stochastic_depth_rate * i / max(len(a.pattern) - 1, 1)
@@ -143,6 +143,7 @@ def distilled_head(a, x):
 
 
 def positions(a, num_prefix):
+    """The layer that tells the tokens where they stand."""
     return PositionEmbedding(
         a.grid, num_prefix=num_prefix, kind=a.position_embedding, name="position_embedding"
     )

@@ -1,0 +1,146 @@
+"""From a dataset's name to a deployed file: train a model, save it, export it, run the exports.
+
+    python examples/train.py                        # a small ViT on the bundled digits
+    python examples/train.py --model mlp_mixer      # or conv_mixer, or a hybrid's pattern: MMA, CM
+    python examples/train.py --dataset cifar10 --image-size 32 --patch-size 4 --hidden-dim 192 \\
+        --depth 6 --epochs 30                       # any TFDS name; this one is downloaded
+
+The output folder gets model.keras, history.png, model.onnx and saved_model/. On 2 CPU cores the
+digits take one to two minutes and reach 97 to 99 % test accuracy.
+"""
+
+import argparse
+import pathlib
+
+import keras
+import numpy as np
+
+import keras_mixers as km
+
+VARIANTS = {"vit": "Ti/16", "mlp_mixer": "S/16", "conv_mixer": "256/8-k5-p2"}
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--dataset", default="digits", help="digits, or a name in TFDS")
+    parser.add_argument(
+        "--model",
+        default="vit",
+        help=f"a family ({', '.join(VARIANTS)}), or a hybrid's pattern such as MMA or CM",
+    )
+    parser.add_argument("--image-size", type=int, default=16, help="pixels to resize to")
+    parser.add_argument("--patch-size", type=int, default=2, help="pixels")
+    parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
+    parser.add_argument("--depth", type=int, default=4, help="blocks of a family")
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
+    return parser.parse_args()
+
+
+def build(args, input_shape, num_classes):
+    """A family at the asked-for size, or the hybrid that a pattern spells."""
+    size = {
+        "input_shape": input_shape,
+        "num_classes": num_classes,
+        "patch_size": args.patch_size,
+        "hidden_dim": args.hidden_dim,
+    }
+    if args.model == "vit":
+        heads = max(1, args.hidden_dim // 32)
+        return km.ViT(
+            "Ti/16", depth=args.depth, num_heads=heads, mlp_dim=2 * args.hidden_dim, **size
+        )
+    if args.model == "mlp_mixer":
+        return km.MLPMixer(
+            "S/16",
+            depth=args.depth,
+            tokens_mlp_dim=args.hidden_dim,
+            channels_mlp_dim=2 * args.hidden_dim,
+            **size,
+        )
+    if args.model == "conv_mixer":
+        return km.ConvMixer("256/8-k5-p2", depth=args.depth, **size)
+    return km.Hybrid(args.model, mlp_dim=2 * args.hidden_dim, **size)
+
+
+def augment(dataset, seed):
+    """Shift each training image by up to a tenth, anew in every epoch."""
+    shift = keras.layers.RandomTranslation(0.1, 0.1, fill_mode="nearest", seed=seed)
+    return dataset.map(lambda images, labels: (shift(images, training=True), labels))
+
+
+def compile(model, steps, learning_rate):
+    """AdamW, a tenth of the steps to warm up and a cosine down to zero."""
+    warm_up = max(1, steps // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, warmup_target=learning_rate, warmup_steps=warm_up
+    )
+    model.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=0.05, clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+
+
+def plot(history, path):
+    """Learning curves: loss and accuracy, in training and on the test images."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    epochs = np.arange(1, len(history.history["loss"]) + 1)
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        axes.plot(epochs, history.history[quantity], label="training")
+        axes.plot(epochs, history.history[f"val_{quantity}"], label="test")
+        axes.set(title=quantity.capitalize(), xlabel="epoch")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def largest_difference(model, images, folder):
+    """Run both exports in their own runtimes, and compare with the model."""
+    import onnxruntime
+    import tensorflow as tf
+
+    expected = np.asarray(model(images, training=False))
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    loaded = tf.saved_model.load(str(folder / "saved_model"))
+    answers = {
+        "onnxruntime": session.run(["logits"], {"images": images})[0],
+        "SavedModel": loaded.signatures["serving_default"](images=tf.constant(images))["logits"],
+    }
+    return {name: np.abs(np.asarray(answer) - expected).max() for name, answer in answers.items()}
+
+
+def main():
+    args = parse_arguments()
+    keras.utils.set_random_seed(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+
+    train, test, info = km.data.load(
+        args.dataset, image_size=args.image_size, batch_size=args.batch_size, seed=args.seed
+    )
+    input_shape = train.element_spec[0].shape[1:]
+    model = build(args, tuple(input_shape), info.features["label"].num_classes)
+    model.summary()
+    compile(model, args.epochs * len(train), args.learning_rate)
+    history = model.fit(augment(train, args.seed), validation_data=test, epochs=args.epochs)
+    _, accuracy = model.evaluate(test, verbose=0)
+    print(f"Test accuracy: {accuracy:.2%}")
+
+    model.save(args.output / "model.keras")
+    plot(history, args.output / "history.png")
+    print(km.export(model, args.output / "model.onnx"))
+    print(km.export(model, args.output / "saved_model"))
+    images = next(iter(test))[0].numpy()
+    for runtime, difference in largest_difference(model, images, args.output).items():
+        print(f"Largest difference in {runtime}, on {len(images)} test images: {difference:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The table of cases that drives the layer, model and export suites."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+import keras_mixers as km
+from keras_mixers import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCase:
+    """A layer, arguments that are not its defaults, and an input's shape with the batch first."""
+
+    layer: type
+    arguments: dict
+    shape: tuple
+    label: str = ""
+
+    def make(self, **more):
+        arguments = {
+            name: value() if isinstance(value, type(lambda: 0)) and name == "mixer" else value
+            for name, value in self.arguments.items()
+        }
+        return self.layer(**{**arguments, **more})
+
+    def inputs(self, batch=None, dtype="float32"):
+        batch = self.shape[0] if batch is None else batch
+        shape = (batch, *self.shape[1:])
+        return np.random.default_rng(7).normal(size=shape).astype(dtype)
+
+    @property
+    def id(self):
+        return self.layer.__name__ + (f"-{self.label}" if self.label else "")
+
+
+def attention(label, shape=(2, 6, 16), **arguments):
+    return LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2, **arguments}, shape, label)
+
+
+# The first case of each layer gives every argument a value that is not its default.
+LAYERS = [
+    LayerCase(
+        layers.PatchEmbed, {"hidden_dim": 8, "patch_size": (2, 3), "flatten": False}, (2, 4, 6, 3)
+    ),
+    LayerCase(layers.PatchEmbed, {"hidden_dim": 8, "patch_size": 2}, (2, 4, 6, 1), "flat"),
+    LayerCase(
+        layers.PositionEmbedding,
+        {"grid": (2, 3), "num_prefix": 1, "kind": "sincos2d"},
+        (2, 7, 8),
+    ),
+    LayerCase(
+        layers.PositionEmbedding, {"grid": (2, 3), "num_prefix": 2}, (2, 8, 8), "learned"
+    ),
+    LayerCase(
+        layers.PrefixTokens,
+        {"class_token": False, "distillation_token": True, "num_registers": 2},
+        (2, 6, 8),
+    ),
+    LayerCase(layers.PrefixTokens, {}, (2, 6, 8), "class"),
+    attention(
+        "full",
+        head_dim=4,
+        qkv_bias=False,
+        qk_norm=True,
+        score="dot",
+        attention_dropout_rate=0.2,
+        dropout_rate=0.1,
+        epsilon=1e-5,
+    ),
+    attention("scaled_dot"),
+    attention("bilinear", score="bilinear"),
+    attention("additive", score="additive"),
+    LayerCase(
+        layers.AttentionPooling,
+        {"num_heads": 2, "mlp_dim": 12, "activation": "relu", "epsilon": 1e-5},
+        (2, 6, 8),
+    ),
+    LayerCase(
+        layers.TokenMixing,
+        {"tokens_mlp_dim": 5, "activation": layers.gelu_tanh, "dropout_rate": 0.1},
+        (2, 6, 8),
+    ),
+    LayerCase(
+        layers.ChannelMixing,
+        {"mlp_dim": 12, "activation": "silu", "gated": True, "dropout_rate": 0.1},
+        (2, 6, 8),
+    ),
+    LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (2, 6, 8), "mlp"),
+    LayerCase(
+        layers.SpatialGating,
+        {"mlp_dim": 12, "activation": "relu", "dropout_rate": 0.1, "epsilon": 1e-6},
+        (2, 6, 8),
+    ),
+    LayerCase(layers.PoolMixing, {"grid": (2, 3), "pool_size": (1, 3)}, (2, 6, 8)),
+    LayerCase(
+        layers.ConvMixerBlock,
+        {"kernel_size": (3, 2), "activation": "relu", "epsilon": 1e-3, "momentum": 0.5},
+        (2, 4, 5, 8),
+    ),
+    LayerCase(
+        layers.Residual,
+        {
+            "mixer": lambda: layers.ChannelMixing(12, name="mixer"),
+            "stochastic_depth_rate": 0.3,
+            "layer_scale_init": 0.5,
+            "epsilon": 1e-5,
+        },
+        (2, 6, 8),
+    ),
+    LayerCase(layers.LayerScale, {"init": 0.5}, (2, 6, 8)),
+    LayerCase(layers.StochasticDepth, {"rate": 0.4, "seed": 3}, (2, 6, 8)),
+    LayerCase(layers.SelectToken, {"index": 1}, (2, 6, 8)),
+]
+FULL = list({case.layer: case for case in reversed(LAYERS)}.values())[::-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCase:
+    """A small model of each kind: non-square images, two channels."""
+
+    id: str
+    builder: object
+    variant: str
+    arguments: dict
+
+    def make(self, **more):
+        arguments = {"input_shape": (8, 12, 2), "num_classes": 5, **self.arguments, **more}
+        return self.builder(self.variant, **arguments)
+
+    def images(self, batch=4):
+        shape = (batch, *self.arguments.get("input_shape", (8, 12, 2)))
+        return np.random.default_rng(3).uniform(-1, 1, shape).astype("float32")
+
+
+_VIT = {"patch_size": 4, "hidden_dim": 16, "depth": 2, "num_heads": 2, "mlp_dim": 24}
+_MIXER = {
+    "patch_size": 4,
+    "hidden_dim": 16,
+    "depth": 2,
+    "tokens_mlp_dim": 10,
+    "channels_mlp_dim": 24,
+}
+_CONV = {"patch_size": 2, "hidden_dim": 16, "depth": 2, "kernel_size": 3}
+_HYBRID = {
+    "patch_size": 4,
+    "hidden_dim": 16,
+    "num_heads": 2,
+    "mlp_dim": 24,
+    "tokens_mlp_dim": 10,
+    "kernel_size": 3,
+}
+
+MODELS = [
+    ModelCase("vit", km.ViT, "Ti/16", _VIT),
+    ModelCase("vit_gap", km.ViT, "Ti/16", {**_VIT, "pool": "gap", "position_embedding": "sincos2d"}),
+    ModelCase("vit_map", km.ViT, "Ti/16", {**_VIT, "pool": "map", "activation": "gelu_tanh"}),
+    ModelCase("vit_sequence", km.ViT, "Ti/16", {**_VIT, "pool": None, "num_classes": 0}),
+    ModelCase(
+        "vit_registers",
+        km.ViT,
+        "Ti/16",
+        {
+            **_VIT,
+            "pool": "gap",
+            "norm_after_pool": True,
+            "num_registers": 2,
+            "qk_norm": True,
+            "layer_scale_init": 0.1,
+            "position_prefix": False,
+        },
+    ),
+    ModelCase("deit_distilled", km.ViT, "DeiT-Ti/16-distilled", _VIT),
+    ModelCase("deit3", km.ViT, "DeiT3-S/16", _VIT),
+    ModelCase("mlp_mixer", km.MLPMixer, "S/16", _MIXER),
+    ModelCase("conv_mixer", km.ConvMixer, "768/32", _CONV),
+    *(
+        ModelCase(f"hybrid_{pattern}", km.Hybrid, pattern, _HYBRID)
+        for pattern in ("MA", "MMA", "CM", "PG", "ACMPG", "CA")
+    ),
+]
