@@ -73,8 +73,8 @@ def choice(name, value, choices):
 
 def nearest(value, choices):
     """The end of a message: the choices spelt most like `value`, or nothing."""
-    names = [choice for choice in choices if choice]
-    near = difflib.get_close_matches(str(value), names, n=3, cutoff=0.5)
+    names = {choice.lower(): choice for choice in choices if choice}
+    near = [names[name] for name in difflib.get_close_matches(str(value).lower(), names, n=3)]
     return f". Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

@@ -12,7 +12,9 @@ def gradients(layer, inputs, training=False):
         uneven = ops.reshape(ops.arange(1, 1 + _size(outputs), dtype=outputs.dtype), outputs.shape)
         return ops.sum(ops.square(outputs) * ops.sin(uneven))
 
-    layer(inputs)
+    if not isinstance(layer, keras.Model):  # a model takes `training` whatever its layers do
+        image = keras.Input(batch_shape=inputs.shape, dtype=inputs.dtype)
+        layer = keras.Model(image, layer(image))
     variables = layer.trainable_variables
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

@@ -1,12 +1,24 @@
 """Every test starts from the same seed and the default dtype policy."""
 
 import os
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in every process
+# Prepared datasets go where the suite's other traces go, and not to the user's home.
+os.environ.setdefault("TFDS_DATA_DIR", tempfile.mkdtemp(prefix="keras_mixers-datasets-"))
 
 import keras
 import pytest
+
+
+@pytest.fixture(scope="session")
+def digits_folder():
+    """Where the bundled digits lie prepared."""
+    import keras_mixers as km
+
+    km.data.load("digits")
+    return os.environ["TFDS_DATA_DIR"]
 
 
 @pytest.fixture(autouse=True)

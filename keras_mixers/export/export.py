@@ -10,12 +10,19 @@ from keras_mixers.export import onnx, place, saved_model, verify
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how far its answers are from the model's."""
+    """What was exported, and how far its answers are from the model's; `str()` reads as a line.
+
+    Attributes:
+        path: of the file or folder.
+        format: `"onnx"` or `"saved_model"`.
+        size: in bytes.
+        largest_difference: from the model's answers, absolute, on random images at batch 1 and 3.
+    """
 
     path: pathlib.Path
     format: str
-    size: int  # bytes
-    largest_difference: float  # absolute, over random images at batch 1 and 3
+    size: int
+    largest_difference: float
 
     def __str__(self):
         return (

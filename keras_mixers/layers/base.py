@@ -48,7 +48,11 @@ class Layer(keras.layers.Layer):
 def _plain(value):
     """A constructor argument as JSON can hold it."""
     if isinstance(value, keras.layers.Layer):
-        return keras.saving.serialize_keras_object(value)
+        config = keras.saving.serialize_keras_object(value)
+        # Its parent builds it again, inside the parent's name scope: read back already built, its
+        # weights would have other paths than before.
+        config.pop("build_config", None)
+        return config
     if callable(value):
         return keras.activations.serialize(value)
     return value

@@ -56,7 +56,7 @@ class Residual(Layer):
 
     def build(self, x_shape):
         self.norm.build(x_shape)
-        if not self.mixer.built:  # a mixer read back from a file comes already built
+        if not self.mixer.built:  # a layer that was used before it was given to this one is
             self.mixer.build(x_shape)
         if self.scale:
             self.scale.build(x_shape)

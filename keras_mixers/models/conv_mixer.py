@@ -90,6 +90,7 @@ def ConvMixer(
         patch_size=row.patch_size,
         hidden_dim=row.hidden_dim,
         pool=pool,
+        class_token=pool == "token",  # which is refused, with the reason: there is no place for it
         kernel_size=row.kernel_size,
         activation=row.activation,
     )

@@ -10,7 +10,7 @@ def published(table, variant, **overrides):
     """A variant's row with everything that is not `None` in `overrides` put in its place."""
     arguments.choice("variant", variant, table)
     given = {name: value for name, value in overrides.items() if value is not None}
-    return types.SimpleNamespace(**{**overrides, **table[variant], **given})
+    return types.SimpleNamespace(**{**table[variant], **given})
 
 
 def variants(family):

@@ -17,6 +17,9 @@ def _row(patch_size, hidden_dim, depth, num_heads, mlp_dim, **more):
         "depth": depth,
         "num_heads": num_heads,
         "mlp_dim": mlp_dim,
+        "position_prefix": True,
+        "distillation_token": False,
+        "layer_scale_init": None,
         **more,
     }
 
@@ -155,9 +158,9 @@ def ViT(
         pool=pool,
         norm_after_pool=norm_after_pool,
         position_embedding=position_embedding,
-        position_prefix=True if row.position_prefix is None else row.position_prefix,
+        position_prefix=row.position_prefix,
         class_token=pool == "token" if class_token is None else class_token,
-        distillation_token=row.distillation_token or False,
+        distillation_token=row.distillation_token,
         num_registers=num_registers,
         num_heads=row.num_heads,
         head_dim=head_dim,

@@ -1,0 +1,126 @@
+"""Datasets by name: the digits bundled with scikit-learn, and any of TFDS."""
+
+import os
+import pathlib
+import socket
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+import keras_mixers as km
+
+
+def gather(dataset):
+    batches = list(dataset.as_numpy_iterator())
+    return np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches])
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_args, **_kwargs):
+        pytest.fail("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_digits_are_scikit_learns_images_in_a_fixed_stratified_split(tmp_path, no_network):
+    train, test, info = km.data.load("digits", batch_size=100, data_dir=tmp_path)
+    assert info.features["label"].names == [str(digit) for digit in range(10)]
+    files = [file.name for file in pathlib.Path(tmp_path).rglob("*.tfrecord*")]
+    assert len(files) == 2
+
+    (train_x, train_y), (test_x, test_y) = gather(train), gather(test)
+    assert train_x.shape == (1437, 8, 8, 1)
+    assert test_x.shape == (360, 8, 8, 1)
+    assert train_x.dtype == "float32"
+
+    digits = load_digits()
+    originals = {(image.tobytes(), label) for image, label in zip(digits.images, digits.target)}
+    back = np.rint((np.concatenate([train_x, test_x])[..., 0] + 1) * 8).astype("float64")
+    labels = np.concatenate([train_y, test_y])
+    assert {(image.tobytes(), label) for image, label in zip(back, labels)} == originals
+    # a fifth of each class is held out
+    np.testing.assert_allclose(np.bincount(test_y), np.bincount(digits.target) / 5, atol=0.7)
+
+    _, again, _ = km.data.load("digits", batch_size=100, data_dir=tmp_path, seed=9)
+    np.testing.assert_array_equal(gather(again)[0], test_x)
+
+
+def test_images_are_resized_and_batched(digits_folder):
+    train, _, _ = km.data.load("digits", image_size=(12, 16), batch_size=50)
+    assert train.element_spec[0].shape.as_list() == [None, 12, 16, 1]
+    images, labels = next(train.as_numpy_iterator())
+    assert images.shape == (50, 12, 16, 1)
+    assert labels.shape == (50,)
+    assert images.min() >= -1
+    assert images.max() <= 1
+    assert len(train) == 29
+    assert sum(len(labels) for _, labels in train) == 1437
+
+
+def test_the_seed_sets_the_order_and_each_epoch_has_its_own(digits_folder):
+    orders = [gather(km.data.load("digits", seed=seed)[0])[1] for seed in (1, 1, 2)]
+    np.testing.assert_array_equal(orders[0], orders[1])
+    assert not np.array_equal(orders[0], orders[2])
+    train = km.data.load("digits", seed=1)[0]
+    epochs = [gather(train)[1] for _ in range(2)]
+    assert not np.array_equal(*epochs)
+    np.testing.assert_array_equal(np.sort(epochs[0]), np.sort(epochs[1]))
+
+
+def test_autotuning_is_off(digits_folder):
+    for dataset in km.data.load("digits")[:2]:
+        assert dataset.options().autotune.enabled is False
+
+
+def test_any_tfds_name():
+    with tfds.testing.mock_data(num_examples=20):
+        train, validation, info = km.data.load("cifar10", image_size=16, batch_size=8)
+        images, labels = next(train.as_numpy_iterator())
+        assert images.shape == (8, 16, 16, 3)
+        assert set(labels) <= set(range(10))
+        assert info.features["label"].num_classes == 10
+        assert len(gather(validation)[1]) == 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "digist"}, "`name` must be 'digits' or.*'digist'. Did you mean 'digits'"),
+        ({"name": "cifar11"}, "`name`.*'cifar11'. Did you mean.*'cifar10'"),
+        ({"name": 3}, "`name` must be a string.*name=3"),
+        ({"name": "imdb_reviews"}, "`name` must be a dataset of images.*'imdb_reviews'.*text"),
+        ({"name": "oxford_flowers102"}, "`image_size` must be given.*'oxford_flowers102'"),
+        ({"name": "digits", "batch_size": 0}, "`batch_size` must.*0"),
+        ({"name": "digits", "batch_size": 1.5}, "`batch_size` must.*1.5"),
+        ({"name": "digits", "image_size": 0}, "`image_size` must.*0"),
+        ({"name": "digits", "image_size": (8, 8, 1)}, r"`image_size` must.*\(8, 8, 1\)"),
+        ({"name": "digits", "seed": -1}, "`seed` must.*-1"),
+    ],
+)
+def test_bad_input_is_named(arguments, message, no_network):
+    with pytest.raises((ValueError, TypeError), match=message):
+        km.data.load(**arguments)
+
+
+def test_a_dataset_without_a_split_to_judge_by_is_named():
+    with tfds.testing.mock_data(num_examples=20), pytest.raises(ValueError) as error:
+        km.data.load("tf_flowers", image_size=16)
+    assert "`name` must be a dataset with a train split and a validation or test" in str(error.value)
+    assert "'tf_flowers', which has train" in str(error.value)
+
+
+def test_a_cut_preparation_leaves_nothing_half_made(tmp_path, monkeypatch):
+    from keras_mixers.data.digits import Digits
+
+    def cut(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Digits, "_generate_examples", cut)
+        with pytest.raises(KeyboardInterrupt):
+            km.data.load("digits", data_dir=tmp_path)
+    assert not os.path.exists(tmp_path / "digits" / "1.0.0")
+    assert len(gather(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360

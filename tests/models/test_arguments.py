@@ -1,0 +1,157 @@
+"""Bad arguments to builders: each is refused by name, before any weight is made."""
+
+import inspect
+
+import keras
+import pytest
+from cases import MODELS
+
+import keras_mixers as km
+
+SIZE = [0, -1, 1.5, "3", True, float("nan"), 2**40, (4, 4)]
+PAIR = [0, -1, 1.5, "3", True, float("nan"), 2**40, (2,), (2, 3, 4), (2, 0), (2, 1.5)]
+RATE = [-0.1, 1, "0.1", True, None, float("nan"), float("inf")]
+REAL = [-1e-6, "1e-6", True, float("nan"), float("inf")]
+FLAG = [0, 1, "True"]
+
+BAD = {
+    "variant": ["Ti/15", "", 3, None],
+    "pattern": ["MXA", "", "mma", 3, None, "M" * 2000],
+    "input_shape": [None, 8, (8, 12), (8, 12, 0), (8, 12, 1.5), (8, -12, 2), "abc", (8, 12, True)],
+    "num_classes": [-1, 1.5, "3", True, None, float("nan"), 2**40],
+    "patch_size": [*PAIR, 5, (4, 5), 16],
+    "hidden_dim": SIZE,
+    "depth": [*SIZE, 100_000],
+    "num_heads": [*SIZE, 3],
+    "mlp_dim": SIZE,
+    "head_dim": SIZE,
+    "tokens_mlp_dim": SIZE,
+    "channels_mlp_dim": SIZE,
+    "kernel_size": PAIR,
+    "qkv_bias": [*FLAG, None],
+    "qk_norm": [*FLAG, None],
+    "score": ["scaled-dot", "", 3, None],
+    "pool": ["cls", "", 3, True],
+    "norm_after_pool": [*FLAG, None],
+    "position_embedding": ["sincos", "", 3, True],
+    "position_prefix": FLAG,
+    "class_token": FLAG,
+    "distillation_token": FLAG,
+    "num_registers": [-1, 1.5, "3", True, None, 2**40],
+    "activation": ["geluu", 3, ""],
+    "epsilon": [*REAL, None],
+    "layer_scale_init": REAL,
+    "dropout_rate": RATE,
+    "attention_dropout_rate": RATE,
+    "stochastic_depth_rate": RATE,
+}
+NOT_OURS = {"dtype", "name"}  # Keras judges these
+FIRST = {case.builder: case for case in reversed(MODELS)}
+
+
+def parameters(builder):
+    return [name for name in inspect.signature(builder).parameters if name not in NOT_OURS]
+
+
+ATTACKS = [
+    pytest.param(builder, name, bad, id=f"{builder.__name__}-{name}-{str(bad)[:20]!r}")
+    for builder in FIRST
+    for name in parameters(builder)
+    for bad in BAD[name]
+]
+
+
+@pytest.fixture
+def no_weights(monkeypatch):
+    """Making any weight fails the test: bad arguments must be refused before that."""
+
+    def refuse(layer, *_args, **_kwargs):
+        pytest.fail(f"a weight was made, by {layer.name}")
+
+    monkeypatch.setattr(keras.layers.Layer, "add_weight", refuse)
+
+
+@pytest.mark.parametrize(("builder", "name", "bad"), ATTACKS)
+def test_a_bad_argument_is_named(builder, name, bad, no_weights):
+    case = FIRST[builder]
+    arguments = {"input_shape": (8, 12, 2), "num_classes": 5, **case.arguments}
+    first = {"variant": case.variant, "pattern": case.variant}
+    positional = first[next(iter(inspect.signature(builder).parameters))]
+    if name in first:
+        positional = bad
+    else:
+        arguments[name] = bad
+    with pytest.raises((ValueError, TypeError)) as error:
+        builder(positional, **arguments)
+    message = str(error.value)
+    assert f"`{name}` must" in message
+    assert "Received" in message
+    shown = bad[-1] if isinstance(bad, tuple) else bad
+    assert str(shown)[:20] in message
+
+
+@pytest.mark.parametrize("case", FIRST.values(), ids=lambda case: case.id)
+def test_a_typo_in_a_keyword_is_a_type_error(case, no_weights):
+    with pytest.raises(TypeError, match="hiden_dim"):
+        case.make(hiden_dim=16)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: km.ViT("Ti/16", pool="token", class_token=False),
+            "`pool`='token' reads the class token",
+        ),
+        (
+            lambda: km.ViT("DeiT-Ti/16-distilled", pool="gap"),
+            "`pool` must be 'token' with a distillation token.*'gap'",
+        ),
+        (
+            lambda: km.ViT("Ti/16", norm_after_pool=True),
+            "`norm_after_pool` is a choice of pool='gap'.*'token'",
+        ),
+        (
+            lambda: km.ViT("Ti/16", position_embedding="sincos2d", hidden_dim=6, num_heads=3),
+            "`hidden_dim` must be a multiple of 4.*hidden_dim=6",
+        ),
+        (
+            lambda: km.Hybrid("GA", hidden_dim=16, mlp_dim=7),
+            "`mlp_dim` must be even for spatial gating.*mlp_dim=7",
+        ),
+        (
+            lambda: km.Hybrid("CM", pool="token"),
+            r"`pool` and registers.*\['C'\].*pool='token'.*pattern='CM'",
+        ),
+        (lambda: km.Hybrid("PA", num_registers=1), r"registers.*\['P'\]"),
+        (lambda: km.ConvMixer("768/32", pool="token"), r"`pool` and registers.*\['C'\]"),
+        (
+            lambda: km.ViT("Ti/16", hidden_dim=2**20, mlp_dim=2**20, num_heads=1),
+            "over the limit of 100,000,000,000.*hidden_dim=1048576",
+        ),
+    ],
+)
+def test_arguments_that_do_not_go_together(make, message, no_weights):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("case", FIRST.values(), ids=lambda case: case.id)
+def test_boundary_values_build(case):
+    accepted = parameters(case.builder)
+    boundary = {
+        "depth": 1,
+        "num_classes": 1,
+        "dropout_rate": 0.999,
+        "attention_dropout_rate": 0.999,
+        "stochastic_depth_rate": 0.999,
+        "layer_scale_init": 0.0,
+        "epsilon": 0.0,
+    }
+    model = case.make(**{name: value for name, value in boundary.items() if name in accepted})
+    assert model.output_shape == (None, 1)
+
+
+def test_every_builder_argument_has_bad_values():
+    wanted = {name for builder in FIRST for name in parameters(builder)}
+    assert wanted == set(BAD)

@@ -1,0 +1,331 @@
+"""What every family's models do: names, shapes, files, training."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from cases import MODELS
+
+import keras_mixers as km
+
+HERE = pathlib.Path(__file__).parent
+ids = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.id)
+FAMILIES = [
+    case
+    for case in MODELS
+    if case.id in ("vit", "mlp_mixer", "conv_mixer", "hybrid_MA", "hybrid_MMA", "hybrid_CM")
+]
+families = pytest.mark.parametrize("case", FAMILIES, ids=lambda case: case.id)
+
+
+def answer(model, images):
+    return np.asarray(model(images, training=False))
+
+
+def describe(model):
+    """Names and shapes of all weights, seeds' state left out, a line each."""
+    return "".join(f"{weight.path} {tuple(weight.shape)}\n" for weight in model.weights)
+
+
+@ids
+def test_paths_and_shapes_are_those_committed(case):
+    # A changed line here breaks files that people have saved; say so in the change log.
+    assert describe(case.make()) == (HERE / "paths" / f"{case.id}.txt").read_text()
+
+
+@ids
+def test_the_same_model_built_twice_has_the_same_names(case):
+    one, other = case.make(), case.make()
+    assert describe(one) == describe(other)
+    assert [layer.name for layer in one.layers] == [layer.name for layer in other.layers]
+
+
+@ids
+def test_every_layer_has_a_name_of_ours(case):
+    keras.layers.Dense(1), keras.layers.LayerNormalization()  # numbering would now go on from 1
+    for layer in case.make()._flatten_layers():
+        kind = type(layer).__name__
+        automatic = keras.src.utils.naming.to_snake_case(kind)
+        numbered = layer.name.removeprefix(automatic).lstrip("_").isdigit()
+        assert not (layer.name.startswith(automatic) and numbered), layer.name
+
+
+@ids
+def test_config_survives_json(case):
+    model = case.make()
+    again = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(answer(model, case.images()), answer(again, case.images()))
+
+
+@ids
+def test_any_batch(case):
+    model = case.make()
+    images = case.images(3)
+    three = answer(model, images)
+    np.testing.assert_allclose(three[:1], answer(model, images[:1]), atol=1e-5)
+
+
+def test_features_without_a_head():
+    for case in MODELS:
+        if case.arguments.get("pool", "gap") is not None:
+            assert case.make(num_classes=0).output_shape == (None, 16), case.id
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [
+        (lambda **more: km.ViT("Ti/16", class_token=True, num_registers=2, **more), 9),
+        (lambda **more: km.MLPMixer("S/16", **more), 6),
+        (lambda **more: km.ConvMixer("768/32", **more), 6),
+        (lambda **more: km.Hybrid("CM", **more), 6),
+    ],
+)
+def test_no_pooling_gives_the_sequence(model, tokens):
+    sizes = {"input_shape": (8, 12, 3), "patch_size": 4, "hidden_dim": 12, "pool": None}
+    assert model(num_classes=0, **sizes).output_shape == (None, tokens, 12)
+    assert model(num_classes=5, **sizes).output_shape == (None, tokens, 5)
+
+
+@pytest.mark.parametrize("family", [km.MLPMixer, km.ConvMixer, km.Hybrid])
+def test_pooling_by_attention_in_other_families(family):
+    first = "MC" if family is km.Hybrid else next(iter(km.variants(family.__name__)))
+    more = {} if family is km.Hybrid else {"depth": 1}
+    model = family(first, input_shape=(28, 28, 1), patch_size=14, hidden_dim=24, pool="map", **more)
+    assert model.get_layer("pool").num_heads == 1
+    assert model.output_shape == (None, 1000)
+
+
+def test_norm_before_or_after_the_average():
+    sizes = {"input_shape": (8, 8, 3), "patch_size": 4, "hidden_dim": 16, "num_heads": 2, "depth": 1}
+    before = km.ViT("Ti/16", pool="gap", **sizes)
+    after = km.ViT("Ti/16", pool="gap", norm_after_pool=True, **sizes)
+    after.set_weights(before.get_weights())
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    assert np.abs(answer(before, images) - answer(after, images)).max() > 1e-3
+
+
+def test_the_average_leaves_prefix_tokens_out():
+    case = next(case for case in MODELS if case.id == "vit_registers")
+    model = case.make(num_classes=0)
+    sequence = keras.Model(model.input, model.get_layer("block_1_channel_mixing").output)
+    tokens = answer(sequence, case.images())[:, 2:].mean(1)
+    normed = np.asarray(model.get_layer("norm")(tokens))
+    np.testing.assert_allclose(answer(model, case.images()), normed, atol=1e-5)
+
+
+def test_distilled_logits_are_the_mean_of_two_heads():
+    case = next(case for case in MODELS if case.id == "deit_distilled")
+    model = case.make()
+    heads = [model.get_layer(name).output for name in ("head", "head_distillation")]
+    both = keras.Model(model.input, heads)(case.images())
+    mean = sum(np.asarray(logits) for logits in both) / 2
+    np.testing.assert_allclose(answer(model, case.images()), mean, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "twin"),
+    [
+        ("AA", lambda **size: km.ViT("Ti/16", depth=2, num_heads=1, mlp_dim=64, pool="gap", **size)),
+        (
+            "MM",
+            lambda **size: km.MLPMixer(
+                "S/16", depth=2, tokens_mlp_dim=8, channels_mlp_dim=64, **size
+            ),
+        ),
+        ("CC", lambda **size: km.ConvMixer("1536/20", depth=2, kernel_size=5, **size)),
+    ],
+)
+def test_a_hybrid_of_one_letter_is_that_family(pattern, twin):
+    size = {"input_shape": (8, 12, 3), "patch_size": 4, "hidden_dim": 16, "num_classes": 5}
+    hybrid, model = km.Hybrid(pattern, **size), twin(**size)
+    model.set_weights(hybrid.get_weights())
+    images = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype("float32")
+    np.testing.assert_array_equal(answer(hybrid, images), answer(model, images))
+
+
+def test_stochastic_depth_grows_with_depth():
+    model = km.ViT("Ti/16", input_shape=(32, 32, 3), depth=3, stochastic_depth_rate=0.2)
+    rates = [model.get_layer(f"block_{i}_attention").stochastic_depth_rate for i in range(3)]
+    np.testing.assert_allclose(rates, [0, 0.1, 0.2])
+
+
+@families
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(case, policy):
+    model = case.make(dtype=policy)
+    assert keras.config.dtype_policy().name == "float32", "the default must come back"
+    assert model.output.dtype == "float32", "logits keep full precision"
+    assert model.get_layer("patch_embed").compute_dtype == policy.removeprefix("mixed_")
+    assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+    reference = case.make()
+    reference.set_weights(model.get_weights())
+    np.testing.assert_allclose(
+        answer(model, case.images()), answer(reference, case.images()), atol=5e-2
+    )
+
+
+def test_the_default_dtype_comes_back_after_an_error():
+    with pytest.raises(ValueError, match="Unknown dtype|invalid|float17|not understood"):
+        km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, dtype="float17")
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def trained(case, labels, epochs=1):
+    model = case.make(num_classes=5)
+    model.compile(
+        keras.optimizers.AdamW(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    model.fit(case.images(8), labels, batch_size=4, epochs=epochs, shuffle=False, verbose=0)
+    return model
+
+
+@families
+def test_a_saved_model_comes_back_and_trains_on_as_if_never_saved(case, tmp_path):
+    labels = np.arange(8) % 5
+    model = trained(case, labels)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert describe(again) == describe(model)
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
+    slots = [model.optimizer.variables, again.optimizer.variables]
+    for one, other in zip(*slots, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
+    np.testing.assert_array_equal(answer(model, case.images()), answer(again, case.images()))
+    for each in (model, again):
+        each.fit(case.images(8), labels, batch_size=4, shuffle=False, verbose=0)
+    np.testing.assert_allclose(
+        answer(model, case.images()), answer(again, case.images()), atol=1e-6
+    )
+
+
+IN_A_FRESH_PROCESS = """
+import pathlib, sys
+import keras_mixers
+import keras, numpy as np
+for file in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
+    model = keras.models.load_model(file)
+    with np.load(file.with_suffix(".npz")) as arrays:
+        answer = np.asarray(model(arrays["images"], training=False))
+        print(file.stem, np.abs(answer - arrays["answer"]).max())
+"""
+
+
+def differences_in_a_fresh_process(folder):
+    finished = subprocess.run(
+        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    lines = [line.split() for line in finished.stdout.splitlines()]
+    return {name: float(difference) for name, difference in lines}
+
+
+def save_with_answers(model, case, folder, name):
+    model.save(folder / f"{name}.keras")
+    images = case.images()
+    np.savez(folder / f"{name}.npz", images=images, answer=answer(model, images))
+
+
+def test_models_load_in_a_fresh_process(tmp_path):
+    for case in MODELS:
+        save_with_answers(case.make(), case, tmp_path, case.id)
+    found = differences_in_a_fresh_process(tmp_path)
+    assert set(found) == {case.id for case in MODELS}
+    assert max(found.values()) < 1e-6, found
+
+
+def test_files_of_earlier_releases_load():
+    found = differences_in_a_fresh_process(HERE / "saved" / "0.1.0")
+    assert set(found) == {case.id for case in FAMILIES}
+    assert max(found.values()) < 1e-5, found
+
+
+@families
+def test_a_small_set_is_memorised(case):
+    generator = np.random.default_rng(0)
+    images = generator.uniform(-1, 1, (64, 8, 12, 2)).astype("float32")
+    labels = generator.integers(0, 5, 64)
+    model = case.make()
+    model.compile(
+        keras.optimizers.Adam(1e-2),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    before = model.evaluate(images, labels, verbose=0)
+    for _ in range(8):
+        model.fit(images, labels, batch_size=64, epochs=25, verbose=0)
+        loss, accuracy = model.evaluate(images, labels, verbose=0)
+        if accuracy == 1:
+            break
+    assert before[1] < 0.6
+    assert accuracy == 1
+    assert loss < before[0]
+
+
+@families
+def test_training_on_a_pipeline_lowers_the_loss(case):
+    import tensorflow as tf
+
+    labels = np.arange(8) % 5
+    dataset = tf.data.Dataset.from_tensor_slices((case.images(8), labels)).batch(4)
+    model = trained(case, labels, epochs=0)
+    model.optimizer.learning_rate = 1e-2
+    history = model.fit(dataset, epochs=15, shuffle=False, verbose=0).history["loss"]
+    assert history[-1] < 0.9 * history[0]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="tf.distribute is TensorFlow's")
+def test_two_replicas_train_as_one():
+    finished = subprocess.run(
+        [sys.executable, HERE / "two_replicas.py"], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert "2 replicas" in finished.stdout
+
+
+def layer_by_hand():
+    return keras.Sequential(
+        [
+            keras.Input((8, 12, 2)),
+            km.layers.PatchEmbed(16, 4),
+            km.layers.PositionEmbedding((2, 3)),
+            km.layers.Residual(km.layers.MultiHeadSelfAttention(num_heads=2)),
+            km.layers.Residual(km.layers.ChannelMixing(32)),
+            keras.layers.LayerNormalization(epsilon=1e-6),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(5),
+        ]
+    )
+
+
+def test_layers_assembled_by_hand_train_and_save(tmp_path):
+    images, labels = MODELS[0].images(8), np.arange(8) % 5
+    model = layer_by_hand()
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = model.fit(images, labels, epochs=20, verbose=0).history["loss"]
+    assert history[-1] < 0.8 * history[0]
+    model.save(tmp_path / "by_hand.keras")
+    again = keras.models.load_model(tmp_path / "by_hand.keras")
+    np.testing.assert_array_equal(answer(model, images), answer(again, images))
+
+
+def test_a_model_inside_another_saves_and_clones(tmp_path):
+    case = MODELS[0]
+    backbone = case.make(num_classes=0)
+    inputs = keras.Input((8, 12, 2))
+    outer = keras.Model(inputs, keras.layers.Dense(3)(backbone(inputs)))
+    outer.save(tmp_path / "outer.keras")
+    again = keras.models.load_model(tmp_path / "outer.keras")
+    np.testing.assert_array_equal(answer(outer, case.images()), answer(again, case.images()))
+    clone = keras.models.clone_model(outer)
+    clone.set_weights(outer.get_weights())
+    np.testing.assert_array_equal(answer(outer, case.images()), answer(clone, case.images()))

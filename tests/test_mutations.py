@@ -1,0 +1,182 @@
+"""The suite's own test: a layer broken on purpose must make the test of its meaning fail."""
+
+import importlib.util
+import inspect
+import pathlib
+import textwrap
+
+import pytest
+
+from keras_mixers import layers
+from keras_mixers.layers import attention, position_embedding
+from keras_mixers.models import assemble
+
+HERE = pathlib.Path(__file__).parent
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem + "_to_break", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+meaning = load(HERE / "layers" / "test_meaning.py")
+models = load(HERE / "models" / "test_models.py")
+
+
+def attention_test():
+    meaning.test_attention("scaled_dot", {})
+
+
+def attention_full_test():
+    meaning.test_attention("bilinear", {"qk_norm": True})
+
+
+def conv_test():
+    meaning.test_conv_mixer_block((3, 3))
+
+
+MUTATIONS = [
+    # who, method, what, becomes, the test that must fail
+    (layers.Residual, "call", "return x + ", "return ", meaning.test_residual),
+    (layers.Residual, "call", "self.norm(x)", "x", meaning.test_residual),
+    (layers.Residual, "call", "if self.scale:", "if False:", meaning.test_residual),
+    (layers.ConvMixerBlock, "call", "x = x + ", "x = ", conv_test),
+    (layers.ConvMixerBlock, "call", "self.norm1", "self.norm2", conv_test),
+    (layers.MultiHeadSelfAttention, "call", "self.head_shape[1] ** -0.5", "1.0", attention_test),
+    (layers.MultiHeadSelfAttention, "call", "axis=-1", "axis=-2", attention_test),
+    (
+        layers.MultiHeadSelfAttention,
+        "project",
+        "query, key, value = (",
+        "key, query, value = (",
+        attention_full_test,
+    ),
+    (
+        layers.MultiHeadSelfAttention,
+        "project",
+        "self.query_norm(query)",
+        "query",
+        attention_full_test,
+    ),
+    (
+        layers.MultiHeadSelfAttention,
+        "attention_logits",
+        '"hde,nkhe->nkhd"',
+        '"hed,nkhe->nkhd"',
+        attention_full_test,
+    ),
+    (
+        layers.AttentionPooling,
+        "call",
+        "return y + self.mlp",
+        "return self.mlp",
+        meaning.test_attention_pooling,
+    ),
+    (layers.TokenMixing, "call", "x = ops.transpose(x, (0, 2, 1))", "x = x", None),
+    (
+        layers.ChannelMixing,
+        "call",
+        "self.activation(gate) * x",
+        "self.activation(x) * gate",
+        meaning.test_swiglu,
+    ),
+    (
+        layers.SpatialGating,
+        "call",
+        "value, gate = ",
+        "gate, value = ",
+        meaning.test_spatial_gating,
+    ),
+    (layers.PoolMixing, "call", "average - image", "average", meaning.test_pool_mixing),
+    (
+        layers.PrefixTokens,
+        "call",
+        "[*prefix, x]",
+        "[x, *prefix]",
+        meaning.test_prefix_tokens_come_first_and_in_order,
+    ),
+    (
+        layers.StochasticDepth,
+        "call",
+        "(ops.shape(x)[0], *[1] * (len(x.shape) - 1))",
+        "ops.shape(x)",
+        meaning.test_stochastic_depth_drops_whole_samples_and_keeps_the_mean,
+    ),
+    (
+        layers.StochasticDepth,
+        "call",
+        "training and self.rate",
+        "self.rate",
+        meaning.test_stochastic_depth_is_the_identity_at_rate_0_and_at_inference,
+    ),
+    (
+        position_embedding,
+        "sincos2d",
+        "[np.sin(column), np.cos(column), np.sin(row), np.cos(row)]",
+        "[np.sin(row), np.cos(row), np.sin(column), np.cos(column)]",
+        meaning.test_sincos_positions,
+    ),
+    (
+        assemble,
+        "head",
+        "if a.num_prefix:",
+        "if False:",
+        models.test_the_average_leaves_prefix_tokens_out,
+    ),
+    (
+        assemble,
+        "head",
+        "not normed and a.norm_after_pool",
+        "False",
+        models.test_norm_before_or_after_the_average,
+    ),
+    (
+        assemble,
+        "distilled_head",
+        "SelectToken(1,",
+        "SelectToken(0,",
+        lambda: models.test_paths_and_shapes_are_those_committed(models.MODELS[5]),
+    ),
+    (
+        assemble,
+        "block",
+        "a.stochastic_depth_rate * i",
+        "a.stochastic_depth_rate",
+        models.test_stochastic_depth_grows_with_depth,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("owner", "method", "what", "becomes", "test"),
+    MUTATIONS,
+    ids=lambda part: getattr(part, "__name__", part),
+)
+def test_a_broken_layer_is_caught(owner, method, what, becomes, test, monkeypatch):
+    test = test or meaning.test_token_mixing
+    test()  # as it is, it passes
+    original = getattr(owner, method)
+    source = textwrap.dedent(inspect.getsource(original))
+    assert source.count(what) >= 1, "the line to break is gone: choose another"
+    scope = dict(original.__globals__)
+    exec(source.replace(what, becomes), scope)
+    monkeypatch.setattr(owner, method, scope[method])
+    if inspect.ismodule(owner):
+        monkeypatch.setattr(owner, method, scope[method])
+    with pytest.raises((AssertionError, ValueError)):
+        test()
+
+
+def test_the_fused_path_and_the_plain_one_are_both_tested(monkeypatch):
+    """Whichever of the two is broken, the attention test sees it."""
+    fused = attention.ops.dot_product_attention
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            attention.ops,
+            "dot_product_attention",
+            lambda query, key, value, scale: fused(query, key, value, scale=2 * scale),
+        )
+        with pytest.raises(AssertionError):
+            attention_test()

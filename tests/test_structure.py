@@ -1,0 +1,147 @@
+"""The shape of the package: which way imports point, what is public, what may not appear."""
+
+import ast
+import inspect
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+import keras_mixers as km
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_mixers"
+FILES = sorted(PACKAGE.rglob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+# What each part may import of the others; `arguments` and `version` are open to all.
+MAY_IMPORT = {
+    "layers": set(),
+    "models": {"layers"},
+    "data": set(),
+    "export": {"layers", "models"},
+}
+OPEN = {"arguments", "version"}
+# What may be imported at the top of a file; everything else waits until a function needs it.
+LIGHT = {"keras", "keras_mixers", "numpy", *sys.stdlib_module_names}
+# Files that are themselves imported late, by the function that needs them.
+LATE = {PACKAGE / "data" / "digits.py"}
+
+
+def imports(tree):
+    """(module, whether it is at the file's top level) of each import."""
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            yield name, id(node) in top
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_arrows_point_one_way(file):
+    part = file.relative_to(PACKAGE).parts[0]
+    if part.endswith(".py"):  # the root: the public names, and what is open to all
+        return
+    for name, _ in imports(ast.parse(file.read_text())):
+        if name.startswith("keras_mixers."):
+            other = name.split(".")[1]
+            assert other in MAY_IMPORT[part] | OPEN | {part}, f"{part} imports {name}"
+
+
+def test_every_part_has_its_arrows():
+    assert set(MAY_IMPORT) == {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {
+        "__pycache__"
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_heavy_imports_wait(file):
+    if file in LATE:
+        return
+    for name, top in imports(ast.parse(file.read_text())):
+        assert not top or name.split(".")[0] in LIGHT, f"{name} at the top of {file.name}"
+
+
+@pytest.mark.parametrize("part", ["layers", "models"])
+def test_layers_and_models_know_no_backend(part):
+    for file in (PACKAGE / part).glob("*.py"):
+        found = {name.split(".")[0] for name, _ in imports(ast.parse(file.read_text()))}
+        backends = found & {"tensorflow", "jax", "torch"}
+        assert not backends or file.name == "seam.py", f"{file.name} imports {backends}"
+
+
+@pytest.mark.parametrize(
+    "file", FILES + EXAMPLES, ids=lambda file: str(file.relative_to(ROOT))
+)
+def test_no_lambda_layer_and_no_unsafe_loading(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in {"Lambda", "enable_unsafe_deserialization"}
+        if isinstance(node, ast.keyword):
+            assert node.arg not in {"safe_mode", "allow_pickle"} or file.parent.name == "weights"
+
+
+def test_importing_the_package_brings_nothing_heavier_than_keras():
+    program = (
+        "import json, sys, keras; before = set(sys.modules); import keras_mixers;"
+        "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    new = set(json.loads(finished.stdout.splitlines()[-1])) - set(sys.stdlib_module_names)
+    assert new == {"keras_mixers"}
+
+
+def signatures():
+    """Every public name, with its arguments: `keras_mixers.ViT(variant, *, ...)`."""
+    lines = []
+    for module, prefix in ((km, "keras_mixers"), (km.layers, "keras_mixers.layers")):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            arguments = str(inspect.signature(thing)) if callable(thing) else ""
+            lines.append(f"{prefix}.{name}{arguments}")
+    lines += [f"keras_mixers.data.{n}{inspect.signature(getattr(km.data, n))}" for n in km.data.__all__]
+    return "\n".join(sorted(lines)) + "\n"
+
+
+def test_the_public_names_are_those_committed():
+    # A changed line is a change for users: commit it on purpose, with the line that tells them.
+    assert signatures() == (ROOT / "tests" / "public_api.txt").read_text()
+
+
+def test_public_things_are_documented_with_an_example():
+    public = [getattr(km, n) for n in km.__all__] + [getattr(km.layers, n) for n in km.layers.__all__]
+    public += [getattr(km.data, n) for n in km.data.__all__]
+    for thing in public:
+        if callable(thing):
+            text = inspect.getdoc(thing)
+            assert text, thing
+            assert text.count("\n") >= 2, thing
+            if thing not in (km.ExportReport, km.layers.gelu_tanh):
+                assert ">>>" in text, thing
+
+
+def test_every_test_file_is_collected_by_the_one_command():
+    """No test waits outside: CI runs what the README says, which names no file or marker."""
+    ci = (ROOT / ".ci" / "run").read_text()
+    readme = (ROOT / "README.md").read_text()
+    command = "bash tests/run.sh"
+    assert command in ci
+    assert command in readme
+    script = (ROOT / "tests" / "run.sh").read_text()
+    calls = [line for line in script.splitlines() if "pytest" in line and not line.startswith("#")]
+    assert not any(flag in call for call in calls for flag in (" -k", " -m ", "--ignore", "--deselect"))
+    for file in (ROOT / "tests").rglob("*.py"):
+        defines_tests = any(
+            isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+            for node in ast.walk(ast.parse(file.read_text()))
+        )
+        assert defines_tests == file.name.startswith("test_"), file
