@@ -33,7 +33,9 @@ def parse_arguments():
     parser.add_argument("--image-size", type=int, default=16, help="pixels to resize to")
     parser.add_argument("--patch-size", type=int, default=2, help="pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
-    parser.add_argument("--depth", type=int, default=4, help="blocks of a family")
+    parser.add_argument(
+        "--depth", type=int, default=4, help="blocks of a family; a pattern spells its own"
+    )
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest")
@@ -122,11 +124,14 @@ def main():
     keras.utils.set_random_seed(args.seed)
     args.output.mkdir(parents=True, exist_ok=True)
 
-    train, test, info = km.data.load(
-        args.dataset, image_size=args.image_size, batch_size=args.batch_size, seed=args.seed
-    )
-    input_shape = train.element_spec[0].shape[1:]
-    model = build(args, tuple(input_shape), info.features["label"].num_classes)
+    try:
+        train, test, info = km.data.load(
+            args.dataset, image_size=args.image_size, batch_size=args.batch_size, seed=args.seed
+        )
+        input_shape = tuple(train.element_spec[0].shape[1:])
+        model = build(args, input_shape, info.features["label"].num_classes)
+    except (ValueError, TypeError) as error:  # a flag that will not do, named in the message
+        raise SystemExit(f"train.py: {error}") from None
     model.summary()
     compile(model, args.epochs * len(train), args.learning_rate)
     # The pipeline shuffles; `shuffle=False` says that fit need not.

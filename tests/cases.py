@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import keras
 import numpy as np
 
 import keras_mixers as km
@@ -50,9 +49,7 @@ LAYERS = [
         {"grid": (2, 3), "num_prefix": 1, "kind": "sincos2d"},
         (2, 7, 8),
     ),
-    LayerCase(
-        layers.PositionEmbedding, {"grid": (2, 3), "num_prefix": 2}, (2, 8, 8), "learned"
-    ),
+    LayerCase(layers.PositionEmbedding, {"grid": (2, 3), "num_prefix": 2}, (2, 8, 8), "learned"),
     LayerCase(
         layers.PrefixTokens,
         {"class_token": False, "distillation_token": True, "num_registers": 2},
@@ -154,7 +151,9 @@ _HYBRID = {
 
 MODELS = [
     ModelCase("vit", km.ViT, "Ti/16", _VIT),
-    ModelCase("vit_gap", km.ViT, "Ti/16", {**_VIT, "pool": "gap", "position_embedding": "sincos2d"}),
+    ModelCase(
+        "vit_gap", km.ViT, "Ti/16", {**_VIT, "pool": "gap", "position_embedding": "sincos2d"}
+    ),
     ModelCase("vit_map", km.ViT, "Ti/16", {**_VIT, "pool": "map", "activation": "gelu_tanh"}),
     ModelCase("vit_sequence", km.ViT, "Ti/16", {**_VIT, "pool": None, "num_classes": 0}),
     ModelCase(

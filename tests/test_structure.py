@@ -77,9 +77,7 @@ def test_layers_and_models_know_no_backend(part):
         assert not backends or file.name == "seam.py", f"{file.name} imports {backends}"
 
 
-@pytest.mark.parametrize(
-    "file", FILES + EXAMPLES, ids=lambda file: str(file.relative_to(ROOT))
-)
+@pytest.mark.parametrize("file", FILES + EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_lambda_layer_and_no_unsafe_loading(file):
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Attribute):
@@ -108,7 +106,9 @@ def signatures():
             thing = getattr(module, name)
             arguments = str(inspect.signature(thing)) if callable(thing) else ""
             lines.append(f"{prefix}.{name}{arguments}")
-    lines += [f"keras_mixers.data.{n}{inspect.signature(getattr(km.data, n))}" for n in km.data.__all__]
+    lines += [
+        f"keras_mixers.data.{n}{inspect.signature(getattr(km.data, n))}" for n in km.data.__all__
+    ]
     return "\n".join(sorted(lines)) + "\n"
 
 
@@ -118,7 +118,9 @@ def test_the_public_names_are_those_committed():
 
 
 def test_public_things_are_documented_with_an_example():
-    public = [getattr(km, n) for n in km.__all__] + [getattr(km.layers, n) for n in km.layers.__all__]
+    public = [getattr(km, n) for n in km.__all__] + [
+        getattr(km.layers, n) for n in km.layers.__all__
+    ]
     public += [getattr(km.data, n) for n in km.data.__all__]
     for thing in public:
         if callable(thing):
@@ -138,7 +140,9 @@ def test_every_test_file_is_collected_by_the_one_command():
     assert command in readme
     script = (ROOT / "tests" / "run.sh").read_text()
     calls = [line for line in script.splitlines() if "pytest" in line and not line.startswith("#")]
-    assert not any(flag in call for call in calls for flag in (" -k", " -m ", "--ignore", "--deselect"))
+    assert not any(
+        flag in call for call in calls for flag in (" -k", " -m ", "--ignore", "--deselect")
+    )
     for file in (ROOT / "tests").rglob("*.py"):
         defines_tests = any(
             isinstance(node, ast.FunctionDef) and node.name.startswith("test_")

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 import keras_mixers as km
+from keras_mixers.data.load import find_splits
 
 
 def gather(dataset):
@@ -75,9 +76,31 @@ def test_autotuning_is_off(digits_folder):
         assert dataset.options().autotune.enabled is False
 
 
-def test_any_tfds_name():
-    with tfds.testing.mock_data(num_examples=20):
-        train, validation, info = km.data.load("cifar10", image_size=16, batch_size=8)
+def describe(name, splits, folder):
+    """Put into `folder` what TFDS writes beside a prepared dataset: its features and splits."""
+    builder = tfds.builder(name, data_dir=folder)
+    infos = []
+    for split in splits:
+        template = tfds.core.ShardedFileTemplate(
+            dataset_name=name, data_dir=folder, split=split, filetype_suffix="tfrecord"
+        )
+        infos.append(
+            tfds.core.SplitInfo(
+                name=split, shard_lengths=[20], num_bytes=1, filename_template=template
+            )
+        )
+    builder.info.set_splits(tfds.core.SplitDict(infos))
+    version = pathlib.Path(folder, name, str(builder.version))
+    version.mkdir(parents=True)
+    builder.info.write_to_directory(version)
+
+
+def test_any_tfds_name(tmp_path):
+    describe("cifar10", ["train", "test"], tmp_path)
+    with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
+        train, validation, info = km.data.load(
+            "cifar10", image_size=16, batch_size=8, data_dir=tmp_path
+        )
         images, labels = next(train.as_numpy_iterator())
         assert images.shape == (8, 16, 16, 3)
         assert set(labels) <= set(range(10))
@@ -105,10 +128,23 @@ def test_bad_input_is_named(arguments, message, no_network):
         km.data.load(**arguments)
 
 
-def test_a_dataset_without_a_split_to_judge_by_is_named():
-    with tfds.testing.mock_data(num_examples=20), pytest.raises(ValueError) as error:
-        km.data.load("tf_flowers", image_size=16)
-    assert "`name` must be a dataset with a train split and a validation or test" in str(error.value)
+def test_validation_is_preferred_to_test(tmp_path):
+    describe("cifar10", ["train", "test", "validation"], tmp_path)
+    with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
+        info = tfds.builder("cifar10", data_dir=tmp_path).info
+    assert find_splits("cifar10", info) == ("train", "validation")
+
+
+def test_a_dataset_without_a_split_to_judge_by_is_named(tmp_path):
+    describe("tf_flowers", ["train"], tmp_path)
+    with (
+        tfds.testing.mock_data(num_examples=20, data_dir=tmp_path),
+        pytest.raises(ValueError) as error,
+    ):
+        km.data.load("tf_flowers", image_size=16, data_dir=tmp_path)
+    assert "`name` must be a dataset with a train split and a validation or test" in str(
+        error.value
+    )
     assert "'tf_flowers', which has train" in str(error.value)
 
 

@@ -207,9 +207,10 @@ def test_no_two_kernels_are_born_equal(case):
     for i, one in enumerate(kernels):
         for other in kernels[i + 1 :]:
             small = min(one.numpy().size, other.numpy().size)
-            assert not np.array_equal(
-                one.numpy().ravel()[:small], other.numpy().ravel()[:small]
-            ), (one.path, other.path)
+            assert not np.array_equal(one.numpy().ravel()[:small], other.numpy().ravel()[:small]), (
+                one.path,
+                other.path,
+            )
 
 
 @ids

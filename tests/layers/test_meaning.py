@@ -85,9 +85,7 @@ def test_attention_does_not_see_the_order_of_tokens(score):
     layer = layers.MultiHeadSelfAttention(2, score=score)
     x = random(2, 6, 8)
     order = [3, 1, 5, 0, 2, 4]
-    np.testing.assert_allclose(
-        run(layer, x)[:, order], np.asarray(layer(x[:, order])), atol=2e-6
-    )
+    np.testing.assert_allclose(run(layer, x)[:, order], np.asarray(layer(x[:, order])), atol=2e-6)
 
 
 @pytest.mark.parametrize(
@@ -310,9 +308,7 @@ def test_prefix_tokens_come_first_and_in_order():
 
 
 def test_residual():
-    layer = layers.Residual(
-        keras.layers.Dense(8, name="dense"), layer_scale_init=0.5, epsilon=1e-3
-    )
+    layer = layers.Residual(keras.layers.Dense(8, name="dense"), layer_scale_init=0.5, epsilon=1e-3)
     x = random(2, 6, 8)
     y = run(layer, x)
     w = weights(layer)

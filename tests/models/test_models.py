@@ -101,7 +101,13 @@ def test_pooling_by_attention_in_other_families(family):
 
 
 def test_norm_before_or_after_the_average():
-    sizes = {"input_shape": (8, 8, 3), "patch_size": 4, "hidden_dim": 16, "num_heads": 2, "depth": 1}
+    sizes = {
+        "input_shape": (8, 8, 3),
+        "patch_size": 4,
+        "hidden_dim": 16,
+        "num_heads": 2,
+        "depth": 1,
+    }
     before = km.ViT("Ti/16", pool="gap", **sizes)
     after = km.ViT("Ti/16", pool="gap", norm_after_pool=True, **sizes)
     after.set_weights(before.get_weights())
@@ -121,6 +127,10 @@ def test_the_average_leaves_prefix_tokens_out():
 def test_distilled_logits_are_the_mean_of_two_heads():
     case = next(case for case in MODELS if case.id == "deit_distilled")
     model = case.make()
+    sequence = keras.Model(model.input, model.get_layer("norm").output)(case.images())
+    for i, name in enumerate(("pool", "pool_distillation")):
+        pooled = keras.Model(model.input, model.get_layer(name).output)(case.images())
+        np.testing.assert_array_equal(np.asarray(pooled), np.asarray(sequence)[:, i])
     heads = [model.get_layer(name).output for name in ("head", "head_distillation")]
     both = keras.Model(model.input, heads)(case.images())
     mean = sum(np.asarray(logits) for logits in both) / 2
@@ -130,7 +140,10 @@ def test_distilled_logits_are_the_mean_of_two_heads():
 @pytest.mark.parametrize(
     ("pattern", "twin"),
     [
-        ("AA", lambda **size: km.ViT("Ti/16", depth=2, num_heads=1, mlp_dim=64, pool="gap", **size)),
+        (
+            "AA",
+            lambda **size: km.ViT("Ti/16", depth=2, num_heads=1, mlp_dim=64, pool="gap", **size),
+        ),
         (
             "MM",
             lambda **size: km.MLPMixer(

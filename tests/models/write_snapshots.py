@@ -1,7 +1,7 @@
 """Write what the snapshot tests compare with: run by hand, when a release changes it on purpose.
 
-    python tests/models/write_snapshots.py paths    # names and shapes of all weights
-    python tests/models/write_snapshots.py saved    # .keras files of this release, with answers
+python tests/models/write_snapshots.py paths    # names and shapes of all weights
+python tests/models/write_snapshots.py saved    # .keras files of this release, with answers
 """
 
 import pathlib

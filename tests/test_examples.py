@@ -1,0 +1,97 @@
+"""The examples and the README, run as a user would, at toy size."""
+
+import importlib.util
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+TOY = ["--epochs", "1", "--hidden-dim", "32", "--depth", "1", "--patch-size", "4"]
+
+
+def run(example, *arguments, cwd):
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / example, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("model", ["vit", "mlp_mixer", "conv_mixer", "MMA", "CM"])
+def test_train(model, tmp_path, digits_folder):
+    finished = run("train.py", "--model", model, *TOY, "--output", "here", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "UserWarning" not in finished.stderr
+
+    accuracy = float(re.search(r"Test accuracy: ([\d.]+)%", finished.stdout)[1])
+    assert 0 < accuracy <= 100
+    differences = re.findall(r"Largest difference in (\w+), .*: (\S+)\n", finished.stdout)
+    assert [name for name, _ in differences] == ["onnxruntime", "SavedModel"]
+    assert all(float(difference) < 1e-4 for _, difference in differences)
+
+    files = {path.name for path in (tmp_path / "here").iterdir()}
+    assert files == {"model.keras", "history.png", "model.onnx", "saved_model"}
+    assert (tmp_path / "here" / "history.png").read_bytes().startswith(b"\x89PNG")
+    saved = keras.models.load_model(tmp_path / "here" / "model.keras")
+    assert saved(np.zeros((1, 16, 16, 1), "float32")).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "MXA"], "`pattern` must be one letter a block.*'MXA'.*unknown: 'X'"),
+        (["--patch-size", "3"], r"`patch_size` must divide.*\(3, 3\).*\(16, 16\)"),
+        (["--dataset", "digist"], "'digist'. Did you mean 'digits'"),
+    ],
+)
+def test_train_with_a_wrong_flag(arguments, message, tmp_path, digits_folder):
+    finished = run("train.py", *arguments, cwd=tmp_path)
+    assert finished.returncode != 0
+    assert re.search(message, finished.stderr, re.DOTALL), finished.stderr
+
+
+def test_every_example_has_a_test():
+    tested = pathlib.Path(__file__).read_text()
+    for example in (ROOT / "examples").glob("*.py"):
+        assert f'"{example.name}"' in tested, example.name
+
+
+def test_readme_code_runs(tmp_path, monkeypatch, digits_folder):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 4
+    scope = {}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), scope)
+
+
+def test_readme_table_of_variants_is_the_packages():
+    import keras_mixers as km
+
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    listed = {(family, name) for family, names in rows for name in re.findall(r"`(.+?)`", names)}
+    families = ("ViT", "MLPMixer", "ConvMixer")
+    assert listed == {(family, name) for family in families for name in km.variants(family)}
+
+
+def load_example(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_learning_curves_picture(tmp_path):
+    class History:
+        history = {"loss": [2, 1], "val_loss": [2, 1.5], "accuracy": [0, 1], "val_accuracy": [0, 1]}
+
+    load_example("train").plot(History, tmp_path / "history.png")
+    size = (tmp_path / "history.png").stat().st_size
+    assert 5_000 < size < 200_000
