@@ -33,9 +33,7 @@ def parse_arguments():
     parser.add_argument("--image-size", type=int, default=16, help="pixels to resize to")
     parser.add_argument("--patch-size", type=int, default=2, help="pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
-    parser.add_argument(
-        "--depth", type=int, default=4, help="blocks of a family; a pattern spells its own"
-    )
+    parser.add_argument("--depth", type=int, default=4, help="blocks; a pattern spells its own")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest")

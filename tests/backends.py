@@ -5,7 +5,7 @@ from keras import ops
 
 
 def gradients(layer, inputs, training=False):
-    """d sum(layer(x)^2 . w) / d weights, w fixed and uneven: `{path: array}`, None where no path."""
+    """d sum(layer(x)^2 . w) / d weights, w fixed and uneven: `{path: array}`."""
 
     def loss_of(outputs):
         outputs = ops.cast(outputs, "float32" if outputs.dtype != "float64" else "float64")

@@ -89,9 +89,13 @@ def load_example(name):
 
 
 def test_the_learning_curves_picture(tmp_path):
-    class History:
-        history = {"loss": [2, 1], "val_loss": [2, 1.5], "accuracy": [0, 1], "val_accuracy": [0, 1]}
-
-    load_example("train").plot(History, tmp_path / "history.png")
+    history = keras.callbacks.History()
+    history.history = {
+        "loss": [2, 1],
+        "val_loss": [2, 1.5],
+        "accuracy": [0, 1],
+        "val_accuracy": [0, 1],
+    }
+    load_example("train").plot(history, tmp_path / "history.png")
     size = (tmp_path / "history.png").stat().st_size
     assert 5_000 < size < 200_000

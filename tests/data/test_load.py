@@ -1,6 +1,6 @@
 """Datasets by name: the digits bundled with scikit-learn, and any of TFDS."""
 
-import os
+import functools
 import pathlib
 import socket
 
@@ -38,10 +38,11 @@ def test_digits_are_scikit_learns_images_in_a_fixed_stratified_split(tmp_path, n
     assert train_x.dtype == "float32"
 
     digits = load_digits()
-    originals = {(image.tobytes(), label) for image, label in zip(digits.images, digits.target)}
+    pairs = functools.partial(zip, strict=True)
+    originals = {(image.tobytes(), label) for image, label in pairs(digits.images, digits.target)}
     back = np.rint((np.concatenate([train_x, test_x])[..., 0] + 1) * 8).astype("float64")
     labels = np.concatenate([train_y, test_y])
-    assert {(image.tobytes(), label) for image, label in zip(back, labels)} == originals
+    assert {(image.tobytes(), label) for image, label in pairs(back, labels)} == originals
     # a fifth of each class is held out
     np.testing.assert_allclose(np.bincount(test_y), np.bincount(digits.target) / 5, atol=0.7)
 
@@ -158,5 +159,5 @@ def test_a_cut_preparation_leaves_nothing_half_made(tmp_path, monkeypatch):
         patch.setattr(Digits, "_generate_examples", cut)
         with pytest.raises(KeyboardInterrupt):
             km.data.load("digits", data_dir=tmp_path)
-    assert not os.path.exists(tmp_path / "digits" / "1.0.0")
+    assert not (tmp_path / "digits" / "1.0.0").exists()
     assert len(gather(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360

@@ -101,17 +101,10 @@ def test_pooling_by_attention_in_other_families(family):
 
 
 def test_norm_before_or_after_the_average():
-    sizes = {
-        "input_shape": (8, 8, 3),
-        "patch_size": 4,
-        "hidden_dim": 16,
-        "num_heads": 2,
-        "depth": 1,
-    }
-    before = km.ViT("Ti/16", pool="gap", **sizes)
-    after = km.ViT("Ti/16", pool="gap", norm_after_pool=True, **sizes)
+    case = MODELS[0]
+    before, after = (case.make(pool="gap", norm_after_pool=after) for after in (False, True))
     after.set_weights(before.get_weights())
-    images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype("float32")
+    images = case.images()
     assert np.abs(answer(before, images) - answer(after, images)).max() > 1e-3
 
 
