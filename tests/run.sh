@@ -1,9 +1,17 @@
 #!/usr/bin/env bash
-# The whole suite: everything under TensorFlow, then the layers and models under JAX.
+# The whole suite: the layers and models under JAX, then everything under TensorFlow.
 # Works from any folder, with the Python that PYTHON names (default: python).
 set -eu
+python=$(command -v "${PYTHON:-python}")
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
 cd "$(dirname "$0")/.."
-python=${PYTHON:-python}
+
+# What one worker or process compiled for JAX, the others need not.
+JAX_COMPILATION_CACHE_DIR=$(mktemp -d)
+export JAX_COMPILATION_CACHE_DIR JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
+
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers tests/models
