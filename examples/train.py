@@ -6,7 +6,7 @@
         --depth 6 --epochs 30                       # any TFDS name; this one is downloaded
 
 The output folder gets model.keras, history.png, model.onnx and saved_model/. On 2 CPU cores the
-digits take one to two minutes and reach 97 to 99 % test accuracy.
+digits take about a minute and reach 98 to 99 % test accuracy.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import numpy as np
 
 import keras_mixers as km
 
-VARIANTS = {"vit": "Ti/16", "mlp_mixer": "S/16", "conv_mixer": "256/8-k5-p2"}
+FAMILIES = ("vit", "mlp_mixer", "conv_mixer")
 
 
 def parse_arguments():
@@ -28,13 +28,13 @@ def parse_arguments():
     parser.add_argument(
         "--model",
         default="vit",
-        help=f"a family ({', '.join(VARIANTS)}), or a hybrid's pattern such as MMA or CM",
+        help=f"a family ({', '.join(FAMILIES)}), or a hybrid's pattern such as MMA or CM",
     )
     parser.add_argument("--image-size", type=int, default=16, help="pixels to resize to")
-    parser.add_argument("--patch-size", type=int, default=2, help="pixels")
+    parser.add_argument("--patch-size", type=int, default=4, help="pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
     parser.add_argument("--depth", type=int, default=4, help="blocks; a pattern spells its own")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest")
     parser.add_argument("--seed", type=int, default=0)
