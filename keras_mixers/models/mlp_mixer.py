@@ -6,7 +6,7 @@
 from keras_mixers import arguments
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.variants import published
+from keras_mixers.models.published import published
 
 
 def _row(patch_size, hidden_dim, depth, tokens_mlp_dim, channels_mlp_dim):

@@ -7,7 +7,7 @@
 
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.variants import published
+from keras_mixers.models.published import published
 
 
 def _row(patch_size, hidden_dim, depth, num_heads, mlp_dim, **more):
