@@ -20,6 +20,13 @@ import keras_mixers as km
 FAMILIES = ("vit", "mlp_mixer", "conv_mixer")
 
 
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
+    return number
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -34,10 +41,10 @@ def parse_arguments():
     parser.add_argument("--patch-size", type=int, default=4, help="pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
     parser.add_argument("--depth", type=int, default=4, help="blocks; a pattern spells its own")
-    parser.add_argument("--epochs", type=int, default=50)
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--epochs", type=positive, default=50, help="passes over the images")
+    parser.add_argument("--batch-size", type=positive, default=64, help="images a step")
     parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights and order")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
     return parser.parse_args()
 
@@ -51,7 +58,8 @@ def build(args, input_shape, num_classes):
         "hidden_dim": args.hidden_dim,
     }
     if args.model == "vit":
-        heads = max(1, args.hidden_dim // 32)
+        most = max(1, args.hidden_dim // 32)
+        heads = next(h for h in range(most, 0, -1) if args.hidden_dim % h == 0)
         return km.ViT(
             "Ti/16", depth=args.depth, num_heads=heads, mlp_dim=2 * args.hidden_dim, **size
         )
@@ -65,6 +73,11 @@ def build(args, input_shape, num_classes):
         )
     if args.model == "conv_mixer":
         return km.ConvMixer("256/8-k5-p2", depth=args.depth, **size)
+    if not set(args.model) <= set("AMCPG"):
+        raise ValueError(
+            f"--model must be {', '.join(FAMILIES)}, or a pattern of the letters A, M, C, P and G."
+            f" Received: {args.model!r}"
+        )
     return km.Hybrid(args.model, mlp_dim=2 * args.hidden_dim, **size)
 
 
@@ -74,7 +87,7 @@ def augment(dataset, seed):
     return dataset.map(lambda images, labels: (shift(images, training=True), labels))
 
 
-def compile(model, steps, learning_rate):
+def compile_model(model, steps, learning_rate):
     """AdamW, a tenth of the steps to warm up and a cosine down to zero."""
     warm_up = max(1, steps // 10)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -119,19 +132,18 @@ def largest_difference(model, images, folder):
 
 def main():
     args = parse_arguments()
-    keras.utils.set_random_seed(args.seed)
-    args.output.mkdir(parents=True, exist_ok=True)
-
     try:
         train, test, info = km.data.load(
             args.dataset, image_size=args.image_size, batch_size=args.batch_size, seed=args.seed
         )
+        keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
         input_shape = tuple(train.element_spec[0].shape[1:])
         model = build(args, input_shape, info.features["label"].num_classes)
-    except (ValueError, TypeError) as error:  # a flag that will not do, named in the message
+        args.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
         raise SystemExit(f"train.py: {error}") from None
     model.summary()
-    compile(model, args.epochs * len(train), args.learning_rate)
+    compile_model(model, args.epochs * len(train), args.learning_rate)
     # The pipeline shuffles; `shuffle=False` says that fit need not.
     history = model.fit(
         augment(train, args.seed), validation_data=test, epochs=args.epochs, shuffle=False

@@ -22,15 +22,23 @@ def integer(name, value, minimum=1, maximum=LARGEST_INTEGER):
     return int(value)
 
 
+def integers(name, value, meaning):
+    """A tuple of positive ints, one for each word of `meaning`; errors show it whole."""
+    words = f"({', '.join(meaning)})"
+    if not isinstance(value, (tuple, list)) or len(value) != len(meaning):
+        raise ValueError(f"`{name}` must be {words}. Received: {name}={value!r}")
+    try:
+        return tuple(integer(name, side) for side in value)
+    except (TypeError, ValueError) as error:
+        expected = f"{words}, each an integer from 1 to {LARGEST_INTEGER}"
+        raise type(error)(f"`{name}` must be {expected}. Received: {name}={value!r}") from None
+
+
 def pair(name, value):
     """A positive int, or a (height, width) pair of them -> `(height, width)`."""
     if not isinstance(value, (tuple, list)):
         return (integer(name, value),) * 2
-    if len(value) != 2:
-        raise ValueError(
-            f"`{name}` must be one integer or a (height, width) pair. Received: {name}={value!r}"
-        )
-    return tuple(integer(name, side) for side in value)
+    return integers(name, value, ("height", "width"))
 
 
 def real(name, value, minimum, below=math.inf):

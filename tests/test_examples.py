@@ -46,7 +46,9 @@ def test_train(model, tmp_path, digits_folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "MXA"], "`pattern` must be one letter a block.*'MXA'.*unknown: 'X'"),
+        (["--model", "MXA"], "--model must be vit, mlp_mixer, conv_mixer, or a pattern.*'MXA'"),
+        (["--epochs", "0"], "argument --epochs: must be 1 or more, not 0"),
+        (["--output", "/dev/null/out"], "train.py: .*/dev/null/out"),
         (["--patch-size", "3"], r"`patch_size` must divide.*\(3, 3\).*\(16, 16\)"),
         (["--dataset", "digist"], "'digist'. Did you mean 'digits'"),
     ],
@@ -55,6 +57,8 @@ def test_train_with_a_wrong_flag(arguments, message, tmp_path, digits_folder):
     finished = run("train.py", *arguments, cwd=tmp_path)
     assert finished.returncode != 0
     assert re.search(message, finished.stderr, re.DOTALL), finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_example_has_a_test():

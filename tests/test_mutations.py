@@ -45,7 +45,7 @@ MUTATIONS = [
     (layers.ConvMixerBlock, "call", "x = x + ", "x = ", conv_test),
     (layers.ConvMixerBlock, "call", "self.norm1", "self.norm2", conv_test),
     (layers.MultiHeadSelfAttention, "call", "self.head_shape[1] ** -0.5", "1.0", attention_test),
-    (layers.MultiHeadSelfAttention, "call", "axis=-1", "axis=-2", attention_test),
+    (layers.MultiHeadSelfAttention, "attention_scores", "axis=-1", "axis=-2", attention_test),
     (
         layers.MultiHeadSelfAttention,
         "project",

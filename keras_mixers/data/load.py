@@ -46,7 +46,10 @@ def load(name, image_size=None, batch_size=64, *, seed=0, data_dir=None):
 
     builder = find_builder(name, data_dir)
     check_features(name, builder.info, image_size)
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except FileExistsError:  # another process has prepared it meanwhile: read what it left
+        builder = find_builder(name, data_dir)
     train_split, validation_split = find_splits(name, builder.info)
 
     num_train = builder.info.splits[train_split].num_examples

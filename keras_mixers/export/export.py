@@ -1,11 +1,15 @@
 """Write a model for deployment, prove the file gives the model's answers, then put it in place."""
 
 import dataclasses
+import os
 import pathlib
 
 import keras
 
 from keras_mixers.export import onnx, place, saved_model, verify
+
+# Endings that promise a file of another kind.
+OTHER_FILES = {".tflite", ".keras", ".h5", ".pb", ".pt", ".safetensors"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +40,8 @@ def export(model, path):
 
     The file takes `images`, float32 `(batch, H, W, C)` with any batch, and gives `logits`. It is
     written to a temporary place, loaded by its own runtime (onnxruntime, or TensorFlow), and its
-    answers compared with the model's; only then does it replace what was at `path`.
+    answers compared with the model's, to 1e-4 (of the largest, where that is above 1); only then
+    does it replace what was at `path`.
 
     Args:
         model: a built functional model with one input and one output, of float32 layers.
@@ -58,16 +63,19 @@ def export(model, path):
         >>> report.format
         'onnx'
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
     path = pathlib.Path(path)
-    check(model, path)
-    target = onnx if path.suffix == ".onnx" else saved_model
+    check_model(model)
+    check_path(path)
+    target = onnx if path.suffix.lower() == ".onnx" else saved_model
     with place.replacing(path) as temporary:
         target.save(model, temporary)
         difference = verify.largest_difference(model, lambda images: target.run(temporary, images))
     return ExportReport(path, target.FORMAT, place.size(path), difference)
 
 
-def check(model, path):
+def check_model(model):
     """Refuse what cannot be exported, before anything is written."""
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -75,10 +83,16 @@ def check(model, path):
             f" {keras.backend.backend()!r}; save the model with model.save('model.keras') and"
             " export it in a process started with KERAS_BACKEND=tensorflow"
         )
-    if not isinstance(model, keras.Model) or len(getattr(model, "outputs", None) or ()) != 1:
+    ends = [getattr(model, side, None) or () for side in ("inputs", "outputs")]
+    if not isinstance(model, keras.Model) or [len(end) for end in ends] != [1, 1]:
         raise ValueError(
-            "`model` must be a built functional or sequential model with one output. Received:"
-            f" model={model!r}"
+            "`model` must be a built functional or sequential model with one input and one output."
+            f" Received: model={model!r}"
+        )
+    if None in model.input_shape[1:]:
+        raise ValueError(
+            "`model` must have a fixed image size. Received an input of shape"
+            f" {tuple(model.input_shape)}"
         )
     narrow = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
     if narrow:
@@ -87,17 +101,26 @@ def check(model, path):
             f" {', '.join(narrow[:3])}{', ...' if len(narrow) > 3 else ''}; build it with"
             " dtype='float32' and give it the weights by set_weights(model.get_weights())"
         )
+
+
+def check_path(path):
+    """Refuse a place that is not there, or that holds something else than an export."""
+    if path.suffix.lower() in OTHER_FILES:
+        raise ValueError(
+            "`path` must end in '.onnx', or name a folder for a SavedModel. Received:"
+            f" path='{path}'"
+        )
     if not path.parent.is_dir():
         raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
-    if path.suffix == ".onnx" and path.is_dir():
+    if path.suffix.lower() == ".onnx" and path.is_dir():
         raise ValueError(f"`path` is a folder, not a file. Received: path='{path}'")
-    if path.suffix != ".onnx" and path.is_dir() and any(path.iterdir()):
+    if path.suffix.lower() != ".onnx" and path.is_dir() and any(path.iterdir()):
         if not (path / saved_model.PROTO).is_file():
             raise ValueError(
                 "`path` is a folder that holds something other than a SavedModel, which export"
                 f" would replace. Received: path='{path}'"
             )
-    elif path.suffix != ".onnx" and path.is_file():
+    elif path.suffix.lower() != ".onnx" and path.is_file():
         raise ValueError(
             "`path` must end in '.onnx', or name a folder for a SavedModel. Received:"
             f" path='{path}', a file"

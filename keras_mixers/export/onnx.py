@@ -1,10 +1,13 @@
 """ONNX: one file for onnxruntime and its like."""
 
+import math
+
 import numpy as np
 
 from keras_mixers.export.serving import serving_function
 
 FORMAT = "onnx"
+LARGEST_FILE = 2**31  # protobuf's limit
 OPSET = 18  # the newest that tf2onnx 1.17 knows
 
 
@@ -13,6 +16,12 @@ def save(model, path):
     import onnx
     import tf2onnx
 
+    size = sum(math.prod(weight.shape) for weight in model.weights) * 4
+    if size >= LARGEST_FILE:
+        raise ValueError(
+            f"`model` must have less than 2 GiB of weights for an ONNX file. Received: {size:,}"
+            " bytes; export a SavedModel, to a path without '.onnx'"
+        )
     function, signature = serving_function(model)
     converted, _ = tf2onnx.convert.from_function(
         function, signature, opset=OPSET, custom_op_handlers={"Erfc": (erfc, [])}

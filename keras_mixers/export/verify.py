@@ -17,7 +17,13 @@ def largest_difference(model, run):
         generator = np.random.default_rng(batch)
         images = generator.uniform(-1, 1, (batch, *model.input_shape[1:])).astype("float32")
         expected = np.asarray(model(images, training=False))
-        difference = float(np.max(np.abs(run(images) - expected)))
+        answer = run(images)
+        if answer.shape != expected.shape:
+            raise RuntimeError(
+                f"The exported file gives {answer.shape} for {images.shape}, the model"
+                f" {expected.shape}; nothing was put in place"
+            )
+        difference = float(np.max(np.abs(answer - expected)))
         bound = BOUND * max(1.0, float(np.max(np.abs(expected))))
         if not difference <= bound:
             raise RuntimeError(

@@ -20,7 +20,7 @@ def get(activation):
     """The function behind a name (`"gelu"`, `"gelu_tanh"`, `"relu"`, ...) or a function itself.
 
     Raises:
-        ValueError: no activation of that name.
+        ValueError: no activation of that name, or a function that could not be read back.
         TypeError: neither a name nor a function.
     """
     if activation == "gelu_tanh":
@@ -30,10 +30,28 @@ def get(activation):
             "`activation` must be a name such as 'gelu', 'gelu_tanh' or 'relu', or a function."
             f" Received: activation={activation!r}"
         )
-    try:
-        return keras.activations.get(activation)
-    except ValueError:
+    if isinstance(activation, str):
+        try:
+            return keras.activations.get(activation)
+        except ValueError:
+            raise ValueError(
+                "`activation` must be 'gelu_tanh' or a name in keras.activations, such as 'gelu'"
+                f" or 'relu'. Received: activation={activation!r}"
+            ) from None
+    if not isinstance(activation, keras.layers.Layer) and not _loadable(activation):
         raise ValueError(
-            "`activation` must be 'gelu_tanh' or a name in keras.activations, such as 'gelu' or"
-            f" 'relu'. Received: activation={activation!r}"
-        ) from None
+            "`activation` must be a function that a saved model can name: one of"
+            " keras.activations, or one registered by @keras.saving.register_keras_serializable()."
+            f" Received: activation={activation!r}"
+        )
+    return activation
+
+
+def _loadable(function):
+    """Whether Keras could read the function back from a file in its safe mode."""
+    name = getattr(function, "__name__", "")
+    if getattr(keras.activations, name, None) is function:
+        return True
+    return (
+        keras.saving.get_registered_object(keras.saving.get_registered_name(function)) is function
+    )

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dropout import Dropout
 
 SCORES = ("scaled_dot", "dot", "bilinear", "additive")
 
@@ -42,6 +43,8 @@ class MultiHeadSelfAttention(Layer):
         ((None, 10, 48), (None, 3, 10, 10))
     """
 
+    rank = 3
+
     def __init__(
         self,
         num_heads,
@@ -74,10 +77,10 @@ class MultiHeadSelfAttention(Layer):
             self.key_norm = keras.layers.LayerNormalization(
                 epsilon=self.epsilon, name="key_norm", **same
             )
-        self.attention_dropout = keras.layers.Dropout(
+        self.attention_dropout = Dropout(
             self.attention_dropout_rate, name="attention_dropout", **same
         )
-        self.dropout = keras.layers.Dropout(self.dropout_rate, name="dropout", **same)
+        self.dropout = Dropout(self.dropout_rate, name="dropout", **same)
 
     def build(self, x_shape):
         width = x_shape[-1]
@@ -129,7 +132,7 @@ class MultiHeadSelfAttention(Layer):
         if self.score == "scaled_dot" and not (drops_weights or return_attention_scores):
             mixed = ops.dot_product_attention(query, key, value, scale=self.head_shape[1] ** -0.5)
         else:
-            scores = ops.softmax(self.attention_logits(query, key), axis=-1)
+            scores = self.attention_scores(query, key)
             dropped = self.attention_dropout(scores, training=training)
             mixed = ops.einsum("nhqk,nkhd->nqhd", dropped, value)
 
@@ -148,6 +151,13 @@ class MultiHeadSelfAttention(Layer):
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         return query, key, value
+
+    def attention_scores(self, query, key):
+        """Weights whose rows sum to 1: `2 x (N, T, H, d) -> (N, H, T, T)`."""
+        logits = self.attention_logits(query, key)
+        # Half precision loses the small weights of a long row, so the softmax takes at least 32.
+        wide = ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
+        return ops.cast(ops.softmax(wide, axis=-1), logits.dtype)
 
     def attention_logits(self, query, key):
         """Scores before the softmax: `2 x (N, T, H, d) -> (N, H, T, T)`."""

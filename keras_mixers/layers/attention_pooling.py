@@ -32,6 +32,8 @@ class AttentionPooling(Layer):
     Transformer", arXiv 1810.00825.
     """
 
+    rank = 3
+
     def __init__(self, num_heads, mlp_dim, activation="gelu", epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
         self.num_heads = arguments.integer("num_heads", num_heads)

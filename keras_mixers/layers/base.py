@@ -7,6 +7,25 @@ import keras
 PACKAGE = "keras_mixers"
 
 
+class KeepsDraws:
+    """Saves where a layer's random draws stand, which Keras's files leave out.
+
+    Training that is read back then goes on with the draws it would have had.
+    """
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        if hasattr(self, "seed_generator"):
+            store["seed_generator"] = keras.ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store):
+        own = dict(store)
+        state = own.pop("seed_generator", None)
+        super().load_own_variables(own)
+        if state is not None and hasattr(self, "seed_generator"):
+            self.seed_generator.state.assign(state)
+
+
 class Layer(keras.layers.Layer):
     """A Keras layer whose config is read off its constructor's signature.
 
@@ -14,14 +33,21 @@ class Layer(keras.layers.Layer):
     meaning. `get_config` and `from_config` follow from it, so no key can be missing or surplus.
     """
 
-    def __call__(self, x, *args, **kwargs):
-        if getattr(x, "_keras_mask", None) is not None:
+    rank = None  # how many axes the input has, where it matters: 3 for tokens, 4 for a grid
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        if self.rank:
+            self.input_spec = keras.layers.InputSpec(ndim=self.rank)
+
+    def __call__(self, *args, **kwargs):
+        if any(getattr(x, "_keras_mask", None) is not None for x in args):
             raise ValueError(
                 f"Layer '{self.name}' ({type(self).__name__}) takes no mask: every token of an"
                 " image counts. Received an input that carries one; remove the Masking or"
                 " Embedding(mask_zero=True) layer before it."
             )
-        return super().__call__(x, *args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     def compute_output_shape(self, x_shape):
         # Most layers keep the stream's shape; said here, Keras need not trace `call` to learn it.

@@ -6,6 +6,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import activations
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -37,9 +38,7 @@ class ChannelMixing(Layer):
         self.fc1 = keras.layers.Dense(
             self.mlp_dim * (2 if self.gated else 1), dtype=self.dtype_policy, name="fc1"
         )
-        self.dropout = keras.layers.Dropout(
-            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
-        )
+        self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
 
     def build(self, x_shape):
         self.fc2 = keras.layers.Dense(x_shape[-1], dtype=self.dtype_policy, name="fc2")

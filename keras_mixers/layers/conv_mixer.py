@@ -29,6 +29,8 @@ class ConvMixerBlock(Layer):
     Source: "Patches Are All You Need?", arXiv 2201.09792.
     """
 
+    rank = 4
+
     def __init__(self, kernel_size, activation="gelu", epsilon=1e-5, momentum=0.9, **kwargs):
         super().__init__(**kwargs)
         self.kernel_size = arguments.pair("kernel_size", kernel_size)

@@ -29,6 +29,8 @@ class PatchEmbed(Layer):
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, equation 1.
     """
 
+    rank = 4
+
     def __init__(self, hidden_dim, patch_size, flatten=True, **kwargs):
         super().__init__(**kwargs)
         self.hidden_dim = arguments.integer("hidden_dim", hidden_dim)

@@ -28,6 +28,8 @@ class PoolMixing(Layer):
     Source: "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418.
     """
 
+    rank = 3
+
     def __init__(self, grid, pool_size=3, **kwargs):
         super().__init__(**kwargs)
         self.grid = arguments.pair("grid", grid)

@@ -36,6 +36,8 @@ class PositionEmbedding(Layer):
     ImageNet-1k", arXiv 2205.01580.
     """
 
+    rank = 3
+
     def __init__(self, grid, num_prefix=0, kind="learned", **kwargs):
         super().__init__(**kwargs)
         self.grid = arguments.pair("grid", grid)

@@ -27,6 +27,8 @@ class PrefixTokens(Layer):
         (None, 201, 192)
     """
 
+    rank = 3
+
     def __init__(self, class_token=True, distillation_token=False, num_registers=0, **kwargs):
         super().__init__(**kwargs)
         self.class_token = arguments.flag("class_token", class_token)

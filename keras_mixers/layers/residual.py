@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.base import PACKAGE, KeepsDraws, Layer
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -21,6 +21,7 @@ class Residual(Layer):
 
     Raises:
         TypeError: `mixer` is not a layer.
+        ValueError: `mixer` changes the shape.
 
     Example:
         >>> block = Residual(keras.layers.Dense(48), stochastic_depth_rate=0.1)
@@ -58,6 +59,12 @@ class Residual(Layer):
         self.norm.build(x_shape)
         if not self.mixer.built:  # a layer that was used before it was given to this one is
             self.mixer.build(x_shape)
+        mixed_shape = tuple(self.mixer.compute_output_shape(x_shape))
+        if mixed_shape[1:] != tuple(x_shape)[1:]:  # it would broadcast, or fail far from here
+            raise ValueError(
+                "`mixer` must keep its input's shape, to be added to it. Received:"
+                f" mixer={self.mixer!r}, which makes {mixed_shape} of {tuple(x_shape)}"
+            )
         if self.scale:
             self.scale.build(x_shape)
 
@@ -100,7 +107,7 @@ class LayerScale(Layer):
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class StochasticDepth(Layer):
+class StochasticDepth(KeepsDraws, Layer):
     """In training, drop whole samples of a branch and divide the others by the share kept.
 
     `x * bernoulli(1 - rate) / (1 - rate)`, one draw a sample, so the expectation is x. At

@@ -6,6 +6,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import activations
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -33,6 +34,8 @@ class SpatialGating(Layer):
     Source: "Pay Attention to MLPs", arXiv 2105.08050.
     """
 
+    rank = 3
+
     def __init__(self, mlp_dim, activation="gelu", dropout_rate=0.0, epsilon=1e-5, **kwargs):
         super().__init__(**kwargs)
         self.mlp_dim = arguments.integer("mlp_dim", mlp_dim, minimum=2)
@@ -47,7 +50,7 @@ class SpatialGating(Layer):
         same = {"dtype": self.dtype_policy}
         self.fc1 = keras.layers.Dense(self.mlp_dim, name="fc1", **same)
         self.norm = keras.layers.LayerNormalization(epsilon=self.epsilon, name="norm", **same)
-        self.dropout = keras.layers.Dropout(self.dropout_rate, name="dropout", **same)
+        self.dropout = Dropout(self.dropout_rate, name="dropout", **same)
 
     def build(self, x_shape):
         batch, tokens, width = x_shape

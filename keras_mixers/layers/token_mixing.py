@@ -6,6 +6,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import activations
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dropout import Dropout
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -30,15 +31,15 @@ class TokenMixing(Layer):
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """
 
+    rank = 3
+
     def __init__(self, tokens_mlp_dim, activation="gelu", dropout_rate=0.0, **kwargs):
         super().__init__(**kwargs)
         self.tokens_mlp_dim = arguments.integer("tokens_mlp_dim", tokens_mlp_dim)
         self.activation = activations.get(activation)
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
         self.fc1 = keras.layers.Dense(self.tokens_mlp_dim, dtype=self.dtype_policy, name="fc1")
-        self.dropout = keras.layers.Dropout(
-            self.dropout_rate, dtype=self.dtype_policy, name="dropout"
-        )
+        self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
 
     def build(self, x_shape):
         batch, tokens, width = x_shape

@@ -26,12 +26,7 @@ MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32: beyond this a number was mi
 
 def image_shape(name, value):
     """(height, width, channels), channels last."""
-    if not isinstance(value, (tuple, list)) or len(value) != 3:
-        raise ValueError(
-            f"`{name}` must be (height, width, channels), for example (224, 224, 3)."
-            f" Received: {name}={value!r}"
-        )
-    return tuple(arguments.integer(name, side) for side in value)
+    return arguments.integers(name, value, ("height", "width", "channels"))
 
 
 def letters(name, value):
@@ -98,7 +93,7 @@ class Architecture:
     score: str = checked(one_of(*SCORES), "scaled_dot")
     mlp_dim: int | None = checked(arguments.integer, None)
     tokens_mlp_dim: int | None = checked(arguments.integer, None)
-    kernel_size: tuple | None = checked(arguments.pair, None)
+    kernel_size: tuple = checked(arguments.pair, 5)
     # all of them
     activation: str = checked(activation, "gelu")
     epsilon: float = checked(non_negative, 1e-6)
@@ -179,14 +174,15 @@ class Architecture:
             raise ValueError(
                 f"`pool` and registers may not add tokens where the letters {on_grid} mix the grid"
                 f" of patches, in which such tokens have no place. Received: pool={self.pool!r},"
-                f" pattern={self.pattern!r}, {self.num_prefix} such tokens; pool='gap' needs none"
+                f" pattern={self.pattern!r}, num_registers={self.num_registers}; pool='gap' with"
+                " num_registers=0 adds none"
             )
 
     def _check_size(self):
         """Refuse sizes that can only be a slip, from shapes alone (an upper bound)."""
         width, tokens = self.hidden_dim, self.num_tokens
         attention_dim = self.num_heads * self.head_dim if self.head_dim else width
-        kernel_area = self.kernel_size[0] * self.kernel_size[1] if self.kernel_size else 0
+        kernel_area = self.kernel_size[0] * self.kernel_size[1]
         block = width * (4 * attention_dim + 2 * self.mlp_dim + kernel_area + width)
         block += 2 * tokens * self.tokens_mlp_dim + ("G" in self.pattern) * tokens**2
         patch = self.patch_size[0] * self.patch_size[1] * self.input_shape[2]

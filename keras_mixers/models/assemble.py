@@ -19,6 +19,7 @@ from keras_mixers.layers import (
     TokenMixing,
     activations,
 )
+from keras_mixers.layers.dropout import Dropout
 
 # ConvMixer's BatchNorms, as published: PyTorch's epsilon, and its momentum of 0.1 in Keras's sense.
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
@@ -27,6 +28,7 @@ BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
 def assemble(architecture, name, dtype=None):
     """The functional model of an `Architecture`: `(N, H, W, C) -> (N, num_classes)`."""
     a = architecture
+    check_name(name)
     with default_dtype(dtype):
         images = keras.Input(a.input_shape, dtype="float32", name="images")
         x = stem(a, images)
@@ -55,7 +57,7 @@ def stem(a, images):
     if a.position_embedding and a.position_prefix:
         x = positions(a, num_prefix=a.num_prefix)(x)
     if a.position_embedding and a.dropout_rate:
-        x = keras.layers.Dropout(a.dropout_rate, name="position_dropout")(x)
+        x = Dropout(a.dropout_rate, name="position_dropout")(x)
     return x
 
 
@@ -139,7 +141,8 @@ def distilled_head(a, x):
     if a.num_classes:
         class_token = classifier(a, "head")(class_token)
         distillation_token = classifier(a, "head_distillation")(distillation_token)
-    return keras.layers.Average(name="average")([class_token, distillation_token])
+    precise = keras.config.dtype_policy().variable_dtype
+    return keras.layers.Average(dtype=precise, name="average")([class_token, distillation_token])
 
 
 def positions(a, num_prefix):
@@ -173,12 +176,24 @@ def as_grid(a, x, name):
     return keras.layers.Reshape((*a.grid, a.hidden_dim), name=name)(x)
 
 
+def check_name(name):
+    """Refuse a model's name that Keras would refuse once all weights are made."""
+    if not isinstance(name, str) or not name or "/" in name:
+        raise ValueError(f"`name` must be a string without '/'. Received: name={name!r}")
+
+
 @contextlib.contextmanager
 def default_dtype(dtype):
     """Keras's default dtype policy, for the layers made inside; the old one comes back after."""
     before = keras.config.dtype_policy()
     if dtype is not None:
-        keras.config.set_dtype_policy(dtype)
+        policy = keras.dtype_policies.get(dtype)
+        if "float" not in f"{policy.compute_dtype}":
+            raise ValueError(
+                "`dtype` must be a float dtype or a policy of them, such as 'mixed_bfloat16'."
+                f" Received: dtype={dtype!r}"
+            )
+        keras.config.set_dtype_policy(policy)
     try:
         yield
     finally:

@@ -149,6 +149,19 @@ def test_a_dataset_without_a_split_to_judge_by_is_named(tmp_path):
     assert "'tf_flowers', which has train" in str(error.value)
 
 
+def test_a_preparation_that_another_process_finished_first_is_read(tmp_path, monkeypatch):
+    from keras_mixers.data.digits import Digits
+
+    prepare = Digits.download_and_prepare
+
+    def overtaken(builder):
+        prepare(builder)
+        raise FileExistsError
+
+    monkeypatch.setattr(Digits, "download_and_prepare", overtaken)
+    assert len(gather(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360
+
+
 def test_a_cut_preparation_leaves_nothing_half_made(tmp_path, monkeypatch):
     from keras_mixers.data.digits import Digits
 

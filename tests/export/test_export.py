@@ -146,11 +146,18 @@ def two_outputs():
     return keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(2)(inputs)])
 
 
+def any_size():
+    inputs = keras.Input((None, None, 3))
+    return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+
+
 @pytest.mark.parametrize(
     ("model", "path", "message"),
     [
         (lambda: "vit", "model.onnx", "`model` must be a built functional.*'vit'"),
         (two_outputs, "model.onnx", "`model` must be a built functional.*one output"),
+        (any_size, "model.onnx", r"`model` must have a fixed image size.*\(None, None, None, 3\)"),
+        (MODELS[0].make, "model.tflite", "`path` must end in '.onnx'.*model.tflite"),
         (
             lambda: MODELS[0].make(dtype="mixed_float16"),
             "model.onnx",
@@ -179,8 +186,29 @@ def test_another_backend_is_refused(tmp_path, monkeypatch):
         km.export(MODELS[0].make(), tmp_path / "model.onnx")
 
 
+def test_a_path_must_be_one():
+    with pytest.raises(TypeError, match="`path` must be a string or a path.*path=3"):
+        km.export(MODELS[0].make(), 3)
+
+
+def test_an_answer_of_another_shape_is_not_taken():
+    model = MODELS[0].make()
+    with pytest.raises(
+        RuntimeError, match=r"gives \(1, 1\) for \(1, 8, 12, 2\), the model \(1, 5\)"
+    ):
+        verify.largest_difference(model, lambda images: np.zeros((1, 1), "float32"))
+
+
 def test_paths_may_be_strings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = km.export(MODELS[0].make(), "model.onnx")
     assert report.path == pathlib.Path("model.onnx")
     assert str(report).startswith("model.onnx: onnx, 0.")
+
+
+def test_more_than_an_onnx_file_can_hold_is_refused_at_once(tmp_path):
+    with keras.StatelessScope(initialize_variables=False):  # no weight is allocated
+        model = km.ViT("H/14")
+        with pytest.raises(ValueError, match="less than 2 GiB.*2,528,183,200.*SavedModel"):
+            km.export(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

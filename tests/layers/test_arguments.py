@@ -6,6 +6,11 @@ from cases import FULL
 
 from keras_mixers import layers
 
+
+def random_function(x):
+    return x
+
+
 INTEGER = [0, -1, 1.5, "3", True, None, float("nan"), 2**40]
 PAIR = [0, -1, 1.5, "3", True, float("nan"), 2**40, (2,), (2, 3, 4), (2, 0), (2, 1.5)]
 RATE = [-0.1, 1, 1.5, "0.1", True, None, float("nan"), float("inf")]
@@ -72,8 +77,39 @@ REFUSED_BY_SHAPE = [
     (layers.PatchEmbed(8, 4), (None, 8, 3), r"`patch_size` must divide a known image size"),
     (layers.PositionEmbedding((2, 2), 1), (6, 16), r"`grid` and `num_prefix`.*5 tokens.*of 6"),
     (layers.PositionEmbedding(2, kind="sincos2d"), (4, 6), "`hidden_dim`.*multiple of 4.*=6"),
+    (layers.SelectToken(6), (6, 16), "`index` must be below.*index=6.*6 tokens"),
     (layers.PoolMixing((2, 2)), (6, 16), r"`grid` must count.*\(2, 2\).*6 tokens"),
 ]
+
+
+REFUSED_BY_RANK = [case for case in FULL if case.layer.rank]
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_RANK, ids=lambda case: case.id)
+def test_a_grid_for_a_sequence_and_the_other_way_is_refused(case):
+    shape = (4, 6, 8) if case.layer.rank == 3 else (24, 8)
+    layer = case.make(name="mine")
+    with pytest.raises(ValueError, match=f"mine.*expected ndim={case.layer.rank}"):
+        layer(keras.Input(shape))
+    assert not layer.weights
+
+
+@pytest.mark.parametrize("mixer", [keras.layers.Dense(1), keras.layers.Dense(5)])
+def test_a_mixer_that_changes_the_shape_is_refused(mixer):
+    with pytest.raises(ValueError, match=r"`mixer` must keep its input's shape.*of \(None, 6, 8\)"):
+        layers.Residual(mixer)(keras.Input((6, 8)))
+
+
+@pytest.mark.parametrize("activation", [lambda x: x, len, random_function])
+def test_an_activation_that_no_file_could_name_is_refused(activation):
+    with pytest.raises(ValueError, match="`activation` must be a function that a saved model can"):
+        layers.ChannelMixing(8, activation=activation)
+
+
+@pytest.mark.parametrize("activation", ["relu", keras.activations.silu, layers.gelu_tanh])
+def test_an_activation_by_name_or_function_is_accepted(activation):
+    layer = layers.ChannelMixing(8, activation=activation)
+    assert layer.from_config(layer.get_config()).activation is layer.activation
 
 
 @pytest.mark.parametrize(("layer", "shape", "message"), REFUSED_BY_SHAPE)

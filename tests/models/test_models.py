@@ -1,5 +1,6 @@
 """What every family's models do: names, shapes, files, training."""
 
+import inspect
 import json
 import pathlib
 import subprocess
@@ -175,14 +176,31 @@ def test_mixed_precision(case, policy):
     )
 
 
+@pytest.mark.parametrize("dtype", ["int32", "bool", 3])
+def test_a_dtype_that_is_no_float_is_refused(dtype):
+    with pytest.raises(ValueError, match=f"{dtype}"):
+        km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", 3, None])
+def test_a_name_that_will_not_do_is_refused(name):
+    with pytest.raises(ValueError, match=f"`name` must.*{name!r}"):
+        km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, name=name)
+
+
+def test_distilled_logits_keep_full_precision():
+    model = next(case for case in MODELS if case.id == "deit_distilled").make(dtype="mixed_float16")
+    assert model.output.dtype == "float32"
+
+
 def test_the_default_dtype_comes_back_after_an_error():
     with pytest.raises(ValueError, match="Unknown dtype|invalid|float17|not understood"):
         km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, dtype="float17")
     assert keras.config.dtype_policy().name == "float32"
 
 
-def trained(case, labels, epochs=1):
-    model = case.make(num_classes=5)
+def trained(case, labels, epochs=1, **more):
+    model = case.make(num_classes=5, **more)
     model.compile(
         keras.optimizers.AdamW(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -194,7 +212,9 @@ def trained(case, labels, epochs=1):
 @families
 def test_a_saved_model_comes_back_and_trains_on_as_if_never_saved(case, tmp_path):
     labels = np.arange(8) % 5
-    model = trained(case, labels)
+    accepted = inspect.signature(case.builder).parameters
+    drops = ("dropout_rate", "attention_dropout_rate", "stochastic_depth_rate")
+    model = trained(case, labels, **{name: 0.3 for name in drops if name in accepted})
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     assert describe(again) == describe(model)
