@@ -134,8 +134,8 @@ MUTATIONS = [
     (
         assemble,
         "head",
-        "not normed and a.norm_after_pool",
-        "False",
+        "if a.norm_after_pool:",
+        "if False:",
         models.test_norm_before_or_after_the_average,
     ),
     (

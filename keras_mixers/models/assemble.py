@@ -112,7 +112,7 @@ TOKEN_MIXERS = {
 def head(a, x):
     """Normalise, pool, classify; `pool=None` keeps the sequence and classifies each token."""
     normed = a.pattern[-1] == "C"  # a ConvMixer block ends in a norm
-    if not normed and not (a.norm_after_pool and a.pool == "gap"):
+    if not normed and not a.norm_after_pool:
         x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
 
     if a.distillation_token:
@@ -124,7 +124,7 @@ def head(a, x):
         if a.num_prefix:
             x = keras.layers.Cropping1D((a.num_prefix, 0), name="patch_tokens")(x)
         x = keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="pool")(x)
-        if not normed and a.norm_after_pool:
+        if a.norm_after_pool:
             x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
     elif a.pool == "map":
         x = as_tokens(a, x, "tokens")
