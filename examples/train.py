@@ -20,10 +20,21 @@ import keras_mixers as km
 FAMILIES = ("vit", "mlp_mixer", "conv_mixer")
 
 
-def positive(text):
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {number}")
+def at_least(lowest):
+    def parse(text):
+        number = int(text)
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"must be {lowest} or more, not {number}")
+        return number
+
+    parse.__name__ = "int"  # what argparse calls a value that is none
+    return parse
+
+
+def positive_float(text):
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, not {text}")
     return number
 
 
@@ -41,10 +52,10 @@ def parse_arguments():
     parser.add_argument("--patch-size", type=int, default=4, help="pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
     parser.add_argument("--depth", type=int, default=4, help="blocks; a pattern spells its own")
-    parser.add_argument("--epochs", type=positive, default=50, help="passes over the images")
-    parser.add_argument("--batch-size", type=positive, default=64, help="images a step")
-    parser.add_argument("--learning-rate", type=float, default=2e-3, help="the highest")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and order")
+    parser.add_argument("--epochs", type=at_least(1), default=50, help="passes over the images")
+    parser.add_argument("--batch-size", type=at_least(1), default=64, help="images a step")
+    parser.add_argument("--learning-rate", type=positive_float, default=2e-3, help="the highest")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of weights and order")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
     return parser.parse_args()
 
@@ -132,6 +143,10 @@ def largest_difference(model, images, folder):
 
 def main():
     args = parse_arguments()
+    if keras.backend.backend() != "tensorflow":  # known now, rather than once it has trained
+        raise SystemExit(
+            "train.py: it exports, which TensorFlow does: set KERAS_BACKEND=tensorflow"
+        )
     try:
         train, test, info = km.data.load(
             args.dataset, image_size=args.image_size, batch_size=args.batch_size, seed=args.seed
@@ -161,4 +176,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("train.py: interrupted") from None

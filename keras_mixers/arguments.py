@@ -89,12 +89,16 @@ def nearest(value, choices):
 def divides(name, value, whole_name, whole):
     """Refuse a `value` that does not divide `whole` evenly, naming both."""
     if whole % value:
-        divisors = [d for d in range(1, whole + 1) if whole % d == 0]
-        near = sorted(divisors, key=lambda d: abs(d - value))[:3]
         raise ValueError(
             f"`{name}` must divide `{whole_name}`. Received: {name}={value!r} and"
-            f" {whole_name}={whole!r}; the nearest that do: {', '.join(map(str, sorted(near)))}"
+            f" {whole_name}={whole!r}; the nearest that do: {nearest_divisors(value, whole)}"
         )
+
+
+def nearest_divisors(value, whole):
+    """The three divisors of `whole` nearest to `value`, as text."""
+    divisors = [d for d in range(1, whole + 1) if whole % d == 0]
+    return ", ".join(map(str, sorted(sorted(divisors, key=lambda d: abs(d - value))[:3])))
 
 
 def known_tokens(layer, tokens):

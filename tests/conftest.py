@@ -1,12 +1,16 @@
 """Every test starts from the same seed and the default dtype policy."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in every process
 # Prepared datasets go where the suite's other traces go, and not to the user's home.
-os.environ.setdefault("TFDS_DATA_DIR", tempfile.mkdtemp(prefix="keras_mixers-datasets-"))
+if "TFDS_DATA_DIR" not in os.environ:
+    os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="keras_mixers-datasets-")
+    atexit.register(shutil.rmtree, os.environ["TFDS_DATA_DIR"], ignore_errors=True)
 
 import keras
 import pytest

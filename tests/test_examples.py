@@ -51,6 +51,9 @@ def test_train(model, tmp_path, digits_folder):
         (["--output", "/dev/null/out"], "train.py: .*/dev/null/out"),
         (["--patch-size", "3"], r"`patch_size` must divide.*\(3, 3\).*\(16, 16\)"),
         (["--dataset", "digist"], "'digist'. Did you mean 'digits'"),
+        (["--learning-rate", "nan"], "--learning-rate: must be a finite number above 0, not nan"),
+        (["--seed", "-1"], "--seed: must be 0 or more, not -1"),
+        (["--epochs", "two"], "--epochs: invalid int value: 'two'"),
     ],
 )
 def test_train_with_a_wrong_flag(arguments, message, tmp_path, digits_folder):
@@ -59,6 +62,14 @@ def test_train_with_a_wrong_flag(arguments, message, tmp_path, digits_folder):
     assert re.search(message, finished.stderr, re.DOTALL), finished.stderr
     assert "Traceback" not in finished.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_train_says_at_once_that_another_backend_will_not_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    finished = run("train.py", cwd=tmp_path)
+    assert finished.returncode != 0
+    assert "set KERAS_BACKEND=tensorflow" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 def test_every_example_has_a_test():

@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.layers import attention, position_embedding
 from keras_mixers.models import assemble
@@ -23,6 +24,23 @@ def load(path):
 
 meaning = load(HERE / "layers" / "test_meaning.py")
 models = load(HERE / "models" / "test_models.py")
+
+
+wiring = load(HERE / "models" / "test_wiring.py")
+
+
+def paths_test():
+    models.test_paths_and_shapes_are_those_committed(models.MODELS[0])
+
+
+def patch_embed_test():
+    meaning.test_patch_embed(True)
+
+
+def vit_arguments_test():
+    wiring.test_attention_gets_every_argument(
+        lambda: km.ViT("Ti/16", depth=2, pool="map", **wiring.ALL)
+    )
 
 
 def attention_test():
@@ -123,6 +141,35 @@ MUTATIONS = [
         "[np.sin(column), np.cos(column), np.sin(row), np.cos(row)]",
         "[np.sin(row), np.cos(row), np.sin(column), np.cos(column)]",
         meaning.test_sincos_positions,
+    ),
+    (
+        layers.MultiHeadSelfAttention,
+        "build",
+        "use_bias=self.qkv_bias",
+        "use_bias=False",
+        paths_test,
+    ),
+    (layers.ChannelMixing, "build", "x_shape[-1], ", "x_shape[-1], use_bias=False, ", paths_test),
+    (
+        layers.PatchEmbed,
+        "call",
+        "self.projection(images)",
+        "self.projection(images[:, ::-1])",
+        patch_embed_test,
+    ),
+    (layers.PositionEmbedding, "call", "x + ", "x - ", meaning.test_learned_positions),
+    (layers.LayerScale, "call", "x * ", "x + ", meaning.test_residual),
+    (layers.SelectToken, "call", "self.index]", "self.index - 1]", meaning.test_select_token),
+    (assemble, "stem", "and a.dropout_rate:", "and False:", vit_arguments_test),
+    (assemble, "block", "a.mlp_dim, a.activation,", "a.mlp_dim,", vit_arguments_test),
+    (km, "ViT", "qk_norm=qk_norm", "qk_norm=False", vit_arguments_test),
+    (km, "ViT", "num_heads=row.num_heads", "num_heads=2", vit_arguments_test),
+    (
+        km,
+        "MLPMixer",
+        "epsilon=epsilon",
+        "epsilon=1e-6",
+        wiring.test_mlp_mixer_and_conv_mixer_get_theirs,
     ),
     (
         assemble,

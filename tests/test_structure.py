@@ -80,10 +80,14 @@ def test_layers_and_models_know_no_backend(part):
 @pytest.mark.parametrize("file", FILES + EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_no_lambda_layer_and_no_unsafe_loading(file):
     for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Attribute):
-            assert node.attr not in {"Lambda", "enable_unsafe_deserialization"}
-        if isinstance(node, ast.keyword):
-            assert node.arg not in {"safe_mode", "allow_pickle"} or file.parent.name == "weights"
+        named = (
+            getattr(node, "attr", None) or getattr(node, "id", None) or getattr(node, "name", "")
+        )
+        assert named not in {"Lambda", "enable_unsafe_deserialization"}
+        if isinstance(node, ast.keyword) and node.arg in {"safe_mode", "weights_only"}:
+            assert ast.unparse(node.value) == "True"
+        if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+            assert ast.unparse(node.value) == "False"
 
 
 def test_importing_the_package_brings_nothing_heavier_than_keras():

@@ -9,7 +9,14 @@ SHUFFLE_BUFFER = 10_000  # images
 CACHED_BYTES = 2**30
 
 
-def load(name, image_size=None, batch_size=64, *, seed=0, data_dir=None):
+def load(
+    name: str,
+    image_size: int | tuple[int, int] | None = None,
+    batch_size: int = 64,
+    *,
+    seed: int = 0,
+    data_dir: str | os.PathLike | None = None,
+) -> tuple:
     """Batches of images and labels from `"digits"` or any TFDS image classification dataset.
 
     Images are float32 in [-1, 1], `(batch, H, W, C)`; labels are int64 class numbers. Training
@@ -43,6 +50,8 @@ def load(name, image_size=None, batch_size=64, *, seed=0, data_dir=None):
     seed = arguments.integer("seed", seed, 0, 2**31 - 1)
     if image_size is not None:
         image_size = arguments.pair("image_size", image_size)
+    if data_dir is not None and not isinstance(data_dir, (str, os.PathLike)):
+        raise TypeError(f"`data_dir` must be a path or None. Received: data_dir={data_dir!r}")
 
     builder = find_builder(name, data_dir)
     check_features(name, builder.info, image_size)

@@ -35,7 +35,7 @@ class ExportReport:
         )
 
 
-def export(model, path):
+def export(model: keras.Model, path: str | os.PathLike) -> ExportReport:
     """Export a model for inference: ONNX for a path ending in `.onnx`, else a SavedModel folder.
 
     The file takes `images`, float32 `(batch, H, W, C)` with any batch, and gives `logits`. It is
@@ -94,13 +94,19 @@ def check_model(model):
             "`model` must have a fixed image size. Received an input of shape"
             f" {tuple(model.input_shape)}"
         )
-    narrow = [layer.name for layer in model.layers if layer.compute_dtype != "float32"]
+    narrow = [layer.name for layer in all_layers(model) if layer.compute_dtype != "float32"]
     if narrow:
         raise ValueError(
             "`model` must compute in float32. Received layers that do not:"
             f" {', '.join(narrow[:3])}{', ...' if len(narrow) > 3 else ''}; build it with"
             " dtype='float32' and give it the weights by set_weights(model.get_weights())"
         )
+
+
+def all_layers(model):
+    """The layers of a model and of the models inside it."""
+    for layer in model.layers:
+        yield from all_layers(layer) if isinstance(layer, keras.Model) else [layer]
 
 
 def check_path(path):

@@ -20,11 +20,17 @@ def get(activation):
     """The function behind a name (`"gelu"`, `"gelu_tanh"`, `"relu"`, ...) or a function itself.
 
     Raises:
-        ValueError: no activation of that name, or a function that could not be read back.
+        ValueError: no activation of that name, one that halves the width, or a function that could
+            not be read back.
         TypeError: neither a name nor a function.
     """
     if activation == "gelu_tanh":
         return gelu_tanh
+    if activation in ("glu", keras.activations.glu):
+        raise ValueError(
+            "`activation` must keep the width of its input. Received:"
+            f" activation={activation!r}; ChannelMixing(gated=True) is the gated form"
+        )
     if not isinstance(activation, str) and not callable(activation):
         raise TypeError(
             "`activation` must be a name such as 'gelu', 'gelu_tanh' or 'relu', or a function."

@@ -47,14 +47,14 @@ class MultiHeadSelfAttention(Layer):
 
     def __init__(
         self,
-        num_heads,
-        head_dim=None,
-        qkv_bias=True,
-        qk_norm=False,
-        score="scaled_dot",
-        attention_dropout_rate=0.0,
-        dropout_rate=0.0,
-        epsilon=1e-6,
+        num_heads: int,
+        head_dim: int | None = None,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        score: str = "scaled_dot",
+        attention_dropout_rate: float = 0.0,
+        dropout_rate: float = 0.0,
+        epsilon: float = 1e-6,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -85,7 +85,7 @@ class MultiHeadSelfAttention(Layer):
     def build(self, x_shape):
         width = x_shape[-1]
         if self.head_dim is None:
-            arguments.divides("num_heads", self.num_heads, "hidden_dim", width)
+            arguments.divides("num_heads", self.num_heads, "D", width)
         head_dim = self.head_dim or width // self.num_heads
         self.head_shape = (self.num_heads, head_dim)
         heads = (None, None, *self.head_shape)

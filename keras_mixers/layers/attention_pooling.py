@@ -1,5 +1,7 @@
 """A sequence of tokens pooled into one by attention (the MAP head)."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -34,7 +36,14 @@ class AttentionPooling(Layer):
 
     rank = 3
 
-    def __init__(self, num_heads, mlp_dim, activation="gelu", epsilon=1e-6, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        mlp_dim: int,
+        activation: str | Callable = "gelu",
+        epsilon: float = 1e-6,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.num_heads = arguments.integer("num_heads", num_heads)
         self.mlp_dim = arguments.integer("mlp_dim", mlp_dim)
@@ -52,7 +61,7 @@ class AttentionPooling(Layer):
 
     def build(self, x_shape):
         width = x_shape[-1]
-        arguments.divides("num_heads", self.num_heads, "hidden_dim", width)
+        arguments.divides("num_heads", self.num_heads, "D", width)
         self.probe = self.add_weight(
             shape=(1, 1, width), initializer="glorot_uniform", name="probe"
         )

@@ -49,6 +49,10 @@ class Layer(keras.layers.Layer):
             )
         return super().__call__(*args, **kwargs)
 
+    def hold_tokens(self, tokens):
+        """From here on refuse an input of another number of tokens."""
+        self.input_spec = keras.layers.InputSpec(ndim=self.rank, axes={1: tokens})
+
     def compute_output_shape(self, x_shape):
         # Most layers keep the stream's shape; said here, Keras need not trace `call` to learn it.
         return x_shape

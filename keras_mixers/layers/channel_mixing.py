@@ -1,5 +1,7 @@
 """Channels mixed inside each token, by an MLP or a gated one."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -27,9 +29,19 @@ class ChannelMixing(Layer):
         >>> ChannelMixing(96)(keras.Input((10, 48))).shape
         (None, 10, 48)
         >>> swiglu = ChannelMixing(64, activation="silu", gated=True)
+
+    Source: "Attention Is All You Need", arXiv 1706.03762, section 3.3; named as in MLP-Mixer,
+    arXiv 2105.01601.
     """
 
-    def __init__(self, mlp_dim, activation="gelu", gated=False, dropout_rate=0.0, **kwargs):
+    def __init__(
+        self,
+        mlp_dim: int,
+        activation: str | Callable = "gelu",
+        gated: bool = False,
+        dropout_rate: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.mlp_dim = arguments.integer("mlp_dim", mlp_dim)
         self.activation = activations.get(activation)

@@ -1,5 +1,7 @@
 """The ConvMixer block: a convolution mixes places, a matrix mixes channels."""
 
+from collections.abc import Callable
+
 import keras
 
 from keras_mixers import arguments
@@ -31,7 +33,14 @@ class ConvMixerBlock(Layer):
 
     rank = 4
 
-    def __init__(self, kernel_size, activation="gelu", epsilon=1e-5, momentum=0.9, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        activation: str | Callable = "gelu",
+        epsilon: float = 1e-5,
+        momentum: float = 0.9,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.kernel_size = arguments.pair("kernel_size", kernel_size)
         self.activation = activations.get(activation)

@@ -31,7 +31,9 @@ class PatchEmbed(Layer):
 
     rank = 4
 
-    def __init__(self, hidden_dim, patch_size, flatten=True, **kwargs):
+    def __init__(
+        self, hidden_dim: int, patch_size: int | tuple[int, int], flatten: bool = True, **kwargs
+    ):
         super().__init__(**kwargs)
         self.hidden_dim = arguments.integer("hidden_dim", hidden_dim)
         self.patch_size = arguments.pair("patch_size", patch_size)
@@ -65,8 +67,10 @@ def patch_grid(image_size, patch_size):
     """How many patches fit in each direction: `(H, W), (P, Q) -> (H/P, W/Q)`."""
     for side, patch in zip(image_size, patch_size, strict=True):
         if side is None or side % patch:
+            near = "" if side is None else f"; {side} pixels divide by "
+            near += "" if side is None else arguments.nearest_divisors(patch, side)
             raise ValueError(
                 "`patch_size` must divide a known image size. Received:"
-                f" patch_size={tuple(patch_size)} for images of {tuple(image_size)} pixels"
+                f" patch_size={tuple(patch_size)} for images of {tuple(image_size)} pixels{near}"
             )
     return tuple(side // patch for side, patch in zip(image_size, patch_size, strict=True))

@@ -30,7 +30,7 @@ class PoolMixing(Layer):
 
     rank = 3
 
-    def __init__(self, grid, pool_size=3, **kwargs):
+    def __init__(self, grid: int | tuple[int, int], pool_size: int | tuple[int, int] = 3, **kwargs):
         super().__init__(**kwargs)
         self.grid = arguments.pair("grid", grid)
         self.pool_size = arguments.pair("pool_size", pool_size)
@@ -41,6 +41,7 @@ class PoolMixing(Layer):
                 f"`grid` must count the tokens. Received: grid={self.grid} for an input of"
                 f" {x_shape[1]} tokens"
             )
+        self.hold_tokens(x_shape[1])
 
     def call(self, x):
         width = x.shape[-1]

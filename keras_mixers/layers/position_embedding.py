@@ -38,7 +38,9 @@ class PositionEmbedding(Layer):
 
     rank = 3
 
-    def __init__(self, grid, num_prefix=0, kind="learned", **kwargs):
+    def __init__(
+        self, grid: int | tuple[int, int], num_prefix: int = 0, kind: str = "learned", **kwargs
+    ):
         super().__init__(**kwargs)
         self.grid = arguments.pair("grid", grid)
         self.num_prefix = arguments.integer("num_prefix", num_prefix, minimum=0)
@@ -52,6 +54,7 @@ class PositionEmbedding(Layer):
                 f"`grid` and `num_prefix` must count the tokens. Received: grid={self.grid} and"
                 f" num_prefix={self.num_prefix}, so {expected} tokens, for an input of {tokens}"
             )
+        self.hold_tokens(tokens)
         if self.kind == "learned":
             self.table = self.add_weight(
                 shape=(1, tokens, width),
@@ -70,8 +73,8 @@ def sincos2d(grid, width):
     """Fixed positions `(rows * columns, width)`: sin and cos of the column, then of the row."""
     if width % 4 or width < 8:
         raise ValueError(
-            "`hidden_dim` must be a multiple of 4, at least 8, for 'sincos2d' positions."
-            f" Received: hidden_dim={width}"
+            "D, the width of the tokens, must be a multiple of 4, at least 8, for 'sincos2d'"
+            f" positions. Received: D={width}"
         )
     frequencies = 1.0 / 10_000 ** (np.arange(width // 4) / (width // 4 - 1))
     row, column = np.mgrid[: grid[0], : grid[1]].reshape(2, -1, 1) * frequencies

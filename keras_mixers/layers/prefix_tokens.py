@@ -29,7 +29,13 @@ class PrefixTokens(Layer):
 
     rank = 3
 
-    def __init__(self, class_token=True, distillation_token=False, num_registers=0, **kwargs):
+    def __init__(
+        self,
+        class_token: bool = True,
+        distillation_token: bool = False,
+        num_registers: int = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.class_token = arguments.flag("class_token", class_token)
         self.distillation_token = arguments.flag("distillation_token", distillation_token)

@@ -33,7 +33,12 @@ class Residual(Layer):
     """
 
     def __init__(
-        self, mixer, stochastic_depth_rate=0.0, layer_scale_init=None, epsilon=1e-6, **kwargs
+        self,
+        mixer: keras.layers.Layer,
+        stochastic_depth_rate: float = 0.0,
+        layer_scale_init: float | None = None,
+        epsilon: float = 1e-6,
+        **kwargs,
     ):
         super().__init__(**kwargs)
         if not isinstance(mixer, keras.layers.Layer):
@@ -91,7 +96,7 @@ class LayerScale(Layer):
     Source: "Going deeper with Image Transformers", arXiv 2103.17239.
     """
 
-    def __init__(self, init=1e-6, **kwargs):
+    def __init__(self, init: float = 1e-6, **kwargs):
         super().__init__(**kwargs)
         self.init = arguments.real("init", init, 0.0)
 
@@ -127,7 +132,7 @@ class StochasticDepth(KeepsDraws, Layer):
     dropout is, rather than at inference as in the paper.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.rate = arguments.rate("rate", rate)
         self.seed = None if seed is None else arguments.integer("seed", seed, 0, 2**31 - 1)

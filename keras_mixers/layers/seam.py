@@ -12,4 +12,4 @@ def xla_slows_depthwise():
         return False
     import tensorflow as tf
 
-    return not tf.config.list_physical_devices("GPU")
+    return not tf.config.get_visible_devices("GPU")

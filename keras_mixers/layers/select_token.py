@@ -8,7 +8,7 @@ from keras_mixers.layers.base import PACKAGE, Layer
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class SelectToken(Layer):
-    """The token at `index`: `x[:, index]`.
+    """The token at `index`: `x[:, index]`, which the classifier reads.
 
     Shapes: `(N, T, D) -> (N, D)`.
 
@@ -21,22 +21,27 @@ class SelectToken(Layer):
     Example:
         >>> SelectToken(0)(keras.Input((10, 48))).shape
         (None, 48)
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, equation 4.
     """
 
     rank = 3
 
-    def __init__(self, index=0, **kwargs):
+    def __init__(self, index: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.index = arguments.integer("index", index, minimum=0)
 
     def compute_output_shape(self, x_shape):
-        tokens = x_shape[1]
+        self._check(x_shape[1])
+        return (x_shape[0], x_shape[-1])
+
+    def call(self, x):
+        self._check(x.shape[1])  # eager calls come here first, and JAX would clamp the index
+        return x[:, self.index]
+
+    def _check(self, tokens):
         if tokens is not None and self.index >= tokens:
             raise ValueError(
                 f"`index` must be below the number of tokens. Received: index={self.index} for an"
                 f" input of {tokens} tokens"
             )
-        return (x_shape[0], x_shape[-1])
-
-    def call(self, x):
-        return x[:, self.index]

@@ -1,5 +1,7 @@
 """Tokens mixed by a gate: half the channels, mixed across positions, multiply the other half."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -36,7 +38,14 @@ class SpatialGating(Layer):
 
     rank = 3
 
-    def __init__(self, mlp_dim, activation="gelu", dropout_rate=0.0, epsilon=1e-5, **kwargs):
+    def __init__(
+        self,
+        mlp_dim: int,
+        activation: str | Callable = "gelu",
+        dropout_rate: float = 0.0,
+        epsilon: float = 1e-5,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.mlp_dim = arguments.integer("mlp_dim", mlp_dim, minimum=2)
         if self.mlp_dim % 2:
@@ -55,6 +64,7 @@ class SpatialGating(Layer):
     def build(self, x_shape):
         batch, tokens, width = x_shape
         arguments.known_tokens(type(self).__name__, tokens)
+        self.hold_tokens(tokens)
         self.spatial = keras.layers.Dense(
             tokens,
             kernel_initializer=keras.initializers.RandomNormal(stddev=1e-6),

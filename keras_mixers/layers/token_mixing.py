@@ -1,5 +1,7 @@
 """Tokens mixed by an MLP across positions, the same for every channel."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -33,7 +35,13 @@ class TokenMixing(Layer):
 
     rank = 3
 
-    def __init__(self, tokens_mlp_dim, activation="gelu", dropout_rate=0.0, **kwargs):
+    def __init__(
+        self,
+        tokens_mlp_dim: int,
+        activation: str | Callable = "gelu",
+        dropout_rate: float = 0.0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.tokens_mlp_dim = arguments.integer("tokens_mlp_dim", tokens_mlp_dim)
         self.activation = activations.get(activation)
@@ -44,6 +52,7 @@ class TokenMixing(Layer):
     def build(self, x_shape):
         batch, tokens, width = x_shape
         arguments.known_tokens(type(self).__name__, tokens)
+        self.hold_tokens(tokens)
         self.fc2 = keras.layers.Dense(tokens, dtype=self.dtype_policy, name="fc2")
         self.fc1.build((batch, width, tokens))
         self.fc2.build((batch, width, self.tokens_mlp_dim))

@@ -179,19 +179,27 @@ class Architecture:
             )
 
     def _check_size(self):
-        """Refuse sizes that can only be a slip, from shapes alone (an upper bound)."""
-        width, tokens = self.hidden_dim, self.num_tokens
+        """Refuse sizes that can only be a slip, from shapes alone; biases and norms not counted."""
+        width, tokens, count = self.hidden_dim, self.num_tokens, self.pattern.count
         attention_dim = self.num_heads * self.head_dim if self.head_dim else width
         kernel_area = self.kernel_size[0] * self.kernel_size[1]
-        block = width * (4 * attention_dim + 2 * self.mlp_dim + kernel_area + width)
-        block += 2 * tokens * self.tokens_mlp_dim + ("G" in self.pattern) * tokens**2
-        patch = self.patch_size[0] * self.patch_size[1] * self.input_shape[2]
-        weights = width * (patch + tokens + self.num_classes) + len(self.pattern) * block
+        patch_area = self.patch_size[0] * self.patch_size[1]
+        parts = {
+            "the patches' projection": patch_area * self.input_shape[2] * width,
+            "the positions": tokens * width * (self.position_embedding == "learned"),
+            "attention": count("A") * 4 * width * attention_dim,
+            "the MLPs across tokens": count("M") * 2 * tokens * self.tokens_mlp_dim,
+            "the MLPs across channels": (count("A") + count("M") + count("P"))
+            * (2 * width * self.mlp_dim),
+            "the ConvMixer blocks": count("C") * width * (kernel_area + width),
+            "spatial gating": count("G") * (3 * width * self.mlp_dim // 2 + tokens**2),
+            "the pooling": (self.pool == "map") * width * (4 * width + 2 * self.mlp_dim),
+            "the head": width * self.num_classes,
+        }
+        weights, largest = sum(parts.values()), max(parts, key=parts.get)
         if weights > MOST_WEIGHTS:
             raise ValueError(
-                f"The sizes give up to {weights:,} weights, over the limit of {MOST_WEIGHTS:,}."
-                f" Received: hidden_dim={width}, mlp_dim={self.mlp_dim}, tokens_mlp_dim="
-                f"{self.tokens_mlp_dim}, num_heads={self.num_heads}, head_dim={self.head_dim},"
-                f" kernel_size={self.kernel_size}, patch_size={self.patch_size}, num_classes="
-                f"{self.num_classes}, input_shape={self.input_shape}, {len(self.pattern)} blocks"
+                f"The sizes give {weights:,} weights, over the limit of {MOST_WEIGHTS:,};"
+                f" {parts[largest]:,} of them are in {largest}. Received: hidden_dim={width},"
+                f" {tokens} tokens, {len(self.pattern)} blocks, num_classes={self.num_classes}"
             )

@@ -119,19 +119,22 @@ def head(a, x):
         return distilled_head(a, x)
     if a.pool == "token":
         x = SelectToken(0, name="pool")(x)
-    elif a.pool == "gap":
-        x = as_tokens(a, x, "tokens")
-        if a.num_prefix:
-            x = keras.layers.Cropping1D((a.num_prefix, 0), name="patch_tokens")(x)
-        x = keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="pool")(x)
-        if a.norm_after_pool:
-            x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
-    elif a.pool == "map":
-        x = as_tokens(a, x, "tokens")
-        x = AttentionPooling(a.num_heads, a.mlp_dim, a.activation, a.epsilon, name="pool")(x)
     else:
         x = as_tokens(a, x, "tokens")
+    if a.pool in ("gap", "map"):
+        if a.num_prefix:
+            x = keras.layers.Cropping1D((a.num_prefix, 0), name="patch_tokens")(x)
+        x = pooling(a)(x)
+        if a.norm_after_pool:
+            x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
     return classifier(a, "head")(x) if a.num_classes else x
+
+
+def pooling(a):
+    """The layer that makes one vector of the patches."""
+    if a.pool == "map":
+        return AttentionPooling(a.num_heads, a.mlp_dim, a.activation, a.epsilon, name="pool")
+    return keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="pool")
 
 
 def distilled_head(a, x):

@@ -3,6 +3,11 @@
 "Patches Are All You Need?", arXiv 2201.09792.
 """
 
+from collections.abc import Callable
+
+import keras
+
+from keras_mixers import arguments
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.published import published
@@ -30,19 +35,19 @@ VARIANTS = {
 
 
 def ConvMixer(
-    variant,
+    variant: str,
     *,
-    input_shape=(224, 224, 3),
-    num_classes=1000,
-    patch_size=None,
-    hidden_dim=None,
-    depth=None,
-    kernel_size=None,
-    pool="gap",
-    activation=None,
-    dtype=None,
-    name="conv_mixer",
-):
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    patch_size: int | tuple[int, int] | None = None,
+    hidden_dim: int | None = None,
+    depth: int | None = None,
+    kernel_size: int | tuple[int, int] | None = None,
+    pool: str | None = "gap",
+    activation: str | Callable | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "conv_mixer",
+) -> keras.Model:
     """A ConvMixer: patches, then blocks of a depthwise and a pointwise convolution.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
@@ -83,6 +88,7 @@ def ConvMixer(
         kernel_size=kernel_size,
         activation=activation,
     )
+    arguments.choice("pool", pool, ("gap", "map", None))  # a token has no place on the grid
     architecture = Architecture(
         pattern="C" * checked_depth("depth", row.depth),
         input_shape=input_shape,
@@ -90,7 +96,6 @@ def ConvMixer(
         patch_size=row.patch_size,
         hidden_dim=row.hidden_dim,
         pool=pool,
-        class_token=pool == "token",  # which is refused, with the reason: there is no place for it
         kernel_size=row.kernel_size,
         activation=row.activation,
     )

@@ -4,6 +4,10 @@ Their parts: attention (ViT, arXiv 2010.11929), token MLP (MLP-Mixer, arXiv 2105
 (arXiv 2201.09792), pooling (MetaFormer, arXiv 2111.11418), spatial gating (gMLP, arXiv 2105.08050).
 """
 
+from collections.abc import Callable
+
+import keras
+
 from keras_mixers import arguments
 from keras_mixers.layers.position_embedding import KINDS
 from keras_mixers.models.architecture import Architecture, letters
@@ -11,37 +15,39 @@ from keras_mixers.models.assemble import assemble
 
 
 def Hybrid(
-    pattern,
+    pattern: str,
     *,
-    input_shape=(224, 224, 3),
-    num_classes=1000,
-    patch_size=16,
-    hidden_dim=384,
-    num_heads=None,
-    mlp_dim=None,
-    tokens_mlp_dim=None,
-    kernel_size=5,
-    head_dim=None,
-    qkv_bias=True,
-    qk_norm=False,
-    score="scaled_dot",
-    pool="gap",
-    position_embedding="auto",
-    num_registers=0,
-    activation="gelu",
-    epsilon=1e-6,
-    layer_scale_init=None,
-    dropout_rate=0.0,
-    attention_dropout_rate=0.0,
-    stochastic_depth_rate=0.0,
-    dtype=None,
-    name="hybrid",
-):
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    patch_size: int | tuple[int, int] = 16,
+    hidden_dim: int = 384,
+    num_heads: int | None = None,
+    mlp_dim: int | None = None,
+    tokens_mlp_dim: int | None = None,
+    kernel_size: int | tuple[int, int] = 5,
+    head_dim: int | None = None,
+    qkv_bias: bool = True,
+    qk_norm: bool = False,
+    score: str = "scaled_dot",
+    pool: str | None = "gap",
+    position_embedding: str | None = "auto",
+    num_registers: int = 0,
+    activation: str | Callable = "gelu",
+    epsilon: float = 1e-6,
+    layer_scale_init: float | None = None,
+    dropout_rate: float = 0.0,
+    attention_dropout_rate: float = 0.0,
+    stochastic_depth_rate: float = 0.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "hybrid",
+) -> keras.Model:
     """A model whose blocks mix tokens each in a way of its own, one letter a block.
 
     `A` self-attention, `M` an MLP across tokens, `P` an average of neighbours, each followed by an
     MLP across channels; `C` a ConvMixer block; `G` gMLP's spatial gating, which mixes both.
     `Hybrid("A" * 12)` is a ViT, `Hybrid("M" * 8)` an MLP-Mixer, `Hybrid("C" * 8)` a ConvMixer.
+    One set of arguments serves all patterns: what belongs to a letter that the pattern does not
+    have is not used.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
 
@@ -66,9 +72,9 @@ def Hybrid(
             pattern has an `A`, which alone cannot tell one place from another, else none.
         num_registers: how many register tokens (not with `C` or `P`).
         activation: `"gelu"` (exact), `"gelu_tanh"`, another of Keras's names, or a function.
-        epsilon: of the LayerNorms.
-        layer_scale_init: where LayerScale begins; `None` for no LayerScale.
-        dropout_rate: share of activations dropped in training.
+        epsilon: of the LayerNorms, but for the one inside `G`, which keeps its own.
+        layer_scale_init: where LayerScale begins (not in `C`); `None` for no LayerScale.
+        dropout_rate: share of activations dropped in training; `C` drops none.
         attention_dropout_rate: share of attention weights dropped in training.
         stochastic_depth_rate: share of samples dropped from the last block's branches in training,
             growing linearly from 0 at the first block; `C` drops none.

@@ -3,6 +3,10 @@
 "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
 """
 
+from collections.abc import Callable
+
+import keras
+
 from keras_mixers import arguments
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
@@ -31,24 +35,24 @@ VARIANTS = {
 
 
 def MLPMixer(
-    variant,
+    variant: str,
     *,
-    input_shape=(224, 224, 3),
-    num_classes=1000,
-    patch_size=None,
-    hidden_dim=None,
-    depth=None,
-    tokens_mlp_dim=None,
-    channels_mlp_dim=None,
-    pool="gap",
-    activation="gelu",
-    epsilon=1e-6,
-    layer_scale_init=None,
-    dropout_rate=0.0,
-    stochastic_depth_rate=0.0,
-    dtype=None,
-    name="mlp_mixer",
-):
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    patch_size: int | tuple[int, int] | None = None,
+    hidden_dim: int | None = None,
+    depth: int | None = None,
+    tokens_mlp_dim: int | None = None,
+    channels_mlp_dim: int | None = None,
+    pool: str | None = "gap",
+    activation: str | Callable = "gelu",
+    epsilon: float = 1e-6,
+    layer_scale_init: float | None = None,
+    dropout_rate: float = 0.0,
+    stochastic_depth_rate: float = 0.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "mlp_mixer",
+) -> keras.Model:
     """An MLP-Mixer: patches, then blocks of one MLP across tokens and one across channels.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.

@@ -12,7 +12,7 @@ TABLES = {
 }
 
 
-def variants(family):
+def variants(family: str) -> dict[str, dict]:
     """The published variants of a family: `{name: {argument: value}}`.
 
     Args:

@@ -5,6 +5,10 @@
 "DeiT III: Revenge of the ViT", arXiv 2204.07118.
 """
 
+from collections.abc import Callable
+
+import keras
+
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.published import published
@@ -58,35 +62,35 @@ VARIANTS = {
 
 
 def ViT(
-    variant,
+    variant: str,
     *,
-    input_shape=(224, 224, 3),
-    num_classes=1000,
-    patch_size=None,
-    hidden_dim=None,
-    depth=None,
-    num_heads=None,
-    mlp_dim=None,
-    head_dim=None,
-    qkv_bias=True,
-    qk_norm=False,
-    score="scaled_dot",
-    pool="token",
-    norm_after_pool=False,
-    position_embedding="learned",
-    position_prefix=None,
-    class_token=None,
-    distillation_token=None,
-    num_registers=0,
-    activation="gelu",
-    epsilon=1e-6,
-    layer_scale_init=None,
-    dropout_rate=0.0,
-    attention_dropout_rate=0.0,
-    stochastic_depth_rate=0.0,
-    dtype=None,
-    name="vit",
-):
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    num_classes: int = 1000,
+    patch_size: int | tuple[int, int] | None = None,
+    hidden_dim: int | None = None,
+    depth: int | None = None,
+    num_heads: int | None = None,
+    mlp_dim: int | None = None,
+    head_dim: int | None = None,
+    qkv_bias: bool = True,
+    qk_norm: bool = False,
+    score: str = "scaled_dot",
+    pool: str | None = "token",
+    norm_after_pool: bool = False,
+    position_embedding: str | None = "learned",
+    position_prefix: bool | None = None,
+    class_token: bool | None = None,
+    distillation_token: bool | None = None,
+    num_registers: int = 0,
+    activation: str | Callable = "gelu",
+    epsilon: float = 1e-6,
+    layer_scale_init: float | None = None,
+    dropout_rate: float = 0.0,
+    attention_dropout_rate: float = 0.0,
+    stochastic_depth_rate: float = 0.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    name: str = "vit",
+) -> keras.Model:
     """A Vision Transformer: patches, then blocks of self-attention and an MLP.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
@@ -105,7 +109,7 @@ def ViT(
         qkv_bias: whether queries, keys and values have biases.
         qk_norm: whether to normalise queries and keys.
         score: `"scaled_dot"`, `"dot"`, `"bilinear"` or `"additive"`; see `MultiHeadSelfAttention`.
-        pool: `"token"` reads the class token, `"gap"` averages the patches, `"map"` pools by
+        pool: `"token"` reads the class token, `"gap"` averages the patches, `"map"` pools them by
             attention, `None` keeps the sequence, `(N, T, ...)`, prefix tokens included.
         norm_after_pool: with `"gap"`, normalise the average (timm) rather than each token first
             (big_vision).

@@ -38,7 +38,7 @@ BAD = {
     "epsilon": REAL,
     "mlp_dim": INTEGER,
     "tokens_mlp_dim": INTEGER,
-    "activation": [*NAME, None, 3],
+    "activation": [*NAME, None, 3, "glu"],
     "gated": FLAG,
     "pool_size": [*PAIR, None],
     "kernel_size": [*PAIR, None],
@@ -71,12 +71,12 @@ def test_a_bad_argument_is_named(case, name, bad):
 
 
 REFUSED_BY_SHAPE = [
-    (layers.MultiHeadSelfAttention(3), (6, 16), "`num_heads` must divide `hidden_dim`.*3.*16"),
-    (layers.AttentionPooling(3, 8), (6, 16), "`num_heads` must divide `hidden_dim`.*3.*16"),
-    (layers.PatchEmbed(8, 4), (8, 10, 3), r"`patch_size` must divide.*\(4, 4\).*\(8, 10\)"),
+    (layers.MultiHeadSelfAttention(3), (6, 16), "`num_heads` must divide `D`.*3.*16"),
+    (layers.AttentionPooling(3, 8), (6, 16), "`num_heads` must divide `D`.*3.*16"),
+    (layers.PatchEmbed(8, 4), (8, 10, 3), r"`patch_size` must divide.*\(4, 4\).*\(8, 10\).*2, 5"),
     (layers.PatchEmbed(8, 4), (None, 8, 3), r"`patch_size` must divide a known image size"),
     (layers.PositionEmbedding((2, 2), 1), (6, 16), r"`grid` and `num_prefix`.*5 tokens.*of 6"),
-    (layers.PositionEmbedding(2, kind="sincos2d"), (4, 6), "`hidden_dim`.*multiple of 4.*=6"),
+    (layers.PositionEmbedding(2, kind="sincos2d"), (4, 6), "D, the width.*multiple of 4.*D=6"),
     (layers.SelectToken(6), (6, 16), "`index` must be below.*index=6.*6 tokens"),
     (layers.PoolMixing((2, 2)), (6, 16), r"`grid` must count.*\(2, 2\).*6 tokens"),
 ]

@@ -13,6 +13,9 @@ from keras import ops
 from keras_mixers import layers
 
 ids = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.id)
+attentions = pytest.mark.parametrize(
+    "case", [c for c in LAYERS if c.layer is layers.MultiHeadSelfAttention], ids=lambda c: c.id
+)
 full = pytest.mark.parametrize("case", FULL, ids=lambda case: case.id)
 
 
@@ -71,6 +74,18 @@ def test_symbolic_eager_and_inferred_agree(case):
     assert keras.backend.standardize_dtype(eager.dtype) == symbolic.dtype == inferred.dtype
 
 
+@attentions
+def test_attention_scores_agree_in_all_three_too(case):
+    eager = case.make()(case.inputs(), return_attention_scores=True)
+    symbolic = case.make()(keras.Input(batch_shape=case.shape), return_attention_scores=True)
+    inferred = case.make().compute_output_spec(
+        keras.KerasTensor(case.shape), return_attention_scores=True
+    )
+    for one, two, three in zip(eager, symbolic, inferred, strict=True):
+        assert tuple(one.shape) == tuple(two.shape) == tuple(three.shape)
+        assert keras.backend.standardize_dtype(one.dtype) == two.dtype == three.dtype
+
+
 @ids
 @pytest.mark.parametrize("batch", [0, 1, 3])
 def test_any_batch(case, batch):
@@ -85,10 +100,13 @@ def test_any_batch(case, batch):
         np.testing.assert_allclose(y[:1], alone, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "case", [c for c in LAYERS if c.layer is layers.MultiHeadSelfAttention], ids=lambda c: c.id
-)
-def test_attention_takes_an_unknown_number_of_tokens(case):
+# What has a weight or a place for each token, or needs the grid's size, must know their number.
+FIXED = {"TokenMixing", "SpatialGating", "PositionEmbedding", "PoolMixing", "PatchEmbed"}
+ANY_TOKENS = [case for case in LAYERS if case.layer.__name__ not in FIXED | {"ConvMixerBlock"}]
+
+
+@pytest.mark.parametrize("case", ANY_TOKENS, ids=lambda case: case.id)
+def test_an_unknown_number_of_tokens(case):
     inputs = keras.Input((None, case.shape[-1]))
     model = keras.Model(inputs, case.make()(inputs))
     for tokens in (3, 5):
@@ -102,6 +120,31 @@ def test_attention_takes_an_unknown_number_of_tokens(case):
 def test_an_unknown_number_of_tokens_is_refused(layer):
     with pytest.raises(ValueError, match="one weight for each token.*input_shape"):
         layer(keras.Input((None, 8)))
+
+
+@pytest.mark.parametrize(
+    "case", [c for c in FULL if c.layer.__name__ in FIXED - {"PatchEmbed"}], ids=lambda c: c.id
+)
+def test_a_built_layer_refuses_another_number_of_tokens(case):
+    layer = case.make(name="mine")
+    layer(case.inputs())
+    fewer = case.inputs()[:, :-1]
+    with pytest.raises(ValueError, match="mine.*axis 1.*value"):
+        layer(fewer)
+
+
+def test_a_conv_mixer_block_takes_any_grid():
+    inputs = keras.Input((None, None, 8))
+    model = keras.Model(inputs, layers.ConvMixerBlock(3)(inputs))
+    for grid in ((3, 5), (4, 2)):
+        assert model(np.zeros((2, *grid, 8), "float32")).shape == (2, *grid, 8)
+
+
+def test_a_token_that_is_not_there_is_refused_by_eager_calls_too():
+    layer = layers.SelectToken(3)
+    layer(np.zeros((2, 6, 8), "float32"))
+    with pytest.raises(ValueError, match="index=3 for an input of 3 tokens"):
+        layer(np.zeros((2, 3, 8), "float32"))
 
 
 POLICIES = {
@@ -168,13 +211,30 @@ def test_compiled_equals_eager(case):
         np.testing.assert_allclose(first, other, atol=2e-6)
 
 
+FUSED = {"qkv": "query key value", "key_value": "key value"}
+# Adding one number to all of a query's scores changes no weight of a softmax.
+WITHOUT_GRADIENT = {"qkv/bias key", "key_value/bias key"}
+
+
+def parts(path, gradient):
+    layer, kind = path.split("/")[-2:] if "/" in path else ("", path)
+    names = FUSED.get(layer, "").split()
+    if layer == "fc1" and gradient.shape[-1] % 2 == 0:  # gated, or halves of a plain one
+        names = ["gate", "value"]
+    for name, part in zip(names or [""], np.split(gradient, len(names) or 1, axis=-1), strict=True):
+        yield f"{layer}/{kind} {name}".strip(), part
+
+
 @ids
 def test_gradients_reach_every_weight(case):
     found = backends.gradients(case.make(), ops.convert_to_tensor(case.inputs()))
     for path, gradient in found.items():
         assert gradient is not None, path
         assert np.isfinite(gradient).all(), path
-        assert np.abs(gradient).max() > 0, path
+        # The parts of a fused product answer for themselves.
+        for name, part in parts(path, gradient):
+            if name not in WITHOUT_GRADIENT:
+                assert np.abs(part).max() > 1e-7, (path, name)
 
 
 @ids

@@ -38,7 +38,7 @@ BAD = {
     "class_token": FLAG,
     "distillation_token": FLAG,
     "num_registers": [-1, 1.5, "3", True, None, 2**40],
-    "activation": ["geluu", 3, ""],
+    "activation": ["geluu", 3, "", "glu"],
     "epsilon": [*REAL, None],
     "layer_scale_init": REAL,
     "dropout_rate": RATE,
@@ -128,10 +128,14 @@ def test_a_typo_in_a_keyword_is_a_type_error(case, no_weights):
             lambda: km.Hybrid("PA", num_registers=1),
             "registers.*'P'.*num_registers=0 adds none",
         ),
-        (lambda: km.ConvMixer("768/32", pool="token"), r"`pool` and registers.*\['C'\]"),
+        (lambda: km.ConvMixer("768/32", pool="token"), "`pool` must be one of 'gap', 'map', None"),
         (
             lambda: km.ViT("Ti/16", hidden_dim=2**20, mlp_dim=2**20, num_heads=1),
-            "over the limit of 100,000,000,000.*hidden_dim=1048576",
+            "over the limit of 100,000,000,000.*in attention.*hidden_dim=1048576",
+        ),
+        (
+            lambda: km.ConvMixer("768/32", hidden_dim=2**20),
+            "over the limit.*in the ConvMixer blocks.*hidden_dim=1048576",
         ),
     ],
 )

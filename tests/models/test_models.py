@@ -118,6 +118,50 @@ def test_the_average_leaves_prefix_tokens_out():
     np.testing.assert_allclose(answer(model, case.images()), normed, atol=1e-5)
 
 
+def test_pooling_by_attention_leaves_prefix_tokens_out():
+    case = next(case for case in MODELS if case.id == "vit_map")
+    model = case.make(num_classes=0, num_registers=2)
+    tokens = keras.Model(model.input, model.get_layer("norm").output)(case.images())
+    pooled = np.asarray(model.get_layer("pool")(tokens[:, 2:]))
+    np.testing.assert_allclose(answer(model, case.images()), pooled, atol=1e-5)
+
+
+@families
+def test_patches_need_not_be_square(case):
+    patch = (4, 3)
+    one = case.make(patch_size=patch)
+    assert one.get_layer("patch_embed").projection.kernel.shape[:2] == patch
+    # A patch's pixels reach the answer wherever they are, and their order matters.
+    images = case.images()
+    assert answer(one, images).shape == (4, 5)
+    assert np.abs(answer(one, images) - answer(one, images[:, :, ::-1])).max() > 1e-4
+    with pytest.raises(ValueError, match=r"`patch_size` must.*\(3, 4\).*\(8, 12\)"):
+        case.make(patch_size=(3, 4))
+
+
+@families
+def test_compiled_equals_eager_in_answers_and_in_training(case):
+    labels = np.arange(8) % 5
+    found = []
+    for how in ({"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True}):
+        keras.utils.set_random_seed(0)
+        model = case.make()
+        for layer in model._flatten_layers():
+            layer.supports_jit = True  # slow is no excuse for wrong
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            **how,
+        )
+        before = model.predict(case.images(8), verbose=0)
+        model.fit(case.images(8), labels, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        found.append((before, model.predict(case.images(8), verbose=0)))
+    for before, after in found[1:]:
+        np.testing.assert_allclose(found[0][0], before, atol=1e-5)
+        np.testing.assert_allclose(found[0][1], after, atol=1e-4)
+    assert np.abs(found[0][0] - found[0][1]).max() > 1e-2, "it trained"
+
+
 def test_distilled_logits_are_the_mean_of_two_heads():
     case = next(case for case in MODELS if case.id == "deit_distilled")
     model = case.make()
@@ -269,10 +313,18 @@ def test_models_load_in_a_fresh_process(tmp_path):
     assert max(found.values()) < 1e-6, found
 
 
-def test_files_of_earlier_releases_load():
-    found = differences_in_a_fresh_process(HERE / "saved" / "0.1.0")
+RELEASES = sorted(path.name for path in (HERE / "saved").iterdir())
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_files_of_earlier_releases_load(release):
+    found = differences_in_a_fresh_process(HERE / "saved" / release)
     assert set(found) == {case.id for case in FAMILIES}
     assert max(found.values()) < 1e-5, found
+
+
+def test_this_release_is_among_the_files():
+    assert km.__version__ in RELEASES
 
 
 @families
