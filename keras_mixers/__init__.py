@@ -4,16 +4,20 @@ from keras_mixers import data, layers
 from keras_mixers.export import ExportReport, export
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, variants
 from keras_mixers.version import __version__
+from keras_mixers.weights import LoadReport, load_weights, save_weights
 
 __all__ = [
     "ConvMixer",
     "ExportReport",
     "Hybrid",
+    "LoadReport",
     "MLPMixer",
     "ViT",
     "__version__",
     "data",
     "export",
     "layers",
+    "load_weights",
+    "save_weights",
     "variants",
 ]

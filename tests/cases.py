@@ -170,6 +170,7 @@ MODELS = [
             "position_prefix": False,
         },
     ),
+    ModelCase("vit_pre_logits", km.ViT, "Ti/16", {**_VIT, "representation_size": 12}),
     ModelCase("deit_distilled", km.ViT, "DeiT-Ti/16-distilled", _VIT),
     ModelCase("deit3", km.ViT, "DeiT3-S/16", _VIT),
     ModelCase("mlp_mixer", km.MLPMixer, "S/16", _MIXER),

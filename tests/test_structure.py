@@ -21,9 +21,10 @@ MAY_IMPORT = {
     "layers": set(),
     "models": {"layers"},
     "data": set(),
+    "weights": {"layers", "models"},
     "export": {"layers", "models"},
 }
-OPEN = {"arguments", "version"}
+OPEN = {"arguments", "files", "version"}
 # What may be imported at the top of a file; everything else waits until a function needs it.
 LIGHT = {"keras", "keras_mixers", "numpy", *sys.stdlib_module_names}
 # Files that are themselves imported late, by the function that needs them.

@@ -6,7 +6,8 @@ import pathlib
 
 import keras
 
-from keras_mixers.export import onnx, place, saved_model, verify
+from keras_mixers import files
+from keras_mixers.export import onnx, saved_model, verify
 
 # Endings that promise a file of another kind.
 OTHER_FILES = {".tflite", ".keras", ".h5", ".pb", ".pt", ".safetensors"}
@@ -69,10 +70,10 @@ def export(model: keras.Model, path: str | os.PathLike) -> ExportReport:
     check_model(model)
     check_path(path)
     target = onnx if path.suffix.lower() == ".onnx" else saved_model
-    with place.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         target.save(model, temporary)
         difference = verify.largest_difference(model, lambda images: target.run(temporary, images))
-    return ExportReport(path, target.FORMAT, place.size(path), difference)
+    return ExportReport(path, target.FORMAT, files.size(path), difference)
 
 
 def check_model(model):

@@ -79,6 +79,7 @@ class Architecture:
     hidden_dim: int = checked(arguments.integer)
     pool: str | None = checked(one_of(*POOLS))
     norm_after_pool: bool = checked(arguments.flag, False)
+    representation_size: int | None = checked(arguments.integer, None)
     # the tokens
     position_embedding: str | None = checked(one_of(*KINDS, None), None)
     position_prefix: bool = checked(arguments.flag, True)
@@ -159,6 +160,12 @@ class Architecture:
                 "`norm_after_pool` is a choice of pool='gap' only. Received: norm_after_pool=True"
                 f" and pool={self.pool!r}"
             )
+        if self.representation_size and (self.distillation_token or self.pool is None):
+            raise ValueError(
+                "`representation_size` must be None without one pooled vector to represent."
+                f" Received: representation_size={self.representation_size} with"
+                f" pool={self.pool!r}, distillation_token={self.distillation_token}"
+            )
         if self.pool == "token" and not self.class_token:
             raise ValueError(
                 "`pool`='token' reads the class token. Received: class_token=False; pool='gap'"
@@ -194,7 +201,8 @@ class Architecture:
             "the ConvMixer blocks": count("C") * width * (kernel_area + width),
             "spatial gating": count("G") * (3 * width * self.mlp_dim // 2 + tokens**2),
             "the pooling": (self.pool == "map") * width * (4 * width + 2 * self.mlp_dim),
-            "the head": width * self.num_classes,
+            "the head": (self.representation_size or width) * self.num_classes
+            + width * (self.representation_size or 0),
         }
         weights, largest = sum(parts.values()), max(parts, key=parts.get)
         if weights > MOST_WEIGHTS:

@@ -127,6 +127,8 @@ def head(a, x):
         x = pooling(a)(x)
         if a.norm_after_pool:
             x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+    if a.representation_size:
+        x = keras.layers.Dense(a.representation_size, activation="tanh", name="pre_logits")(x)
     return classifier(a, "head")(x) if a.num_classes else x
 
 

@@ -77,6 +77,7 @@ def ViT(
     score: str = "scaled_dot",
     pool: str | None = "token",
     norm_after_pool: bool = False,
+    representation_size: int | None = None,
     position_embedding: str | None = "learned",
     position_prefix: bool | None = None,
     class_token: bool | None = None,
@@ -113,6 +114,8 @@ def ViT(
             attention, `None` keeps the sequence, `(N, T, ...)`, prefix tokens included.
         norm_after_pool: with `"gap"`, normalise the average (timm) rather than each token first
             (big_vision).
+        representation_size: width of a tanh layer before the classifier, as the ImageNet-21k
+            pre-training has; `None` for none.
         position_embedding: `"learned"`, `"sincos2d"` or `None`.
         position_prefix: whether prefix tokens get positions too; True but for DeiT-III.
         class_token: whether there is one; `None` for where `pool` reads it.
@@ -161,6 +164,7 @@ def ViT(
         hidden_dim=row.hidden_dim,
         pool=pool,
         norm_after_pool=norm_after_pool,
+        representation_size=representation_size,
         position_embedding=position_embedding,
         position_prefix=row.position_prefix,
         class_token=pool == "token" if class_token is None else class_token,

@@ -33,6 +33,7 @@ BAD = {
     "score": ["scaled-dot", "", 3, None],
     "pool": ["cls", "", 3, True],
     "norm_after_pool": [*FLAG, None],
+    "representation_size": SIZE,
     "position_embedding": ["sincos", "", 3, True],
     "position_prefix": FLAG,
     "class_token": FLAG,
@@ -122,6 +123,10 @@ def test_a_typo_in_a_keyword_is_a_type_error(case, no_weights):
         (
             lambda: km.Hybrid("CM", pool="token"),
             r"`pool` and registers.*\['C'\].*pool='token'.*pattern='CM'",
+        ),
+        (
+            lambda: km.ViT("Ti/16", pool=None, representation_size=8),
+            "`representation_size` must be None without one pooled.*size=8 with pool=None",
         ),
         (lambda: km.Hybrid("MC", kernel_size=None), "`kernel_size` must.*None"),
         (

@@ -1,0 +1,168 @@
+"""Google's .npz names: ViT and MLP-Mixer, from vision_transformer and from big_vision."""
+
+import re
+
+from keras_mixers.weights.rules import Format, joined_heads, pairs, rule, split_heads
+
+DENSE = {"kernel": "kernel", "bias": "bias"}
+NORM = {"gamma": "scale", "beta": "bias"}
+PARTS = ("query", "key", "value")
+BLOCK = "Transformer/encoderblock_{i}/"
+ATTENTION = "MultiHeadDotProductAttention"
+
+
+def slashed(role, key, names):
+    """Rules for one layer, whose names Flax parts by slashes."""
+    return [rule(each.role, each.keys[0].replace(".", "/")) for each in pairs(role, key, names)]
+
+
+def attention(role, key, fused):
+    """Rules for an attention: `fused` of ours are several of theirs; and the output matrix."""
+    rules = []
+    for ours, parts in fused.items():
+        for name in DENSE:
+            keys = [f"{key}/{part}/{name}" for part in parts]
+            rules.append(rule(f"{role}.{ours}.{name}", keys, split_heads(len(parts))))
+    rules.append(rule(f"{role}.out.kernel", f"{key}/out/kernel", joined_heads))
+    rules.append(rule(f"{role}.out.bias", f"{key}/out/bias"))
+    return rules
+
+
+# The numbers that Flax puts behind a module's name differ by version: `normalise` drops them, and
+# a block's two norms become LayerNorm_first and LayerNorm_second.
+VIT = (
+    *slashed("patch_embed", "embedding", DENSE),
+    rule("tokens.class", "cls"),
+    rule("positions", "pos_embedding"),
+    *slashed("blocks.{i}.norm1", f"{BLOCK}LayerNorm_first", NORM),
+    *attention("blocks.{i}.attention", f"{BLOCK}{ATTENTION}", {"qkv": PARTS}),
+    *slashed("blocks.{i}.norm2", f"{BLOCK}LayerNorm_second", NORM),
+    *slashed("blocks.{i}.channel_mixing.fc1", f"{BLOCK}MlpBlock/Dense_0", DENSE),
+    *slashed("blocks.{i}.channel_mixing.fc2", f"{BLOCK}MlpBlock/Dense_1", DENSE),
+    *slashed("norm", "Transformer/encoder_norm", NORM),
+    rule("pool.probe", "MAPHead/probe"),
+    *attention(
+        "pool", f"MAPHead/{ATTENTION}", {"query": ("query",), "key_value": ("key", "value")}
+    ),
+    *slashed("pool.norm", "MAPHead/LayerNorm", NORM),
+    *slashed("pool.mlp.fc1", "MAPHead/MlpBlock/Dense_0", DENSE),
+    *slashed("pool.mlp.fc2", "MAPHead/MlpBlock/Dense_1", DENSE),
+    *slashed("pre_logits", "pre_logits", DENSE),
+    *slashed("head", "head", DENSE),
+)
+
+MIXER_BLOCK = "MixerBlock_{i}/"
+MIXER = (
+    *slashed("patch_embed", "stem", DENSE),
+    *slashed("blocks.{i}.norm1", f"{MIXER_BLOCK}LayerNorm_0", NORM),
+    *slashed("blocks.{i}.token_mixing.fc1", f"{MIXER_BLOCK}token_mixing/Dense_0", DENSE),
+    *slashed("blocks.{i}.token_mixing.fc2", f"{MIXER_BLOCK}token_mixing/Dense_1", DENSE),
+    *slashed("blocks.{i}.norm2", f"{MIXER_BLOCK}LayerNorm_1", NORM),
+    *slashed("blocks.{i}.channel_mixing.fc1", f"{MIXER_BLOCK}channel_mixing/Dense_0", DENSE),
+    *slashed("blocks.{i}.channel_mixing.fc2", f"{MIXER_BLOCK}channel_mixing/Dense_1", DENSE),
+    *slashed("norm", "pre_head_layer_norm", NORM),
+    *slashed("head", "head", DENSE),
+)
+
+# In the order in which one may hold the other.
+PREFIXES = ("opt/target/", "params/img/", "params/")
+
+
+def without_prefix(entries):
+    """The image tower's entries under their bare names; all others keep theirs."""
+    for prefix in PREFIXES:
+        if any(key.startswith(prefix) for key in entries):
+            return {key.removeprefix(prefix): entry for key, entry in entries.items()}
+    return dict(entries)
+
+
+def normal_vit(entries):
+    """One name for what the five layouts call by several."""
+    bare = without_prefix(entries)
+    if any(key.startswith("Transformer/encoderblock/") for key in bare):
+        bare = unscanned(bare)
+    if "probe" in bare:  # the pooling's parts lay at the root once
+        roots = ("probe", "MultiHeadDotProductAttention_0/", "LayerNorm_0/", "MlpBlock_0/")
+        bare = {("MAPHead_0/" + k if k.startswith(roots) else k): e for k, e in bare.items()}
+    return {plain_vit(key): entry for key, entry in bare.items()}
+
+
+def unscanned(entries):
+    """One entry a block for each array that holds all blocks along its first axis."""
+    found = {}
+    for key, entry in entries.items():
+        if key.startswith("Transformer/encoderblock/") and entry.shape:
+            rest = key.removeprefix("Transformer/encoderblock/")
+            for i in range(entry.shape[0]):
+                found[f"Transformer/encoderblock_{i}/{rest}"] = entry.part(i)
+        else:
+            found[key] = entry
+    return found
+
+
+def plain_vit(key):
+    """A ViT's key without Flax's numbers."""
+    key = key.removeprefix("Transformer/posembed_input/")
+    key = re.sub(r"(MultiHeadDotProductAttention|MlpBlock|MAPHead)_\d+", r"\1", key)
+    key = re.sub(r"(encoderblock_\d+/LayerNorm)_0", r"\1_first", key)
+    key = re.sub(r"(encoderblock_\d+/LayerNorm)_[12]", r"\1_second", key)
+    return key.replace("MAPHead/LayerNorm_0", "MAPHead/LayerNorm")
+
+
+def normal_mixer(entries):
+    """The older layout's names as the newer's, its arrays without their axes of length 1."""
+    found = {}
+    for key, entry in without_prefix(entries).items():
+        name = re.sub(r"^Mixer/encoderblock_(\d+)/", r"MixerBlock_\1/", key)
+        name = name.replace("Mixer/encoder_norm", "pre_head_layer_norm")
+        name = re.sub(r"^embedding/", "stem/", name)
+        phase = re.fullmatch(r"(.+_mixing)_phase_0/(kernel|bias)([12])", name)
+        if phase:
+            name = f"{phase[1]}/Dense_{int(phase[3]) - 1}/{phase[2]}"
+            entry = entry.squeezed()
+        found[name] = entry
+    return found
+
+
+def surplus(key):
+    """What a file holds beside the image model."""
+    if key.startswith("opt/state/"):
+        return "the optimizer's state"
+    if key.startswith("params/") or key in ("opt/", "step"):
+        return "the text tower"
+    return None
+
+
+def released_name(key, old):
+    """A key of the rules as a file spells it: `old` as vision_transformer does, else big_vision."""
+    numbers = (1, 3, 2) if old else (0, 0, 1)
+    if key.startswith("MAPHead/"):
+        key = key.replace("LayerNorm/", "LayerNorm_0/").replace("MAPHead", "MAPHead_0")
+        numbers = (0, 0, 1)
+    key = key.replace(f"{ATTENTION}/", f"{ATTENTION}_{numbers[0]}/")
+    key = key.replace("MlpBlock/", f"MlpBlock_{numbers[1]}/")
+    key = key.replace("LayerNorm_first", "LayerNorm_0")
+    key = key.replace("LayerNorm_second", f"LayerNorm_{numbers[2]}")
+    return f"Transformer/posembed_input/{key}" if old and key == "pos_embedding" else key
+
+
+FORMATS = (
+    Format(
+        "Google ViT",
+        frozenset({"attention"}),
+        VIT,
+        "(^|/)Transformer/encoder",
+        normal_vit,
+        surplus,
+        positions="bilinear_corners",
+    ),
+    Format(
+        "Google MLP-Mixer",
+        frozenset({"token_mixing"}),
+        MIXER,
+        "(^|/)(MixerBlock_|Mixer/encoder)",
+        normal_mixer,
+        surplus,
+        positions="bilinear_corners",
+    ),
+)

@@ -1,0 +1,66 @@
+"""Hugging Face's names for ViT and DeiT: queries, keys and values apart."""
+
+from keras_mixers.weights.formats.timm import DENSE, NORM
+from keras_mixers.weights.rules import Format, conv, linear, pairs, rule, same, stacked
+
+LAYER = "encoder.layer.{i}."
+PARTS = ("query", "key", "value")
+
+VIT = (
+    *pairs("patch_embed", "embeddings.patch_embeddings.projection", DENSE, conv),
+    rule("tokens.class", "embeddings.cls_token"),
+    rule("tokens.distillation", "embeddings.distillation_token"),
+    rule("positions", "embeddings.position_embeddings"),
+    *pairs("blocks.{i}.norm1", f"{LAYER}layernorm_before", NORM),
+    rule(
+        "blocks.{i}.attention.qkv.kernel",
+        [f"{LAYER}attention.attention.{part}.weight" for part in PARTS],
+        stacked(3, linear),
+    ),
+    rule(
+        "blocks.{i}.attention.qkv.bias",
+        [f"{LAYER}attention.attention.{part}.bias" for part in PARTS],
+        stacked(3, same),
+    ),
+    *pairs("blocks.{i}.attention.out", f"{LAYER}attention.output.dense", DENSE, linear),
+    *pairs("blocks.{i}.norm2", f"{LAYER}layernorm_after", NORM),
+    *pairs("blocks.{i}.channel_mixing.fc1", f"{LAYER}intermediate.dense", DENSE, linear),
+    *pairs("blocks.{i}.channel_mixing.fc2", f"{LAYER}output.dense", DENSE, linear),
+    *pairs("norm", "layernorm", NORM),
+    *pairs("pre_logits", "pooler.dense", DENSE, linear),
+    *pairs("head", "classifier", DENSE, linear),
+    *pairs("head_distillation", "distillation_classifier", DENSE, linear),
+)
+
+WRAPPERS = ("module.", "vit.", "deit.")
+
+
+def bare(entries):
+    """Without the model's own name, which some files leave out; DeiT's head under ViT's name."""
+    renamed = {}
+    for key, entry in entries.items():
+        name = key
+        for wrapper in WRAPPERS:
+            name = name.removeprefix(wrapper)
+        renamed[name.replace("cls_classifier.", "classifier.")] = entry
+    return renamed
+
+
+def surplus(key):
+    """What Hugging Face's classes keep beside the classifier's path."""
+    if key == "embeddings.mask_token":
+        return "for masked pre-training only"
+    return None
+
+
+FORMATS = (
+    Format(
+        "Hugging Face ViT",
+        frozenset({"attention"}),
+        VIT,
+        r"encoder\.layer\.\d+\.attention\.attention\.",
+        bare,
+        surplus,
+        positions="bicubic",
+    ),
+)

@@ -1,0 +1,116 @@
+"""Weights from a file into a model: all of them, or none."""
+
+import os
+
+import keras
+import numpy as np
+
+from keras_mixers import arguments
+from keras_mixers.weights import checkpoint, own, resize
+from keras_mixers.weights.match import make_plan
+from keras_mixers.weights.report import LoadReport
+from keras_mixers.weights.slots import find_slots
+
+HEADS = ("auto", "keep", "skip")
+
+
+def load_weights(
+    model: keras.Model,
+    source: str | os.PathLike,
+    *,
+    head: str = "auto",
+    adapt: bool = False,
+    position_method: str | None = None,
+) -> LoadReport:
+    """Fill a model with the weights of a published checkpoint, or of one of ours.
+
+    The format is recognised by the file's content: Google's `.npz` (ViT, MLP-Mixer), the names of
+    timm, Hugging Face and ConvMixer's authors in `.safetensors` or (where torch is installed, and
+    never as a plain pickle) `.pth`, and Keras's `.keras` and `.weights.h5`. The model may be any
+    functional one with our layers: built by us, assembled by hand, inside another, read back.
+    Every key is used once and every weight set once, or the report says which are not and why.
+    Where anything does not fit, an error names it and the model stays as it was.
+
+    Args:
+        model: whose weights to set.
+        source: the file.
+        head: `"auto"` fills the head where it fits and else leaves it; `"keep"` insists that it
+            fits; `"skip"` leaves it.
+        adapt: whether to resize what does not fit: positions for another image size, the patch
+            kernel for another patch size (by FlexiViT's pseudo-inverse, arXiv 2212.08013) or
+            number of channels, a Mixer's token kernels for another grid (an approximation); and
+            to leave out a class token that the model does not have.
+        position_method: how to resize positions: `"bilinear_corners"` (Google), `"bilinear"`,
+            `"bicubic"` (Hugging Face), `"bicubic_antialias"` (timm); `None` for the way of the
+            file's origin.
+
+    Returns:
+        A `LoadReport`; print it.
+
+    Raises:
+        ValueError: the file is damaged, of no known format, or does not fit; its keys and both
+            shapes are named.
+        FileNotFoundError: there is no such file.
+        ImportError: the file is a `.pth` and torch is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from keras_mixers import ViT, save_weights
+        >>> size = {"input_shape": (32, 32, 3), "depth": 1, "hidden_dim": 48, "num_heads": 3}
+        >>> path = tempfile.mkdtemp() + "/vit.safetensors"
+        >>> _ = save_weights(ViT("Ti/16", num_classes=10, **size), path, format="timm")
+        >>> report = load_weights(ViT("Ti/16", num_classes=5, **size), path)
+        >>> report.skipped["head.weight"]
+        "the file's head.kernel has shape (10, 48), the model's (48, 5)"
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
+    arguments.choice("head", head, HEADS)
+    arguments.flag("adapt", adapt)
+    arguments.choice("position_method", position_method, (*resize.POSITION_METHODS, None))
+    backbone = find_slots(model)
+    kind = checkpoint.container(source)
+    if kind in ("keras", "h5"):
+        if head != "auto" or adapt:
+            raise ValueError(
+                "`head` and `adapt` must stay at their defaults for Keras's own files, which fit"
+                f" as a whole or not at all. Received: head={head!r}, adapt={adapt}"
+            )
+        return own.load(model, source, kind)
+
+    entries = checkpoint.read_entries(source, kind)
+    plan = make_plan(entries, backbone, source, head, adapt, position_method)
+    # All are read, checked and held before the first is set. Each is dropped once it is set.
+    values = [read(fill) for fill in plan.fills]
+    loaded = len(values)
+    for fill in reversed(plan.fills):
+        fill.slot.variable.assign(values.pop())
+    return LoadReport(plan.format, loaded, plan.adapted, plan.skipped, plan.untouched)
+
+
+def read(fill):
+    """The array that a weight of the model will be, checked."""
+    arrays = []
+    for entry in fill.entries:
+        if entry.dtype not in checkpoint.FLOATS:
+            raise ValueError(
+                f"{entry.key!r} must be of floats ({', '.join(checkpoint.FLOATS)}) for"
+                f" {fill.slot.variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
+            )
+        array = np.asarray(entry.read(), "float32")
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{entry.key!r} must be finite for {fill.slot.variable.path}. Received:"
+                f" {np.count_nonzero(~np.isfinite(array))} numbers that are not, of shape"
+                f" {entry.shape}"
+            )
+        arrays.append(array)
+    array = fill.transform.ours(arrays, fill.slot)
+    if fill.change:
+        array = fill.change.apply(array)
+    if array.shape != fill.slot.shape:  # a file that changed since its names were read
+        raise ValueError(
+            f"{fill.entries[0].key!r} made {array.shape} for {fill.slot.variable.path}, which"
+            f" needs {fill.slot.shape}"
+        )
+    return np.ascontiguousarray(array)

@@ -1,0 +1,135 @@
+"""What a format is: for each role the key it has there, and how an array crosses over and back."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """How the arrays of a format become one of ours, and back: two inverse functions.
+
+    Both get the slot, whose layer knows what a shape alone does not, such as the number of heads.
+    """
+
+    ours: Callable  # (arrays, slot) -> array
+    theirs: Callable  # (array, slot) -> arrays
+
+    def shapes(self, slot):
+        """The shapes their arrays must have to fill a slot."""
+        nothing = np.broadcast_to(np.float32(0), slot.shape)  # costs no memory
+        return [array.shape for array in self.theirs(nothing, slot)]
+
+
+def permuted(*axes):
+    """One array with its axes in another order; `axes` lead from theirs to ours."""
+    back = tuple(np.argsort(axes))
+    return Transform(
+        lambda arrays, _: arrays[0].transpose(axes), lambda array, _: [array.transpose(back)]
+    )
+
+
+same = Transform(lambda arrays, _: arrays[0], lambda array, _: [array])
+linear = permuted(1, 0)  # (out, in) -> (in, out)
+conv = permuted(2, 3, 1, 0)  # (out, in, h, w) -> (h, w, in, out)
+depthwise = permuted(2, 3, 0, 1)  # (channels, 1, h, w) -> (h, w, channels, 1)
+
+
+def head_shape(slot):
+    """(heads, width of a head) of the attention a slot is in."""
+    layer = slot.layer
+    if hasattr(layer, "head_shape"):
+        return layer.head_shape
+    return layer.num_heads, layer.probe.shape[-1] // layer.num_heads
+
+
+def split_heads(count):
+    """`count` kernels (D, H, d) or biases (H, d) -> one fused (D, count H d) or (count H d,)."""
+
+    def ours(arrays, _):
+        lead = arrays[0].shape[:-2]
+        return np.concatenate([array.reshape(*lead, -1) for array in arrays], axis=-1)
+
+    def theirs(array, slot):
+        parts = np.split(array, count, axis=-1)
+        return [part.reshape(*array.shape[:-1], *head_shape(slot)) for part in parts]
+
+    return Transform(ours, theirs)
+
+
+joined_heads = Transform(  # (H, d, D) -> (H d, D)
+    lambda arrays, _: arrays[0].reshape(-1, arrays[0].shape[-1]),
+    lambda array, slot: [array.reshape(*head_shape(slot), array.shape[-1])],
+)
+
+
+def stacked(count, transform):
+    """`count` arrays, each crossing by `transform`, side by side on our last axis."""
+    return Transform(
+        lambda arrays, slot: np.concatenate([transform.ours([a], slot) for a in arrays], axis=-1),
+        lambda array, slot: [
+            transform.theirs(part, slot)[0] for part in np.split(array, count, axis=-1)
+        ],
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """A role of ours, `{i}` for the block, the format's keys for it, and how they cross."""
+
+    role: str
+    keys: tuple
+    transform: Transform
+
+
+def rule(role, keys, transform=same):
+    """A `Rule`, for one key or several."""
+    return Rule(role, (keys,) if isinstance(keys, str) else tuple(keys), transform)
+
+
+def pairs(role, key, names, kernel=None):
+    """Rules for the weights of one layer: `{our name: their name}`, the kernel by `kernel`."""
+    return [
+        rule(f"{role}.{ours}", f"{key}.{theirs}", kernel if kernel and ours == "kernel" else same)
+        for ours, theirs in names.items()
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A way of naming weights.
+
+    Attributes:
+        name: for reports and errors.
+        mixers: the kinds of block it has names for.
+        rules: one for each role it has a name for.
+        mark: a pattern that some key of every such file matches, and none of another format.
+        normalise: `{key: Entry}` as `{the key that the rules use: Entry}`.
+        surplus: `key -> reason` for keys that are no weights of the model, or None.
+        positions: how its origin resizes positions.
+    """
+
+    name: str
+    mixers: frozenset
+    rules: tuple
+    mark: str
+    normalise: Callable = lambda entries: entries
+    surplus: Callable = lambda key: None
+    positions: str = "bicubic_antialias"
+
+    def recognise(self, keys):
+        """Whether a set of keys is this format's."""
+        return any(re.search(self.mark, key) for key in keys)
+
+    def for_slot(self, role):
+        """(keys, transform) of a role, or None where the format has no name for it."""
+        pattern, block = role, ""
+        if role.startswith("blocks."):
+            _, block, rest = role.split(".", 2)
+            pattern = "blocks.{i}." + rest
+        for each in self.rules:
+            if each.role == pattern:
+                return tuple(key.replace("{i}", block) for key in each.keys), each.transform
+        return None

@@ -1,0 +1,94 @@
+"""The golden files: small models run once by the original implementations."""
+
+import pathlib
+
+import numpy as np
+
+import keras_mixers as km
+
+FOLDER = pathlib.Path(__file__).parent / "weights" / "golden"
+
+_SIZE = {"hidden_dim": 64, "patch_size": 8, "input_shape": (32, 32, 3), "num_classes": 10}
+_VIT = {**_SIZE, "depth": 2, "num_heads": 4, "mlp_dim": 256}
+_GOOGLE = {**_VIT, "mlp_dim": 128, "activation": "gelu_tanh"}
+_MIXER = {**_SIZE, "depth": 3, "tokens_mlp_dim": 32}
+_CONV = {"input_shape": (32, 32, 3), "num_classes": 10, "patch_size": 4}
+
+# File -> builder, variant, arguments.
+GOLDENS = {
+    "timm_vit.safetensors": (km.ViT, "Ti/16", _VIT),
+    "timm_vit_rectangular.safetensors": (
+        km.ViT,
+        "Ti/16",
+        {**_VIT, "depth": 3, "input_shape": (24, 48, 3)},
+    ),
+    "timm_deit_distilled.safetensors": (km.ViT, "Ti/16", {**_VIT, "distillation_token": True}),
+    "timm_deit3.safetensors": (km.ViT, "DeiT3-S/16", _VIT),
+    "timm_vit_registers_layerscale_gap.safetensors": (
+        km.ViT,
+        "DeiT3-S/16",
+        {**_VIT, "num_registers": 4, "pool": "gap"},
+    ),
+    "timm_mixer.safetensors": (km.MLPMixer, "S/16", {**_MIXER, "channels_mlp_dim": 256}),
+    "timm_convmixer.safetensors": (
+        km.ConvMixer,
+        "1536/20",
+        {**_CONV, "hidden_dim": 48, "depth": 3, "kernel_size": 5},
+    ),
+    "timm_convmixer_relu.safetensors": (
+        km.ConvMixer,
+        "768/32",
+        {**_CONV, "hidden_dim": 32, "depth": 2},
+    ),
+    "google_vit_token.npz": (km.ViT, "Ti/16", _GOOGLE),
+    "google_vit_prelogits.npz": (
+        km.ViT,
+        "Ti/16",
+        {
+            **_GOOGLE,
+            "hidden_dim": 48,
+            "depth": 3,
+            "num_heads": 3,
+            "mlp_dim": 96,
+            "input_shape": (40, 40, 3),
+            "num_classes": 7,
+            "representation_size": 40,
+        },
+    ),
+    "google_mixer.npz": (
+        km.MLPMixer,
+        "S/16",
+        {**_MIXER, "channels_mlp_dim": 128, "activation": "gelu_tanh"},
+    ),
+}
+
+
+def make(name, **more):
+    builder, variant, arguments = GOLDENS[name]
+    return builder(variant, **{**arguments, **more})
+
+
+def answers(name):
+    """Images, logits and (for timm's ViTs) the first block's attention weights."""
+    with np.load(FOLDER / f"{name.split('.')[0]}.io.npz") as arrays:
+        return dict(arrays)
+
+
+def arrays(name):
+    """The file's arrays by name."""
+    from keras_mixers.weights import checkpoint
+
+    path = FOLDER / name
+    entries = checkpoint.read_entries(path, checkpoint.container(path))
+    return {key: entry.read() for key, entry in entries.items()}
+
+
+def write(arrays, path):
+    """A file of the same kind with other contents."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        from safetensors.numpy import save_file
+
+        save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
+    return path

@@ -1,0 +1,433 @@
+"""Published layouts load, and the models give the answers of the original implementations."""
+
+import re
+import sys
+import types
+
+import goldens
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+
+import keras_mixers as km
+from keras_mixers.weights import checkpoint, slots
+from keras_mixers.weights.match import make_plan
+
+every = pytest.mark.parametrize("name", goldens.GOLDENS)
+
+
+def answer(model, images):
+    return np.asarray(model(images, training=False))
+
+
+def assert_golden(model, name, atol=1e-5):
+    expected = goldens.answers(name)
+    np.testing.assert_allclose(
+        answer(model, expected["image"]), expected["logits"], rtol=0, atol=atol
+    )
+
+
+@every
+def test_logits_are_those_of_the_original(name):
+    model = goldens.make(name)
+    report = km.load_weights(model, goldens.FOLDER / name)
+    assert_golden(model, name)
+    assert not report.adapted
+    assert not report.untouched
+    assert all("counts training steps" in reason for reason in report.skipped.values())
+    assert report.loaded == len(model.weights)
+
+
+@pytest.mark.parametrize("name", [n for n in goldens.GOLDENS if n.startswith(("timm_v", "timm_d"))])
+def test_attention_is_that_of_the_original(name):
+    model = goldens.make(name)
+    km.load_weights(model, goldens.FOLDER / name)
+    expected = goldens.answers(name)
+    block = model.get_layer("block_0_attention")
+    x = keras.Model(model.input, block.input)(expected["image"])
+    _, scores = block.mixer(block.norm(x), return_attention_scores=True)
+    np.testing.assert_allclose(np.asarray(scores), expected["attention_0"], rtol=0, atol=1e-6)
+
+
+def test_the_other_gelu_shows():
+    """The declared activation matters: with the wrong one a golden file disagrees."""
+    for name, wrong in (("timm_vit.safetensors", "gelu_tanh"), ("google_vit_token.npz", "gelu")):
+        model = goldens.make(name, activation=wrong)
+        km.load_weights(model, goldens.FOLDER / name)
+        with pytest.raises(AssertionError):
+            assert_golden(model, name)
+
+
+@every
+def test_every_key_is_used_once_and_every_weight_set_once(name):
+    path = goldens.FOLDER / name
+    model = goldens.make(name)
+    entries = checkpoint.read_entries(path, checkpoint.container(path))
+    plan = make_plan(entries, slots.find_slots(model), path, "keep", False, None)
+    used = [entry.key for fill in plan.fills for entry in fill.entries]
+    assert sorted([*used, *plan.skipped]) == sorted(entries)
+    filled = [fill.slot.variable.path for fill in plan.fills]
+    assert sorted(filled) == sorted(weight.path for weight in model.weights)
+
+
+def by_hand():
+    """The timm_vit golden's architecture out of single layers, with names of its own."""
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            km.layers.PatchEmbed(64, 8, name="cut"),
+            km.layers.PrefixTokens(),
+            km.layers.PositionEmbedding(4, num_prefix=1),
+            *(
+                km.layers.Residual(mixer)
+                for _ in range(2)
+                for mixer in (km.layers.MultiHeadSelfAttention(4), km.layers.ChannelMixing(256))
+            ),
+            keras.layers.LayerNormalization(epsilon=1e-6),
+            km.layers.SelectToken(),
+            keras.layers.Dense(10),
+        ]
+    )
+
+
+def nested():
+    backbone = goldens.make("timm_vit.safetensors", num_classes=0)
+    images = keras.Input((32, 32, 3))
+    return keras.Model(images, keras.layers.Dense(10, name="mine")(backbone(images)))
+
+
+@pytest.mark.parametrize("make", [by_hand, nested])
+def test_any_functional_model_with_our_layers(make):
+    model = make()
+    report = km.load_weights(model, goldens.FOLDER / "timm_vit.safetensors", head="keep")
+    assert_golden(model, "timm_vit.safetensors")
+    assert report.loaded == len(model.weights)
+
+
+def test_a_model_read_back(tmp_path):
+    goldens.make("timm_vit.safetensors").save(tmp_path / "model.keras")
+    model = keras.models.load_model(tmp_path / "model.keras")
+    km.load_weights(model, goldens.FOLDER / "timm_vit.safetensors")
+    assert_golden(model, "timm_vit.safetensors")
+
+
+def test_layers_of_the_users_own_are_left_and_told():
+    backbone = goldens.make("timm_vit.safetensors", num_classes=0)
+    x = keras.layers.Dense(20, activation="relu", name="mine")(backbone.output)
+    model = keras.Model(backbone.input, keras.layers.Dense(3, name="classes")(x))
+    before = [w.numpy() for layer in ("mine", "classes") for w in model.get_layer(layer).weights]
+    report = km.load_weights(model, goldens.FOLDER / "timm_vit.safetensors")
+    after = [w.numpy() for layer in ("mine", "classes") for w in model.get_layer(layer).weights]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert set(report.untouched) == {
+        f"{layer}/{kind}" for layer in ("mine", "classes") for kind in ("kernel", "bias")
+    }
+    assert set(report.skipped) == {"head.weight", "head.bias"}
+
+
+def test_mixed_precision_and_bfloat16_models():
+    for dtype, atol in (("mixed_bfloat16", 0.1), ("bfloat16", 0.2)):
+        model = goldens.make("timm_vit.safetensors", dtype=dtype)
+        km.load_weights(model, goldens.FOLDER / "timm_vit.safetensors")
+        expected = goldens.answers("timm_vit.safetensors")
+        found = np.asarray(keras.ops.cast(model(expected["image"]), "float32"))
+        np.testing.assert_allclose(found, expected["logits"], atol=atol)
+
+
+# Heads.
+
+
+def test_a_head_that_fits_is_filled_and_another_left():
+    path = goldens.FOLDER / "timm_vit.safetensors"
+    model = goldens.make("timm_vit.safetensors", num_classes=3)
+    before = model.get_layer("head").get_weights()
+    report = km.load_weights(model, path)
+    assert report.skipped["head.weight"] == (
+        "the file's head.kernel has shape (10, 64), the model's (64, 3)"
+    )
+    assert set(report.untouched) == {"head/kernel", "head/bias"}
+    for one, other in zip(before, model.get_layer("head").get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"`head`='keep' needs a head that fits.*\(10, 64\)"):
+        km.load_weights(model, path, head="keep")
+
+    model = goldens.make("timm_vit.safetensors")
+    before = model.get_layer("head").get_weights()
+    report = km.load_weights(model, path, head="skip")
+    assert set(report.skipped.values()) == {"head='skip'"}
+    np.testing.assert_array_equal(before[0], model.get_layer("head").get_weights()[0])
+
+
+@every
+def test_a_model_for_features_loads_without_a_head(name):
+    more = {"distillation_token": True} if "distilled" in name else {}
+    model = goldens.make(name, num_classes=0, **more)
+    report = km.load_weights(model, goldens.FOLDER / name)
+    assert not report.untouched
+    assert any("head" in key for key in report.skipped)
+
+
+def test_a_head_behind_pre_logits_does_not_fit_one_without():
+    name = "google_vit_prelogits.npz"
+    model = goldens.make(name, representation_size=None)
+    report = km.load_weights(model, goldens.FOLDER / name)
+    assert set(report.untouched) == {"head/kernel", "head/bias"}
+    assert "pre_logits/kernel" in report.skipped
+    with pytest.raises(ValueError, match="one head reads pre_logits, the other does not"):
+        km.load_weights(model, goldens.FOLDER / name, head="keep")
+
+
+# Other layouts of the same weights.
+
+TOKEN = "google_vit_token.npz"
+
+
+def big_vision_numbers(key):
+    """(1, 3, 2) behind the modules' names becomes (0, 0, 1)."""
+    key = key.replace("MultiHeadDotProductAttention_1", "MultiHeadDotProductAttention_0")
+    return key.replace("MlpBlock_3", "MlpBlock_0").replace("LayerNorm_2", "LayerNorm_1")
+
+
+def scanned(arrays):
+    """All blocks in one array along a leading axis."""
+    found = {}
+    for key, array in arrays.items():
+        if "encoderblock_0" in key:
+            other = arrays[key.replace("encoderblock_0", "encoderblock_1")]
+            found[key.replace("encoderblock_0", "encoderblock")] = np.stack([array, other])
+        elif "encoderblock_1" not in key:
+            found[key] = array
+    return found
+
+
+LAYOUTS = {
+    "opt/target": lambda a: {f"opt/target/{k}": v for k, v in a.items()} | {"opt/state/step": 1.0},
+    "big_vision": lambda a: {f"params/{big_vision_numbers(k)}": v for k, v in a.items()},
+    "two towers": lambda a: {
+        **{f"params/img/{big_vision_numbers(k)}": v for k, v in a.items()},
+        "params/txt/embedding": np.ones(3),
+        "params/t": np.ones(1),
+    },
+    "scan": lambda a: scanned({f"params/{big_vision_numbers(k)}": v for k, v in a.items()}),
+    "scan, original numbers": scanned,
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts_of_google_vit(layout, tmp_path):
+    path = goldens.write(LAYOUTS[layout](goldens.arrays(TOKEN)), tmp_path / "vit.npz")
+    model = goldens.make(TOKEN)
+    report = km.load_weights(model, path)
+    assert_golden(model, TOKEN)
+    assert not report.untouched
+    assert set(report.skipped.values()) <= {"the optimizer's state", "the text tower"}
+
+
+def test_positions_without_the_class_token(tmp_path):
+    """big_vision's files have none for it: as if its position were zero."""
+    arrays = goldens.arrays(TOKEN)
+    key = "Transformer/posembed_input/pos_embedding"
+    grid_only = {"pos_embedding" if k == key else k: v for k, v in arrays.items()}
+    grid_only["pos_embedding"] = arrays[key][:, 1:]
+    grid_only["cls"] = arrays["cls"] + arrays[key][:, :1]  # the sum is what the blocks see
+    path = goldens.write(grid_only, tmp_path / "vit.npz")
+    for position_prefix in (True, False):
+        model = goldens.make(TOKEN, position_prefix=position_prefix)
+        report = km.load_weights(model, path)
+        assert_golden(model, TOKEN)
+        assert bool(report.adapted) == position_prefix
+
+
+def test_a_model_whose_class_token_has_no_position_takes_one_that_has():
+    model = goldens.make(TOKEN, position_prefix=False)
+    report = km.load_weights(model, goldens.FOLDER / TOKEN)
+    assert_golden(model, TOKEN)
+    assert report.adapted == {
+        "tokens.class": "its position added",
+        "positions": "the class token's position added to it",
+    }
+
+
+def test_bfloat16_in_an_npz(tmp_path):
+    arrays = {k: v.astype(ml_dtypes.bfloat16) for k, v in goldens.arrays(TOKEN).items()}
+    path = goldens.write(arrays, tmp_path / "vit.npz")
+    with np.load(path) as stored:
+        assert stored["cls"].dtype == np.dtype("V2"), "two bytes without a type"
+    model = goldens.make(TOKEN)
+    km.load_weights(model, path)
+    np.testing.assert_array_equal(
+        model.get_layer("head").get_weights()[0], arrays["head/kernel"].astype("float32")
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", ml_dtypes.bfloat16])
+def test_other_floats_in_safetensors(dtype, tmp_path):
+    name = "timm_vit.safetensors"
+    arrays = {k: v.astype(dtype) for k, v in goldens.arrays(name).items()}
+    model = goldens.make(name)
+    km.load_weights(model, goldens.write(arrays, tmp_path / "vit.safetensors"))
+    expected = arrays["head.weight"].astype("float32").T
+    np.testing.assert_array_equal(model.get_layer("head").get_weights()[0], expected)
+
+
+def older_mixer(arrays):
+    found = {}
+    for key, array in arrays.items():
+        key = key.replace("stem/", "embedding/").replace(
+            "pre_head_layer_norm", "Mixer/encoder_norm"
+        )
+        key = re.sub(r"MixerBlock_(\d)", r"Mixer/encoderblock_\1", key)
+        dense = re.fullmatch(r"(.+_mixing)/Dense_(\d)/(kernel|bias)", key)
+        if dense:
+            key = f"{dense[1]}_phase_0/{dense[3]}{int(dense[2]) + 1}"
+            array = array[None, ..., None]
+        found[key] = array
+    return found
+
+
+def test_the_older_layout_of_google_mixer(tmp_path):
+    name = "google_mixer.npz"
+    path = goldens.write(older_mixer(goldens.arrays(name)), tmp_path / "mixer.npz")
+    model = goldens.make(name)
+    km.load_weights(model, path)
+    assert_golden(model, name)
+
+
+def hugging_face(arrays, wrapper="vit."):
+    """timm's arrays under Hugging Face's names, query, key and value apart."""
+    names = {
+        "cls_token": "embeddings.cls_token",
+        "dist_token": "embeddings.distillation_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    }
+    found = {}
+    for key, array in arrays.items():
+        if ".attn.qkv." in key:
+            block, kind = key.split(".")[1], key.split(".")[-1]
+            for part, piece in zip(("query", "key", "value"), np.split(array, 3), strict=True):
+                found[f"{wrapper}encoder.layer.{block}.attention.attention.{part}.{kind}"] = piece
+            continue
+        if key.startswith("head"):
+            distilled = "dist_token" in arrays
+            key = key.replace("head_dist.", "distillation_classifier.")
+            key = key.replace("head.", "cls_classifier." if distilled else "classifier.")
+            found[key] = array
+            continue
+        key = re.sub(r"^blocks\.", "encoder.layer.", re.sub(r"^norm\.", "layernorm.", key))
+        for one, other in names.items():
+            key = key.replace(one, other)
+        found[wrapper + key] = array
+    return found
+
+
+@pytest.mark.parametrize("name", ["timm_vit.safetensors", "timm_deit_distilled.safetensors"])
+@pytest.mark.parametrize("wrapper", ["vit.", "deit.", ""])
+def test_hugging_face_names(name, wrapper, tmp_path):
+    arrays = hugging_face(goldens.arrays(name), wrapper)
+    model = goldens.make(name)
+    report = km.load_weights(model, goldens.write(arrays, tmp_path / "hf.safetensors"))
+    assert report.format == "Hugging Face ViT"
+    assert_golden(model, name)
+
+
+def locuslab(arrays, depth):
+    """timm's arrays under the numbers of the authors' Sequential."""
+    found = {}
+    for key, array in arrays.items():
+        key = key.removeprefix("stem.").replace("head", str(5 + depth))
+        block = re.fullmatch(r"blocks\.(\d+)\.(.+)", key)
+        found[f"module.{int(block[1]) + 3}.{block[2]}" if block else f"module.{key}"] = array
+    return found
+
+
+def test_locuslab_names(tmp_path):
+    name = "timm_convmixer.safetensors"
+    arrays = locuslab(goldens.arrays(name), depth=3)
+    # Their head lies at 5 + depth: stem 0 to 2, blocks, pooling, flatten, head.
+    assert "module.8.weight" in arrays
+    model = goldens.make(name)
+    report = km.load_weights(model, goldens.write(arrays, tmp_path / "conv.safetensors"))
+    assert report.format == "locuslab ConvMixer"
+    assert_golden(model, name)
+
+
+class Tensor:
+    """What is asked of a torch tensor."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, array.shape
+        self.dtype = f"torch.{array.dtype}"
+
+    def float(self):
+        return self
+
+    def numpy(self):
+        return self.array
+
+
+@pytest.mark.parametrize("wrapper", [None, "model", "state_dict"])
+def test_torch_files_go_through_torch_as_weights_only(wrapper, tmp_path, monkeypatch):
+    name = "timm_convmixer.safetensors"
+    state = {key: Tensor(array) for key, array in goldens.arrays(name).items()}
+    asked = []
+
+    def load(path, **how):
+        asked.append(how)
+        return {wrapper: state, "epoch": 3} if wrapper else state
+
+    monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(load=load))
+    path = tmp_path / "model.pth.tar"
+    path.write_bytes(b"\x80\x02}q\x00.")
+    model = goldens.make(name)
+    km.load_weights(model, path)
+    assert_golden(model, name)
+    assert asked == [{"map_location": "cpu", "weights_only": True}]
+
+
+def test_without_torch_a_torch_file_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"\x80\x02}q\x00.")
+    with pytest.raises(ImportError, match=r"only torch can read safely.*\.safetensors"):
+        km.load_weights(goldens.make("timm_vit.safetensors"), path)
+
+
+@pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
+def test_keras_own_files(file, tmp_path):
+    name = "timm_vit.safetensors"
+    source = goldens.make(name)
+    km.load_weights(source, goldens.FOLDER / name)
+    (source.save if file.endswith("keras") else source.save_weights)(tmp_path / file)
+    model = goldens.make(name)
+    km.load_weights(model, tmp_path / file)
+    assert_golden(model, name)
+
+    other = goldens.make(name, mlp_dim=128)
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="stays as it was"):
+        km.load_weights(other, tmp_path / file)
+    for one, again in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, again)
+    with pytest.raises(ValueError, match="must stay at their defaults"):
+        km.load_weights(model, tmp_path / file, adapt=True)
+
+
+def test_the_report_reads_well():
+    model = goldens.make("timm_vit.safetensors", num_classes=3, input_shape=(48, 48, 3))
+    report = km.load_weights(model, goldens.FOLDER / "timm_vit.safetensors", adapt=True)
+    assert str(report) == (
+        "timm ViT: 30 weights set\n"
+        "  adapted: positions: resized from 4 x 4 to 6 x 6 (bicubic_antialias)\n"
+        "  skipped in the file: head.bias, head.weight: the file's head.kernel has shape (10, 64),"
+        " the model's (64, 3)\n"
+        "  untouched in the model: head/kernel, head/bias: the file's head.kernel has shape"
+        " (10, 64), the model's (64, 3)"
+    )

@@ -1,0 +1,274 @@
+"""Files that are wrong: each is refused by name, and every weight of the model stays as it was."""
+
+import io
+import zipfile
+
+import goldens
+import numpy as np
+import pytest
+
+import keras_mixers as km
+
+VIT = "timm_vit.safetensors"
+GOOGLE = "google_vit_token.npz"
+QUERY = "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {name: goldens.make(name) for name in (VIT, GOOGLE)}
+
+
+def refuse(model, path, *messages, error=ValueError, **how):
+    """Loading fails with all the messages, and no weight changes."""
+    before = model.get_weights()
+    with pytest.raises(error) as caught:
+        km.load_weights(model, path, **how)
+    for message in messages:
+        assert message in str(caught.value)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def without(key):
+    return lambda arrays: {k: v for k, v in arrays.items() if k != key}
+
+
+def renamed(key, other):
+    return lambda arrays: {other if k == key else k: v for k, v in arrays.items()}
+
+
+def changed(key, change):
+    return lambda arrays: {k: change(v) if k == key else v for k, v in arrays.items()}
+
+
+def with_one(value):
+    def change(array):
+        array = array.copy()
+        array.flat[3] = value
+        return array
+
+    return change
+
+
+def a_block_more(arrays):
+    return arrays | {
+        k.replace("blocks.1.", "blocks.2."): v for k, v in arrays.items() if "blocks.1." in k
+    }
+
+
+def a_block_less(arrays):
+    return {k: v for k, v in arrays.items() if "blocks.1." not in k}
+
+
+QKV = "blocks.0.attn.qkv.weight"
+BAD = {
+    "missing": (
+        VIT,
+        without(QKV),
+        [f"'{QKV}' for block_0_attention/attention/qkv/kernel (64, 192)"],
+    ),
+    "missing bias": (VIT, without("norm.bias"), ["'norm.bias' for norm/beta (64,)"]),
+    "extra": (
+        VIT,
+        lambda arrays: arrays | {"blocks.0.attn.surprise": np.ones(3, "float32")},
+        ["without a place in the model", "'blocks.0.attn.surprise' (3,)"],
+    ),
+    "misspelt": (
+        VIT,
+        renamed("blocks.1.mlp.fc1.bias", "blocks.1.mlp.fcl.bias"),
+        ["'blocks.1.mlp.fcl.bias' (256,). Did you mean 'blocks.1.mlp.fc1.bias'?"],
+    ),
+    "a block more": (VIT, a_block_more, ["the file has 3 blocks, the model 2"]),
+    "a block less": (VIT, a_block_less, ["the file has 1 blocks, the model 2", "and 7 more"]),
+    "integers": (
+        VIT,
+        changed(QKV, lambda a: a.astype("int32")),
+        [f"'{QKV}' must be of floats", "I32", "(192, 64)"],
+    ),
+    "nan": (VIT, changed(QKV, with_one(np.nan)), [f"'{QKV}' must be finite", "1 numbers"]),
+    "inf": (VIT, changed("pos_embed", with_one(np.inf)), ["'pos_embed' must be finite"]),
+    "transposed": (
+        VIT,
+        changed(QKV, np.transpose),
+        [f"'{QKV}' has shape (64, 192), block_0_attention/attention/qkv/kernel needs (192, 64)"],
+    ),
+    "heads and width swapped": (
+        GOOGLE,
+        changed(QUERY, lambda a: a.transpose(1, 2, 0)),
+        [f"'{QUERY}' has shape (4, 16, 64)", "needs (64, 4, 16)"],
+    ),
+    "another number of heads": (
+        GOOGLE,
+        changed(QUERY, lambda a: a.reshape(64, 8, 8)),
+        [f"'{QUERY}' has shape (64, 8, 8)", "needs (64, 4, 16)"],
+    ),
+    "another width": (
+        VIT,
+        changed("norm.weight", lambda a: a[:32]),
+        ["'norm.weight' has", "(32,)"],
+    ),
+    "positions of another grid": (
+        VIT,
+        changed("pos_embed", lambda a: a[:, :10]),
+        ["'pos_embed' has shape (1, 10, 64)", "needs (1, 17, 64)", "adapt=True would take it"],
+    ),
+    "no format": (
+        VIT,
+        lambda arrays: {"a": np.ones(3)},
+        ["`source` must name its weights in a known"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_wrong_arrays(case, models, tmp_path):
+    name, change, messages = BAD[case]
+    path = tmp_path / name
+    refuse(models[name], goldens.write(change(goldens.arrays(name)), path), *messages)
+
+
+@pytest.mark.parametrize("name", [VIT, GOOGLE])
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.5, 0.999])
+def test_truncated_files(name, share, models, tmp_path):
+    whole = (goldens.FOLDER / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(whole[: int(share * len(whole))])
+    refuse(models[name], path, "`source`")
+
+
+def npy(header_shape, data=b"", dtype="<f4"):
+    """An .npy member that declares what it likes."""
+    stream = io.BytesIO()
+    header = {"descr": dtype, "fortran_order": False, "shape": header_shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    return stream.getvalue() + data
+
+
+def google_with(path, members):
+    """The golden file, members of it replaced by raw bytes."""
+    with zipfile.ZipFile(goldens.FOLDER / GOOGLE) as source, zipfile.ZipFile(path, "w") as target:
+        for info in source.infolist():
+            key = info.filename.removesuffix(".npy")
+            target.writestr(info.filename, members.get(key, source.read(info)))
+    return path
+
+
+def test_a_declared_shape_is_judged_before_anything_is_read(models, tmp_path):
+    bomb = npy((2**40, 64))
+    path = google_with(tmp_path / "bomb.npz", {"head/kernel": bomb, "head/bias": npy((2**40,))})
+    refuse(models[GOOGLE], path, "(1099511627776, 64)", head="keep")
+    path = google_with(tmp_path / "bomb.npz", {"embedding/kernel": bomb})
+    refuse(models[GOOGLE], path, "'embedding/kernel' has shape (1099511627776, 64)")
+    path = google_with(tmp_path / "bomb.npz", {"cls": npy((1,) * 9)})
+    refuse(models[GOOGLE], path, "'cls' of dtype float32 and shape (1, 1, 1, 1, 1, 1, 1, 1, 1)")
+
+
+def test_an_array_shorter_than_declared(models, tmp_path):
+    path = google_with(tmp_path / "short.npz", {"cls": npy((1, 1, 64), b"\0" * 100)})
+    refuse(models[GOOGLE], path, "damaged or cut short at 'cls.npy'")
+
+
+def test_no_pickle_is_ever_read(models, tmp_path):
+    arrays = goldens.arrays(GOOGLE)
+    path = tmp_path / "objects.npz"
+    np.savez(path, **{**arrays, "cls": np.array([{"a": 1}], dtype=object)}, allow_pickle=True)
+    refuse(models[GOOGLE], path, "plain arrays of numbers", "'cls' of dtype object")
+    structured = np.zeros(3, dtype=[("a", "f4")])
+    refuse(
+        models[GOOGLE],
+        goldens.write({**arrays, "cls": structured}, tmp_path / "structured.npz"),
+        "plain arrays of numbers",
+    )
+
+
+def test_a_name_that_is_there_twice(models, tmp_path):
+    path = google_with(tmp_path / "twice.npz", {})
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("cls.npy", npy((1, 1, 64), b"\0" * 256))
+    refuse(models[GOOGLE], path, "holds 'cls' twice")
+
+
+def test_a_file_for_another_family(models):
+    refuse(
+        models[VIT],
+        goldens.FOLDER / "timm_mixer.safetensors",
+        "these blocks: attention",
+        "a timm MLP-Mixer file",
+    )
+
+
+def test_what_is_no_weights_file(models, tmp_path):
+    model = models[VIT]
+    path = tmp_path / "notes.txt"
+    path.write_text("hello, world; this is no checkpoint")
+    refuse(model, path, "`source` must be an .npz, .safetensors", "b'hello, w'")
+    path.write_bytes(b"")
+    refuse(model, path, "`source` must be an .npz")
+    refuse(model, tmp_path / "none.npz", "`source` must be a file", error=FileNotFoundError)
+    refuse(model, tmp_path, "`source` must be a file", error=FileNotFoundError)
+    refuse(model, 3, "`source` must be a string or a path. Received: source=3", error=TypeError)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"head": "no"}, "`head` must be one of 'auto', 'keep', 'skip'"),
+        ({"head": True}, "`head` must"),
+        ({"adapt": 1}, "`adapt` must be True or False"),
+        ({"position_method": "cubic"}, "`position_method` must"),
+    ],
+)
+def test_bad_arguments(how, message, models):
+    error = TypeError if "adapt" in how or how == {"head": True} else ValueError
+    refuse(models[VIT], goldens.FOLDER / VIT, message, error=error, **how)
+
+
+def by_another_name(model):
+    import keras
+
+    config = model.get_config()
+    return keras.Model.from_config({**config, "name": "other"})
+
+
+def test_models_that_cannot_be_filled():
+    import keras
+
+    path = goldens.FOLDER / VIT
+    with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
+        km.load_weights("model", path)
+    with pytest.raises(ValueError, match="`model` must be built"):
+        km.load_weights(keras.Sequential([keras.layers.Dense(3)]), path)
+    plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="`model` must contain one PatchEmbed.* with 0"):
+        km.load_weights(plain, path)
+    one = goldens.make(VIT, num_classes=0)
+    other = by_another_name(one)
+    both = keras.Model(one.input, keras.layers.Add()([one.output, other(one.input)]))
+    with pytest.raises(ValueError, match="with 2; give the inner model"):
+        km.load_weights(both, path)
+    km.load_weights(other, path)
+
+
+def test_blocks_out_of_turn():
+    import keras
+
+    layers = km.layers
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.PatchEmbed(64, 8),
+            layers.Residual(layers.ChannelMixing(8), name="first"),
+        ]
+    )
+    with pytest.raises(ValueError, match="must alternate.*'first' out of turn"):
+        km.load_weights(model, goldens.FOLDER / VIT)
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.PatchEmbed(64, 8),
+            layers.Residual(keras.layers.Dense(64)),
+        ]
+    )
+    with pytest.raises(ValueError, match="must mix tokens by layers of keras_mixers.*Dense"):
+        km.load_weights(model, goldens.FOLDER / VIT)
