@@ -3,21 +3,31 @@
 from keras_mixers import data, layers
 from keras_mixers.export import ExportReport, export
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, variants
+from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.version import __version__
-from keras_mixers.weights import LoadReport, load_weights, save_weights
+from keras_mixers.weights import (
+    Checkpoint,
+    LoadReport,
+    load_weights,
+    pretrained,
+    save_weights,
+)
 
 __all__ = [
+    "Checkpoint",
     "ConvMixer",
     "ExportReport",
     "Hybrid",
     "LoadReport",
     "MLPMixer",
+    "Preprocessing",
     "ViT",
     "__version__",
     "data",
     "export",
     "layers",
     "load_weights",
+    "pretrained",
     "save_weights",
     "variants",
 ]

@@ -72,6 +72,64 @@ def test_train_says_at_once_that_another_backend_will_not_do(tmp_path, monkeypat
     assert "Traceback" not in finished.stderr
 
 
+TIMM_VIT = pathlib.Path(__file__).parent / "weights" / "golden" / "timm_vit.safetensors"
+ITS_ARCHITECTURE = [
+    *("--family", "ViT", "--variant", "Ti/16", "--set", "patch_size=8", "hidden_dim=64"),
+    *("depth=2", "num_heads=4", "mlp_dim=256", "--image-size", "24"),
+]
+
+
+def test_finetune(tmp_path, digits_folder):
+    few = ["--head-epochs", "1", "--epochs", "1", "--output", "here"]
+    finished = run("finetune.py", str(TIMM_VIT), *ITS_ARCHITECTURE, *few, cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "positions: resized from 4 x 4 to 3 x 3 (bicubic_antialias)" in finished.stdout
+    assert "patch_embed.kernel: from 3 channels to 1" in finished.stdout
+    alone, accuracy = re.findall(r"Test accuracy.*: ([\d.]+)%", finished.stdout)
+    assert 0 < float(alone) <= 100
+    assert float(alone) != float(accuracy), "the second stage trains too"
+    saved = keras.models.load_model(tmp_path / "here" / "model.keras")
+    assert saved(np.zeros((1, 24, 24, 1), "float32")).shape == (1, 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none"], "finetune.py: CHECKPOINT must be a name.*'none'"),
+        (["none.npz", *ITS_ARCHITECTURE], "finetune.py: `source` must be a file.*'none.npz'"),
+        ([str(TIMM_VIT), *ITS_ARCHITECTURE, "--set", "depth=3"], "the file has 2 blocks"),
+        (["none", "--layer-decay", "0"], "--layer-decay: must be above 0 and at most 1, not 0"),
+    ],
+)
+def test_finetune_with_a_wrong_argument(arguments, message, tmp_path, digits_folder):
+    finished = run("finetune.py", *arguments, cwd=tmp_path)
+    assert finished.returncode != 0
+    assert re.search(message, finished.stderr, re.DOTALL), finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_finetune_slows_early_layers():
+    optimizer = load_example("finetune").LayerwiseAdamW(1.0, depth=3, decay=0.5)
+    paths = {
+        "head/kernel": 0,
+        "norm/gamma": 0,
+        "block_2_attention/attention/qkv/kernel": 1,
+        "block_0_channel_mixing/layer_scale/gamma": 3,
+        "patch_embed/projection/kernel": 4,
+        "position_embedding/table": 4,
+    }
+    assert {path: optimizer.distance(path) for path in paths} == paths
+    weights = [keras.Variable([0.0], name=path.replace("/", "-")) for path in paths]
+    optimizer.build(weights)
+    optimizer.factors = [0.5**distance for distance in paths.values()]
+    optimizer.apply(
+        [keras.ops.ones(1)] * len(weights), weights
+    )  # Adam's first step is as long as its rate
+    moved = [-float(weight.numpy()[0]) for weight in weights]
+    np.testing.assert_allclose(moved, optimizer.factors, rtol=1e-4)
+
+
 def test_every_example_has_a_test():
     tested = pathlib.Path(__file__).read_text()
     for example in (ROOT / "examples").glob("*.py"):

@@ -24,9 +24,12 @@ MAY_IMPORT = {
     "weights": {"layers", "models"},
     "export": {"layers", "models"},
 }
-OPEN = {"arguments", "files", "version"}
+OPEN = {"arguments", "files", "preprocessing", "version"}
+# A builder's `weights` is the one way back, taken when it is asked for.
+WAITING = {("published.py", "weights")}
 # What may be imported at the top of a file; everything else waits until a function needs it.
-LIGHT = {"keras", "keras_mixers", "numpy", *sys.stdlib_module_names}
+# Keras imports ml_dtypes itself.
+LIGHT = {"keras", "keras_mixers", "ml_dtypes", "numpy", *sys.stdlib_module_names}
 # Files that are themselves imported late, by the function that needs them.
 LATE = {PACKAGE / "data" / "digits.py"}
 
@@ -53,7 +56,8 @@ def test_arrows_point_one_way(file):
     for name, _ in imports(ast.parse(file.read_text())):
         if name.startswith("keras_mixers."):
             other = name.split(".")[1]
-            assert other in MAY_IMPORT[part] | OPEN | {part}, f"{part} imports {name}"
+            allowed = MAY_IMPORT[part] | OPEN | {part}
+            assert other in allowed or (file.name, other) in WAITING, f"{part} imports {name}"
 
 
 def test_every_part_has_its_arrows():
@@ -128,7 +132,8 @@ def test_public_things_are_documented_with_an_example():
             text = inspect.getdoc(thing)
             assert text, thing
             assert text.count("\n") >= 2, thing
-            if thing not in (km.ExportReport, km.layers.gelu_tanh):
+            returned = (km.Checkpoint, km.ExportReport, km.LoadReport)  # made by us, not by users
+            if thing not in (*returned, km.layers.gelu_tanh):
                 assert ">>>" in text, thing
 
 

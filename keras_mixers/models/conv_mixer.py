@@ -3,6 +3,7 @@
 "Patches Are All You Need?", arXiv 2201.09792.
 """
 
+import os
 from collections.abc import Callable
 
 import keras
@@ -10,7 +11,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.published import published
+from keras_mixers.models.published import filled, located, published
 
 
 def _row(hidden_dim, depth, kernel_size, patch_size, activation="gelu"):
@@ -39,6 +40,7 @@ def ConvMixer(
     *,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
+    weights: str | os.PathLike | None = None,
     patch_size: int | tuple[int, int] | None = None,
     hidden_dim: int | None = None,
     depth: int | None = None,
@@ -58,6 +60,9 @@ def ConvMixer(
             `"256/8-k9-p1"`. What is `None` below is the row's.
         input_shape: (height, width, channels) of the images.
         num_classes: 0 for the pooled features, `(N, hidden_dim)`.
+        weights: a name or training in `pretrained("ConvMixer")`, such as `"in1k"`; a file
+            that `load_weights` reads, `"hf://owner/name"`, or `None` for random ones. They are
+            resized to the model, which prints what was done; a head of other classes is left out.
         patch_size: pixels, an int or a (height, width) pair; must divide the image.
         hidden_dim: width of a token.
         depth: how many blocks.
@@ -99,4 +104,5 @@ def ConvMixer(
         kernel_size=row.kernel_size,
         activation=row.activation,
     )
-    return assemble(architecture, name, dtype)
+    source = located(weights, "ConvMixer", variant, architecture)
+    return filled(assemble(architecture, name, dtype), source)

@@ -3,6 +3,7 @@
 "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
 """
 
+import os
 from collections.abc import Callable
 
 import keras
@@ -10,7 +11,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.published import published
+from keras_mixers.models.published import filled, located, published
 
 
 def _row(patch_size, hidden_dim, depth, tokens_mlp_dim, channels_mlp_dim):
@@ -39,6 +40,7 @@ def MLPMixer(
     *,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
+    weights: str | os.PathLike | None = None,
     patch_size: int | tuple[int, int] | None = None,
     hidden_dim: int | None = None,
     depth: int | None = None,
@@ -62,6 +64,10 @@ def MLPMixer(
             row's.
         input_shape: (height, width, channels) of the images.
         num_classes: 0 for the pooled features, `(N, hidden_dim)`.
+        weights: a name or training in `pretrained("MLPMixer")`, such as
+            `"goog_in21k_ft_in1k"`; a file that `load_weights` reads, `"hf://owner/name"`, or
+            `None` for random ones. They are resized to the model, which prints what was done; a
+            head of other classes is left out.
         patch_size: pixels, an int or a (height, width) pair; must divide the image.
         hidden_dim: width of a token.
         depth: how many blocks.
@@ -116,4 +122,5 @@ def MLPMixer(
         dropout_rate=dropout_rate,
         stochastic_depth_rate=stochastic_depth_rate,
     )
-    return assemble(architecture, name, dtype)
+    source = located(weights, "MLPMixer", variant, architecture)
+    return filled(assemble(architecture, name, dtype), source)

@@ -5,13 +5,14 @@
 "DeiT III: Revenge of the ViT", arXiv 2204.07118.
 """
 
+import os
 from collections.abc import Callable
 
 import keras
 
 from keras_mixers.models.architecture import Architecture, depth as checked_depth
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.published import published
+from keras_mixers.models.published import filled, located, published
 
 
 def _row(patch_size, hidden_dim, depth, num_heads, mlp_dim, **more):
@@ -66,6 +67,7 @@ def ViT(
     *,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
+    weights: str | os.PathLike | None = None,
     patch_size: int | tuple[int, int] | None = None,
     hidden_dim: int | None = None,
     depth: int | None = None,
@@ -101,6 +103,9 @@ def ViT(
             below is the row's.
         input_shape: (height, width, channels) of the images.
         num_classes: 0 for the pooled features, `(N, hidden_dim)`.
+        weights: a name or training in `pretrained("ViT")`, such as `"augreg_in21k_ft_in1k"`; a file
+            that `load_weights` reads, `"hf://owner/name"`, or `None` for random ones. They are
+            resized to the model, which prints what was done; a head of other classes is left out.
         patch_size: pixels, an int or a (height, width) pair; must divide the image.
         hidden_dim: width of a token.
         depth: how many blocks.
@@ -183,4 +188,5 @@ def ViT(
         attention_dropout_rate=attention_dropout_rate,
         stochastic_depth_rate=stochastic_depth_rate,
     )
-    return assemble(architecture, name, dtype)
+    source = located(weights, "ViT", variant, architecture)
+    return filled(assemble(architecture, name, dtype), source)

@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.weights import checkpoint, own, resize
+from keras_mixers.weights.hub import local_file
 from keras_mixers.weights.match import make_plan
 from keras_mixers.weights.report import LoadReport
 from keras_mixers.weights.slots import find_slots
@@ -33,7 +34,7 @@ def load_weights(
 
     Args:
         model: whose weights to set.
-        source: the file.
+        source: the file, or `hf://owner/name` for a model.safetensors on the Hugging Face hub.
         head: `"auto"` fills the head where it fits and else leaves it; `"keep"` insists that it
             fits; `"skip"` leaves it.
         adapt: whether to resize what does not fit: positions for another image size, the patch
@@ -69,6 +70,7 @@ def load_weights(
     arguments.flag("adapt", adapt)
     arguments.choice("position_method", position_method, (*resize.POSITION_METHODS, None))
     backbone = find_slots(model)
+    source = local_file(source)
     kind = checkpoint.container(source)
     if kind in ("keras", "h5"):
         if head != "auto" or adapt:

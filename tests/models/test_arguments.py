@@ -19,6 +19,7 @@ BAD = {
     "pattern": ["MXA", "", "mma", 3, None, "M" * 2000],
     "input_shape": [None, 8, (8, 12), (8, 12, 0), (8, 12, 1.5), (8, -12, 2), "abc", (8, 12, True)],
     "num_classes": [-1, 1.5, "3", True, None, float("nan"), 2**40],
+    "weights": ["augreg", "", 3, True, "none.npz", "a/b"],
     "patch_size": [*PAIR, 5, (4, 5), 16],
     "hidden_dim": SIZE,
     "depth": [*SIZE, 100_000],
@@ -82,7 +83,7 @@ def test_a_bad_argument_is_named(builder, name, bad, no_weights):
         positional = bad
     else:
         arguments[name] = bad
-    with pytest.raises((ValueError, TypeError)) as error:
+    with pytest.raises((ValueError, TypeError, FileNotFoundError)) as error:
         builder(positional, **arguments)
     message = str(error.value)
     assert f"`{name}` must" in message

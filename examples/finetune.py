@@ -1,0 +1,193 @@
+"""Fine-tune a published checkpoint: new head alone first, then everything, early layers slower.
+
+    python examples/finetune.py vit_tiny_patch16_224.augreg_in21k --dataset oxford_flowers102
+    python examples/finetune.py weights.safetensors --family ViT --variant Ti/16 \\
+        --set patch_size=4 depth=4 hidden_dim=64 num_heads=2 mlp_dim=128 --image-size 24
+
+The first form takes a name in km.pretrained(), which also says what the images must look like; the
+second any file that km.load_weights reads, with what its architecture differs in from the variant.
+The output folder gets model.keras.
+"""
+
+import argparse
+import ast
+import pathlib
+import re
+
+import keras
+
+import keras_mixers as km
+
+FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
+
+
+def at_least(lowest):
+    def parse(text):
+        number = int(text)
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"must be {lowest} or more, not {number}")
+        return number
+
+    parse.__name__ = "int"  # what argparse calls a value that is none
+    return parse
+
+
+def share(text):
+    number = float(text)
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
+    return number
+
+
+def setting(text):
+    name, _, value = text.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("checkpoint", help="a name in km.pretrained(), or a file")
+    parser.add_argument("--family", choices=FAMILIES, help="of a file")
+    parser.add_argument("--variant", help="of a file")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        action="extend",
+        type=setting,
+        default=[],
+        metavar="NAME=VALUE",
+        help="of a file",
+    )
+    parser.add_argument("--dataset", default="digits", help="digits, or a name in TFDS")
+    parser.add_argument(
+        "--image-size", type=at_least(1), help="pixels; a checkpoint's own if known"
+    )
+    parser.add_argument("--head-epochs", type=at_least(0), default=5, help="with all else frozen")
+    parser.add_argument("--epochs", type=at_least(1), default=10, help="of everything, after that")
+    parser.add_argument("--batch-size", type=at_least(1), default=64, help="images a step")
+    parser.add_argument("--learning-rate", type=share, default=1e-3, help="of the head")
+    parser.add_argument(
+        "--layer-decay", type=share, default=0.75, help="each block's rate over the next one's"
+    )
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the new head and order")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
+    return parser.parse_args()
+
+
+def find_checkpoint(args):
+    """(family, variant, builder's arguments, preprocessing or None) of what was asked for."""
+    for family in FAMILIES:
+        row = km.pretrained(family).get(args.checkpoint)
+        if row:
+            return family, row.variant, row.arguments, row.preprocessing
+    if not (args.family and args.variant):
+        raise ValueError(
+            f"CHECKPOINT must be a name in km.pretrained(), or a file with --family and --variant."
+            f" Received: {args.checkpoint!r}"
+        )
+    return args.family, args.variant, dict(args.set), None
+
+
+def prepared(dataset, preprocessing):
+    """Batches in [-1, 1], as km.data.load makes them, in the range that a checkpoint expects."""
+    if preprocessing is None:
+        return dataset
+    mean, std = preprocessing.mean, preprocessing.std
+    return dataset.map(lambda images, labels: (((images + 1) / 2 - mean) / std, labels))
+
+
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW whose rate falls with the distance from the head: `rate * decay ** blocks between`.
+
+    Source: "BEiT: BERT Pre-Training of Image Transformers", arXiv 2106.08254.
+    """
+
+    def __init__(self, learning_rate, depth, decay, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.depth, self.decay = depth, decay
+
+    def distance(self, path):
+        """How many blocks lie between a weight and the head: 0 for the head itself."""
+        block = re.search(r"(?:^|/)block_(\d+)_", path)
+        if block:
+            return self.depth - int(block[1])
+        stem = re.search(r"(?:^|/)(patch_embed|position_embedding|prefix_tokens|stem_)", path)
+        return self.depth + 1 if stem else 0
+
+    def build(self, variables):
+        super().build(variables)
+        self.factors = [self.decay ** self.distance(variable.path) for variable in variables]
+
+    def update_step(self, gradient, variable, learning_rate):
+        factor = self.factors[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
+
+
+def fit(model, train, test, epochs, optimizer):
+    """Compile and train; the accuracy on the test images."""
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    # The pipeline shuffles; `shuffle=False` says that fit need not.
+    model.fit(train, validation_data=test, epochs=epochs, shuffle=False)
+    return model.evaluate(test, verbose=0)[1]
+
+
+def main():
+    args = parse_arguments()
+    try:
+        family, variant, settings, preprocessing = find_checkpoint(args)
+        size = args.image_size or (preprocessing.size if preprocessing else None)
+        train, test, info = km.data.load(
+            args.dataset, image_size=size, batch_size=args.batch_size, seed=args.seed
+        )
+        keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
+        settings = {**settings, "input_shape": tuple(train.element_spec[0].shape[1:])}
+        classes = info.features["label"].num_classes
+        builder = getattr(km, family)
+        if preprocessing:  # its builder fetches the file
+            features = builder(variant, num_classes=0, weights=args.checkpoint, **settings)
+            head = keras.layers.Dense(classes, dtype="float32", name="head")
+            model = keras.Model(features.input, head(features.output), name=features.name)
+        else:
+            model = builder(variant, num_classes=classes, **settings)
+            print(km.load_weights(model, args.checkpoint, head="skip", adapt=True))
+        args.output.mkdir(parents=True, exist_ok=True)
+    except (ValueError, TypeError, OSError, ImportError) as error:  # what will not do, and why
+        raise SystemExit(f"finetune.py: {error}") from None
+    train, test = prepared(train, preprocessing), prepared(test, preprocessing)
+
+    body = [layer for layer in model.layers if not layer.name.startswith("head")]
+    if args.head_epochs:
+        for layer in body:
+            layer.trainable = False
+        accuracy = fit(
+            model, train, test, args.head_epochs, keras.optimizers.AdamW(args.learning_rate)
+        )
+        print(f"Test accuracy with the head alone: {accuracy:.2%}")
+
+    for layer in body:
+        layer.trainable = True
+    depth = 1 + max(
+        int(name[1]) for layer in body if (name := re.match(r"block_(\d+)_", layer.name))
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, args.epochs * len(train))
+    optimizer = LayerwiseAdamW(schedule, depth, args.layer_decay, weight_decay=0.05, clipnorm=1.0)
+    accuracy = fit(model, train, test, args.epochs, optimizer)
+    print(f"Test accuracy: {accuracy:.2%}")
+    # Without the optimizer, which is this script's own class, the file loads anywhere.
+    keras.Model(model.input, model.output, name=model.name).save(args.output / "model.keras")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("finetune.py: interrupted") from None

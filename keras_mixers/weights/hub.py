@@ -1,0 +1,19 @@
+"""Weights from the Hugging Face hub, by its own library."""
+
+HUB = "hf://"
+
+
+def local_file(source):
+    """The path of a source on this machine; `hf://owner/name` is fetched by huggingface_hub."""
+    if not str(source).startswith(HUB):
+        return source
+    name = str(source).removeprefix(HUB)
+    if name.count("/") != 1:
+        raise ValueError(f"`source` must be 'hf://owner/name'. Received: source={source!r}")
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise ImportError(
+            f"{source!r} needs huggingface_hub: pip install 'keras_mixers[hub]'"
+        ) from None
+    return huggingface_hub.hf_hub_download(name, "model.safetensors")

@@ -1,0 +1,217 @@
+"""The catalog's rows, and how a name becomes a file: on a server of our own, without a network."""
+
+import hashlib
+import http.server
+import re
+import sys
+import threading
+import types
+
+import goldens
+import keras
+import numpy as np
+import pytest
+
+import keras_mixers as km
+from keras_mixers.weights import catalog, locate
+
+rows = pytest.mark.parametrize("row", catalog.CHECKPOINTS, ids=lambda row: row.name)
+
+
+def test_names_and_files_are_unique():
+    for what in ("name", "url"):
+        found = [getattr(row, what) for row in catalog.CHECKPOINTS]
+        assert len(set(found)) == len(found)
+
+
+@rows
+def test_rows_are_whole(row):
+    assert row.url.startswith("https://")
+    assert row.variant in km.variants(row.family)
+    assert row.format == {".safetensors": "timm", ".npz": "google"}[row.url[row.url.rindex(".") :]]
+    assert row.sha256 is None or re.fullmatch("[0-9a-f]{64}", row.sha256)
+    assert (row.top1 is None) == (row.top1_source is None)
+    assert row.top1 is None or 60 < row.top1 < 92
+    assert row.num_classes in (0, 1000, 21_843)
+    assert row.preprocessing.size == row.arguments.get("input_shape", (224, 224, 3))[:2]
+    assert row.name in km.pretrained(row.family)
+
+
+@rows
+def test_a_rows_arguments_build_its_model(row):
+    """Small in depth, as published in everything else; and its weights have names there."""
+    builder = getattr(km, row.family)
+    model = builder(row.variant, num_classes=row.num_classes, **{"depth": 1, **row.arguments})
+    backbone = locate_slots(model)
+    forms = [form for form in formats() if form.name.lower().startswith(row.format)]
+    form = next(form for form in forms if set(backbone.mixers) <= form.mixers)
+    assert all(form.for_slot(role) for role in backbone.slots), row.name
+
+
+def locate_slots(model):
+    from keras_mixers.weights.slots import find_slots
+
+    return find_slots(model)
+
+
+def formats():
+    from keras_mixers.weights.formats import FORMATS
+
+    return FORMATS
+
+
+def test_a_name_or_a_training_finds_its_row():
+    name = "vit_base_patch16_224.augreg_in21k_ft_in1k"
+    tag = "augreg_in21k_ft_in1k"
+    shape = (224, 224, 3)
+    assert locate.find("ViT", "B/16", name, shape).name == name
+    assert locate.find("ViT", "B/16", tag, shape).name == name
+    assert locate.find("ViT", "B/16", tag, (384, 384, 3)).name == name.replace("224", "384")
+    assert locate.find("ViT", "B/16", tag, (320, 320, 3)).name == name
+    with pytest.raises(ValueError, match=r"`weights` must be for the variant 'S/16'.*for 'B/16'"):
+        locate.find("ViT", "S/16", name, shape)
+    with pytest.raises(ValueError, match=r"augreg_in1kk'\. Did you mean 'augreg_in1k'"):
+        locate.find("ViT", "B/16", "augreg_in1kk", shape)
+    with pytest.raises(ValueError, match="`family` must be one of 'ViT'"):
+        km.pretrained("VIT")
+
+
+def test_a_model_that_would_compute_something_else_is_refused():
+    name = "google_vit_b16_imagenet21k"
+    with pytest.raises(ValueError, match="`activation` must be 'gelu_tanh' for weights='google_v"):
+        km.ViT("B/16", weights=name, representation_size=768)
+    with pytest.raises(ValueError, match="`representation_size` must be 768.*=None"):
+        km.ViT("B/16", weights=name, activation="gelu_tanh")
+
+
+# Downloads.
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves `content`, whole or cut short, and counts."""
+
+    content, cut, count, status = b"", None, 0, 200
+
+    def do_GET(self):
+        type(self).count += 1
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content[: self.cut])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """A loopback server with the timm_vit golden, and a cache that is empty."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    handler = type("Here", (Server,), {})
+    handler.content = (goldens.FOLDER / "timm_vit.safetensors").read_bytes()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        handler.url = f"http://127.0.0.1:{server.server_port}/file.safetensors"
+        yield handler
+        server.shutdown()
+
+
+def a_row(server, **more):
+    digest = hashlib.sha256(server.content).hexdigest()
+    row = {"name": "here.test", "url": server.url, "sha256": digest, **more}
+    return catalog.Checkpoint(**{**vars(catalog.CHECKPOINTS[0]), **row})
+
+
+def cached(tmp_path):
+    return sorted(path.name for path in (tmp_path / "home" / "keras_mixers").iterdir())
+
+
+def test_a_file_is_fetched_once_with_a_progress_bar(server, tmp_path, capsys):
+    path = locate.download(a_row(server))
+    assert path.read_bytes() == server.content
+    assert "Downloading data from http://127.0.0.1" in capsys.readouterr().out
+    assert locate.download(a_row(server)) == path
+    assert server.count == 1
+    assert cached(tmp_path) == ["here.test.safetensors"]
+
+
+def test_a_cut_leaves_nothing_and_the_next_try_succeeds(server, tmp_path):
+    server.cut = 1000
+    row = a_row(server, sha256=None)
+    with pytest.raises(OSError, match=r"could not be fetched.*give its path as `weights`"):
+        locate.download(row)
+    assert cached(tmp_path) == []
+    server.cut = None
+    assert locate.download(row).read_bytes() == server.content
+
+
+def test_ctrl_c_leaves_nothing(server, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.utils, "get_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        locate.download(a_row(server))
+    assert cached(tmp_path) == []
+
+
+def test_a_wrong_digest_is_refused(server, tmp_path):
+    wrong = "0" * 64
+    row = a_row(server, sha256=wrong)
+    with pytest.raises(
+        ValueError, match=f"published sha256 {wrong}.*Received: http.* with [0-9a-f]"
+    ):
+        locate.download(row)
+    assert cached(tmp_path) == []
+    path = locate.download(a_row(server))
+    path.write_bytes(b"tampered with")
+    with pytest.raises(ValueError, match="delete the file to fetch it again"):
+        locate.download(a_row(server))
+
+
+def test_an_error_of_the_server_is_told(server, tmp_path):
+    server.status = 404
+    with pytest.raises(OSError, match=r"file\.safetensors could not be fetched.*404"):
+        locate.download(a_row(server))
+    assert cached(tmp_path) == []
+
+
+def test_a_builder_fetches_and_fills(server, monkeypatch, capsys):
+    row = a_row(server, variant="Ti/16", arguments={})
+    monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
+    model = goldens.make("timm_vit.safetensors", weights="test")
+    expected = goldens.answers("timm_vit.safetensors")
+    np.testing.assert_allclose(np.asarray(model(expected["image"])), expected["logits"], atol=1e-5)
+    assert "timm ViT" not in capsys.readouterr().out, "nothing was changed: nothing to tell"
+    goldens.make("timm_vit.safetensors", weights="here.test", input_shape=(48, 48, 3))
+    assert "resized from 4 x 4 to 6 x 6" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["timm_vit.safetensors", "timm_mixer.safetensors", "timm_convmixer.safetensors"]
+)
+def test_a_builder_takes_a_path(name):
+    for path in (goldens.FOLDER / name, str(goldens.FOLDER / name)):
+        model = goldens.make(name, weights=path)
+        expected = goldens.answers(name)
+        found = np.asarray(model(expected["image"]))
+        np.testing.assert_allclose(found, expected["logits"], atol=1e-5)
+
+
+def test_the_hub_goes_through_its_own_library(monkeypatch):
+    asked = []
+
+    def hf_hub_download(name, file):
+        asked.append((name, file))
+        return goldens.FOLDER / "timm_vit.safetensors"
+
+    fake = types.SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
+    model = goldens.make("timm_vit.safetensors")
+    km.load_weights(model, "hf://timm/some_vit")
+    assert asked == [("timm/some_vit", "model.safetensors")]
+    with pytest.raises(ValueError, match="`source` must be 'hf://owner/name'"):
+        km.load_weights(model, "hf://some_vit")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"keras_mixers\[hub\]"):
+        km.load_weights(model, "hf://timm/some_vit")
