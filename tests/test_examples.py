@@ -1,6 +1,8 @@
 """The examples and the README, run as a user would, at toy size."""
 
+import contextlib
 import importlib.util
+import io
 import pathlib
 import re
 import subprocess
@@ -15,6 +17,7 @@ TOY = ["--epochs", "1", "--hidden-dim", "32", "--depth", "1", "--patch-size", "4
 
 
 def run(example, *arguments, cwd):
+    """The example in a process of its own, as a user runs it."""
     return subprocess.run(
         [sys.executable, ROOT / "examples" / example, *arguments],
         cwd=cwd,
@@ -24,15 +27,36 @@ def run(example, *arguments, cwd):
     )
 
 
+def main(example, *arguments, cwd):
+    """The same in this process, which has TensorFlow already: (output, why it ended or "")."""
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", [example, *arguments])
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            try:
+                load_example(example.removesuffix(".py")).main()
+                why = ""
+            except SystemExit as end:
+                why = errors.getvalue() if end.code == 2 else str(end)
+    return output.getvalue(), why
+
+
 @pytest.mark.parametrize("model", ["vit", "mlp_mixer", "conv_mixer", "MMA", "CM"])
 def test_train(model, tmp_path, digits_folder):
-    finished = run("train.py", "--model", model, *TOY, "--output", "here", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert "UserWarning" not in finished.stderr
+    arguments = ["--model", model, *TOY, "--output", "here"]
+    if model == "vit":
+        finished = run("train.py", *arguments, cwd=tmp_path)
+        assert finished.returncode == 0, finished.stderr
+        assert "UserWarning" not in finished.stderr
+        output = finished.stdout
+    else:
+        output, why = main("train.py", *arguments, cwd=tmp_path)
+        assert not why
 
-    accuracy = float(re.search(r"Test accuracy: ([\d.]+)%", finished.stdout)[1])
+    accuracy = float(re.search(r"Test accuracy: ([\d.]+)%", output)[1])
     assert 0 < accuracy <= 100
-    differences = re.findall(r"Largest difference in (\w+), .*: (\S+)\n", finished.stdout)
+    differences = re.findall(r"Largest difference in (\w+), .*: (\S+)\n", output)
     assert [name for name, _ in differences] == ["onnxruntime", "SavedModel"]
     assert all(float(difference) < 1e-4 for _, difference in differences)
 
@@ -57,10 +81,8 @@ def test_train(model, tmp_path, digits_folder):
     ],
 )
 def test_train_with_a_wrong_flag(arguments, message, tmp_path, digits_folder):
-    finished = run("train.py", *arguments, cwd=tmp_path)
-    assert finished.returncode != 0
-    assert re.search(message, finished.stderr, re.DOTALL), finished.stderr
-    assert "Traceback" not in finished.stderr
+    _, why = main("train.py", *arguments, cwd=tmp_path)
+    assert re.search(message, why, re.DOTALL), why
     assert not list(tmp_path.iterdir())
 
 
@@ -81,11 +103,11 @@ ITS_ARCHITECTURE = [
 
 def test_finetune(tmp_path, digits_folder):
     few = ["--head-epochs", "1", "--epochs", "1", "--output", "here"]
-    finished = run("finetune.py", str(TIMM_VIT), *ITS_ARCHITECTURE, *few, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert "positions: resized from 4 x 4 to 3 x 3 (bicubic_antialias)" in finished.stdout
-    assert "patch_embed.kernel: from 3 channels to 1" in finished.stdout
-    alone, accuracy = re.findall(r"Test accuracy.*: ([\d.]+)%", finished.stdout)
+    output, why = main("finetune.py", str(TIMM_VIT), *ITS_ARCHITECTURE, *few, cwd=tmp_path)
+    assert not why
+    assert "positions: resized from 4 x 4 to 3 x 3 (bicubic_antialias)" in output
+    assert "patch_embed.kernel: from 3 channels to 1" in output
+    alone, accuracy = re.findall(r"Test accuracy.*: ([\d.]+)%", output)
     assert 0 < float(alone) <= 100
     assert float(alone) != float(accuracy), "the second stage trains too"
     saved = keras.models.load_model(tmp_path / "here" / "model.keras")
@@ -102,10 +124,8 @@ def test_finetune(tmp_path, digits_folder):
     ],
 )
 def test_finetune_with_a_wrong_argument(arguments, message, tmp_path, digits_folder):
-    finished = run("finetune.py", *arguments, cwd=tmp_path)
-    assert finished.returncode != 0
-    assert re.search(message, finished.stderr, re.DOTALL), finished.stderr
-    assert "Traceback" not in finished.stderr
+    _, why = main("finetune.py", *arguments, cwd=tmp_path)
+    assert re.search(message, why, re.DOTALL), why
     assert not list(tmp_path.iterdir())
 
 

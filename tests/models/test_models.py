@@ -20,6 +20,8 @@ FAMILIES = [
     for case in MODELS
     if case.id in ("vit", "mlp_mixer", "conv_mixer", "hybrid_MA", "hybrid_MMA", "hybrid_CM")
 ]
+# XLA takes seconds to compile what a test runs for less; JAX without compiling takes longer still.
+QUICK = {"jit_compile": keras.backend.backend() == "jax"}
 families = pytest.mark.parametrize("case", FAMILIES, ids=lambda case: case.id)
 
 
@@ -74,7 +76,8 @@ def test_any_batch(case):
 def test_features_without_a_head():
     for case in MODELS:
         if case.arguments.get("pool", "gap") is not None:
-            assert case.make(num_classes=0).output_shape == (None, 16), case.id
+            width = case.arguments.get("representation_size", 16)
+            assert case.make(num_classes=0).output_shape == (None, width), case.id
 
 
 @pytest.mark.parametrize(
@@ -248,6 +251,7 @@ def trained(case, labels, epochs=1, **more):
     model.compile(
         keras.optimizers.AdamW(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **QUICK,
     )
     model.fit(case.images(8), labels, batch_size=4, epochs=epochs, shuffle=False, verbose=0)
     return model
@@ -337,6 +341,7 @@ def test_a_small_set_is_memorised(case):
         keras.optimizers.Adam(1e-2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        **QUICK,
     )
     before = model.evaluate(images, labels, verbose=0)
     for _ in range(8):
