@@ -55,6 +55,12 @@ def make_plan(entries, backbone, source, head, adapts, method):
     form = recognise(entries, source)
     check_kind(form, backbone)
     named = form.normalise(entries)
+    hidden = set(entries) - {entry.key for entry in named.values()}
+    if hidden:
+        raise ValueError(
+            f"`source` must name each weight once. Received: source='{source}', in which"
+            f" {sorted(hidden)[0]!r} and another key mean the same"
+        )
     context = adapt.Context(backbone, named, form, method or form.positions)
     plan = Plan(form.name)
     why_no_head = skipped_head(context, head)

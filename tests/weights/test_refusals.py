@@ -113,6 +113,11 @@ BAD = {
         changed("pos_embed", lambda a: a[:, :10]),
         ["'pos_embed' has shape (1, 10, 64)", "needs (1, 17, 64)", "adapt=True would take it"],
     ),
+    "one weight by two names": (
+        VIT,
+        lambda arrays: arrays | {"module.norm.bias": arrays["norm.bias"]},
+        ["must name each weight once", "norm.bias' and another key mean the same"],
+    ),
     "no format": (
         VIT,
         lambda arrays: {"a": np.ones(3)},
