@@ -83,33 +83,43 @@ def find_checkpoint(args):
     """(family, variant, builder's arguments, preprocessing or None) of what was asked for."""
     for family in FAMILIES:
         row = km.pretrained(family).get(args.checkpoint)
+        if row and (args.family or args.variant or args.set):
+            raise ValueError(
+                "--family, --variant and --set must be left out for a name in km.pretrained(),"
+                f" which says what they are. Received: {args.checkpoint!r} with them"
+            )
         if row:
             return family, row.variant, row.arguments, row.preprocessing
     if not (args.family and args.variant):
         raise ValueError(
-            f"CHECKPOINT must be a name in km.pretrained(), or a file with --family and --variant."
+            "CHECKPOINT must be a name in km.pretrained(), or a file with --family and --variant."
             f" Received: {args.checkpoint!r}"
         )
     return args.family, args.variant, dict(args.set), None
 
 
 def prepared(dataset, preprocessing):
-    """Batches in [-1, 1], as km.data.load makes them, in the range that a checkpoint expects."""
+    """Batches in [-1, 1], as km.data.load makes them, as a checkpoint expects them."""
     if preprocessing is None:
         return dataset
-    mean, std = preprocessing.mean, preprocessing.std
-    return dataset.map(lambda images, labels: (((images + 1) / 2 - mean) / std, labels))
+
+    def prepare(images, labels):
+        # A grey picture is one whose three colours are equal: the mean's shape makes them so.
+        return ((images + 1) / 2 - preprocessing.mean) / preprocessing.std, labels
+
+    return dataset.map(prepare)
 
 
-class LayerwiseAdamW(keras.optimizers.AdamW):
+class LayerwiseAdamW(keras.optimizers.Adam):
     """AdamW whose rate falls with the distance from the head: `rate * decay ** blocks between`.
 
-    Source: "BEiT: BERT Pre-Training of Image Transformers", arXiv 2106.08254.
+    The rate scales the weight decay too, and only kernels decay. Source: "BEiT: BERT Pre-Training
+    of Image Transformers", arXiv 2106.08254.
     """
 
-    def __init__(self, learning_rate, depth, decay, **kwargs):
+    def __init__(self, learning_rate, depth, layer_decay, shrink, **kwargs):
         super().__init__(learning_rate, **kwargs)
-        self.depth, self.decay = depth, decay
+        self.depth, self.layer_decay, self.shrink = depth, layer_decay, shrink
 
     def distance(self, path):
         """How many blocks lie between a weight and the head: 0 for the head itself."""
@@ -121,11 +131,16 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
 
     def build(self, variables):
         super().build(variables)
-        self.factors = [self.decay ** self.distance(variable.path) for variable in variables]
+        self.factors = [self.layer_decay ** self.distance(v.path) for v in variables]
+        self.shrinks = [self.shrink if "kernel" in v.path else 0.0 for v in variables]
 
     def update_step(self, gradient, variable, learning_rate):
-        factor = self.factors[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * factor)
+        index = self._get_variable_index(variable)
+        rate = learning_rate * self.factors[index]
+        self.assign_sub(
+            variable, variable * keras.ops.cast(rate, variable.dtype) * self.shrinks[index]
+        )
+        super().update_step(gradient, variable, rate)
 
 
 def fit(model, train, test, epochs, optimizer):
@@ -149,6 +164,7 @@ def main():
             args.dataset, image_size=size, batch_size=args.batch_size, seed=args.seed
         )
         keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
+        train, test = prepared(train, preprocessing), prepared(test, preprocessing)
         settings = {**settings, "input_shape": tuple(train.element_spec[0].shape[1:])}
         classes = info.features["label"].num_classes
         builder = getattr(km, family)
@@ -162,7 +178,6 @@ def main():
         args.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, TypeError, OSError, ImportError) as error:  # what will not do, and why
         raise SystemExit(f"finetune.py: {error}") from None
-    train, test = prepared(train, preprocessing), prepared(test, preprocessing)
 
     body = [layer for layer in model.layers if not layer.name.startswith("head")]
     if args.head_epochs:
@@ -179,7 +194,7 @@ def main():
         int(name[1]) for layer in body if (name := re.match(r"block_(\d+)_", layer.name))
     )
     schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, args.epochs * len(train))
-    optimizer = LayerwiseAdamW(schedule, depth, args.layer_decay, weight_decay=0.05, clipnorm=1.0)
+    optimizer = LayerwiseAdamW(schedule, depth, args.layer_decay, shrink=0.05, clipnorm=1.0)
     accuracy = fit(model, train, test, args.epochs, optimizer)
     print(f"Test accuracy: {accuracy:.2%}")
     # Without the optimizer, which is this script's own class, the file loads anywhere.

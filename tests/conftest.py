@@ -31,3 +31,15 @@ def clean_slate():
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def shapes_alone():
+    """Models are built without allocating a weight.
+
+    Keras remembers such weights, and would make all of them, billions of numbers, the next time
+    any model computes without state: it is told to forget them.
+    """
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    keras.utils.clear_session(free_memory=False)

@@ -92,3 +92,10 @@ def write(arrays, path):
 
         save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
     return path
+
+
+def assert_golden(model, name, atol=1e-5):
+    """The model's logits are the original's."""
+    expected = answers(name)
+    found = np.asarray(model(expected["image"], training=False))
+    np.testing.assert_allclose(found, expected["logits"], rtol=0, atol=atol)

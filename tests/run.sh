@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole suite: layers, models and preprocessing under JAX, then everything under TensorFlow.
+# The whole suite: layers, models, golden files and preprocessing under JAX, then everything under TensorFlow.
 # Works from any folder, with the Python that PYTHON names (default: python).
 set -eu
 python=$(command -v "${PYTHON:-python}")
@@ -14,5 +14,6 @@ trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers tests/models tests/test_preprocessing.py
+KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers tests/models tests/test_preprocessing.py \
+    tests/weights/test_goldens.py
 KERAS_BACKEND=tensorflow "$python" -m pytest -n auto

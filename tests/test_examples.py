@@ -129,25 +129,45 @@ def test_finetune_with_a_wrong_argument(arguments, message, tmp_path, digits_fol
     assert not list(tmp_path.iterdir())
 
 
-def test_finetune_slows_early_layers():
-    optimizer = load_example("finetune").LayerwiseAdamW(1.0, depth=3, decay=0.5)
-    paths = {
-        "head/kernel": 0,
-        "norm/gamma": 0,
-        "block_2_attention/attention/qkv/kernel": 1,
-        "block_0_channel_mixing/layer_scale/gamma": 3,
-        "patch_embed/projection/kernel": 4,
-        "position_embedding/table": 4,
-    }
-    assert {path: optimizer.distance(path) for path in paths} == paths
-    weights = [keras.Variable([0.0], name=path.replace("/", "-")) for path in paths]
-    optimizer.build(weights)
-    optimizer.factors = [0.5**distance for distance in paths.values()]
-    optimizer.apply(
-        [keras.ops.ones(1)] * len(weights), weights
-    )  # Adam's first step is as long as its rate
-    moved = [-float(weight.numpy()[0]) for weight in weights]
-    np.testing.assert_allclose(moved, optimizer.factors, rtol=1e-4)
+def test_finetune_slows_early_layers_in_step_and_in_decay():
+    import keras_mixers as km
+
+    model = km.ViT(
+        "Ti/16", input_shape=(16, 16, 1), patch_size=8, hidden_dim=24, depth=3, num_classes=2
+    )
+    rates = {"head": 1, "norm": 1, "block_2_": 1 / 2, "block_0_": 1 / 8, "patch_embed": 1 / 16}
+    rates |= {"block_1_": 1 / 4, "position_embedding": 1 / 16, "prefix_tokens": 1 / 16}
+    before = [weight.numpy() for weight in model.weights]
+    for gradient, shrink in ((1.0, 0.0), (0.0, 0.5)):
+        model.set_weights(before)
+        optimizer = load_example("finetune").LayerwiseAdamW(0.1, 3, 0.5, shrink)
+        weights = model.trainable_variables
+        optimizer.apply([keras.ops.ones_like(weight) * gradient for weight in weights], weights)
+        for weight, old in zip(weights, before, strict=True):
+            rate = 0.1 * next(r for name, r in rates.items() if weight.path.startswith(name))
+            # Adam's first step is as long as its rate.
+            moved = rate if gradient else rate * shrink * old * ("kernel" in weight.path)
+            np.testing.assert_allclose(old - weight.numpy(), moved, atol=1e-6, err_msg=weight.path)
+
+
+def test_finetune_from_the_catalog(tmp_path, digits_folder, monkeypatch):
+    import keras_mixers as km
+    from keras_mixers.weights import catalog, locate
+
+    architecture = {"hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 256, "patch_size": 8}
+    row = catalog.timm_vit("Ti/16", "a_vit.here", size=32, **architecture)
+    monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
+    monkeypatch.setattr(locate, "check_arguments", lambda *_: None)  # it is no published one
+    monkeypatch.setattr(locate, "download", lambda row: TIMM_VIT)
+    assert km.pretrained("ViT") == {"a_vit.here": row}
+    few = ["--head-epochs", "0", "--epochs", "1"]
+    output, why = main("finetune.py", "a_vit.here", *few, cwd=tmp_path)
+    assert not why
+    assert "Test accuracy:" in output
+    saved = keras.models.load_model(tmp_path / "out" / "model.keras")
+    assert saved.input_shape == (None, 32, 32, 3), "grey pictures came as three colours"
+    _, why = main("finetune.py", "a_vit.here", "--set", "depth=3", cwd=tmp_path)
+    assert "must be left out for a name in km.pretrained()" in why
 
 
 def test_every_example_has_a_test():

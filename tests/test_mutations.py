@@ -3,30 +3,74 @@
 import importlib.util
 import inspect
 import pathlib
+import tempfile
 import textwrap
 
+import goldens
 import pytest
 
 import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.layers import attention, position_embedding
 from keras_mixers.models import assemble
+from keras_mixers.weights import load, match, resize, save
+from keras_mixers.weights.formats import google
 
 HERE = pathlib.Path(__file__).parent
 
 
-def load(path):
+def load_file(path):
     spec = importlib.util.spec_from_file_location(path.stem + "_to_break", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-meaning = load(HERE / "layers" / "test_meaning.py")
-models = load(HERE / "models" / "test_models.py")
+meaning = load_file(HERE / "layers" / "test_meaning.py")
+models = load_file(HERE / "models" / "test_models.py")
 
 
-wiring = load(HERE / "models" / "test_wiring.py")
+wiring = load_file(HERE / "models" / "test_wiring.py")
+
+
+loads = load_file(HERE / "weights" / "test_load.py")
+adapt_tests = load_file(HERE / "weights" / "test_adapt.py")
+refusals = load_file(HERE / "weights" / "test_refusals.py")
+saves = load_file(HERE / "weights" / "test_save.py")
+
+
+def in_a_folder(test, *arguments):
+    """A test that writes files, in a folder of its own."""
+
+    def call():
+        with tempfile.TemporaryDirectory() as folder:
+            test(*arguments, pathlib.Path(folder))
+
+    return call
+
+
+def refusal(case):
+    """A file that must be refused, the model left as it was."""
+    name = refusals.BAD[case][0]
+
+    def call(folder):
+        refusals.test_wrong_arrays(case, {name: goldens.make(name)}, folder)
+
+    return in_a_folder(call)
+
+
+layouts_test = in_a_folder(loads.test_layouts_of_google_vit, "big_vision")
+nan_test = refusal("nan")
+extra_key_test = refusal("extra")
+counters_test = in_a_folder(saves.test_batch_norms_have_the_counter_that_torch_asks_for)
+
+
+def patch_test():
+    adapt_tests.test_a_larger_patch_gives_the_same_tokens_on_enlarged_patches((6, 9))
+
+
+def bicubic_test():
+    adapt_tests.test_bicubic_is_torchs(8)
 
 
 def paths_test():
@@ -85,6 +129,26 @@ MUTATIONS = [
         '"hed,nkhe->nkhd"',
         attention_full_test,
     ),
+    (google, "plain_vit", "_first", "_second", layouts_test),
+    (load, "read", "if not finite.all():", "if False:", nan_test),
+    (
+        km,
+        "load_weights",
+        "[read(fill) for",
+        "[fill.slot.variable.assign(read(fill)) for",
+        nan_test,
+    ),
+    (match, "leftovers", "extra.append(key)", "pass", extra_key_test),
+    (resize, "patch_kernel", "np.kron(rows, columns)", "np.kron(columns, rows)", patch_test),
+    (resize, "resize_matrix", "x, -0.75", "x, -0.5", bicubic_test),
+    (
+        resize,
+        "channels",
+        "(old / count)",
+        "1.0",
+        adapt_tests.test_more_channels_repeat_and_keep_the_scale,
+    ),
+    (save, "write_timm", "key.endswith", "key.startswith", counters_test),
     (
         layers.AttentionPooling,
         "call",
@@ -215,7 +279,7 @@ def test_a_broken_layer_is_caught(owner, method, what, becomes, test, monkeypatc
     scope = dict(original.__globals__)
     exec(source.replace(what, becomes), scope)
     monkeypatch.setattr(owner, method, scope[method])
-    with pytest.raises((AssertionError, ValueError)):
+    with pytest.raises((AssertionError, ValueError, KeyError, pytest.fail.Exception)):
         test()
 
 

@@ -8,6 +8,11 @@ import numpy as np
 
 from keras_mixers.weights import resize
 
+PREFIX = ("tokens.class", "tokens.distillation", "tokens.registers")
+# What a file may declare and still be resized: above any published size, and small to compute.
+MOST_TOKENS = 2**16
+MOST_PIXELS = 64  # of a patch's side
+
 
 @dataclasses.dataclass(frozen=True)
 class Change:
@@ -34,6 +39,8 @@ def change(slot, array_shape, context):
     """
     if slot.role == "positions":
         return positions(slot, array_shape, context)
+    if slot.role in PREFIX and context.folds and slot.shape == array_shape:
+        return folded(slot, context)
     if slot.role == "patch_embed.kernel":
         return patch_kernel(slot, array_shape)
     if ".token_mixing.fc" in slot.role:
@@ -49,18 +56,46 @@ class Context:
     named: dict
     form: object
     method: str
+    adapts: bool  # whether the caller asked for it
+    file_grid: tuple | None  # (rows, columns) where the file says so
 
     def entry(self, role):
         """The file's entry for a role that has one key, or None."""
         found = self.form.for_slot(role)
         return self.named.get(found[0][0]) if found else None
 
+    def has(self, role):
+        """Whether the file has any weight of a layer."""
+        return bool(self.entry(f"{role}.kernel") or self.entry(f"{role}.bias"))
+
+    def grid_of(self, count):
+        """(rows, columns) of so many patches of the file: what it says, else a square, or None.
+
+        Where nothing is to be adapted the file's grid is taken to be the model's.
+        """
+        mine = self.backbone.grid
+        if self.file_grid and self.file_grid[0] * self.file_grid[1] == count:
+            return self.file_grid
+        if count == mine[0] * mine[1] and not (self.adapts and square(count)):
+            return mine
+        return square(count)
+
+    @property
+    def prefix_places(self):
+        """`{role: (first, end)}`: where each of the file's prefix tokens stands in its sequence."""
+        places, end = {}, 0
+        for role in PREFIX:
+            entry = self.entry(role)
+            if entry and len(entry.shape) == 3:
+                places[role] = (end, end + entry.shape[1])
+                end += entry.shape[1]
+        return places
+
     @property
     def file_prefix(self):
         """How many of the file's positions stand for prefix tokens, or None where unclear."""
         tokens = self.entry("positions").shape[-2]
-        kinds = ("tokens.class", "tokens.distillation", "tokens.registers")
-        prefix = sum(entry.shape[-2] for entry in map(self.entry, kinds) if entry)
+        prefix = max((end for _, end in self.prefix_places.values()), default=0)
         rows, columns = self.backbone.grid
         for fits in (lambda count: count == rows * columns, square):
             for candidate in (prefix, 0):
@@ -70,52 +105,64 @@ class Context:
 
     @property
     def folds(self):
-        """Whether the class token must take its position with it, as the model gives it none."""
+        """Whether prefix tokens must take their positions with them: the model gives them none."""
         layer, entry = self.backbone.positions, self.entry("positions")
-        if "tokens.class" not in self.backbone.slots or not (layer and entry):
+        if not (layer and entry and self.prefix_places) or len(entry.shape) != 3:
             return False
-        return layer.num_prefix == 0 and self.file_prefix == 1
+        here = all(role in self.backbone.slots for role in self.prefix_places)
+        return here and layer.num_prefix == 0 and bool(self.file_prefix)
 
 
 def square(count):
-    """The side of a square of so many patches, or None."""
+    """(side, side) of a square of so many patches, or None."""
     side = math.isqrt(count)
-    return side if side * side == count else None
+    return (side, side) if side * side == count else None
+
+
+def folded(slot, context):
+    """A prefix token with the position that the file keeps apart: what the blocks see is the same.
+
+    Source: big_vision does so for the class token when it reads older files.
+    """
+    table = context.entry("positions")
+    first, end = context.prefix_places[slot.role]
+    return Change(
+        "its position added",
+        lambda token: token + np.asarray(table.read()[:, first:end], "float32"),
+        exact=True,
+    )
 
 
 def positions(slot, shape, context):
     """Another grid, or the prefix tokens with positions on one side and without on the other."""
     layer, theirs = slot.layer, context.file_prefix
-    if shape[-1] != slot.shape[-1] or theirs is None:
+    if len(shape) != 3 or shape[-1] != slot.shape[-1] or theirs is None:
         return None
-    old_count, new_count = shape[1] - theirs, layer.grid[0] * layer.grid[1]
-    side, mine = square(old_count), layer.num_prefix
+    old_count, mine = shape[1] - theirs, layer.num_prefix
+    old_grid = context.grid_of(old_count)
+    if old_grid is None or old_count > MOST_TOKENS or (mine != theirs and mine and theirs):
+        return None
     done, exact = [], True
     if theirs and not mine:
+        exact = context.folds
         done.append(
-            "the class token's position added to it"
-            if context.folds
+            "positions of prefix tokens added to them"
+            if exact
             else "positions of prefix tokens left out"
         )
-        exact = context.folds
     elif mine and not theirs:
         done.append("positions of zero for prefix tokens")
-    elif mine != theirs:
-        return None
-    if old_count != new_count:
-        if side is None:
-            return None
-        done.append(
-            f"resized from {side} x {side} to {layer.grid[0]} x {layer.grid[1]} ({context.method})"
-        )
+    if old_grid != layer.grid:
+        done.append(f"resized from {times(old_grid)} to {times(layer.grid)} ({context.method})")
         exact = False
+    if not done:
+        return None
 
     def apply(table):
         prefix, grid = table[0, :theirs], table[0, theirs:]
-        if old_count != new_count:
-            square_grid = grid.reshape(side, side, -1).astype("float32")
-            grid = resize.positions(square_grid, layer.grid, context.method)
-            grid = grid.reshape(new_count, -1)
+        if old_grid != layer.grid:
+            grid = resize.positions(grid.reshape(*old_grid, -1), layer.grid, context.method)
+            grid = grid.reshape(-1, table.shape[-1])
         if mine != theirs:
             prefix = np.zeros((mine, grid.shape[-1]), "float32")
         return np.concatenate([prefix, grid])[None]
@@ -123,20 +170,26 @@ def positions(slot, shape, context):
     return Change(", ".join(done), apply, exact)
 
 
+def times(sizes):
+    """`4 x 6`."""
+    return " x ".join(map(str, sizes))
+
+
 def patch_kernel(slot, shape):
     """Another number of channels, another patch size, or both."""
-    if shape[-1] != slot.shape[-1]:
+    if len(shape) != 4 or shape[-1] != slot.shape[-1]:
         return None
     *new_patch, new_channels, _ = slot.shape
     *old_patch, old_channels, _ = shape
+    if max(*old_patch, *new_patch, old_channels) > MOST_PIXELS:
+        return None
     done = []
     if new_channels != old_channels:
         done.append(f"from {old_channels} channels to {new_channels}")
     if new_patch != old_patch:
-        done.append(
-            f"from {old_patch[0]} x {old_patch[1]} pixels to {new_patch[0]} x"
-            f" {new_patch[1]} by pseudo-inverse"
-        )
+        done.append(f"from {times(old_patch)} pixels to {times(new_patch)} by pseudo-inverse")
+    if not done:
+        return None
 
     def apply(kernel):
         if new_channels != old_channels:
@@ -150,17 +203,16 @@ def patch_kernel(slot, shape):
 
 def token_kernel(slot, shape, context):
     """A Mixer's weights across the tokens of another grid: an approximation."""
-    axis = 1 if slot.role.endswith("fc2.kernel") else 0
-    hidden = 1 - axis
-    if len(shape) > 1 and shape[hidden] != slot.shape[hidden]:
+    if slot.role.endswith("fc1.bias") or len(shape) != len(slot.shape):
         return None
-    old, new = shape[axis], context.backbone.grid
-    side = square(old)
-    if slot.role.endswith("fc1.bias") or side is None:
+    axis = 1 if slot.role.endswith("fc2.kernel") else 0
+    old, new = context.grid_of(shape[axis]), context.backbone.grid
+    hidden_fits = len(shape) == 1 or shape[1 - axis] == slot.shape[1 - axis]
+    if old is None or old == new or not hidden_fits or shape[axis] > MOST_TOKENS:
         return None
     # A sum over more tokens would be larger by as much: the inputs' weights shrink.
-    scale = old / (new[0] * new[1]) if slot.role.endswith("fc1.kernel") else 1.0
+    scale = shape[axis] / (new[0] * new[1]) if slot.role.endswith("fc1.kernel") else 1.0
     return Change(
-        f"from {side} x {side} tokens to {new[0]} x {new[1]} (approximate)",
-        lambda array: scale * resize.across_tokens(array, axis, (side, side), new),
+        f"from {times(old)} tokens to {times(new)} (approximate)",
+        lambda array: scale * resize.across_tokens(array, axis, old, new),
     )

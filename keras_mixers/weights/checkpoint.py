@@ -1,6 +1,9 @@
 """A file of arrays as names, shapes and dtypes; an array is read when its shape has been judged."""
 
+import contextlib
 import dataclasses
+import functools
+import json
 import pathlib
 import struct
 import zipfile
@@ -12,6 +15,7 @@ import numpy as np
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # A tensor of this many dimensions is no weight; a header that declares more is no checkpoint.
 MOST_AXES = 8
+GRID = "keras_mixers.grid"
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 
 
@@ -61,13 +65,22 @@ def container(path):
     )
 
 
+@contextlib.contextmanager
+def reading(path, key=None):
+    """Whatever a damaged file makes a reader stumble over is one error, with the place."""
+    try:
+        yield
+    except Exception as error:
+        at = f" at {key!r}" if key else ""
+        raise ValueError(
+            f"`source` is damaged or cut short{at}: {type(error).__name__}: {error}: '{path}'"
+        ) from error
+
+
 def zip_kind(path):
     """Which of the zip files it is."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"`source` is damaged or cut short: {error}: '{path}'") from None
+    with reading(path), zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
     if "model.weights.h5" in names:
         return "keras"
     if any(name.endswith("data.pkl") for name in names):
@@ -82,49 +95,47 @@ def read_entries(path, kind):
 
 def npz(path):
     """Entries of NumPy's archive. Headers are read now, arrays later; pickles never."""
+    with reading(path), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        headers = []
+        for member in members:
+            with reading(path, member.filename), archive.open(member) as file:
+                headers.append(npy_header(file))
     entries = {}
-    with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            key = info.filename.removesuffix(".npy")
-            if key in entries:
-                raise ValueError(f"`source` holds {key!r} twice: '{path}'")
-            with archive.open(info) as file:
-                shape, dtype = npy_header(file, key, path)
-            entries[key] = Entry(
-                key, shape, dtype, lambda info=info, dtype=dtype: npy_array(path, info, dtype)
+    for member, (shape, dtype) in zip(members, headers, strict=True):
+        key = member.filename.removesuffix(".npy")
+        if key in entries:
+            raise ValueError(f"`source` holds {key!r} twice: '{path}'")
+        if dtype.hasobject or dtype.names or len(shape) > MOST_AXES:
+            raise ValueError(
+                f"`source` must hold plain arrays of numbers. Received: {key!r} of dtype {dtype}"
+                f" and shape {shape}: '{path}'"
             )
+        # JAX writes bfloat16 as two bytes without a type.
+        name = "bfloat16" if dtype == np.dtype("V2") else dtype.name
+        read = functools.partial(npy_array, path, member, name)
+        entries[key] = Entry(key, shape, name, read)
     return entries
 
 
-def npy_header(file, key, path):
-    """(shape, dtype name) that an .npy member declares."""
-    try:
-        version = np.lib.format.read_magic(file)
-        reader = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = reader(file)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"`source` has no readable array at {key!r}: {error}: '{path}'") from None
-    if dtype.hasobject or dtype.names or len(shape) > MOST_AXES:
-        raise ValueError(
-            f"`source` must hold plain arrays of numbers. Received: {key!r} of dtype {dtype} and"
-            f" shape {shape}: '{path}'"
-        )
-    # JAX writes bfloat16 as two bytes without a type.
-    return shape, "bfloat16" if dtype == np.dtype("V2") else dtype.name
+def npy_header(file):
+    """(shape, dtype) that an .npy member declares."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    shape, _, dtype = readers[np.lib.format.read_magic(file)](file)
+    return shape, dtype
 
 
-def npy_array(path, info, dtype):
+def npy_array(path, member, dtype):
     """The array of an .npy member."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(info) as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:
-        raise ValueError(
-            f"`source` is damaged or cut short at {info.filename!r}: {error}: '{path}'"
-        ) from None
+    with (
+        reading(path, member.filename),
+        zipfile.ZipFile(path) as archive,
+        archive.open(member) as file,
+    ):
+        array = np.lib.format.read_array(file, allow_pickle=False)
     return array.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else array
 
 
@@ -133,29 +144,33 @@ def safetensors(path):
 
     Each array opens the file anew: one mapping held open would keep all that was read in memory.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     names = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
     def read(key):
-        with safe_open(path, "numpy") as file:
+        with reading(path, key), safe_open(path, "numpy") as file:
             return file.get_tensor(key)
 
-    try:
-        with safe_open(path, "numpy") as file:
-            entries = {}
-            for key in file.keys():
-                declared = file.get_slice(key)
-                dtype = declared.get_dtype()
-                entries[key] = Entry(
-                    key,
-                    tuple(declared.get_shape()),
-                    names.get(dtype, dtype),
-                    lambda key=key: read(key),
-                )
-            return entries
-    except SafetensorError as error:
-        raise ValueError(f"`source` is damaged or cut short: {error}: '{path}'") from None
+    entries = {}
+    with reading(path), safe_open(path, "numpy") as file:
+        for key in file.keys():
+            declared = file.get_slice(key)
+            shape, dtype = tuple(declared.get_shape()), declared.get_dtype()
+            read_it = functools.partial(read, key)
+            entries[key] = Entry(key, shape, names.get(dtype, dtype), read_it)
+    return entries
+
+
+def stored_grid(path, kind):
+    """(rows, columns) of the patches where the file says so, as ours do; or None."""
+    if kind != "safetensors":
+        return None
+    from safetensors import safe_open
+
+    with reading(path), safe_open(path, "numpy") as file:
+        grid = (file.metadata() or {}).get(GRID)
+        return tuple(json.loads(grid)) if grid else None
 
 
 def torch(path):
@@ -167,7 +182,8 @@ def torch(path):
             "A .pth file is a pickle, which only torch can read safely. Install torch, or use the"
             f" .safetensors form of these weights. Received: source='{path}'"
         ) from None
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    with reading(path):
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     for wrapper in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
             loaded = loaded[wrapper]

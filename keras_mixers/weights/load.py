@@ -30,7 +30,9 @@ def load_weights(
     never as a plain pickle) `.pth`, and Keras's `.keras` and `.weights.h5`. The model may be any
     functional one with our layers: built by us, assembled by hand, inside another, read back.
     Every key is used once and every weight set once, or the report says which are not and why.
-    Where anything does not fit, an error names it and the model stays as it was.
+    What a file does not say, such as the number of heads, the activation and epsilons, is yours to
+    build as the original has it. Where anything does not fit, an error names it and the model stays
+    as it was.
 
     Args:
         model: whose weights to set.
@@ -40,7 +42,8 @@ def load_weights(
         adapt: whether to resize what does not fit: positions for another image size, the patch
             kernel for another patch size (by FlexiViT's pseudo-inverse, arXiv 2212.08013) or
             number of channels, a Mixer's token kernels for another grid (an approximation); and
-            to leave out a class token that the model does not have.
+            to leave out a class token that the model does not have. The grid of a file that does
+            not say it is then taken to be square, and otherwise to be the model's.
         position_method: how to resize positions: `"bilinear_corners"` (Google), `"bilinear"`,
             `"bicubic"` (Hugging Face), `"bicubic_antialias"` (timm); `None` for the way of the
             file's origin.
@@ -50,7 +53,8 @@ def load_weights(
 
     Raises:
         ValueError: the file is damaged, of no known format, or does not fit; its keys and both
-            shapes are named.
+            shapes are named. Or the model is not functional, or no backbone of our layers.
+        TypeError: `model` is no model, or `source` no path.
         FileNotFoundError: there is no such file.
         ImportError: the file is a `.pth` and torch is not installed.
 
@@ -62,7 +66,7 @@ def load_weights(
         >>> _ = save_weights(ViT("Ti/16", num_classes=10, **size), path, format="timm")
         >>> report = load_weights(ViT("Ti/16", num_classes=5, **size), path)
         >>> report.skipped["head.weight"]
-        "the file's head.kernel has shape (10, 48), the model's (48, 5)"
+        "'head.weight' is for 10 classes, the model for 5"
     """
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
@@ -81,7 +85,8 @@ def load_weights(
         return own.load(model, source, kind)
 
     entries = checkpoint.read_entries(source, kind)
-    plan = make_plan(entries, backbone, source, head, adapt, position_method)
+    file_grid = checkpoint.stored_grid(source, kind)
+    plan = make_plan(entries, backbone, source, head, adapt, position_method, file_grid)
     # All are read, checked and held before the first is set. Each is dropped once it is set.
     values = [read(fill) for fill in plan.fills]
     loaded = len(values)
@@ -92,27 +97,25 @@ def load_weights(
 
 def read(fill):
     """The array that a weight of the model will be, checked."""
-    arrays = []
+    variable, arrays = fill.slot.variable, []
+    work = "float64" if variable.dtype == "float64" else "float32"
     for entry in fill.entries:
         if entry.dtype not in checkpoint.FLOATS:
             raise ValueError(
                 f"{entry.key!r} must be of floats ({', '.join(checkpoint.FLOATS)}) for"
-                f" {fill.slot.variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
+                f" {variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
             )
-        array = np.asarray(entry.read(), "float32")
-        if not np.isfinite(array).all():
-            raise ValueError(
-                f"{entry.key!r} must be finite for {fill.slot.variable.path}. Received:"
-                f" {np.count_nonzero(~np.isfinite(array))} numbers that are not, of shape"
-                f" {entry.shape}"
-            )
-        arrays.append(array)
+        arrays.append(np.asarray(entry.read(), work))
     array = fill.transform.ours(arrays, fill.slot)
     if fill.change:
         array = fill.change.apply(array)
-    if array.shape != fill.slot.shape:  # a file that changed since its names were read
+    with np.errstate(over="ignore"):  # told below, with a name
+        array = np.ascontiguousarray(array, keras.backend.standardize_dtype(variable.dtype))
+    finite = np.isfinite(array)
+    if not finite.all():
         raise ValueError(
-            f"{fill.entries[0].key!r} made {array.shape} for {fill.slot.variable.path}, which"
-            f" needs {fill.slot.shape}"
+            f"{fill.entries[0].key!r} must be finite as {variable.dtype} for {variable.path}."
+            f" Received: {np.count_nonzero(~finite)} numbers that are not, of shape"
+            f" {fill.entries[0].shape}"
         )
-    return np.ascontiguousarray(array)
+    return array

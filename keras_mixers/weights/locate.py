@@ -7,6 +7,8 @@ import pathlib
 import keras
 
 from keras_mixers import arguments, files
+from keras_mixers.models import variants
+from keras_mixers.weights import checkpoint
 from keras_mixers.weights.catalog import CHECKPOINTS, Checkpoint
 from keras_mixers.weights.hub import HUB
 
@@ -14,6 +16,13 @@ FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
 SUFFIXES = {".npz", ".safetensors", ".pth", ".tar", ".keras", ".h5"}
 # The images' size is the user's choice: positions are resized to it. The rest of a row is not.
 FREE = {"input_shape"}
+# What shapes do not show, as published models have it where their rows say nothing else.
+UNSEEN = {
+    "activation": "gelu",
+    "epsilon": 1e-6,
+    "head_dim": None,
+    "score": "scaled_dot",
+}
 
 
 def pretrained(family: str) -> dict[str, Checkpoint]:
@@ -84,6 +93,8 @@ def download(row):
         with files.replacing(path) as temporary:
             fetch(row.url, temporary)
             check_digest(row, temporary)
+            # A server that states no length can be cut without an error: the names must be whole.
+            checkpoint.read_entries(temporary, checkpoint.container(temporary))
     check_digest(row, path)
     return path
 
@@ -128,7 +139,8 @@ def locate(weights, family, variant, architecture):
         )
     if isinstance(weights, os.PathLike) or weights.startswith(HUB):
         return weights
-    if pathlib.Path(weights).suffix in SUFFIXES or os.sep in weights:
+    is_path = pathlib.Path(weights).suffix in SUFFIXES or os.sep in weights
+    if is_path or pathlib.Path(weights).is_file():
         if not pathlib.Path(weights).is_file():
             raise FileNotFoundError(f"`weights` must be a file. Received: weights={weights!r}")
         return weights
@@ -138,10 +150,17 @@ def locate(weights, family, variant, architecture):
 
 
 def check_arguments(row, architecture):
-    """Refuse a model that would not compute what the weights were trained for."""
-    for name, value in row.arguments.items():
+    """Refuse a model that would not compute what the weights were trained for.
+
+    What shapes cannot show is compared with the published architecture: the row's arguments, else
+    its variant's, else what all of them have.
+    """
+    published = {**UNSEEN, **variants(row.family)[row.variant], **row.arguments}
+    unseen = {*UNSEEN, *row.arguments, *({"num_heads"} & set(published))}
+    for name in sorted(unseen - FREE):
         given = getattr(architecture, name)
-        if name not in FREE and getattr(given, "__name__", given) != value:
+        if getattr(given, "__name__", given) != published[name]:
             raise ValueError(
-                f"`{name}` must be {value!r} for weights={row.name!r}. Received: {name}={given!r}"
+                f"`{name}` must be {published[name]!r} for weights={row.name!r}. Received:"
+                f" {name}={given!r}"
             )

@@ -46,7 +46,7 @@ def recognise(entries, source):
     )
 
 
-def make_plan(entries, backbone, source, head, adapts, method):
+def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
     """The `Plan` that fills a model from a file's entries.
 
     Raises:
@@ -55,13 +55,7 @@ def make_plan(entries, backbone, source, head, adapts, method):
     form = recognise(entries, source)
     check_kind(form, backbone)
     named = form.normalise(entries)
-    hidden = set(entries) - {entry.key for entry in named.values()}
-    if hidden:
-        raise ValueError(
-            f"`source` must name each weight once. Received: source='{source}', in which"
-            f" {sorted(hidden)[0]!r} and another key mean the same"
-        )
-    context = adapt.Context(backbone, named, form, method or form.positions)
+    context = adapt.Context(backbone, named, form, method or form.positions, adapts, file_grid)
     plan = Plan(form.name)
     why_no_head = skipped_head(context, head)
     used, missing, unfit = set(), {}, []
@@ -77,14 +71,16 @@ def make_plan(entries, backbone, source, head, adapts, method):
             continue
         used.update(keys)
         fill = Fill(slot, [named[key] for key in keys], transform)
-        try:
-            plan.fills.append(fitted(fill, context, plan, adapts))
-        except ValueError as error:
-            unfit.append(str(error))
+        change, wrong = needed_change(fill, context)
+        if wrong:
+            unfit.append(wrong)
+        elif change:
+            plan.adapted[slot.role] = change.what
+        plan.fills.append(dataclasses.replace(fill, change=change))
 
-    extra = leftovers(context, used, plan, why_no_head, adapts)
+    plan.skipped, extra = leftovers(context, used, why_no_head)
     for weight in backbone.others:
-        plan.untouched[weight.path] = "of a layer that the file knows nothing of"
+        plan.untouched[weight.path] = "of a layer that has no place in such files"
     if missing or unfit or extra:
         raise ValueError(misfit(context, missing, unfit, extra, source))
     return plan
@@ -100,29 +96,22 @@ def check_kind(form, backbone):
         )
 
 
-def fitted(fill, context, plan, adapts):
-    """The fill, with the change that makes it fit; a `ValueError` says why it cannot."""
+def needed_change(fill, context):
+    """(the `Change` that makes a fill fit, or None; why it cannot be made to fit, or None)."""
     slot = fill.slot
     wanted, found = fill.transform.shapes(slot), [entry.shape for entry in fill.entries]
-    change = None
-    if wanted != found:
-        shape = shape_in_our_layout(fill)
-        change = adapt.change(slot, shape, context) if shape else None
-        if not change or not (adapts or change.exact):
-            wrong = next(i for i, shape in enumerate(found) if shape != wanted[i])
-            hint = f"; adapt=True would take it {change.what}" if change else ""
-            raise ValueError(
-                f"{fill.entries[wrong].key!r} has shape {found[wrong]}, {slot.variable.path} needs"
-                f" {wanted[wrong]}{hint}"
-            )
-    elif slot.role == "tokens.class" and context.folds:
-        position = context.entry("positions")
-        change = adapt.Change(
-            "its position added", lambda token: token + position.read()[:, :1], exact=True
-        )
-    if change:
-        plan.adapted[slot.role] = change.what
-    return dataclasses.replace(fill, change=change)
+    shape = shape_in_our_layout(fill)
+    change = adapt.change(slot, shape, context) if shape else None
+    if change and (change.exact or context.adapts):
+        return change, None
+    if wanted == found:
+        return None, None
+    wrong = next(i for i, shape in enumerate(found) if shape != wanted[i])
+    hint = f"; adapt=True would take it {change.what}" if change else ""
+    return None, (
+        f"{fill.entries[wrong].key!r} has shape {found[wrong]}, {slot.variable.path} needs"
+        f" {wanted[wrong]}{hint}"
+    )
 
 
 def shape_in_our_layout(fill):
@@ -139,20 +128,16 @@ def is_head(role):
 
 
 def skipped_head(context, head):
-    """Why the model's head is not filled, or None where it is."""
+    """Why the model's head is not filled, or None where it is to be.
+
+    A head is left out where the file has none, or one of another number of classes. Any other
+    difference is an error, as it is elsewhere.
+    """
     if head == "skip":
         return "head='skip'"
-    slots = [slot for slot in context.backbone.slots.values() if is_head(slot.role)]
-    reason = None
-    mine = any(slot.role.startswith("pre_logits") for slot in slots)
-    if slots and mine != bool(context.entry("pre_logits.kernel")):
-        reason = "one head reads pre_logits, the other does not"
-    for slot in slots:
-        keys, transform = context.form.for_slot(slot.role) or ((), None)
-        found = [context.named[key].shape for key in keys if key in context.named]
-        if not reason and (not found or found != transform.shapes(slot)):
-            there = f"shape {found[0]}" if found else "none"
-            reason = f"the file's {slot.role} has {there}, the model's {slot.shape}"
+    reason = other_head(context)
+    if head == "keep" and "head.kernel" not in context.backbone.slots:
+        reason = "the model has none that reads the features"
     if reason and head == "keep":
         raise ValueError(
             f"`head`='keep' needs a head that fits: {reason}; head='auto' leaves the model's as it"
@@ -161,22 +146,43 @@ def skipped_head(context, head):
     return reason
 
 
-def leftovers(context, used, plan, why_no_head, adapts):
-    """The keys that should have filled something; the others go to the plan with a reason."""
+def other_head(context):
+    """How the file's head is another than the model's, or None."""
+    slots = context.backbone.slots
+    heads = [role for role in ("head", "head_distillation") if f"{role}.kernel" in slots]
+    mine = "pre_logits.kernel" in slots
+    if (heads or mine) and context.has("pre_logits") != mine:
+        return "one head reads pre_logits, the other does not"
+    for role in heads:
+        if not context.has(role):
+            return f"the file has no {role}"
+        theirs, wanted = context.entry(f"{role}.kernel"), slots[f"{role}.kernel"].shape
+        classes = context.entry(f"{role}.bias")
+        keys, transform = context.form.for_slot(f"{role}.kernel")
+        if theirs is None or classes is None or len(classes.shape) != 1:
+            continue  # half a head: missing keys and shapes are told as such
+        other = transform.theirs(np.broadcast_to(np.float32(0), (wanted[0], *classes.shape)), None)
+        if classes.shape[0] != wanted[1] and theirs.shape == other[0].shape:
+            return f"{keys[0]!r} is for {classes.shape[0]} classes, the model for {wanted[1]}"
+    return None
+
+
+def leftovers(context, used, why_no_head):
+    """What is left of the file: `{key: reason}` for what may be, and the names that may not."""
     form, slots = context.form, context.backbone.slots
     roles = {key: each.role for each in form.rules for key in each.keys}
-    extra = []
+    skipped, extra = {}, []
     for key in sorted(context.named.keys() - used):
         reason, role = form.surplus(key), roles.get(key, "")
         if is_head(role):
-            reason = why_no_head or f"the model has no {role.split('.')[0]}"
-        elif role == "tokens.class" and role not in slots and adapts:
+            reason = why_no_head if role in slots else f"the model has no {role.split('.')[0]}"
+        elif role == "tokens.class" and role not in slots and context.adapts:
             reason = "the model has no class token"
         if reason:
-            plan.skipped[context.named[key].key] = reason
+            skipped[context.named[key].key] = reason
         else:
             extra.append(key)
-    return extra
+    return skipped, extra
 
 
 def misfit(context, missing, unfit, extra, source):

@@ -75,6 +75,19 @@ def stacked(count, transform):
     )
 
 
+def by_name(pairs):
+    """`{name: entry}`; two keys of a file that mean the same are refused."""
+    found = {}
+    for name, entry in pairs:
+        if name in found:
+            raise ValueError(
+                f"`source` must name each weight once. Received: {found[name].key!r} and"
+                f" {entry.key!r}, which mean the same"
+            )
+        found[name] = entry
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class Rule:
     """A role of ours, `{i}` for the block, the format's keys for it, and how they cross."""

@@ -1,5 +1,6 @@
 """Weights out of a model, under the names that timm or Flax load."""
 
+import json
 import os
 import pathlib
 
@@ -7,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments, files
+from keras_mixers.weights.checkpoint import GRID
 from keras_mixers.weights.formats import google, timm
 from keras_mixers.weights.slots import find_slots
 
@@ -57,9 +59,9 @@ def save_weights(
     arrays = named_arrays(backbone, form)
     with files.replacing(path) as temporary:
         if format == "timm":
-            write_timm(arrays, temporary)
+            write_timm(arrays, temporary, backbone.grid)
         else:
-            write_google(arrays, temporary)
+            write_google(arrays, temporary, backbone.positions)
     return path
 
 
@@ -84,19 +86,17 @@ def named_arrays(backbone, form):
     return arrays
 
 
-def write_timm(arrays, path):
+def write_timm(arrays, path, grid):
     """A safetensors file that torch loads strictly: BatchNorms have their counters too."""
     from safetensors.numpy import save_file
 
     for key in [key for key in arrays if key.endswith("running_mean")]:
         arrays[key.replace("running_mean", "num_batches_tracked")] = np.zeros((), "int64")
     contiguous = {key: np.asarray(array, order="C") for key, array in arrays.items()}
-    save_file(contiguous, path, metadata={"format": "pt"})
+    save_file(contiguous, path, metadata={"format": "pt", GRID: json.dumps(grid)})
 
 
-def write_google(arrays, path):
+def write_google(arrays, path, positions):
     """An npz archive in the spelling of the code that will read it."""
-    has_class_position = "cls" in arrays and "pos_embedding" in arrays
-    np.savez(
-        path, **{google.released_name(key, has_class_position): a for key, a in arrays.items()}
-    )
+    old = positions is not None and positions.num_prefix > 0
+    np.savez(path, **{google.released_name(key, old): a for key, a in arrays.items()})

@@ -33,106 +33,142 @@ class Slot:
 
 @dataclasses.dataclass
 class Backbone:
-    """The slots of a model, and what a checkpoint needs to know of its shape."""
+    """The slots of a model by role, and what a checkpoint needs to know of its shape.
 
-    slots: dict
-    others: list  # weights that belong to no layer of ours: a user's own
-    mixers: list  # a kind for each block: "attention", "conv_mixer", ...
-    patch_embed: keras.layers.Layer
+    Attributes:
+        slots: `{role: Slot}`.
+        others: the weights that have no role: a user's own layers.
+        mixers: a kind for each block, such as `"attention"`.
+        patch_embed: where the tokens begin.
+        positions: the layer that adds them, if there is one.
+        waits_for_channels: whether the last block has mixed its tokens only.
+    """
+
+    slots: dict = dataclasses.field(default_factory=dict)
+    others: list = dataclasses.field(default_factory=list)
+    mixers: list = dataclasses.field(default_factory=list)
+    patch_embed: keras.layers.Layer | None = None
     positions: keras.layers.Layer | None = None
+    waits_for_channels: bool = False
 
     @property
     def grid(self):
         """(rows, columns) of the patches."""
-        shape = self.patch_embed.compute_output_shape(self.patch_embed.input.shape)
-        if len(shape) == 4:
-            return tuple(shape[1:3])
         height, width = self.patch_embed.input.shape[1:3]
         patch = self.patch_embed.patch_size
         return height // patch[0], width // patch[1]
+
+    @property
+    def block(self):
+        """The role of the block that is being read."""
+        return f"blocks.{len(self.mixers) - 1}"
+
+    def add(self, role, layer, owner=None):
+        """Give the weights of a layer roles: `role` and their own names."""
+        for name, variable in named_weights(layer).items():
+            self.slots[f"{role}.{name}"] = Slot(f"{role}.{name}", variable, owner or layer)
 
 
 def find_slots(model):
     """The `Backbone` of a model.
 
     Raises:
-        ValueError: there is no `PatchEmbed` in the model, or more than one, or blocks that do not
-            follow each other as token mixer, then channel mixer.
+        TypeError: it is no Keras model.
+        ValueError: it is not functional, has no `PatchEmbed` or several, has blocks that do not
+            follow each other as token mixer, then channel mixer, or uses a layer twice.
     """
     check_model(model)
+    backbone, dense = Backbone(), []
+    for layer in graph_layers(model):
+        if isinstance(layer, keras.layers.Dense) and backbone.mixers:
+            dense.append(layer)
+        else:
+            read_layer(backbone, layer)
+    read_heads(backbone, dense)
+
+    if backbone.mixers[:1] != ["conv_mixer"]:  # then a BatchNorm behind the patches is a user's
+        backbone.slots = {r: s for r, s in backbone.slots.items() if not r.startswith("stem_norm")}
+    taken = [id(slot.variable) for slot in backbone.slots.values()]
+    if len(set(taken)) < len(taken):
+        raise ValueError(
+            "`model` must use each layer once, to have one place for each of its weights."
+            f" Received: model={model.name!r}, in which blocks share a layer"
+        )
+    backbone.others = [weight for weight in model.weights if id(weight) not in taken]
+    return backbone
+
+
+def check_model(model):
+    """Refuse what is no functional Keras model with one place where tokens begin."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
+    if not getattr(model, "inputs", None):
+        raise ValueError(
+            "`model` must be a functional or Sequential model that has its input, so that its"
+            f" layers can be followed. Received: model={model.name!r}, a {type(model).__name__}"
+        )
     embeds = [layer for layer in graph_layers(model) if isinstance(layer, layers.PatchEmbed)]
     if len(embeds) != 1:
         raise ValueError(
             "`model` must contain one PatchEmbed layer, where its tokens begin. Received:"
             f" model={model.name!r} with {len(embeds)}; give the inner model where there are more"
         )
-    backbone = Backbone({}, [], [], embeds[0])
-    half_done = False  # a token mixer is waiting for its channel mixer
-    after = []  # dense layers behind the blocks: the head is among them
-    for layer in graph_layers(model):
-        block = f"blocks.{len(backbone.mixers) - 1}"
-        if isinstance(layer, layers.PatchEmbed):
-            add(backbone, "patch_embed", layer.projection, owner=layer)
-        elif isinstance(layer, layers.PrefixTokens):
-            add(backbone, "tokens", layer)
-        elif isinstance(layer, layers.PositionEmbedding):
-            backbone.positions = layer
-            if layer.kind == "learned":
-                backbone.slots["positions"] = Slot("positions", layer.table, layer)
-        elif isinstance(layer, layers.ConvMixerBlock):
-            backbone.mixers.append("conv_mixer")
-            add(backbone, f"blocks.{len(backbone.mixers) - 1}.conv_mixer", layer)
-        elif isinstance(layer, layers.Residual):
-            mixes_channels = isinstance(layer.mixer, layers.ChannelMixing)
-            if mixes_channels != half_done:
-                raise ValueError(
-                    "`model` must alternate token mixers and ChannelMixing, each in a Residual, to"
-                    f" be read as blocks. Received: layer {layer.name!r} out of turn"
-                )
-            if mixes_channels:
-                half, kind = "2", "channel_mixing"
-            else:
-                kind = mixer_kind(layer)
-                backbone.mixers.append(kind)
-                half, block = "1", f"blocks.{len(backbone.mixers) - 1}"
-            half_done = not mixes_channels and kind != "spatial_gating"
-            add(backbone, f"{block}.norm{half}", layer.norm)
-            add(backbone, f"{block}.{kind}", layer.mixer)
-            if layer.scale:
-                add(backbone, f"{block}.scale{half}", layer.scale)
-        elif isinstance(layer, keras.layers.BatchNormalization) and not backbone.mixers:
-            add(backbone, "stem_norm", layer)
-        elif isinstance(layer, keras.layers.LayerNormalization) and backbone.mixers:
-            # Behind the pooling the field calls the same norm by another name.
-            add(backbone, "norm" if len(layer.input.shape) == 3 else "fc_norm", layer)
-        elif isinstance(layer, layers.AttentionPooling):
-            add(backbone, "pool", layer)
-        elif isinstance(layer, keras.layers.Dense) and backbone.mixers:
-            after.append(layer)
-        else:
-            backbone.others += layer.weights
-    add_heads(backbone, after)
-    return backbone
-
-
-def check_model(model):
-    """Refuse what is no built Keras model."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
-    if not model.built:
-        raise ValueError(
-            f"`model` must be built, so that it has weights. Received: model={model.name!r}; give"
-            " it a keras.Input"
-        )
 
 
 def graph_layers(model):
     """The layers of a model in the order of its graph, those of models inside it included."""
     for layer in model.layers:
-        yield from graph_layers(layer) if isinstance(layer, keras.Model) else [layer]
+        inner = isinstance(layer, keras.Model) and getattr(layer, "inputs", None)
+        yield from graph_layers(layer) if inner else [layer]
 
 
-def mixer_kind(layer):
+def read_layer(backbone, layer):
+    """Give a layer's weights their roles, if it is one of those that make a backbone."""
+    if isinstance(layer, layers.PatchEmbed):
+        backbone.patch_embed = layer
+        backbone.add("patch_embed", layer.projection, owner=layer)
+    elif isinstance(layer, layers.PrefixTokens):
+        backbone.add("tokens", layer)
+    elif isinstance(layer, layers.PositionEmbedding):
+        backbone.positions = layer
+        if layer.kind == "learned":
+            backbone.slots["positions"] = Slot("positions", layer.table, layer)
+    elif isinstance(layer, layers.ConvMixerBlock):
+        backbone.mixers.append("conv_mixer")
+        backbone.add(f"{backbone.block}.conv_mixer", layer)
+    elif isinstance(layer, layers.Residual):
+        read_half_block(backbone, layer)
+    elif isinstance(layer, layers.AttentionPooling):
+        backbone.add("pool", layer)
+    elif isinstance(layer, keras.layers.BatchNormalization):
+        if backbone.patch_embed and not backbone.mixers and "stem_norm.gamma" not in backbone.slots:
+            backbone.add("stem_norm", layer)
+    elif isinstance(layer, keras.layers.LayerNormalization) and backbone.mixers:
+        if not {"norm.gamma", "fc_norm.gamma"} & set(backbone.slots):
+            # Behind the pooling the field calls the same norm by another name.
+            backbone.add("norm" if len(layer.input.shape) == 3 else "fc_norm", layer)
+
+
+def read_half_block(backbone, layer):
+    """A Residual: it begins a block if it mixes tokens, and ends it if it mixes channels."""
+    mixes_channels = isinstance(layer.mixer, layers.ChannelMixing)
+    if mixes_channels != backbone.waits_for_channels:
+        raise ValueError(
+            "`model` must alternate token mixers and ChannelMixing, each in a Residual, to be read"
+            f" as blocks. Received: layer {layer.name!r} out of turn"
+        )
+    kind = "channel_mixing" if mixes_channels else token_mixer(layer)
+    if not mixes_channels:
+        backbone.mixers.append(kind)
+    backbone.waits_for_channels = not mixes_channels and kind != "spatial_gating"
+    half = 2 if mixes_channels else 1
+    backbone.add(f"{backbone.block}.norm{half}", layer.norm)
+    backbone.add(f"{backbone.block}.{kind}", layer.mixer)
+    if layer.scale:
+        backbone.add(f"{backbone.block}.scale{half}", layer.scale)
+
+
+def token_mixer(layer):
     """The role of a Residual's token mixer."""
     for kind, role in TOKEN_MIXERS.items():
         if isinstance(layer.mixer, kind):
@@ -143,30 +179,42 @@ def mixer_kind(layer):
     )
 
 
-def add_heads(backbone, dense):
-    """Behind the blocks: `[pre_logits,] head`, or the two heads of a distilled model."""
-    heads = [layer for layer in dense if read_from(layer, layers.SelectToken, index=1)]
-    if heads:
-        add(backbone, "head_distillation", heads[-1])
-    rest = [layer for layer in dense if layer not in heads]
-    if rest and rest[0].activation is keras.activations.tanh:
-        add(backbone, "pre_logits", rest.pop(0))
-    if rest:
-        add(backbone, "head", rest[-1])
-    for layer in [*rest[:-1], *heads[:-1]]:
-        backbone.others += layer.weights
+def read_heads(backbone, dense):
+    """Which of the dense layers behind the blocks are a checkpoint's `[pre_logits,] head`.
+
+    A head reads the features, or a tanh layer that does. One behind any other layer with weights,
+    or behind an average of tokens, computes something else, and is the user's own.
+    """
+    before = {id(layer): source_of(layer) for layer in dense}
+    read = {id(source) for source in before.values()}
+    heads = {}
+    for layer in dense:
+        source = before[id(layer)]
+        if isinstance(source, keras.layers.Dense):
+            role = "head" if heads.get("pre_logits") is source else None
+        elif isinstance(source, keras.layers.Average):
+            role = None
+        elif isinstance(source, layers.SelectToken) and source.index == 1:
+            role = "head_distillation"
+        elif layer.activation is keras.activations.tanh:
+            role = "pre_logits"
+        else:
+            role = None if id(layer) in read else "head"
+        if role and role not in heads:
+            heads[role] = layer
+            backbone.add(role, layer)
 
 
-def read_from(layer, kind, index):
-    """Whether a layer reads the token that a `SelectToken(index)` picked."""
-    before = layer.input._keras_history.operation
-    return isinstance(before, kind) and before.index == index
-
-
-def add(backbone, role, layer, owner=None):
-    """The weights of a layer, each under `role` and its own name."""
-    for name, variable in named_weights(layer).items():
-        backbone.slots[f"{role}.{name}"] = Slot(f"{role}.{name}", variable, owner or layer)
+def source_of(layer):
+    """The layer whose output a layer reads, those without weights and choices passed over."""
+    while True:
+        before = layer.input._keras_history.operation
+        while isinstance(before, keras.Model):  # a model used as a layer: what its output is
+            before = before.outputs[0]._keras_history.operation
+        passes = isinstance(before, (keras.layers.Dropout, keras.layers.Activation))
+        if not (passes or isinstance(before, keras.layers.Identity)):
+            return before
+        layer = before
 
 
 def named_weights(layer):

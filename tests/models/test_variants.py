@@ -1,6 +1,5 @@
 """Every published variant has its published number of trainable parameters, from shapes alone."""
 
-import keras
 import pytest
 
 import keras_mixers as km
@@ -80,15 +79,9 @@ COUNTS = [
 ]
 
 
-def from_shapes(family, variant, arguments):
-    """The model with no weight allocated: G/14 alone would take 7 GB."""
-    with keras.StatelessScope(initialize_variables=False):
-        return getattr(km, family)(variant, **arguments)
-
-
 @pytest.mark.parametrize(("family", "variant", "arguments", "count"), COUNTS)
-def test_parameter_count(family, variant, arguments, count):
-    model = from_shapes(family, variant, arguments)
+def test_parameter_count(family, variant, arguments, count, shapes_alone):
+    model = getattr(km, family)(variant, **arguments)
     sizes = [_product(weight.shape) for weight in model.trainable_weights]
     assert sum(sizes) == count
 
@@ -100,8 +93,8 @@ def _product(shape):
     return size
 
 
-def test_conv_mixer_moving_statistics():
-    model = from_shapes("ConvMixer", "512/16", {})
+def test_conv_mixer_moving_statistics(shapes_alone):
+    model = km.ConvMixer("512/16")
     moving = [_product(weight.shape) for weight in model.non_trainable_weights]
     assert sum(moving) == 2 * (1 + 2 * 16) * 512
 

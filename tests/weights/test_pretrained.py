@@ -82,6 +82,15 @@ def test_a_model_that_would_compute_something_else_is_refused():
         km.ViT("B/16", weights=name, representation_size=768)
     with pytest.raises(ValueError, match="`representation_size` must be 768.*=None"):
         km.ViT("B/16", weights=name, activation="gelu_tanh")
+    for argument, value in (
+        ("activation", "relu"),
+        ("epsilon", 1e-3),
+        ("num_heads", 6),
+        ("head_dim", 32),
+        ("score", "dot"),
+    ):
+        with pytest.raises(ValueError, match=f"`{argument}` must be .* for weights='vit_base"):
+            km.ViT("B/16", weights="augreg_in1k", **{argument: value})
 
 
 # Downloads.
@@ -90,12 +99,13 @@ def test_a_model_that_would_compute_something_else_is_refused():
 class Server(http.server.BaseHTTPRequestHandler):
     """Serves `content`, whole or cut short, and counts."""
 
-    content, cut, count, status = b"", None, 0, 200
+    content, cut, count, status, states_length = b"", None, 0, 200, True
 
     def do_GET(self):
         type(self).count += 1
         self.send_response(self.status)
-        self.send_header("Content-Length", str(len(self.content)))
+        if self.states_length:
+            self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
         self.wfile.write(self.content[: self.cut])
 
@@ -145,6 +155,13 @@ def test_a_cut_leaves_nothing_and_the_next_try_succeeds(server, tmp_path):
     assert locate.download(row).read_bytes() == server.content
 
 
+def test_a_cut_that_no_length_tells_is_seen_too(server, tmp_path):
+    server.cut, server.states_length = 1000, False
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        locate.download(a_row(server, sha256=None))
+    assert cached(tmp_path) == []
+
+
 def test_ctrl_c_leaves_nothing(server, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -177,7 +194,7 @@ def test_an_error_of_the_server_is_told(server, tmp_path):
 
 
 def test_a_builder_fetches_and_fills(server, monkeypatch, capsys):
-    row = a_row(server, variant="Ti/16", arguments={})
+    row = a_row(server, variant="Ti/16", arguments={"num_heads": 4})
     monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
     model = goldens.make("timm_vit.safetensors", weights="test")
     expected = goldens.answers("timm_vit.safetensors")

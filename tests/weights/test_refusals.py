@@ -116,7 +116,7 @@ BAD = {
     "one weight by two names": (
         VIT,
         lambda arrays: arrays | {"module.norm.bias": arrays["norm.bias"]},
-        ["must name each weight once", "norm.bias' and another key mean the same"],
+        ["must name each weight once", "norm.bias', which mean the same"],
     ),
     "no format": (
         VIT,
@@ -242,7 +242,7 @@ def test_models_that_cannot_be_filled():
     path = goldens.FOLDER / VIT
     with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
         km.load_weights("model", path)
-    with pytest.raises(ValueError, match="`model` must be built"):
+    with pytest.raises(ValueError, match="`model` must be a functional or Sequential"):
         km.load_weights(keras.Sequential([keras.layers.Dense(3)]), path)
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
     with pytest.raises(ValueError, match="`model` must contain one PatchEmbed.* with 0"):
@@ -277,3 +277,70 @@ def test_blocks_out_of_turn():
     )
     with pytest.raises(ValueError, match="must mix tokens by layers of keras_mixers.*Dense"):
         km.load_weights(model, goldens.FOLDER / VIT)
+
+
+def test_a_layer_used_twice_is_refused():
+    import keras
+
+    shared = km.layers.ChannelMixing(256)
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            km.layers.PatchEmbed(64, 8),
+            *(
+                km.layers.Residual(mixer)
+                for _ in range(2)
+                for mixer in (km.layers.MultiHeadSelfAttention(4), shared)
+            ),
+        ]
+    )
+    with pytest.raises(ValueError, match="`model` must use each layer once"):
+        km.load_weights(model, goldens.FOLDER / VIT)
+
+
+def test_a_scan_of_too_many_blocks_is_refused_at_once(models, tmp_path):
+    members = {"cls": npy((1, 1, 64), b"\0" * 256)}
+    path = google_with(tmp_path / "scan.npz", members)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("Transformer/encoderblock/LayerNorm_0/scale.npy", npy((2**40, 64)))
+    refuse(models[GOOGLE], path, "must hold at most 1000 blocks", "(1099511627776, 64)")
+
+
+def test_adapting_has_its_bounds_too(models, tmp_path):
+    key = "Transformer/posembed_input/pos_embedding"
+    for shape in ((1, 1 + 2**40, 64), (1, 1 + 2**20, 64)):
+        path = google_with(tmp_path / "bomb.npz", {key: npy(shape)})
+        refuse(models[GOOGLE], path, f"{key!r} has shape {shape}", adapt=True)
+    path = google_with(tmp_path / "bomb.npz", {"embedding/kernel": npy((2**20, 2**20, 3, 64))})
+    refuse(models[GOOGLE], path, "'embedding/kernel' has shape (1048576, ", adapt=True)
+
+
+def test_half_precision_that_overflows_is_refused(tmp_path):
+    arrays = changed("norm.weight", lambda a: a * 1e6)(goldens.arrays(VIT))
+    path = goldens.write(arrays, tmp_path / "big.safetensors")
+    refuse(goldens.make(VIT, dtype="float16"), path, "'norm.weight' must be finite as float16")
+
+
+@pytest.mark.parametrize("name", [VIT, GOOGLE])
+def test_bits_flipped_anywhere_are_refused_or_only_change_numbers(name, models, tmp_path):
+    """Whatever is wrong with a file is a `ValueError`, and nothing changes."""
+    whole = (goldens.FOLDER / name).read_bytes()
+    generator = np.random.default_rng(0)
+    model, path = models[name], tmp_path / name
+    before = model.get_weights()
+    refused = 0
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for position in generator.integers(0, len(whole), 3):
+            damaged[position] ^= 1 << int(generator.integers(8))
+        damaged[int(generator.integers(0, 400))] ^= 255
+        path.write_bytes(damaged)
+        try:
+            km.load_weights(model, path)
+        except ValueError:
+            refused += 1
+            for one, other in zip(before, model.get_weights(), strict=True):
+                np.testing.assert_array_equal(one, other)
+        else:
+            model.set_weights(before)
+    assert refused > 20

@@ -2,7 +2,14 @@
 
 import re
 
-from keras_mixers.weights.rules import Format, joined_heads, pairs, rule, split_heads
+from keras_mixers.weights.rules import (
+    Format,
+    by_name,
+    joined_heads,
+    pairs as rules_of,
+    rule,
+    split_heads,
+)
 
 DENSE = {"kernel": "kernel", "bias": "bias"}
 NORM = {"gamma": "scale", "beta": "bias"}
@@ -13,7 +20,7 @@ ATTENTION = "MultiHeadDotProductAttention"
 
 def slashed(role, key, names):
     """Rules for one layer, whose names Flax parts by slashes."""
-    return [rule(each.role, each.keys[0].replace(".", "/")) for each in pairs(role, key, names)]
+    return [rule(each.role, each.keys[0].replace(".", "/")) for each in rules_of(role, key, names)]
 
 
 def attention(role, key, fused):
@@ -27,6 +34,8 @@ def attention(role, key, fused):
     rules.append(rule(f"{role}.out.bias", f"{key}/out/bias"))
     return rules
 
+
+MOST_BLOCKS = 1_000  # far above any published depth; a file that declares more is none
 
 # The numbers that Flax puts behind a module's name differ by version: `normalise` drops them, and
 # a block's two norms become LayerNorm_first and LayerNorm_second.
@@ -72,7 +81,7 @@ def without_prefix(entries):
     """The image tower's entries under their bare names; all others keep theirs."""
     for prefix in PREFIXES:
         if any(key.startswith(prefix) for key in entries):
-            return {key.removeprefix(prefix): entry for key, entry in entries.items()}
+            return by_name((key.removeprefix(prefix), entry) for key, entry in entries.items())
     return dict(entries)
 
 
@@ -84,20 +93,25 @@ def normal_vit(entries):
     if "probe" in bare:  # the pooling's parts lay at the root once
         roots = ("probe", "MultiHeadDotProductAttention_0/", "LayerNorm_0/", "MlpBlock_0/")
         bare = {("MAPHead_0/" + k if k.startswith(roots) else k): e for k, e in bare.items()}
-    return {plain_vit(key): entry for key, entry in bare.items()}
+    return by_name((plain_vit(key), entry) for key, entry in bare.items())
 
 
 def unscanned(entries):
     """One entry a block for each array that holds all blocks along its first axis."""
-    found = {}
+    pairs = []
     for key, entry in entries.items():
-        if key.startswith("Transformer/encoderblock/") and entry.shape:
-            rest = key.removeprefix("Transformer/encoderblock/")
-            for i in range(entry.shape[0]):
-                found[f"Transformer/encoderblock_{i}/{rest}"] = entry.part(i)
-        else:
-            found[key] = entry
-    return found
+        rest = key.removeprefix("Transformer/encoderblock/")
+        if rest == key or not entry.shape:
+            pairs.append((key, entry))
+            continue
+        if entry.shape[0] > MOST_BLOCKS:
+            raise ValueError(
+                f"{key!r} must hold at most {MOST_BLOCKS} blocks along its first axis. Received:"
+                f" shape {entry.shape}"
+            )
+        for i in range(entry.shape[0]):
+            pairs.append((f"Transformer/encoderblock_{i}/{rest}", entry.part(i)))
+    return by_name(pairs)
 
 
 def plain_vit(key):
@@ -111,7 +125,7 @@ def plain_vit(key):
 
 def normal_mixer(entries):
     """The older layout's names as the newer's, its arrays without their axes of length 1."""
-    found = {}
+    pairs = []
     for key, entry in without_prefix(entries).items():
         name = re.sub(r"^Mixer/encoderblock_(\d+)/", r"MixerBlock_\1/", key)
         name = name.replace("Mixer/encoder_norm", "pre_head_layer_norm")
@@ -120,8 +134,8 @@ def normal_mixer(entries):
         if phase:
             name = f"{phase[1]}/Dense_{int(phase[3]) - 1}/{phase[2]}"
             entry = entry.squeezed()
-        found[name] = entry
-    return found
+        pairs.append((name, entry))
+    return by_name(pairs)
 
 
 def surplus(key):

@@ -1,7 +1,7 @@
 """Hugging Face's names for ViT and DeiT: queries, keys and values apart."""
 
 from keras_mixers.weights.formats.timm import DENSE, NORM
-from keras_mixers.weights.rules import Format, conv, linear, pairs, rule, same, stacked
+from keras_mixers.weights.rules import Format, by_name, conv, linear, pairs, rule, same, stacked
 
 LAYER = "encoder.layer.{i}."
 PARTS = ("query", "key", "value")
@@ -37,13 +37,13 @@ WRAPPERS = ("module.", "vit.", "deit.")
 
 def bare(entries):
     """Without the model's own name, which some files leave out; DeiT's head under ViT's name."""
-    renamed = {}
-    for key, entry in entries.items():
-        name = key
+
+    def renamed(key):
         for wrapper in WRAPPERS:
-            name = name.removeprefix(wrapper)
-        renamed[name.replace("cls_classifier.", "classifier.")] = entry
-    return renamed
+            key = key.removeprefix(wrapper)
+        return key.replace("cls_classifier.", "classifier.")
+
+    return by_name((renamed(key), entry) for key, entry in entries.items())
 
 
 def surplus(key):

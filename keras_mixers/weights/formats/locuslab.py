@@ -3,7 +3,7 @@
 import re
 
 from keras_mixers.weights.formats import timm
-from keras_mixers.weights.rules import Format
+from keras_mixers.weights.rules import Format, by_name
 
 
 def as_timm(entries):
@@ -20,7 +20,7 @@ def as_timm(entries):
             return f"blocks.{number - 3}.{rest}"
         return f"head.{rest}" if number == max(blocks) + 3 else key
 
-    return {renamed(key): entry for key, entry in entries.items()}
+    return by_name((renamed(key), entry) for key, entry in entries.items())
 
 
 FORMATS = (

@@ -1,6 +1,6 @@
 """timm's names, as in its safetensors files: ViT and DeiT, MLP-Mixer, gMLP, ConvMixer."""
 
-from keras_mixers.weights.rules import Format, conv, depthwise, linear, pairs, rule
+from keras_mixers.weights.rules import Format, by_name, conv, depthwise, linear, pairs, rule
 
 DENSE = {"kernel": "weight", "bias": "bias"}
 NORM = {"gamma": "weight", "beta": "bias"}
@@ -79,7 +79,7 @@ CONV_MIXER = (
 
 def unwrapped(entries):
     """Without the prefix that data-parallel training leaves on every name."""
-    return {key.removeprefix("module."): entry for key, entry in entries.items()}
+    return by_name((key.removeprefix("module."), entry) for key, entry in entries.items())
 
 
 def surplus(key):

@@ -1,0 +1,39 @@
+"""The models give the answers of the original implementations."""
+
+import goldens
+import keras
+import numpy as np
+import pytest
+
+import keras_mixers as km
+
+
+@pytest.mark.parametrize("name", goldens.GOLDENS)
+def test_logits_are_those_of_the_original(name):
+    model = goldens.make(name)
+    report = km.load_weights(model, goldens.FOLDER / name)
+    goldens.assert_golden(model, name)
+    assert not report.adapted
+    assert not report.untouched
+    assert all("counts training steps" in reason for reason in report.skipped.values())
+    assert report.loaded == len(model.weights)
+
+
+@pytest.mark.parametrize("name", [n for n in goldens.GOLDENS if n.startswith(("timm_v", "timm_d"))])
+def test_attention_is_that_of_the_original(name):
+    model = goldens.make(name)
+    km.load_weights(model, goldens.FOLDER / name)
+    expected = goldens.answers(name)
+    block = model.get_layer("block_0_attention")
+    x = keras.Model(model.input, block.input)(expected["image"])
+    _, scores = block.mixer(block.norm(x), return_attention_scores=True)
+    np.testing.assert_allclose(np.asarray(scores), expected["attention_0"], rtol=0, atol=1e-6)
+
+
+def test_the_other_gelu_shows():
+    """The declared activation matters: with the wrong one a golden file disagrees."""
+    for name, wrong in (("timm_vit.safetensors", "gelu_tanh"), ("google_vit_token.npz", "gelu")):
+        model = goldens.make(name, activation=wrong)
+        km.load_weights(model, goldens.FOLDER / name)
+        with pytest.raises(AssertionError):
+            goldens.assert_golden(model, name)
