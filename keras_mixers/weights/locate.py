@@ -79,7 +79,8 @@ def download(row):
     """The path of a row's file in Keras's cache, fetched if it is not there.
 
     It comes with a progress bar into a temporary place, and takes its own when it is complete and
-    has the published digest; whatever cuts it short leaves nothing behind.
+    has the published digest. An error or Ctrl-C leaves nothing behind; a process that is killed
+    leaves a hidden folder, and never a file that would be taken for whole.
 
     Raises:
         OSError: it could not be fetched.
