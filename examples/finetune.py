@@ -52,8 +52,8 @@ def parse_arguments():
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("checkpoint", help="a name in km.pretrained(), or a file")
-    parser.add_argument("--family", choices=FAMILIES, help="of a file")
-    parser.add_argument("--variant", help="of a file")
+    parser.add_argument("--family", choices=FAMILIES, help="for a file: its builder")
+    parser.add_argument("--variant", help="for a file: the builder's row nearest to it")
     parser.add_argument(
         "--set",
         nargs="*",
@@ -61,7 +61,7 @@ def parse_arguments():
         type=setting,
         default=[],
         metavar="NAME=VALUE",
-        help="of a file",
+        help="for a file: the builder's arguments that differ from the row, such as depth=4",
     )
     parser.add_argument("--dataset", default="digits", help="digits, or a name in TFDS")
     parser.add_argument(
@@ -199,10 +199,11 @@ def main():
     print(f"Test accuracy: {accuracy:.2%}")
     # Without the optimizer, which is this script's own class, the file loads anywhere.
     keras.Model(model.input, model.output, name=model.name).save(args.output / "model.keras")
+    print(f"Saved: {args.output / 'model.keras'}")
 
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("finetune.py: interrupted") from None
+        raise SystemExit("\nfinetune.py: interrupted; nothing more is written") from None

@@ -179,4 +179,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("train.py: interrupted") from None
+        raise SystemExit("\ntrain.py: interrupted; nothing more is written") from None

@@ -25,8 +25,8 @@ class Preprocessing:
 
     The image is resized until `size / crop_fraction` just fits into it, its aspect kept, and the
     centre is cut out: timm's evaluation transform. The resize is Pillow's, antialiased and rounded
-    to bytes after each axis. Two forms give the same numbers: `layer()` goes into a model, and so
-    into an exported file; the object itself is a function for `dataset.map`.
+    to bytes after each axis. Two forms give the same numbers: `layer()` goes into a model, the
+    object itself is a function for `dataset.map`.
 
     Shapes: `(H, W, C) -> (*size, C)` and `(N, H, W, C) -> (N, *size, C)`, from bytes or floats in
     0..255 to float32.

@@ -62,6 +62,12 @@ class Residual(Layer):
 
     def build(self, x_shape):
         self.norm.build(x_shape)
+        rank = getattr(self.mixer, "rank", None)
+        if rank and len(x_shape) != rank:
+            raise ValueError(
+                f"`mixer`={type(self.mixer).__name__} takes an input of {rank} axes. Received one"
+                f" of shape {tuple(x_shape)}"
+            )
         if not self.mixer.built:  # a layer that was used before it was given to this one is
             self.mixer.build(x_shape)
         mixed_shape = tuple(self.mixer.compute_output_shape(x_shape))

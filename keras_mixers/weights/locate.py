@@ -14,8 +14,8 @@ from keras_mixers.weights.hub import HUB
 
 FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
 SUFFIXES = {".npz", ".safetensors", ".pth", ".tar", ".keras", ".h5"}
-# The images' size is the user's choice: positions are resized to it. The rest of a row is not.
-FREE = {"input_shape"}
+# The images' and patches' size is the user's choice: weights are resized to it.
+FREE = {"input_shape", "patch_size", "position_prefix"}
 # What shapes do not show, as published models have it where their rows say nothing else.
 UNSEEN = {
     "activation": "gelu",
@@ -150,17 +150,26 @@ def locate(weights, family, variant, architecture):
     return download(row)
 
 
+def given_argument(architecture, name):
+    """What a builder was given, by its own name for it."""
+    if name == "depth":
+        return len(architecture.pattern)
+    value = getattr(architecture, "mlp_dim" if name == "channels_mlp_dim" else name)
+    if name == "kernel_size" and value[0] == value[1]:
+        return value[0]
+    return getattr(value, "__name__", value)  # an activation may be a function
+
+
 def check_arguments(row, architecture):
     """Refuse a model that would not compute what the weights were trained for.
 
-    What shapes cannot show is compared with the published architecture: the row's arguments, else
-    its variant's, else what all of them have.
+    Its architecture is the row's arguments, else its variant's, else what all of them have. It is
+    compared before anything is fetched, and shows what the shapes of weights would not.
     """
     published = {**UNSEEN, **variants(row.family)[row.variant], **row.arguments}
-    unseen = {*UNSEEN, *row.arguments, *({"num_heads"} & set(published))}
-    for name in sorted(unseen - FREE):
-        given = getattr(architecture, name)
-        if getattr(given, "__name__", given) != published[name]:
+    for name in sorted(set(published) - FREE):
+        given = given_argument(architecture, name)
+        if given != published[name]:
             raise ValueError(
                 f"`{name}` must be {published[name]!r} for weights={row.name!r}. Received:"
                 f" {name}={given!r}"

@@ -107,7 +107,7 @@ def needed_change(fill, context):
     if wanted == found:
         return None, None
     wrong = next(i for i, shape in enumerate(found) if shape != wanted[i])
-    hint = f"; adapt=True would take it {change.what}" if change else ""
+    hint = f"; with adapt=True: {change.what}" if change else ""
     return None, (
         f"{fill.entries[wrong].key!r} has shape {found[wrong]}, {slot.variable.path} needs"
         f" {wanted[wrong]}{hint}"

@@ -44,11 +44,12 @@ def save_weights(
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
     path = pathlib.Path(path)
-    if path.suffix != suffix or not path.parent.is_dir():
+    if path.suffix != suffix:
         raise ValueError(
-            f"`path` must end in '{suffix}' for format={format!r}, in a folder that exists."
-            f" Received: path='{path}'"
+            f"`path` must end in '{suffix}' for format={format!r}. Received: path='{path}'"
         )
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
     backbone = find_slots(model)
     form = next((form for form in forms if set(backbone.mixers) <= form.mixers), None)
     if form is None:

@@ -94,6 +94,11 @@ def test_a_grid_for_a_sequence_and_the_other_way_is_refused(case):
     assert not layer.weights
 
 
+def test_a_mixer_of_tokens_refuses_an_image_by_name():
+    with pytest.raises(ValueError, match="`mixer`=TokenMixing takes an input of 3 axes.*32, 3"):
+        layers.Residual(layers.TokenMixing(8))(keras.Input((32, 32, 3)))
+
+
 @pytest.mark.parametrize("mixer", [keras.layers.Dense(1), keras.layers.Dense(5)])
 def test_a_mixer_that_changes_the_shape_is_refused(mixer):
     with pytest.raises(ValueError, match=r"`mixer` must keep its input's shape.*of \(None, 6, 8\)"):

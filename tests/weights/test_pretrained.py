@@ -60,6 +60,17 @@ def formats():
     return FORMATS
 
 
+@rows
+def test_a_rows_own_model_is_accepted_and_another_is_not(row, monkeypatch):
+    for family in (km.models.vit, km.models.mlp_mixer, km.models.conv_mixer):
+        monkeypatch.setattr(family, "assemble", lambda architecture, *_: architecture)
+        monkeypatch.setattr(family, "filled", lambda model, source: model)
+    builder = getattr(km, row.family)
+    locate.check_arguments(row, builder(row.variant, **row.arguments))
+    with pytest.raises(ValueError, match="`depth` must be"):
+        locate.check_arguments(row, builder(row.variant, **{**row.arguments, "depth": 7}))
+
+
 def test_a_name_or_a_training_finds_its_row():
     name = "vit_base_patch16_224.augreg_in21k_ft_in1k"
     tag = "augreg_in21k_ft_in1k"
@@ -88,6 +99,8 @@ def test_a_model_that_would_compute_something_else_is_refused():
         ("num_heads", 6),
         ("head_dim", 32),
         ("score", "dot"),
+        ("depth", 6),
+        ("hidden_dim", 384),
     ):
         with pytest.raises(ValueError, match=f"`{argument}` must be .* for weights='vit_base"):
             km.ViT("B/16", weights="augreg_in1k", **{argument: value})
@@ -194,7 +207,8 @@ def test_an_error_of_the_server_is_told(server, tmp_path):
 
 
 def test_a_builder_fetches_and_fills(server, monkeypatch, capsys):
-    row = a_row(server, variant="Ti/16", arguments={"num_heads": 4})
+    arguments = {"num_heads": 4, "hidden_dim": 64, "mlp_dim": 256, "depth": 2}
+    row = a_row(server, variant="Ti/16", arguments=arguments)
     monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
     model = goldens.make("timm_vit.safetensors", weights="test")
     expected = goldens.answers("timm_vit.safetensors")

@@ -111,7 +111,7 @@ BAD = {
     "positions of another grid": (
         VIT,
         changed("pos_embed", lambda a: a[:, :10]),
-        ["'pos_embed' has shape (1, 10, 64)", "needs (1, 17, 64)", "adapt=True would take it"],
+        ["'pos_embed' has shape (1, 10, 64)", "needs (1, 17, 64)", "with adapt=True:"],
     ),
     "one weight by two names": (
         VIT,

@@ -108,7 +108,7 @@ def test_what_a_format_has_no_name_for_is_refused(case, form, message, tmp_path)
     [
         ("w.npz", "timm", r"`path` must end in '\.safetensors'.*w\.npz"),
         ("w.safetensors", "google", r"`path` must end in '\.npz'"),
-        ("none/w.npz", "google", "in a folder that exists"),
+        ("none/w.npz", "google", "`path` must lie in a folder that exists"),
         ("w.npz", "flax", "`format` must be one of 'timm', 'google'"),
     ],
 )
