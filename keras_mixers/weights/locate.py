@@ -7,12 +7,11 @@ import pathlib
 import keras
 
 from keras_mixers import arguments, files
-from keras_mixers.models import variants
+from keras_mixers.models.variants import TABLES
 from keras_mixers.weights import checkpoint
 from keras_mixers.weights.catalog import CHECKPOINTS, Checkpoint
 from keras_mixers.weights.hub import HUB
 
-FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
 SUFFIXES = {".npz", ".safetensors", ".pth", ".tar", ".keras", ".h5"}
 # The images' and patches' size is the user's choice: weights are resized to it.
 FREE = {"input_shape", "patch_size", "position_prefix"}
@@ -39,7 +38,7 @@ def pretrained(family: str) -> dict[str, Checkpoint]:
         >>> row.variant, row.top1, row.preprocessing.crop_fraction
         ('B/16', 84.532, 0.9)
     """
-    arguments.choice("family", family, FAMILIES)
+    arguments.choice("family", family, TABLES)
     return {row.name: row for row in CHECKPOINTS if row.family == family}
 
 
@@ -166,7 +165,7 @@ def check_arguments(row, architecture):
     Its architecture is the row's arguments, else its variant's, else what all of them have. It is
     compared before anything is fetched, and shows what the shapes of weights would not.
     """
-    published = {**UNSEEN, **variants(row.family)[row.variant], **row.arguments}
+    published = {**UNSEEN, **TABLES[row.family][row.variant], **row.arguments}
     for name in sorted(set(published) - FREE):
         given = given_argument(architecture, name)
         if given != published[name]:

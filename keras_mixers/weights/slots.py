@@ -9,6 +9,7 @@ import dataclasses
 import keras
 
 from keras_mixers import layers
+from keras_mixers.layers.patch_embed import patch_grid
 
 TOKEN_MIXERS = {
     layers.MultiHeadSelfAttention: "attention",
@@ -54,9 +55,7 @@ class Backbone:
     @property
     def grid(self):
         """(rows, columns) of the patches."""
-        height, width = self.patch_embed.input.shape[1:3]
-        patch = self.patch_embed.patch_size
-        return height // patch[0], width // patch[1]
+        return patch_grid(self.patch_embed.input.shape[1:3], self.patch_embed.patch_size)
 
     @property
     def block(self):

@@ -2,6 +2,7 @@
 
 import re
 
+from keras_mixers.models.architecture import MOST_BLOCKS
 from keras_mixers.weights.rules import (
     Format,
     by_name,
@@ -34,8 +35,6 @@ def attention(role, key, fused):
     rules.append(rule(f"{role}.out.bias", f"{key}/out/bias"))
     return rules
 
-
-MOST_BLOCKS = 1_000  # far above any published depth; a file that declares more is none
 
 # The numbers that Flax puts behind a module's name differ by version: `normalise` drops them, and
 # a block's two norms become LayerNorm_first and LayerNorm_second.
@@ -142,7 +141,7 @@ def surplus(key):
     """What a file holds beside the image model."""
     if key.startswith("opt/state/"):
         return "the optimizer's state"
-    if key.startswith("params/") or key in ("opt/", "step"):
+    if key.startswith("params/"):
         return "the text tower"
     return None
 

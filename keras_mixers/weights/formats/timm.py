@@ -64,12 +64,10 @@ GMLP = (
     *HEAD,
 )
 
-DEPTHWISE = {"kernel": "weight", "bias": "bias"}
-
 CONV_MIXER = (
     *pairs("patch_embed", "stem.0", DENSE, conv),
     *pairs("stem_norm", "stem.2", BATCH_NORM),
-    *pairs(f"{BLOCK}conv_mixer.depthwise", f"{BLOCK}0.fn.0", DEPTHWISE, depthwise),
+    *pairs(f"{BLOCK}conv_mixer.depthwise", f"{BLOCK}0.fn.0", DENSE, depthwise),
     *pairs(f"{BLOCK}conv_mixer.norm1", f"{BLOCK}0.fn.2", BATCH_NORM),
     *pairs(f"{BLOCK}conv_mixer.pointwise", f"{BLOCK}1", DENSE, conv),
     *pairs(f"{BLOCK}conv_mixer.norm2", f"{BLOCK}3", BATCH_NORM),
