@@ -10,12 +10,16 @@ import tempfile
 def replacing(path):
     """Yield a temporary path beside `path` that takes its place if the body succeeds.
 
-    On any failure what was at `path` stays and nothing is left beside it.
+    What else the body writes beside the temporary path is put beside `path` first. On any failure
+    what was at `path` stays and nothing is left beside it.
     """
     folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         temporary = pathlib.Path(folder, path.name)
         yield temporary
+        for companion in pathlib.Path(folder).iterdir():
+            if companion != temporary:
+                companion.replace(path.parent / companion.name)
         if path.is_dir():  # a folder cannot be replaced in one step: move the old one aside
             old = pathlib.Path(folder, "old")
             path.replace(old)

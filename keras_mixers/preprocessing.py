@@ -90,7 +90,7 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
                 "`image` must have shape (H, W, C) or (N, H, W, C). Received: image of shape"
                 f" {image.shape}"
             )
-        self._check_channels(image.shape[-1])
+        self.check_channels(image.shape[-1])
         single = image.shape.rank == 3
         images = image[None] if single else image
         sides = [known or tf.shape(images)[i] for i, known in enumerate(images.shape)]
@@ -114,7 +114,7 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         """The object whose `get_config` gave `config`."""
         return cls(**config)
 
-    def _check_channels(self, channels):
+    def check_channels(self, channels):
         """Refuse an image whose channels are not those of `mean` and `std`."""
         for name in ("mean", "std"):
             value = getattr(self, name)
@@ -173,7 +173,7 @@ class PreprocessImages(Layer):
         self.std = self.preprocessing.std
 
     def build(self, x_shape):
-        self.preprocessing._check_channels(x_shape[-1])
+        self.preprocessing.check_channels(x_shape[-1])
         self.input_spec = keras.layers.InputSpec(ndim=self.rank, axes={-1: x_shape[-1]})
 
     def compute_output_shape(self, x_shape):

@@ -1,134 +1,106 @@
 """Write a model for deployment, prove the file gives the model's answers, then put it in place."""
 
-import dataclasses
 import os
-import pathlib
+from collections.abc import Iterable, Sequence
 
 import keras
 
 from keras_mixers import files
-from keras_mixers.export import onnx, saved_model, verify
+from keras_mixers.export import checks, onnx, saved_model, tflite, verify
+from keras_mixers.export.progress import Progress
+from keras_mixers.export.report import ExportReport
+from keras_mixers.export.serving import Serving
+from keras_mixers.models.variants import variant_of
+from keras_mixers.preprocessing import Preprocessing
+from keras_mixers.version import __version__
 
-# Endings that promise a file of another kind.
-OTHER_FILES = {".tflite", ".keras", ".h5", ".pb", ".pt", ".safetensors"}
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportReport:
-    """What was exported, and how far its answers are from the model's; `str()` reads as a line.
-
-    Attributes:
-        path: of the file or folder.
-        format: `"onnx"` or `"saved_model"`.
-        size: in bytes.
-        largest_difference: from the model's answers, absolute, on random images at batch 1 and 3.
-    """
-
-    path: pathlib.Path
-    format: str
-    size: int
-    largest_difference: float
-
-    def __str__(self):
-        return (
-            f"{self.path}: {self.format}, {self.size / 1e6:.1f} MB, within"
-            f" {self.largest_difference:.1e} of the model"
-        )
+FORMATS = {".onnx": onnx, ".tflite": tflite}  # any other path is a SavedModel's folder
 
 
-def export(model: keras.Model, path: str | os.PathLike) -> ExportReport:
-    """Export a model for inference: ONNX for a path ending in `.onnx`, else a SavedModel folder.
+def export(
+    model: keras.Model,
+    path: str | os.PathLike,
+    *,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    target: str = "onnx",
+    dtype: str = "float32",
+    quantize: str | None = None,
+    calibration_data: Iterable | None = None,
+    attention_maps: bool = False,
+) -> ExportReport:
+    """Export a model for inference, in the format of the path: ONNX, TensorFlow Lite, SavedModel.
 
-    The file takes `images`, float32 `(batch, H, W, C)` with any batch, and gives `logits`. It is
-    written to a temporary place, loaded by its own runtime (onnxruntime, or TensorFlow), and its
-    answers compared with the model's, to 1e-4 (of the largest, where that is above 1); only then
-    does it replace what was at `path`.
+    The file takes `images`, float32 `(batch, H, W, C)` with any batch, and gives `logits`. With
+    `preprocessing` it takes bytes of any height and width, and gives `probabilities` too; a
+    SavedModel then also has the signature `serve_encoded`, for JPEG and PNG files.
+
+    It is written to a temporary place, judged by its format's own checker, loaded by its own
+    runtime (onnxruntime, TensorFlow), and its answers are compared with the model's on random
+    images at batch 1 and 3; only then does it replace what was at `path`. Differences may be 1e-4
+    of the largest answer (and 1e-4 where that is below 1); for float16 2e-2, for int8 0.5.
 
     Args:
-        model: a built functional model with one input and one output, of float32 layers.
-        path: where to; its folder must exist.
+        model: a built functional model with one input and one output. Whatever policy it has, it
+            is exported as it computes in `dtype`.
+        path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel; the folder it lies
+            in must exist. ONNX weights over 2 GiB lie in a second file beside it.
+        preprocessing: what the weights expect of an image, put into the file.
+        class_names: one for each logit, for the file's metadata.
+        target: for ONNX, `"onnx"`: operators of the standard alone, opset 18, for any runtime;
+            `"onnxruntime"`: faster there, with its own `Attention` and `Gelu`.
+        dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and
+            logits stay float32).
+        quantize: for ONNX and TensorFlow Lite, `"int8"`: matrix products of 8-bit integers;
+            `"float16"`: weights stored in half, computed with in float32.
+        calibration_data: images as the file takes them, an array or batches (with labels or not,
+            such as a `tf.data.Dataset`), of which the first 256 are used: the ranges of int8 are
+            found on them beforehand, and `agreement` is measured on them.
+        attention_maps: whether the weights of each attention layer, `(batch, heads, T, T)`, are
+            outputs too: `attention_0`, `attention_1`, ...
 
     Returns:
         An `ExportReport`.
 
     Raises:
-        ValueError: `model` or `path` will not do.
-        RuntimeError: Keras runs on another backend than TensorFlow, or the exported file does not
-            give the model's answers; what was at `path` stays.
+        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        RuntimeError: Keras runs on another backend than TensorFlow, an operator is not to be had,
+            or the file does not give the model's answers; what was at `path` stays.
+        OSError: it cannot be written; what was at `path` stays.
 
     Example:
         >>> import tempfile
         >>> from keras_mixers import ViT
         >>> model = ViT("Ti/16", input_shape=(32, 32, 3), depth=1, num_classes=10)
         >>> report = export(model, tempfile.mkdtemp() + "/vit.onnx")
-        >>> report.format
-        'onnx'
+        >>> report.format, report.opset
+        ('onnx', 18)
     """
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
-    path = pathlib.Path(path)
-    check_model(model)
-    check_path(path)
-    target = onnx if path.suffix.lower() == ".onnx" else saved_model
+    path = checks.check_path(path)
+    runtime = FORMATS.get(path.suffix.lower(), saved_model)
+    checks.check_model(model)
+    checks.check_options(runtime.FORMAT, preprocessing, target, dtype, quantize, attention_maps)
+    checks.check_preprocessing(preprocessing, model)
+    names = checks.check_class_names(class_names, model)
+    metadata = {
+        "keras_mixers_version": __version__,
+        "variant": variant_of(model) or model.name,
+        **({"class_names": names} if names else {}),
+        **({"preprocessing": preprocessing.get_config()} if preprocessing else {}),
+    }
+    serving = Serving(model, preprocessing, attention_maps, target, dtype, quantize, metadata)
+    serving = serving.calibrated(calibration_data)
+    progress = Progress(path)
+
     with files.replacing(path) as temporary:
-        target.save(model, temporary)
-        difference = verify.largest_difference(model, lambda images: target.run(temporary, images))
-    return ExportReport(path, target.FORMAT, files.size(path), difference)
-
-
-def check_model(model):
-    """Refuse what cannot be exported, before anything is written."""
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "Export goes through TensorFlow. Received: the Keras backend"
-            f" {keras.backend.backend()!r}; save the model with model.save('model.keras') and"
-            " export it in a process started with KERAS_BACKEND=tensorflow"
-        )
-    ends = [getattr(model, side, None) or () for side in ("inputs", "outputs")]
-    if not isinstance(model, keras.Model) or [len(end) for end in ends] != [1, 1]:
-        raise ValueError(
-            "`model` must be a built functional or sequential model with one input and one output."
-            f" Received: model={model!r}"
-        )
-    if None in model.input_shape[1:]:
-        raise ValueError(
-            "`model` must have a fixed image size. Received an input of shape"
-            f" {tuple(model.input_shape)}"
-        )
-    narrow = [layer.name for layer in all_layers(model) if layer.compute_dtype != "float32"]
-    if narrow:
-        raise ValueError(
-            "`model` must compute in float32. Received layers that do not:"
-            f" {', '.join(narrow[:3])}{', ...' if len(narrow) > 3 else ''}; build it with"
-            " dtype='float32' and give it the weights by set_weights(model.get_weights())"
-        )
-
-
-def all_layers(model):
-    """The layers of a model and of the models inside it."""
-    for layer in model.layers:
-        yield from all_layers(layer) if isinstance(layer, keras.Model) else [layer]
-
-
-def check_path(path):
-    """Refuse a place that is not there, or that holds something else than an export."""
-    if path.suffix.lower() in OTHER_FILES:
-        raise ValueError(
-            "`path` must end in '.onnx', or name a folder for a SavedModel. Received:"
-            f" path='{path}'"
-        )
-    if not path.parent.is_dir():
-        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
-    if path.suffix.lower() == ".onnx" and path.is_dir():
-        raise ValueError(f"`path` is a folder, not a file. Received: path='{path}'")
-    if path.suffix.lower() != ".onnx" and path.is_dir() and any(path.iterdir()):
-        if not (path / saved_model.PROTO).is_file():
-            raise ValueError(
-                "`path` is a folder that holds something other than a SavedModel, which export"
-                f" would replace. Received: path='{path}'"
-            )
-    elif path.suffix.lower() != ".onnx" and path.is_file():
-        raise ValueError(
-            "`path` must end in '.onnx', or name a folder for a SavedModel. Received:"
-            f" path='{path}', a file"
-        )
+        details = runtime.save(serving, temporary, progress)
+        progress("comparing with the model")
+        run = runtime.load(temporary)
+        difference = verify.largest_difference(serving, run)
+        agreement = verify.agreement(serving, run) if quantize else None
+        latency = verify.latency(serving, run)
+        size = sum(files.size(file) for file in temporary.parent.iterdir())
+    onnx.remove_stale(path)
+    return ExportReport(
+        path, runtime.FORMAT, size, difference, latency, serving.precision, agreement, **details
+    )

@@ -1,49 +1,189 @@
-"""ONNX: one file for onnxruntime and its like."""
+"""ONNX: one file for onnxruntime and its like, through tf2onnx."""
 
-import math
+import contextlib
+import hashlib
+import json
+import logging
+import re
 
-import numpy as np
+import keras
 
-from keras_mixers.export.serving import serving_function
+from keras_mixers.export import lowering, quantize
 
 FORMAT = "onnx"
-LARGEST_FILE = 2**31  # protobuf's limit
 OPSET = 18  # the newest that tf2onnx 1.17 knows
+LARGEST_FILE = 2**31 - 2**20  # protobuf's limit of 2 GiB, less room for the graph
+TARGETS = ("onnx", "onnxruntime")
+# Of onnxruntime's own operators, those that its CPU kernels and `quantize` may put into a graph.
+CONTRIB_OPERATORS = {
+    "Attention",
+    "DequantizeLinear",
+    "DynamicQuantizeMatMul",
+    "FastGelu",
+    "Gelu",
+    "MatMulIntegerToFloat",
+    "QAttention",
+    "QGemm",
+    "QLinearAdd",
+    "QLinearMul",
+    "QuantizeLinear",
+}
+# Standard operators that no inference needs: their answers are drawn, or they touch what is outside.
+REFUSED = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+REFUSED |= {"RandomUniformLike", "Dropout"}
 
 
-def save(model, path):
-    """Convert by tf2onnx, have onnx check every node's types and shapes, and write the file."""
-    import onnx
+def save(serving, path, progress):
+    """Write the checked file; returns what an `ExportReport` says of ONNX alone."""
+    converted = convert(serving, progress)
+    if serving.precision != "float32":
+        progress(f"reducing to {serving.precision}")
+        converted = quantize.reduced(converted, serving)
+    check_operators(converted, serving.target)
+    for key, value in serving.metadata.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        converted.metadata_props.add(key=key, value=text)
+    progress("writing and checking")
+    details = {"opset": OPSET, "nodes": len(converted.graph.node)}
+    write(converted, path)
+    return details
+
+
+def convert(serving, progress):
+    """The `onnx.ModelProto` of what is served: whole, simplified, not yet checked."""
+    import tensorflow as tf
     import tf2onnx
 
-    size = sum(math.prod(weight.shape) for weight in model.weights) * 4
-    if size >= LARGEST_FILE:
-        raise ValueError(
-            f"`model` must have less than 2 GiB of weights for an ONNX file. Received: {size:,}"
-            " bytes; export a SavedModel, to a path without '.onnx'"
+    from keras_mixers.export.constants import fold_constants, hold_weights
+    from keras_mixers.export.one_token import compute_one_token
+
+    progress("tracing")
+    model = serving.model
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    inputs = [
+        tf.TensorSpec(variable.shape, variable.dtype, name=f"weight_{i}")
+        for i, variable in enumerate(variables)
+    ]
+
+    # Weights are inputs of what is converted, so that no step on the way copies or inspects them.
+    @tf.function(input_signature=[serving.images, inputs], autograph=False)
+    def serve(images, weights):
+        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
+            return serving(images, lower=True)
+
+    progress("converting")
+    contrib = [tf2onnx.utils.make_opsetid(lowering.CONTRIB, 1)] if serving.target == "onnxruntime" else []
+    with quiet("tf2onnx"):
+        converted, _ = tf2onnx.convert.from_function(
+            serve,
+            serve.input_signature,
+            opset=OPSET,
+            extra_opset=contrib,
+            custom_op_handlers={lowering.MARK: (lowering.onnx_node, [])},
         )
-    function, signature = serving_function(model)
-    converted, _ = tf2onnx.convert.from_function(
-        function, signature, opset=OPSET, custom_op_handlers={"Erfc": (erfc, [])}
+
+    progress("simplifying")
+    names = unique([variable.path for variable in variables])
+    held = {
+        spec.name: (name, keras.ops.convert_to_numpy(variable))
+        for spec, name, variable in zip(inputs, names, variables, strict=True)
+    }
+    compute_one_token(converted, held)
+    hold_weights(converted, held)
+    fold_constants(converted)
+    return converted
+
+
+def unique(names):
+    """The names, a number behind those that came before."""
+    seen, result = {}, []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return result
+
+
+@contextlib.contextmanager
+def quiet(name):
+    """While this lasts, a library logs nothing: what it cannot convert is found in its result."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def check_operators(converted, target):
+    """Refuse a graph with an operator that the target's runtime does not have.
+
+    Raises:
+        RuntimeError: it names the operator and the node.
+    """
+    import onnx
+
+    for node in converted.graph.node:
+        known = node.domain == lowering.CONTRIB and node.op_type in CONTRIB_OPERATORS
+        if node.domain == lowering.CONTRIB:
+            known = known and target == "onnxruntime"
+        else:
+            known = not node.domain and onnx.defs.has(node.op_type) and node.op_type not in REFUSED
+        if not known:
+            raise RuntimeError(
+                f"The model needs the operator {node.op_type!r}, of node {node.name!r}, which"
+                f" target={target!r} does not have; nothing was written. A layer made of keras.ops"
+                " that ONNX has, or a SavedModel (a path without '.onnx'), would do"
+            )
+
+
+def write(converted, path):
+    """Check and write the file; what is over 2 GiB gets its weights in a second file beside it.
+
+    That one is named after its content, so that a file that is replaced never meets the weights of
+    another.
+    """
+    import onnx
+
+    size = sum(len(tensor.raw_data) for tensor in converted.graph.initializer)
+    if size < LARGEST_FILE:
+        onnx.checker.check_model(converted, full_check=True)
+        onnx.save(converted, path)
+        return
+    digest = hashlib.sha256()
+    for tensor in converted.graph.initializer:
+        digest.update(tensor.raw_data)
+    onnx.save(
+        converted,
+        path,
+        save_as_external_data=True,
+        location=f"{path.name}.{digest.hexdigest()[:16]}.data",
     )
-    onnx.checker.check_model(converted, full_check=True)
-    onnx.save(converted, path)
+    onnx.checker.check_model(path, full_check=True)
 
 
-def run(path, images):
-    """Logits of images by onnxruntime alone."""
+def remove_stale(path):
+    """Remove the files of weights that earlier exports to `path` left beside it."""
+    import onnx
+
+    ours = re.compile(re.escape(path.name) + r"\.[0-9a-f]{16}\.data")
+    found = [file for file in path.parent.iterdir() if ours.fullmatch(file.name)]
+    if found:
+        graph = onnx.load(path, load_external_data=False).graph
+        used = {entry.value for tensor in graph.initializer for entry in tensor.external_data}
+        for file in found:
+            if file.name not in used:
+                file.unlink()
+
+
+def load(path):
+    """The file in onnxruntime, as a function `images -> {name: output}`."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(["logits"], {"images": images})[0]
+    names = [output.name for output in session.get_outputs()]
 
+    def run(images):
+        return dict(zip(names, session.run(names, {"images": images}), strict=True))
 
-def erfc(graph, node, _name, _arguments):
-    """`1 - erf(x)`, for erfc in TensorFlow's exact GELU, which neither ONNX nor tf2onnx knows."""
-    x, outputs, shapes, dtypes = node.input[0], node.output, node.output_shapes, node.output_dtypes
-    graph.remove_node(node.name)
-    one = graph.make_const(f"{node.name}_one", np.float32(1))
-    erf = graph.make_node("Erf", [x])
-    graph.make_node(
-        "Sub", [one.output[0], erf.output[0]], outputs=outputs, shapes=shapes, dtypes=dtypes
-    )
+    return run

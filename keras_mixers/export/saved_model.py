@@ -1,25 +1,78 @@
 """TensorFlow's SavedModel: a folder for TensorFlow Serving or `tf.saved_model.load`."""
 
-import keras
-
-from keras_mixers.export.serving import serving_function
+import json
+import pathlib
 
 FORMAT = "saved_model"
 PROTO = "saved_model.pb"
+METADATA = pathlib.Path("assets.extra", "keras_mixers.json")
+# What has no place in a file that serves images: it reaches files, the network or Python.
+REFUSED = {"EagerPyFunc", "PrintV2", "PyFunc", "PyFuncStateless", "ReadFile", "WriteFile"}
 
 
-def save(model, path):
-    """Write the folder, with one signature, `serving_default`: images -> logits."""
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    function, signature = serving_function(model)
-    archive.add_endpoint("serving_default", function, input_signature=signature)
-    archive.write_out(str(path), verbose=False)
-
-
-def run(path, images):
-    """Logits of images by TensorFlow alone."""
+def save(serving, path, progress):
+    """Write the folder: `serving_default` on tensors and, with preprocessing, `serve_encoded`."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))  # held in a name: its variables live as long as it
-    return loaded.signatures["serving_default"](images=tf.constant(images))["logits"].numpy()
+    progress("tracing and writing")
+    policy = {"float32": "float32", "float16": "mixed_float16"}[serving.dtype]
+    module = tf.Module()
+    module.weights = [variable.value for variable in serving.model.variables]
+
+    @tf.function(input_signature=[serving.images], autograph=False)
+    def serving_default(images):
+        return serving(images, policy=policy)
+
+    @tf.function(input_signature=[tf.TensorSpec((None,), "string", "encoded")], autograph=False)
+    def serve_encoded(encoded):
+        return serving.of_prepared(decoded(serving, encoded), policy=policy)
+
+    signatures = {"serving_default": serving_default.get_concrete_function()}
+    if serving.preprocessing:
+        signatures["serve_encoded"] = serve_encoded.get_concrete_function()
+    for function in signatures.values():
+        check_operators(function.graph)
+    module.functions = signatures
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    file = path / METADATA
+    file.parent.mkdir()
+    file.write_text(json.dumps(serving.metadata, indent=2))
+    return {}
+
+
+def decoded(serving, encoded):
+    """Images for the model from JPEG or PNG files, `(batch,)` strings of bytes, of any sizes."""
+    import tensorflow as tf
+
+    *size, channels = serving.model.input_shape[1:]
+
+    def image(content):
+        pixels = tf.io.decode_image(content, channels=channels, expand_animations=False)
+        return serving.preprocessing(tf.ensure_shape(pixels, (None, None, channels)))
+
+    prepared = tf.TensorSpec((*size, channels), "float32")
+    return tf.map_fn(image, encoded, fn_output_signature=prepared)
+
+
+def check_operators(graph):
+    """Refuse a graph that reaches outside."""
+    for operation in graph.get_operations():
+        if operation.type in REFUSED:
+            raise RuntimeError(
+                f"The model needs the operator {operation.type!r}, of node {operation.name!r}, which"
+                " has no place in an exported file; nothing was written"
+            )
+
+
+def load(path):
+    """The folder in TensorFlow, as a function `images -> {name: output}`."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+
+    def run(images):
+        # `loaded` is held by this function: its variables live as long as it.
+        outputs = loaded.signatures["serving_default"](images=tf.constant(images))
+        return {name: output.numpy() for name, output in outputs.items()}
+
+    return run

@@ -1,14 +1,143 @@
 """What every export format serves: one function of images, with stable names."""
 
+import contextlib
+import dataclasses
 
-def serving_function(model):
-    """The inference call of a model as `images -> {"logits": ...}`, with its input signature."""
-    import tensorflow as tf
+import keras
+import numpy as np
 
-    signature = [tf.TensorSpec((None, *model.input_shape[1:]), "float32", name="images")]
+from keras_mixers import layers
+from keras_mixers.export import lowering
+from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
-    @tf.function(input_signature=signature)
-    def serve(images):
-        return {"logits": model(images, training=False)}
 
-    return serve, signature
+MOST_IMAGES = 256  # of the calibration data
+
+
+@dataclasses.dataclass(frozen=True)
+class Serving:
+    """What an exported file is to be: the function `images -> {name: output}`, and its numbers.
+
+    Attributes are those of `export`, checked, and:
+        metadata: what the file says of itself, `{key: what JSON can hold}`.
+        calibration: batches of images as the file takes them, or ().
+    """
+
+    model: keras.Model
+    preprocessing: Preprocessing | None = None
+    attention_maps: bool = False
+    target: str = "onnx"
+    dtype: str = "float32"
+    quantize: str | None = None
+    metadata: dict = dataclasses.field(default_factory=dict)
+    calibration: tuple = ()
+
+    @property
+    def precision(self):
+        """The narrowest numbers in the file."""
+        return self.quantize or self.dtype
+
+    @property
+    def images(self):
+        """The input as TensorFlow declares it: `(batch, H, W, C)`, bytes of any size or floats."""
+        import tensorflow as tf
+
+        *size, channels = self.model.input_shape[1:]
+        if self.preprocessing:
+            return tf.TensorSpec((None, None, None, channels), "uint8", name="images")
+        return tf.TensorSpec((None, *size, channels), "float32", name="images")
+
+    def __call__(self, images, **how):
+        """The outputs of images, eagerly or traced; `how` as in `of_prepared`."""
+        prepared = self.preprocessing(images) if self.preprocessing else images
+        return self.of_prepared(prepared, **how)
+
+    def of_prepared(self, images, policy="float32", lower=False):
+        """The outputs of images as the model takes them.
+
+        Args:
+            images: `(N, H, W, C)`.
+            policy: the dtype policy to compute in, whatever the model's own.
+            lower: whether to trace in the forms of `lowering`, for ONNX.
+        """
+        maps = []
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(computing_in(self.model, policy))
+            if lower:
+                stack.enter_context(lowering.lowered(self.model, self.target))
+            if self.attention_maps:
+                form = recording(maps, lowering.mixed_by_scores if lower else with_scores)
+                stack.enter_context(lowering.calls(self.model, {ATTENTION: form}))
+            logits = keras.ops.cast(self.model(images, training=False), "float32")
+        outputs = {"logits": logits}
+        if self.preprocessing:
+            outputs["probabilities"] = keras.ops.softmax(logits, axis=-1)
+        return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
+
+
+    def calibrated(self, data):
+        """The same with calibration images, read from an array, batches, or a dataset.
+
+        Raises:
+            ValueError: there are none, or they are not what the file takes.
+        """
+        if data is None:
+            return self
+        batches, count = [], 0
+        for batch in [data] if hasattr(data, "shape") else data:
+            images = np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch)
+            self._check_calibration(images)
+            batches.append(images.astype(self.images.dtype.name)[: MOST_IMAGES - count])
+            count += len(batches[-1])
+            if count == MOST_IMAGES:
+                break
+        if not count:
+            raise ValueError("`calibration_data` must have an image. Received: none")
+        return dataclasses.replace(self, calibration=tuple(batches))
+
+    def _check_calibration(self, images):
+        shape, dtype = self.images.shape, self.images.dtype.name
+        wrong = images.dtype == "uint8" if dtype == "float32" else images.dtype != "uint8"
+        if wrong or not shape.is_compatible_with(images.shape):
+            raise ValueError(
+                f"`calibration_data` must hold what the file takes: {dtype} images of shape"
+                f" {tuple(shape)}. Received: {images.dtype} of shape {images.shape}"
+            )
+
+
+ATTENTION = layers.MultiHeadSelfAttention
+
+
+def recording(maps, mix):
+    """The form of an attention layer, `mix`, that adds its weights, `(N, H, T, T)`, to a list."""
+
+    def form(layer, x):
+        y, weights = mix(layer, x)
+        maps.append(keras.ops.cast(weights, "float32"))
+        return y
+
+    return form
+
+
+def with_scores(layer, x):
+    """Attention as the layer itself gives it with its weights."""
+    return type(layer).call(layer, x, return_attention_scores=True)
+
+
+@contextlib.contextmanager
+def computing_in(model, policy):
+    """While this lasts, all layers of a model compute under another dtype policy."""
+    inside = [model, *lowering.all_layers(model)]
+    changed = {
+        layer: layer.dtype_policy
+        for layer in inside
+        if layer.dtype_policy != keras.dtype_policies.get(policy)
+        and not isinstance(layer, PreprocessImages)  # exact in float32 alone
+    }
+    try:
+        for layer in changed:
+            layer.dtype_policy = keras.dtype_policies.get(policy)
+        yield
+    finally:
+        for layer, own in changed.items():
+            layer.dtype_policy = own

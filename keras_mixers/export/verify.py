@@ -1,34 +1,78 @@
 """Whether an exported file gives the answers of the model it came from."""
 
+import statistics
+import time
+
 import numpy as np
 
 BATCHES = (1, 3)  # two sizes: a batch fixed by mistake shows
-BOUND = 1e-4  # absolute, or of the largest answer where that is above 1
+# How far an answer may be from the model's, of the largest answer where that is above 1.
+BOUNDS = {"float32": 1e-4, "float16": 2e-2, "int8": 0.5}
+RANDOM_IMAGES = 32
 
 
-def largest_difference(model, run):
-    """The largest absolute difference between `run(images)` and `model` on random images.
+def random_images(serving, batch, size=None):
+    """What the served function takes: bytes, of `size` if they may be of any, or floats."""
+    generator = np.random.default_rng(batch)
+    *own, channels = serving.model.input_shape[1:]
+    if serving.preprocessing:
+        shape = (batch, *(size or own), channels)
+        return generator.integers(0, 256, shape, dtype="uint8")
+    return generator.uniform(-1, 1, (batch, *own, channels)).astype("float32")
+
+
+def largest_difference(serving, run):
+    """The largest absolute difference between `run(images)` and what is served, on random images.
 
     Raises:
-        RuntimeError: it is over the bound, or an answer is not finite.
+        RuntimeError: an output is missing, has another shape, or is over the bound.
     """
     largest = 0.0
     for batch in BATCHES:
-        generator = np.random.default_rng(batch)
-        images = generator.uniform(-1, 1, (batch, *model.input_shape[1:])).astype("float32")
-        expected = np.asarray(model(images, training=False))
-        answer = run(images)
-        if answer.shape != expected.shape:
-            raise RuntimeError(
-                f"The exported file gives {answer.shape} for {images.shape}, the model"
-                f" {expected.shape}; nothing was put in place"
-            )
-        difference = float(np.max(np.abs(answer - expected)))
-        bound = BOUND * max(1.0, float(np.max(np.abs(expected))))
-        if not difference <= bound:
-            raise RuntimeError(
-                f"The exported file differs from the model by {difference:.2e} on random images at"
-                f" batch {batch}, over the bound of {bound:.2e}; nothing was put in place"
-            )
-        largest = max(largest, difference)
+        rows, columns = serving.model.input_shape[1:3]
+        images = random_images(serving, batch, (rows + 3 * batch, columns + 5))
+        expected = {name: np.asarray(value) for name, value in serving(images).items()}
+        answers = run(images)
+        for name, value in expected.items():
+            difference = _difference(name, answers.get(name), value, serving.precision, batch)
+            largest = max(largest, difference)
     return largest
+
+
+def _difference(name, answer, expected, precision, batch):
+    """The largest difference of one output, if it may be."""
+    shape = None if answer is None else answer.shape
+    if shape != expected.shape:
+        raise RuntimeError(
+            f"The exported file gives {name!r} of shape {shape} at batch {batch}, the model"
+            f" {expected.shape}; nothing was put in place"
+        )
+    difference = float(np.max(np.abs(answer - expected)))
+    bound = BOUNDS[precision] * max(1.0, float(np.max(np.abs(expected))))
+    if not difference <= bound:
+        raise RuntimeError(
+            f"The exported file's {name!r} differs from the model's by {difference:.2e} on random"
+            f" images at batch {batch}, over the bound of {bound:.2e}; nothing was put in place"
+        )
+    return difference
+
+
+def agreement(serving, run):
+    """The share of calibration or random images whose largest logit is the float32 model's."""
+    images = serving.calibration or [random_images(serving, RANDOM_IMAGES)]
+    same = [
+        np.argmax(run(batch)["logits"], -1) == np.argmax(np.asarray(serving(batch)["logits"]), -1)
+        for batch in images
+    ]
+    return float(np.mean(np.concatenate(same)))
+
+
+def latency(serving, run):
+    """Milliseconds for one image, the median of five runs after one."""
+    image = random_images(serving, 1)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        run(image)
+        times.append(time.perf_counter() - start)
+    return 1000 * statistics.median(times[1:])

@@ -1,0 +1,48 @@
+"""TensorFlow Lite: one file for phones and small machines."""
+
+import warnings
+
+import keras
+
+FORMAT = "tflite"
+
+
+def save(serving, path, progress):
+    """Convert by TensorFlow's own converter and write the file."""
+    import tensorflow as tf
+
+    progress("converting")
+    arrays = [(v, keras.ops.convert_to_numpy(v)) for v in serving.model.variables]
+
+    @tf.function(input_signature=[serving.images], autograph=False)
+    def serve(images):
+        # The file has no variables, and its interpreter none that are set: weights are constants.
+        weights = [(variable, tf.constant(array)) for variable, array in arrays]
+        with keras.StatelessScope(state_mapping=weights):
+            return serving(images)
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [serve.get_concrete_function()], tf.Module()
+    )
+    if serving.quantize:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if serving.quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if serving.quantize == "int8" and serving.calibration:
+        converter.representative_dataset = lambda: (
+            [image[None]] for batch in serving.calibration for image in batch
+        )
+    path.write_bytes(converter.convert())
+    return {}
+
+
+def load(path):
+    """The file in TensorFlow Lite's interpreter, as a function `images -> {name: output}`."""
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        # It says that it moves to a package of its own, which is not one that TensorFlow installs.
+        warnings.simplefilter("ignore", UserWarning)
+        interpreter = tf.lite.Interpreter(model_path=str(path))
+    runner = interpreter.get_signature_runner("serving_default")
+    return lambda images: runner(images=images)
