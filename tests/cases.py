@@ -131,6 +131,18 @@ class ModelCase:
         return np.random.default_rng(3).uniform(-1, 1, shape).astype("float32")
 
 
+def random_weights(model, seed=5):
+    """The model with no weight at its beginning: norms scale and shift, biases add."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        if "float" not in weight.dtype:  # where random draws stand
+            continue
+        positive = weight.path.endswith(("gamma", "moving_variance"))
+        values = generator.normal(0, 0.3, weight.shape)
+        weight.assign(1 + np.abs(values) if positive else values)
+    return model
+
+
 _VIT = {"patch_size": 4, "hidden_dim": 16, "depth": 2, "num_heads": 2, "mlp_dim": 24}
 _MIXER = {
     "patch_size": 4,

@@ -31,7 +31,13 @@ WAITING = {("published.py", "weights")}
 # Keras imports ml_dtypes itself.
 LIGHT = {"keras", "keras_mixers", "ml_dtypes", "numpy", *sys.stdlib_module_names}
 # Files that are themselves imported late, by the function that needs them.
-LATE = {PACKAGE / "data" / "digits.py"}
+LATE = {
+    PACKAGE / "data" / "digits.py",
+    PACKAGE / "export" / "constants.py",
+    PACKAGE / "export" / "convolutions.py",
+    PACKAGE / "export" / "graph.py",
+    PACKAGE / "export" / "one_token.py",
+}
 
 
 def imports(tree):

@@ -1,5 +1,6 @@
 """Weights put into a graph, and everything that depends on them alone computed beforehand."""
 
+import keras
 import numpy as np
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -10,12 +11,13 @@ SMALL, GROWS = 1024, 4  # what is larger, and that many times its inputs, is lef
 
 
 def hold_weights(model, weights):
-    """Turn the inputs that stand for weights into them: `{input's name: (name, array)}`."""
+    """Turn the inputs that stand for weights into them: `{input's name: (name, variable)}`."""
     graph = model.graph
     read = {name for node in graph.node for name in node.input}
     rename_inputs(graph.node, {old: name for old, (name, _) in weights.items()})
-    for old, (name, array) in weights.items():
+    for old, (name, variable) in weights.items():
         if old in read:
+            array = keras.ops.convert_to_numpy(variable)
             graph.initializer.append(numpy_helper.from_array(array, name))
     inputs = [value for value in graph.input if value.name not in weights]
     del graph.input[:]

@@ -1,6 +1,11 @@
 """What passes over a graph of ONNX share: who makes a tensor, who reads it, its shape."""
 
 import collections
+import math
+
+import onnx
+
+LARGEST_SHAPE = 64  # elements: a constant of fewer may be a shape or axes, whose values count
 
 
 class Graph:
@@ -12,8 +17,6 @@ class Graph:
     """
 
     def __init__(self, model, constants=()):
-        import onnx
-
         self.proto = model.graph
         self.constants = {tensor.name for tensor in self.proto.initializer} | set(constants)
         self.outputs = {output.name for output in self.proto.output}
@@ -22,12 +25,29 @@ class Graph:
         for node in self.proto.node:
             for name in node.input:
                 self.readers[name].append(node)
-        inferred = onnx.shape_inference.infer_shapes(model).graph
+        inferred = onnx.shape_inference.infer_shapes(_without_weights(model)).graph
         self.shapes = {
             value.name: [size.dim_value or None for size in value.type.tensor_type.shape.dim]
             for value in [*inferred.value_info, *inferred.input, *inferred.output]
         }
-        self.shapes.update({t.name: list(t.dims) for t in self.proto.initializer})
+        self.shapes.update({tensor.name: list(tensor.dims) for tensor in self.proto.initializer})
+
+
+def _without_weights(model):
+    """The model with its larger constants as inputs: their shapes are all that inference needs."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    proto = model.graph
+    for field in ("node", "input", "output", "value_info"):
+        getattr(light.graph, field).extend(getattr(proto, field))
+    light.graph.name = proto.name
+    for tensor in proto.initializer:
+        if math.prod(tensor.dims) <= LARGEST_SHAPE:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(
+                onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
+    return light
 
 
 def set_nodes(proto, nodes):
@@ -40,9 +60,9 @@ def set_nodes(proto, nodes):
             wanted.update(node.input)
     del proto.node[:]
     proto.node.extend(reversed(kept))
-    initializers = [tensor for tensor in proto.initializer if tensor.name in wanted]
-    del proto.initializer[:]
-    proto.initializer.extend(initializers)
+    for i in reversed(range(len(proto.initializer))):
+        if proto.initializer[i].name not in wanted:
+            del proto.initializer[i]  # one by one: `extend` would copy all weights
 
 
 def rename_inputs(nodes, names):

@@ -61,10 +61,13 @@ def all_layers(layer):
     return list({id(part): part for part in layer._flatten_layers(include_self=False)}.values())
 
 
-def lowered(model, target):
+def lowered(model, target, quantize):
     """The context in which a model is traced for `target`, "onnx" or "onnxruntime"."""
+    # onnxruntime's tools leave `Attention` as it is, and the products inside it are worth more.
+    fused = target == "onnxruntime" and quantize != "int8"
+    mixer = {layers.MultiHeadSelfAttention: fused_attention if fused else attention}
     stack = contextlib.ExitStack()
-    stack.enter_context(calls(model, {**FORMS, **TARGET_FORMS[target]}))
+    stack.enter_context(calls(model, {**FORMS, **mixer}))
     stack.enter_context(activations(model, ACTIVATIONS[target]))
     return stack
 
@@ -239,7 +242,7 @@ def mixed_by_scores(layer, x):
 
 
 def fused_attention(layer, x):
-    """onnxruntime's `Attention`: queries, keys, values and the heads' mixture in one node."""
+    """Onnxruntime's `Attention`: queries, keys, values and the heads' mixture in one node."""
     import tensorflow as tf
 
     heads, head_dim = layer.head_shape
@@ -284,12 +287,12 @@ def erf_gelu(x):
 
 
 def contrib_gelu(x):
-    """onnxruntime's `Gelu`."""
+    """Onnxruntime's `Gelu`."""
     return mark("Gelu", [x], x.shape, domain=CONTRIB)
 
 
 def contrib_gelu_tanh(x):
-    """onnxruntime's `FastGelu`, which is the tanh form."""
+    """Onnxruntime's `FastGelu`, which is the tanh form."""
     return mark("FastGelu", [x], x.shape, domain=CONTRIB)
 
 
@@ -304,10 +307,6 @@ FORMS = {
     layers.TokenMixing: token_mixing,
     layers.SelectToken: select_token,
     layers.AttentionPooling: attention_pooling,
-}
-TARGET_FORMS = {
-    "onnx": {layers.MultiHeadSelfAttention: attention},
-    "onnxruntime": {layers.MultiHeadSelfAttention: fused_attention},
 }
 ACTIVATIONS = {
     "onnx": {keras.activations.gelu: erf_gelu},

@@ -28,7 +28,7 @@ CONTRIB_OPERATORS = {
     "QLinearMul",
     "QuantizeLinear",
 }
-# Standard operators that no inference needs: their answers are drawn, or they touch what is outside.
+# Standard operators that no inference needs: their answers are drawn.
 REFUSED = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
 REFUSED |= {"RandomUniformLike", "Dropout"}
 
@@ -55,6 +55,7 @@ def convert(serving, progress):
     import tf2onnx
 
     from keras_mixers.export.constants import fold_constants, hold_weights
+    from keras_mixers.export.convolutions import join_biases, pool_on_the_grid
     from keras_mixers.export.one_token import compute_one_token
 
     progress("tracing")
@@ -71,26 +72,39 @@ def convert(serving, progress):
         with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
             return serving(images, lower=True)
 
+    traced = serve.get_concrete_function()
+    if traced.captured_inputs:
+        raise RuntimeError(
+            "The model has state besides its weights, which an ONNX file cannot hold:"
+            f" {traced.captured_inputs[0]}; nothing was written. A SavedModel can"
+        )
+
     progress("converting")
-    contrib = [tf2onnx.utils.make_opsetid(lowering.CONTRIB, 1)] if serving.target == "onnxruntime" else []
-    with quiet("tf2onnx"):
-        converted, _ = tf2onnx.convert.from_function(
-            serve,
-            serve.input_signature,
+    contrib = [tf2onnx.utils.make_opsetid(lowering.CONTRIB, 1)]
+    outputs = {tensor.name: name for name, tensor in traced.structured_outputs.items()}
+    names = {tensor.name: tensor.name.split(":")[0] for tensor in traced.inputs}
+    with quiet("tf2onnx"), quiet("tensorflow"):
+        converted, _ = tf2onnx.convert.from_graph_def(
+            traced.graph.as_graph_def(),
+            input_names=list(names),
+            output_names=list(outputs),
+            tensors_to_rename={**names, **outputs},
             opset=OPSET,
-            extra_opset=contrib,
+            extra_opset=contrib if serving.target == "onnxruntime" else [],
             custom_op_handlers={lowering.MARK: (lowering.onnx_node, [])},
         )
 
     progress("simplifying")
     names = unique([variable.path for variable in variables])
-    held = {
-        spec.name: (name, keras.ops.convert_to_numpy(variable))
+    weights = {
+        spec.name: (name, variable)
         for spec, name, variable in zip(inputs, names, variables, strict=True)
     }
-    compute_one_token(converted, held)
-    hold_weights(converted, held)
+    compute_one_token(converted, weights)
+    hold_weights(converted, weights)
     fold_constants(converted)
+    join_biases(converted)
+    pool_on_the_grid(converted)
     return converted
 
 
@@ -138,27 +152,24 @@ def check_operators(converted, target):
 
 
 def write(converted, path):
-    """Check and write the file; what is over 2 GiB gets its weights in a second file beside it.
+    """Write and check the file, and empty `converted`, which is as large as the model.
 
-    That one is named after its content, so that a file that is replaced never meets the weights of
-    another.
+    What is over 2 GiB gets its weights in a second file beside it. That one is named after its
+    content, so that a file that is replaced never meets the weights of another.
     """
     import onnx
 
-    size = sum(len(tensor.raw_data) for tensor in converted.graph.initializer)
-    if size < LARGEST_FILE:
-        onnx.checker.check_model(converted, full_check=True)
-        onnx.save(converted, path)
-        return
-    digest = hashlib.sha256()
-    for tensor in converted.graph.initializer:
-        digest.update(tensor.raw_data)
-    onnx.save(
-        converted,
-        path,
-        save_as_external_data=True,
-        location=f"{path.name}.{digest.hexdigest()[:16]}.data",
-    )
+    options = {}
+    if sum(len(tensor.raw_data) for tensor in converted.graph.initializer) >= LARGEST_FILE:
+        digest = hashlib.sha256()
+        for tensor in converted.graph.initializer:
+            digest.update(tensor.raw_data)
+        location = f"{path.name}.{digest.hexdigest()[:16]}.data"
+        options = {"save_as_external_data": True, "location": location}
+    onnx.save(converted, path, **options)
+    if options:  # onnx lets only its owner read it
+        path.with_name(location).chmod(path.stat().st_mode)
+    converted.Clear()
     onnx.checker.check_model(path, full_check=True)
 
 

@@ -59,8 +59,8 @@ def check_operators(graph):
     for operation in graph.get_operations():
         if operation.type in REFUSED:
             raise RuntimeError(
-                f"The model needs the operator {operation.type!r}, of node {operation.name!r}, which"
-                " has no place in an exported file; nothing was written"
+                f"The model needs the operator {operation.type!r}, of node {operation.name!r},"
+                " which has no place in an exported file; nothing was written"
             )
 
 

@@ -10,7 +10,6 @@ from keras_mixers import layers
 from keras_mixers.export import lowering
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
-
 MOST_IMAGES = 256  # of the calibration data
 
 
@@ -64,7 +63,7 @@ class Serving:
         with contextlib.ExitStack() as stack:
             stack.enter_context(computing_in(self.model, policy))
             if lower:
-                stack.enter_context(lowering.lowered(self.model, self.target))
+                stack.enter_context(lowering.lowered(self.model, self.target, self.quantize))
             if self.attention_maps:
                 form = recording(maps, lowering.mixed_by_scores if lower else with_scores)
                 stack.enter_context(lowering.calls(self.model, {ATTENTION: form}))
@@ -73,7 +72,6 @@ class Serving:
         if self.preprocessing:
             outputs["probabilities"] = keras.ops.softmax(logits, axis=-1)
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
-
 
     def calibrated(self, data):
         """The same with calibration images, read from an array, batches, or a dataset.

@@ -10,6 +10,8 @@ TABLES = {
     "MLPMixer": mlp_mixer.VARIANTS,
     "ConvMixer": conv_mixer.VARIANTS,
 }
+
+
 def variants(family: str) -> dict[str, dict]:
     """The published variants of a family: `{name: {argument: value}}`.
 
