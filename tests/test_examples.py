@@ -1,6 +1,7 @@
 """The examples and the README, run as a user would, at toy size."""
 
 import contextlib
+import csv
 import importlib.util
 import io
 import pathlib
@@ -168,6 +169,77 @@ def test_finetune_from_the_catalog(tmp_path, digits_folder, monkeypatch):
     assert saved.input_shape == (None, 32, 32, 3), "grey pictures came as three colours"
     _, why = main("finetune.py", "a_vit.here", "--set", "depth=3", cwd=tmp_path)
     assert "must be left out for a name in km.pretrained()" in why
+
+
+WITHOUT = """
+import runpy, sys
+for module in {modules!r}:
+    sys.modules[module] = None  # importing it fails
+sys.argv[1:] = {arguments!r}
+runpy.run_path({example!r}, run_name="__main__")
+"""
+
+
+def test_deploy(tmp_path, digits_folder):
+    """Exported here; classified in processes that cannot import what made the files."""
+    import keras_mixers as km
+
+    model = km.MLPMixer(
+        "S/16", input_shape=(16, 16, 1), patch_size=4, hidden_dim=32, depth=1, num_classes=10
+    )
+    model.save(tmp_path / "model.keras")
+    output, why = main("deploy.py", "export", "model.keras", "--output", "here", cwd=tmp_path)
+    assert not why
+    assert [line.split(":")[0] for line in output.splitlines()] == [
+        *("here/model.onnx", "here/int8.onnx", "here/saved_model")
+    ]
+    images = sorted(str(p.relative_to(tmp_path)) for p in (tmp_path / "here/images").iterdir())
+    assert len(images) == 8
+
+    ours = ("keras", "keras_mixers", "jax")
+    said = {}
+    for command, file, modules in (
+        ("onnx", "here/model.onnx", (*ours, "tensorflow", "onnx", "tf2onnx")),
+        ("onnx", "here/int8.onnx", (*ours, "tensorflow", "onnx", "tf2onnx")),
+        ("saved_model", "here/saved_model", (*ours, "onnxruntime")),
+    ):
+        program = WITHOUT.format(
+            modules=modules,
+            arguments=[command, file, *images],
+            example=str(ROOT / "examples" / "deploy.py"),
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr[-2000:]
+        said[file] = ended.stdout.splitlines()
+    assert said["here/model.onnx"] == said["here/saved_model"]
+    assert len(said["here/int8.onnx"]) == 8
+    for line, image in zip(said["here/model.onnx"], images, strict=True):
+        assert re.fullmatch(rf"{image}: \d [\d.]+%, \d [\d.]+%, \d [\d.]+%", line), line
+
+
+def test_deploy_with_a_wrong_argument(tmp_path):
+    _, why = main("deploy.py", "export", "none.keras", cwd=tmp_path)
+    assert "deploy.py: File not found: filepath=none.keras" in why
+    _, why = main("deploy.py", "onnx", "none.onnx", "none.png", cwd=tmp_path)
+    assert "deploy.py: there is no none.onnx" in why
+
+
+def test_benchmark_export(tmp_path):
+    few = ["--models", "Hybrid-CM", "--forms", "onnxruntime", "--batches", "2", "--rounds", "1"]
+    output, why = main("benchmark_export.py", *few, "--csv", "table.csv", cwd=tmp_path)
+    assert not why
+    (row,) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+    assert output.split()[: len(row)] == list(row)
+    assert (row["model"], row["file"]) == ("Hybrid-CM", "onnxruntime")
+    assert float(row["difference"]) < 1e-4
+    assert float(row["ms_at_2"]) > 0
+    assert float(row["memory_over_weights"]) > 0
 
 
 def test_every_example_has_a_test():

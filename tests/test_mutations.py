@@ -11,6 +11,7 @@ import pytest
 
 import keras_mixers as km
 from keras_mixers import layers
+from keras_mixers.export import lowering, one_token, onnx as onnx_target, serving, verify
 from keras_mixers.layers import attention, position_embedding
 from keras_mixers.models import assemble
 from keras_mixers.weights import load, match, resize, save
@@ -37,6 +38,9 @@ loads = load_file(HERE / "weights" / "test_load.py")
 adapt_tests = load_file(HERE / "weights" / "test_adapt.py")
 refusals = load_file(HERE / "weights" / "test_refusals.py")
 saves = load_file(HERE / "weights" / "test_save.py")
+exports = load_file(HERE / "export" / "test_export.py")
+onnx_tests = load_file(HERE / "export" / "test_onnx.py")
+precision_tests = load_file(HERE / "export" / "test_precision.py")
 
 
 def in_a_folder(test, *arguments):
@@ -98,6 +102,34 @@ def attention_full_test():
 def conv_test():
     meaning.test_conv_mixer_block((3, 3))
 
+
+def with_patches(test, *arguments):
+    """A test that patches what it tests, and writes files."""
+
+    def call():
+        with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+            test(*arguments, pathlib.Path(folder), patch)
+
+    return call
+
+
+def weights_beside_test():
+    def test(folder, patch):
+        patch.setattr(onnx_target, "LARGEST_FILE", 4_000)
+        onnx_tests.test_weights_beside_a_file_go_with_it(folder, None, patch)
+
+    with_patches(test)()
+
+
+vit_case = onnx_tests.case("vit")
+vit_export_test = in_a_folder(onnx_tests.test_onnx_gives_the_models_answers, vit_case, "onnx")
+wrong_answer_test = with_patches(
+    exports.test_a_file_with_other_answers_is_not_put_in_place, onnx_target, "model.onnx"
+)
+untouched_test = in_a_folder(exports.test_the_model_is_as_it_was)
+whole_sequence_test = in_a_folder(onnx_tests.test_a_sequence_that_is_wanted_whole_stays_whole)
+calibration_test = precision_tests.test_calibration_takes_arrays_batches_and_datasets
+agreement_test = precision_tests.test_agreement_is_the_share_of_equal_classes
 
 MUTATIONS = [
     # who, method, what, becomes, the test that must fail
@@ -263,6 +295,14 @@ MUTATIONS = [
         "a.stochastic_depth_rate",
         models.test_stochastic_depth_grows_with_depth,
     ),
+    (verify, "_difference", "if not difference <= bound:", "if False:", wrong_answer_test),
+    (verify, "agreement", "np.mean", "np.max", agreement_test),
+    (lowering, "mixed_by_scores", "softmax(logits)", "softmax(logits, axis=-2)", vit_export_test),
+    (lowering, "calls", 'vars(layer).pop("call", None)', "pass", untouched_test),
+    (serving, "computing_in", "layer.dtype_policy = own", "pass", untouched_test),
+    (serving.Serving, "calibrated", "MOST_IMAGES - count", "MOST_IMAGES", calibration_test),
+    (one_token, "_wanted_for", "all(", "any(", whole_sequence_test),
+    (onnx_target, "remove_stale", "not in used", "in ()", weights_beside_test),
 ]
 
 
@@ -276,10 +316,11 @@ def test_a_broken_layer_is_caught(owner, method, what, becomes, test, monkeypatc
     original = getattr(owner, method)
     source = textwrap.dedent(inspect.getsource(original))
     assert source.count(what) >= 1, "the line to break is gone: choose another"
-    scope = dict(original.__globals__)
+    scope = dict(inspect.unwrap(original).__globals__)
     exec(source.replace(what, becomes), scope)
     monkeypatch.setattr(owner, method, scope[method])
-    with pytest.raises((AssertionError, ValueError, KeyError, pytest.fail.Exception)):
+    wrong = (AssertionError, ValueError, KeyError, RuntimeError, pytest.fail.Exception)
+    with pytest.raises(wrong):
         test()
 
 

@@ -29,16 +29,17 @@ def export(
     calibration_data: Iterable | None = None,
     attention_maps: bool = False,
 ) -> ExportReport:
-    """Export a model for inference, in the format of the path: ONNX, TensorFlow Lite, SavedModel.
+    """Export a model for inference: to ONNX, TensorFlow Lite or a SavedModel, as `path` ends.
 
     The file takes `images`, float32 `(batch, H, W, C)` with any batch, and gives `logits`. With
     `preprocessing` it takes bytes of any height and width, and gives `probabilities` too; a
     SavedModel then also has the signature `serve_encoded`, for JPEG and PNG files.
 
     It is written to a temporary place, judged by its format's own checker, loaded by its own
-    runtime (onnxruntime, TensorFlow), and its answers are compared with the model's on random
-    images at batch 1 and 3; only then does it replace what was at `path`. Differences may be 1e-4
-    of the largest answer (and 1e-4 where that is below 1); for float16 2e-2, for int8 0.5.
+    runtime (onnxruntime, TensorFlow), and its answers are compared with the model's at batch 1 and
+    3, on random images or the calibration's; only then does it replace what was at `path`. They may
+    differ by 1e-4, in float16 by 2e-2, in int8 by 0.5: of the largest answer, where that is above
+    1.
 
     Args:
         model: a built functional model with one input and one output. Whatever policy it has, it

@@ -27,6 +27,7 @@ CONTRIB_OPERATORS = {
     "QLinearAdd",
     "QLinearMul",
     "QuantizeLinear",
+    "Range",
 }
 # Standard operators that no inference needs: their answers are drawn.
 REFUSED = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}

@@ -1,0 +1,219 @@
+"""What exports cost and how fast they are: time, memory, nodes, and onnxruntime's time to answer.
+
+    python examples/benchmark_export.py                       # exports alone, each in a process
+    python examples/benchmark_export.py --write-peers peers   # where timm, torch, onnxscript are
+    python examples/benchmark_export.py --peers peers         # timm's own exports in turn with ours
+
+Peers are timm's models of the same architecture by torch.onnx at opset 18, from both of PyTorch's
+exporters. All are timed in one process on the same threads, in turn, after a pause that lets the
+threads of the other sessions rest; ratios are of medians. The table is also written as CSV.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+# name: (builder, variant, arguments, what timm calls it)
+MODELS = {
+    "ViT-Ti/16": ("ViT", "Ti/16", {}, "vit_tiny_patch16_224"),
+    "ViT-S/16": ("ViT", "S/16", {}, "vit_small_patch16_224"),
+    "ViT-B/16": ("ViT", "B/16", {}, None),
+    "MLPMixer-S/16": ("MLPMixer", "S/16", {}, "mixer_s16_224"),
+    "ConvMixer-768/32": ("ConvMixer", "768/32", {}, "convmixer_768_32"),
+    "Hybrid-MMA": ("Hybrid", "MMA", {}, None),
+    "Hybrid-CM": ("Hybrid", "CM", {}, None),
+    "DeiT-Ti/16-distilled": ("ViT", "DeiT-Ti/16-distilled", {}, None),
+    "ViT-Ti/16-registers": ("ViT", "Ti/16", {"num_registers": 4}, None),
+    "ViT-Ti/16-map": ("ViT", "Ti/16", {"pool": "map"}, None),
+}
+FORMS = {
+    "onnx": {},
+    "onnxruntime": {"target": "onnxruntime"},
+    "int8": {"target": "onnxruntime", "quantize": "int8"},
+}
+UNTRACED_BATCH = 5
+PAUSE = 0.05  # seconds: onnxruntime's threads spin for a while after they have worked
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="images a call")
+    parser.add_argument("--rounds", type=int, default=9, help="of timing, each of every file")
+    parser.add_argument("--threads", type=int, default=2, help="of onnxruntime")
+    parser.add_argument("--peers", type=pathlib.Path, help="folder that --write-peers has filled")
+    parser.add_argument("--write-peers", type=pathlib.Path, help="write timm's exports, and end")
+    parser.add_argument("--csv", type=pathlib.Path, help="file for the table")
+    parser.add_argument("--export-one", nargs=3, help=argparse.SUPPRESS)  # what a process does
+    return parser.parse_args()
+
+
+def write_peers(folder, names):
+    """timm's own ONNX files, by PyTorch's exporter of today and by the one before."""
+    import timm
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for peer in [MODELS[name][3] for name in names if MODELS[name][3]]:
+        model = timm.create_model(peer, exportable=True).eval()
+        images = torch.randn(2, *model.default_cfg["input_size"])
+        options = {"opset_version": 18, "input_names": ["images"], "output_names": ["logits"]}
+        torch.onnx.export(
+            model,
+            (images,),
+            folder / f"{peer}.dynamo.onnx",
+            dynamo=True,
+            external_data=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            **options,
+        )
+        torch.onnx.export(
+            model,
+            (images,),
+            folder / f"{peer}.torchscript.onnx",
+            dynamo=False,
+            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+            **options,
+        )
+
+
+def export_one(name, form, path):
+    """Export one model in this process; prints what it took and what it gave, as JSON."""
+    import numpy as np
+    import onnxruntime
+
+    import keras_mixers as km
+
+    builder, variant, arguments, _ = MODELS[name]
+    model = getattr(km, builder)(variant, **arguments)
+    before, peak, done = resident(), [0], threading.Event()
+
+    def watch():
+        while not done.wait(0.002):
+            peak[0] = max(peak[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    start = time.perf_counter()
+    report = km.export(model, path, **FORMS[form])
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+
+    shape = (UNTRACED_BATCH, *model.input_shape[1:])
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+    answer = onnxruntime.InferenceSession(path).run(["logits"], {"images": images})[0]
+    difference = np.abs(answer - np.asarray(model(images, training=False))).max()
+    found = {
+        "nodes": report.nodes,
+        "megabytes": round(report.size / 1e6, 1),
+        "export_seconds": round(seconds, 1),
+        "memory_over_weights": round((peak[0] - before) / (4 * model.count_params()), 1),
+        "difference": f"{difference:.1e}",
+    }
+    print(json.dumps(found))
+
+
+def resident():
+    """Bytes of memory that this process holds (Linux)."""
+    import resource
+
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+def timed(paths, batch, rounds, threads):
+    """Milliseconds an image takes in each file: medians of rounds, all files in turn."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    calls, times = [], [[] for _ in paths]
+    for path in paths:
+        session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
+        image = session.get_inputs()[0]
+        images = np.random.default_rng(0).uniform(-1, 1, (batch, *image.shape[1:]))
+        calls.append((session, {image.name: images.astype("float32")}))
+    for _ in range(rounds):
+        for (session, feed), passed in zip(calls, times, strict=True):
+            time.sleep(PAUSE)
+            session.run(None, feed)
+            start = time.perf_counter()
+            session.run(None, feed)
+            passed.append(1000 * (time.perf_counter() - start) / batch)
+    return [statistics.median(passed) for passed in times]
+
+
+def measure(name, args, folder):
+    """The table's rows of one model: each of our forms, and its peers."""
+    rows = []
+    for form in args.forms:
+        path = folder / f"{name.replace('/', '-')}.{form}.onnx"
+        command = [sys.executable, __file__, "--export-one", name, form, str(path)]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        found = json.loads(ended.stdout.splitlines()[-1])
+        rows.append({"model": name, "file": form, "path": path, **found})
+    peer = MODELS[name][3]
+    if args.peers and peer:
+        import onnx
+
+        for path in sorted(args.peers.glob(f"{peer}.*.onnx")):
+            nodes = len(onnx.load(path).graph.node)
+            rows.append({"model": name, "file": f"timm {path.suffixes[0][1:]}", "path": path})
+            rows[-1]["nodes"] = nodes
+    for batch in args.batches:
+        medians = timed([row["path"] for row in rows], batch, args.rounds, args.threads)
+        for row, median in zip(rows, medians, strict=True):
+            row[f"ms_at_{batch}"] = round(median, 2)
+        for kind in ("dynamo", "torchscript"):
+            against = [row[f"ms_at_{batch}"] for row in rows if row["file"] == f"timm {kind}"]
+            for row in rows if against else []:
+                ratio = row[f"ms_at_{batch}"] / against[0]
+                row[f"over_{kind}_at_{batch}"] = round(ratio, 3)
+    return [{key: value for key, value in row.items() if key != "path"} for row in rows]
+
+
+def show(rows, path):
+    """Print the table, and write it if a file is named."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    widths = [max(len(c), *(len(str(row.get(c, ""))) for row in rows)) for c in columns]
+    for row in [dict(zip(columns, columns, strict=True)), *rows]:
+        print("  ".join(str(row.get(c, "")).rjust(w) for c, w in zip(columns, widths, strict=True)))
+    if path:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def main():
+    args = parse_arguments()
+    if args.export_one:
+        export_one(*args.export_one)
+    elif args.write_peers:
+        write_peers(args.write_peers, args.models)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = []
+            for name in args.models:
+                rows += measure(name, args, pathlib.Path(folder))
+                print(f"{name} measured", file=sys.stderr, flush=True)
+        show(rows, args.csv)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("\nbenchmark_export.py: interrupted") from None

@@ -1,0 +1,110 @@
+"""From a trained model to answers where no Keras is: export it, then classify image files.
+
+    python examples/train.py                                            # leaves out/model.keras
+    python examples/deploy.py export out/model.keras --dataset digits   # leaves out/deploy/
+    python examples/deploy.py onnx out/deploy/model.onnx out/deploy/images/*.png
+    python examples/deploy.py saved_model out/deploy/saved_model out/deploy/images/*.png
+
+The first command that exports needs keras_mixers. The other two need onnxruntime (with NumPy and
+Pillow), or TensorFlow, and nothing else: what an image must look like and what the classes are
+called is in the files.
+"""
+
+import argparse
+import json
+import pathlib
+
+SHOWN = 8  # images of the dataset that are written beside the exports
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    export = commands.add_parser("export", help="write model.onnx, int8.onnx and saved_model/")
+    export.add_argument("model", type=pathlib.Path, help="a .keras file, as train.py leaves it")
+    export.add_argument("--dataset", default="digits", help="what it was trained on, a TFDS name")
+    export.add_argument("--output", type=pathlib.Path, help="folder; deploy/ beside the model")
+    for command in ("onnx", "saved_model"):
+        classify = commands.add_parser(command, help=f"classify images by a {command} alone")
+        classify.add_argument("file", type=pathlib.Path, help="what `export` left")
+        classify.add_argument("images", type=pathlib.Path, nargs="+", help="PNG or JPEG files")
+    return parser.parse_args()
+
+
+def export(args):
+    """Write all that a server needs, and some of the dataset's images to try it on."""
+    import keras
+    import tensorflow_datasets as tfds
+
+    import keras_mixers as km
+
+    try:
+        model = keras.models.load_model(args.model)
+        _, _, info = km.data.load(args.dataset, image_size=model.input_shape[1:3])
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"deploy.py: {error}") from None
+    # What km.data.load does to an image: all of it is resized, and its bytes become [-1, 1].
+    preprocessing = km.Preprocessing(
+        model.input_shape[1:3], crop_fraction=1.0, interpolation="bilinear", mean=0.5, std=0.5
+    )
+    folder = args.output or args.model.parent / "deploy"
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    names = info.features["label"].names
+    stored = tfds.builder_from_directory(info.data_dir).as_dataset(split="test", as_supervised=True)
+    for i, (image, label) in enumerate(stored.take(SHOWN)):
+        keras.utils.save_img(
+            folder / "images" / f"{i}-{names[label]}.png", image.numpy(), scale=False
+        )
+
+    serving = {"preprocessing": preprocessing, "class_names": names}
+    print(km.export(model, folder / "model.onnx", **serving))
+    calibration = {"quantize": "int8", "calibration_data": stored.batch(1)}
+    print(km.export(model, folder / "int8.onnx", **calibration, **serving))
+    print(km.export(model, folder / "saved_model", **serving))
+
+
+def classify_by_onnx(file, paths):
+    """Each image's classes by probability, from onnxruntime."""
+    import numpy as np
+    import onnxruntime
+    from PIL import Image
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    said = session.get_modelmeta().custom_metadata_map
+    channels = session.get_inputs()[0].shape[3]
+    for path in paths:
+        image = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
+        image = image.reshape(1, *image.shape[:2], channels)
+        (probabilities,) = session.run(["probabilities"], {"images": image})
+        yield path, json.loads(said["class_names"]), probabilities[0]
+
+
+def classify_by_saved_model(folder, paths):
+    """Each image's classes by probability, from TensorFlow; the file decodes the image itself."""
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(folder)).signatures["serve_encoded"]
+    said = json.loads((folder / "assets.extra" / "keras_mixers.json").read_text())
+    for path in paths:
+        answers = serve(encoded=tf.constant([path.read_bytes()]))
+        yield path, said["class_names"], answers["probabilities"][0].numpy()
+
+
+def main():
+    args = parse_arguments()
+    if args.command == "export":
+        export(args)
+        return
+    classify = {"onnx": classify_by_onnx, "saved_model": classify_by_saved_model}[args.command]
+    for missing in [path for path in (args.file, *args.images) if not path.exists()]:
+        raise SystemExit(f"deploy.py: there is no {missing}")
+    for path, names, probabilities in classify(args.file, args.images):
+        best = probabilities.argsort()[::-1][:3]
+        print(f"{path}:", ", ".join(f"{names[i]} {probabilities[i]:.1%}" for i in best))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("\ndeploy.py: interrupted") from None

@@ -1,0 +1,134 @@
+"""SavedModel and TensorFlow Lite, and what preprocessing inside a file does to images."""
+
+import json
+
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+from cases import MODELS, random_weights
+
+import keras_mixers as km
+
+PREPROCESSING = km.Preprocessing((8, 12), crop_fraction=0.9, mean=(0.4, 0.5, 0.6), std=0.25)
+NAMES = ["ant", "bee", "cat", "dog", "eel"]
+
+
+def case(name):
+    return next(case for case in MODELS if case.id == name)
+
+
+def colour_model():
+    return random_weights(case("vit").make(input_shape=(8, 12, 3)))
+
+
+def photos(count=3, size=(37, 21)):
+    return np.random.default_rng(2).integers(0, 256, (count, *size, 3), dtype="uint8")
+
+
+def expected(model, images):
+    logits = np.asarray(model(PREPROCESSING(images)))
+    return logits, np.asarray(tf.nn.softmax(logits))
+
+
+@pytest.mark.parametrize("name", ["vit", "mlp_mixer", "conv_mixer", "hybrid_CM"])
+def test_saved_model_gives_the_models_answers(name, tmp_path):
+    model = random_weights(case(name).make())
+    report = km.export(model, tmp_path / "saved_model", attention_maps=name == "vit")
+    loaded = tf.saved_model.load(str(report.path))
+    assert set(loaded.signatures) == {"serving_default"}
+    images = case(name).images(5)
+    answers = loaded.signatures["serving_default"](images=tf.constant(images))
+    np.testing.assert_allclose(answers["logits"], np.asarray(model(images)), rtol=1e-4, atol=1e-5)
+    maps = {key: value for key, value in answers.items() if key != "logits"}
+    assert set(maps) == ({"attention_0", "attention_1"} if name == "vit" else set())
+    for weights in maps.values():
+        np.testing.assert_allclose(np.sum(weights, -1), 1, atol=1e-5)
+
+
+def test_saved_model_holds_each_weight_once(tmp_path):
+    model = km.ViT("Ti/16", input_shape=(32, 32, 3), depth=2)
+    report = km.export(model, tmp_path / "saved_model")
+    variables = sum(file.stat().st_size for file in (report.path / "variables").iterdir())
+    assert 1 <= variables / (4 * model.count_params()) < 1.01
+
+
+def test_preprocessing_inside_a_saved_model(tmp_path):
+    model = colour_model()
+    path = tmp_path / "saved_model"
+    km.export(model, path, preprocessing=PREPROCESSING, class_names=NAMES)
+    loaded = tf.saved_model.load(str(path))
+    assert set(loaded.signatures) == {"serving_default", "serve_encoded"}
+    images = photos()
+    logits, probabilities = expected(model, images)
+    answers = loaded.signatures["serving_default"](images=tf.constant(images))
+    np.testing.assert_allclose(answers["logits"], logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(answers["probabilities"], probabilities, atol=1e-5)
+    said = json.loads((path / "assets.extra" / "keras_mixers.json").read_text())
+    assert said["class_names"] == NAMES
+    assert said["preprocessing"] == PREPROCESSING.get_config()
+
+
+def test_serve_encoded_takes_files_of_any_size(tmp_path):
+    model = colour_model()
+    path = tmp_path / "saved_model"
+    km.export(model, path, preprocessing=PREPROCESSING)
+    serve = tf.saved_model.load(str(path)).signatures["serve_encoded"]
+    first, second = photos(1)[0], photos(1, (16, 50))[0]
+    grey = photos(1, (20, 20))[0, :, :, :1]
+    encoded = [tf.io.encode_png(image).numpy() for image in (first, second, grey)]
+    encoded.append(tf.io.encode_jpeg(first, quality=95).numpy())
+    answers = serve(encoded=tf.constant(encoded))["logits"]
+    decoded = [first, second, np.repeat(grey, 3, -1), tf.io.decode_jpeg(encoded[3]).numpy()]
+    for answer, image in zip(answers, decoded, strict=True):
+        logits, _ = expected(model, image[None])
+        np.testing.assert_allclose(answer, logits[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
+def test_preprocessing_inside_an_onnx_file(target, tmp_path):
+    model = colour_model()
+    path = tmp_path / "model.onnx"
+    km.export(model, path, preprocessing=PREPROCESSING, class_names=NAMES, target=target)
+    session = onnxruntime.InferenceSession(path)
+    (image,) = session.get_inputs()
+    assert (image.name, image.type, image.shape[3]) == ("images", "tensor(uint8)", 3)
+    for images in (photos(), photos(2, (9, 80)), photos(1, (8, 12))):
+        logits, probabilities = expected(model, images)
+        answers = session.run(["logits", "probabilities"], {"images": images})
+        np.testing.assert_allclose(answers[0], logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(answers[1], probabilities, atol=1e-5)
+
+
+def test_preprocessing_goes_with_integers(tmp_path):
+    model = colour_model()
+    data = tf.data.Dataset.from_tensor_slices((photos(20), np.zeros(20))).batch(8)
+    report = km.export(
+        model,
+        tmp_path / "model.onnx",
+        preprocessing=PREPROCESSING,
+        quantize="int8",
+        calibration_data=data,
+    )
+    assert report.agreement >= 0.8
+
+
+@pytest.mark.parametrize("name", ["vit", "vit_map", "mlp_mixer", "conv_mixer", "hybrid_ACMPG"])
+def test_tensorflow_lite_gives_the_models_answers(name, tmp_path):
+    model = random_weights(case(name).make())
+    report = km.export(model, tmp_path / "model.tflite")
+    assert (report.format, report.nodes) == ("tflite", None)
+    with pytest.warns(UserWarning, match="LiteRT"):
+        interpreter = tf.lite.Interpreter(model_path=str(report.path))
+    images = case(name).images(5)
+    answer = interpreter.get_signature_runner("serving_default")(images=images)["logits"]
+    np.testing.assert_allclose(answer, np.asarray(model(images)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("quantize", ["int8", "float16"])
+def test_tensorflow_lite_in_fewer_bits(quantize, tmp_path):
+    model = km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, num_classes=10)
+    plain = km.export(model, tmp_path / "plain.tflite")
+    small = km.export(model, tmp_path / "small.tflite", quantize=quantize)
+    assert small.size < {"int8": 0.3, "float16": 0.52}[quantize] * plain.size
+    assert 0 < small.largest_difference < 0.05
