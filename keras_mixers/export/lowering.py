@@ -63,11 +63,13 @@ def all_layers(layer):
 
 def lowered(model, target, quantize):
     """The context in which a model is traced for `target`, "onnx" or "onnxruntime"."""
-    # onnxruntime's tools leave `Attention` as it is, and the products inside it are worth more.
-    fused = target == "onnxruntime" and quantize != "int8"
-    mixer = {layers.MultiHeadSelfAttention: fused_attention if fused else attention}
+    forms = dict(FORMS)
+    if quantize == "int8":
+        forms[layers.TokenMixing] = token_mixing_of_rows
+    elif target == "onnxruntime":  # its tools leave what is inside `Attention` in floats
+        forms[layers.MultiHeadSelfAttention] = fused_attention
     stack = contextlib.ExitStack()
-    stack.enter_context(calls(model, {**FORMS, **mixer}))
+    stack.enter_context(calls(model, forms))
     stack.enter_context(activations(model, ACTIVATIONS[target]))
     return stack
 
@@ -196,7 +198,18 @@ def channel_mixing(layer, x):
 
 
 def token_mixing(layer, x):
-    """As `channel_mixing`, on the rows of the transposed tokens."""
+    """The MLP from the left, `fc2' activation(fc1' x)`: no token is moved."""
+    import tensorflow as tf
+
+    def product(dense, x):
+        y = tf.matmul(tf.transpose(_tensor(dense.kernel, x)), x)
+        return y + _tensor(dense.bias, x)[:, None]
+
+    return product(layer.fc2, layer.activation(product(layer.fc1, x)))
+
+
+def token_mixing_of_rows(layer, x):
+    """The MLP on the rows of the transposed tokens: weights from the right, as int8 wants them."""
     import tensorflow as tf
 
     _, tokens, width = x.shape
@@ -304,6 +317,7 @@ FORMS = {
     keras.layers.DepthwiseConv2D: depthwise_convolution,
     keras.layers.Reshape: reshape,
     layers.ChannelMixing: channel_mixing,
+    layers.MultiHeadSelfAttention: attention,
     layers.TokenMixing: token_mixing,
     layers.SelectToken: select_token,
     layers.AttentionPooling: attention_pooling,

@@ -19,15 +19,11 @@ def save(serving, path, progress):
     module = tf.Module()
     module.weights = [variable.value for variable in serving.model.variables]
 
-    @tf.function(input_signature=[serving.images], autograph=False)
-    def serving_default(images):
-        return serving(images, policy=policy)
-
     @tf.function(input_signature=[tf.TensorSpec((None,), "string", "encoded")], autograph=False)
     def serve_encoded(encoded):
         return serving.of_prepared(decoded(serving, encoded), policy=policy)
 
-    signatures = {"serving_default": serving_default.get_concrete_function()}
+    signatures = {"serving_default": serving.compiled(policy=policy).get_concrete_function()}
     if serving.preprocessing:
         signatures["serve_encoded"] = serve_encoded.get_concrete_function()
     for function in signatures.values():

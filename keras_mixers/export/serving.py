@@ -51,6 +51,14 @@ class Serving:
         prepared = self.preprocessing(images) if self.preprocessing else images
         return self.of_prepared(prepared, **how)
 
+    def compiled(self, **how):
+        """The function as a graph, which forgets what it no longer needs while it computes."""
+        import tensorflow as tf
+
+        return tf.function(
+            lambda images: self(images, **how), input_signature=[self.images], autograph=False
+        )
+
     def of_prepared(self, images, policy="float32", lower=False):
         """The outputs of images as the model takes them.
 

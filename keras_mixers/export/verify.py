@@ -35,10 +35,10 @@ def largest_difference(serving, run):
     Raises:
         RuntimeError: an output is missing, has another shape, or is over the bound.
     """
-    largest = 0.0
+    reference, largest = serving.compiled(), 0.0
     for batch in BATCHES:
         images = images_to_compare(serving, batch)
-        expected = {name: np.asarray(value) for name, value in serving(images).items()}
+        expected = {name: np.asarray(value) for name, value in reference(images).items()}
         answers = run(images)
         for name, value in expected.items():
             difference = _difference(name, answers.get(name), value, serving.precision, batch)
@@ -67,8 +67,9 @@ def _difference(name, answer, expected, precision, batch):
 def agreement(serving, run):
     """The share of calibration or random images whose largest logit is the float32 model's."""
     images = serving.calibration or [random_images(serving, RANDOM_IMAGES)]
+    reference = serving.compiled()
     same = [
-        np.argmax(run(batch)["logits"], -1) == np.argmax(np.asarray(serving(batch)["logits"]), -1)
+        np.argmax(run(batch)["logits"], -1) == np.argmax(np.asarray(reference(batch)["logits"]), -1)
         for batch in images
     ]
     return float(np.mean(np.concatenate(same)))

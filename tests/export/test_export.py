@@ -159,7 +159,7 @@ def test_an_answer_of_another_shape_is_not_taken():
     serving = Serving(MODELS[0].make())
     for answer, shape in ({"logits": np.zeros((1, 1))}, r"\(1, 1\)"), ({}, "None"):
         with pytest.raises(RuntimeError, match=rf"gives 'logits' of shape {shape}.*\(1, 5\)"):
-            verify.largest_difference(serving, lambda images, answer=answer: answer)
+            verify.largest_difference(serving, lambda _, answer=answer: answer)
 
 
 def test_paths_may_be_strings(tmp_path, monkeypatch):
