@@ -102,7 +102,7 @@ def export_one(name, form, path):
         while not done.wait(0.002):
             peak[0] = max(peak[0], resident())
 
-    watcher = threading.Thread(target=watch)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     start = time.perf_counter()
     report = km.export(model, path, **FORMS[form])
@@ -204,6 +204,9 @@ def main():
     elif args.write_peers:
         write_peers(args.write_peers, args.models)
     else:
+        for place in (args.peers, args.csv and args.csv.absolute().parent):
+            if place and not place.is_dir():
+                raise SystemExit(f"benchmark_export.py: there is no folder {place}")
         with tempfile.TemporaryDirectory() as folder:
             rows = []
             for name in args.models:

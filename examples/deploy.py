@@ -5,8 +5,8 @@
     python examples/deploy.py onnx out/deploy/model.onnx out/deploy/images/*.png
     python examples/deploy.py saved_model out/deploy/saved_model out/deploy/images/*.png
 
-The first command that exports needs keras_mixers. The other two need onnxruntime (with NumPy and
-Pillow), or TensorFlow, and nothing else: what an image must look like and what the classes are
+Training and exporting need keras_mixers. The last two need onnxruntime (with NumPy and Pillow), or
+TensorFlow, and nothing else: what an image must look like and what the classes are
 called is in the files.
 """
 
@@ -50,15 +50,18 @@ def export(args):
     folder = args.output or args.model.parent / "deploy"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     names = info.features["label"].names
-    stored = tfds.builder_from_directory(info.data_dir).as_dataset(split="test", as_supervised=True)
-    for i, (image, label) in enumerate(stored.take(SHOWN)):
+    stored = tfds.builder_from_directory(info.data_dir)
+    held_out = next(split for split in ("validation", "test") if split in info.splits)
+    shown = stored.as_dataset(split=held_out, as_supervised=True).take(SHOWN)
+    for i, (image, label) in enumerate(shown):
         keras.utils.save_img(
             folder / "images" / f"{i}-{names[label]}.png", image.numpy(), scale=False
         )
 
     serving = {"preprocessing": preprocessing, "class_names": names}
     print(km.export(model, folder / "model.onnx", **serving))
-    calibration = {"quantize": "int8", "calibration_data": stored.batch(1)}
+    seen = stored.as_dataset(split="train", as_supervised=True).batch(1)  # of any sizes
+    calibration = {"quantize": "int8", "calibration_data": seen}
     print(km.export(model, folder / "int8.onnx", **calibration, **serving))
     print(km.export(model, folder / "saved_model", **serving))
 

@@ -13,13 +13,17 @@ def replacing(path):
     What else the body writes beside the temporary path is put beside `path` first. On any failure
     what was at `path` stays and nothing is left beside it.
     """
+    added = []
     folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         temporary = pathlib.Path(folder, path.name)
         yield temporary
-        for companion in pathlib.Path(folder).iterdir():
-            if companion != temporary:
-                companion.replace(path.parent / companion.name)
+        companions = [file for file in pathlib.Path(folder).iterdir() if file != temporary]
+        for companion in companions:
+            beside = path.parent / companion.name
+            if not beside.exists():
+                added.append(beside)
+            companion.replace(beside)
         if path.is_dir():  # a folder cannot be replaced in one step: move the old one aside
             old = pathlib.Path(folder, "old")
             path.replace(old)
@@ -30,6 +34,10 @@ def replacing(path):
                 raise
         else:
             temporary.replace(path)
+    except BaseException:
+        for file in added:
+            file.unlink(missing_ok=True)
+        raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -192,3 +192,8 @@ MODELS = [
         for pattern in ("MA", "MMA", "CM", "PG", "ACMPG", "CA")
     ),
 ]
+
+
+def case(name):
+    """The model case of that id."""
+    return next(each for each in MODELS if each.id == name)

@@ -2,16 +2,18 @@
 
 import os
 import pathlib
+from collections.abc import Iterable
 
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.export import onnx, saved_model, tflite
+from keras_mixers.export import lowering, onnx, saved_model, tflite
+from keras_mixers.export.serving import attentions
 from keras_mixers.preprocessing import Preprocessing
 
+FORMATS = {".onnx": onnx, ".tflite": tflite}  # any other path is a SavedModel's folder
 # Endings that promise a file of another kind.
-OTHER_FILES = {".keras", ".h5", ".pb", ".pt", ".safetensors"}
-FILES = {".onnx", ".tflite"}
+OTHER_FILES = {".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pth", ".safetensors", ".zip"}
 
 
 def check_model(model):
@@ -28,18 +30,36 @@ def check_model(model):
             "`model` must be a built functional or sequential model with one input and one output."
             f" Received: model={model!r}"
         )
+    if not isinstance(model.output, keras.KerasTensor):
+        raise ValueError(
+            "`model` must give one tensor, not a structure that holds it. Received: outputs"
+            f" {model.output}"
+        )
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise ValueError(
             "`model` must take images, (batch, H, W, C), of a known size. Received an input of"
             f" shape {tuple(model.input_shape)}"
         )
-    narrow = [weight.path for weight in model.weights if weight.dtype in ("float16", "bfloat16")]
-    if narrow:
+    if "float" not in model.inputs[0].dtype:
         raise ValueError(
-            "`model` must hold its weights in float32, as under 'float32' and the mixed policies."
-            f" Received: {narrow[0]!r} in {model.weights[0].dtype}; build the model with"
-            " dtype='float32' and give it the weights by set_weights(model.get_weights())"
+            "`model` must take images of floats. Received an input of dtype"
+            f" {model.inputs[0].dtype}; `preprocessing` takes bytes"
         )
+    floats = [weight for weight in model.weights if "float" in weight.dtype]
+    for weight in floats:
+        if weight.dtype != "float32":
+            raise ValueError(
+                "`model` must hold its weights in float32, as under 'float32' and the mixed"
+                f" policies. Received: {weight.path!r} in {weight.dtype}; build the model with"
+                " dtype='float32' and give it the weights by set_weights(model.get_weights())"
+            )
+    for layer in lowering.all_layers(model):
+        if getattr(layer.dtype_policy, "quantization_mode", None):
+            raise ValueError(
+                "`model` must not be quantized by Keras. Received: layer"
+                f" {layer.path!r} under {layer.dtype_policy.name!r}; export(..., quantize='int8')"
+                " does it for a model in floats"
+            )
 
 
 def check_path(path):
@@ -53,53 +73,75 @@ def check_path(path):
         raise ValueError(f"{expected}. Received: path='{path}'")
     if not path.parent.is_dir():
         raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
-    if suffix in FILES and path.is_dir():
+    if suffix in FORMATS and path.is_dir():
         raise ValueError(f"`path` is a folder, not a file. Received: path='{path}'")
-    if suffix not in FILES and path.is_file():
+    if suffix not in FORMATS and path.is_file():
         raise ValueError(f"{expected}. Received: path='{path}', a file")
-    if path.is_dir() and any(path.iterdir()) and not (path / saved_model.PROTO).is_file():
+    if not path.name or path.name == "..":
+        raise ValueError(f"`path` must name a file or folder. Received: path='{path}'")
+    foreign = {file.name for file in path.iterdir()} - saved_model.PARTS if path.is_dir() else set()
+    if foreign:
         raise ValueError(
             "`path` is a folder that holds something other than a SavedModel, which export would"
-            f" replace. Received: path='{path}'"
+            f" replace. Received: path='{path}', with {sorted(foreign)[0]!r} in it"
         )
     return path
 
 
-def check_options(format, preprocessing, target, dtype, quantize, attention_maps):
-    """Refuse options that are not what they must be, or that their format does not have."""
+def check_options(target, dtype, quantize, attention_maps):
+    """Refuse options that are not what they must be."""
     arguments.choice("target", target, onnx.TARGETS)
     arguments.choice("dtype", dtype, ("float32", "float16"))
     arguments.choice("quantize", quantize, (None, "int8", "float16"))
     arguments.flag("attention_maps", attention_maps)
-    if target != "onnx" and format != onnx.FORMAT:
-        raise ValueError(
-            f"`target` is for ONNX, a path that ends in '.onnx'. Received: target={target!r} for a"
-            f" {format}"
-        )
-    if preprocessing is not None and format == tflite.FORMAT:
-        raise ValueError(
-            "`preprocessing` must be None for TensorFlow Lite, which lacks its exact arithmetic in"
-            " float64. Received: a Preprocessing; preprocess the images before they get to the file"
-        )
-    if quantize and format == saved_model.FORMAT:
-        raise ValueError(
-            "`quantize` is for ONNX and TensorFlow Lite. Received: quantize="
-            f"{quantize!r} for a {format}; dtype='float16' computes it in half precision"
-        )
     if quantize and dtype != "float32":
         raise ValueError(
             "`quantize` takes a model in float32. Received:"
             f" quantize={quantize!r} and dtype={dtype!r}; one of the two will do"
         )
-    if dtype != "float32" and format == tflite.FORMAT:
+
+
+def check_format(runtime, **options):
+    """Refuse options that the format of the path does not have: which, and what would do."""
+    lacking = {
+        onnx: {},
+        saved_model: {
+            "target": "a path that ends in '.onnx' takes it",
+            "quantize": "dtype='float16' computes it in half precision",
+        },
+        tflite: {
+            "target": "a path that ends in '.onnx' takes it",
+            "dtype": "quantize='float16' stores its weights in half precision",
+            "preprocessing": "it lacks the exact arithmetic in float64: prepare images before",
+            "class_names": "an ONNX file and a SavedModel have a place for them",
+        },
+    }
+    if options["preprocessing"]:
+        lacking[onnx]["dtype"] = "with `preprocessing`, which is exact in float32: quantize does"
+    plain = {"target": "onnx", "dtype": "float32"}
+    for name, instead in lacking[runtime].items():
+        if options[name] != plain.get(name):
+            raise ValueError(
+                f"`{name}` must be {plain.get(name)!r} for the format {runtime.FORMAT!r}."
+                f" Received: {name}={options[name]!r}; {instead}"
+            )
+
+
+def check_purpose(model, attention_maps, quantize, calibration_data):
+    """Refuse what would change nothing."""
+    if calibration_data is not None and not quantize:
         raise ValueError(
-            "`dtype` must be 'float32' for TensorFlow Lite. Received:"
-            f" dtype={dtype!r}; quantize='float16' stores its weights in half precision"
+            "`calibration_data` is for `quantize`. Received: calibration_data with quantize=None"
+        )
+    if attention_maps and not attentions(model):
+        raise ValueError(
+            "`attention_maps` needs a MultiHeadSelfAttention in the model. Received:"
+            f" model={model.name!r}, which has none"
         )
 
 
 def check_preprocessing(preprocessing, model):
-    """Refuse what does not make the images that the model takes, or a model of no classes."""
+    """Refuse what does not make the images that the model takes, and a model of no logits."""
     if preprocessing is None:
         return
     if not isinstance(preprocessing, Preprocessing):
@@ -117,11 +159,18 @@ def check_preprocessing(preprocessing, model):
     last = model
     while isinstance(last, keras.Model):
         last = last.outputs[0]._keras_history.operation
-    softmax = getattr(last, "activation", None) is keras.activations.softmax
-    if softmax or isinstance(last, keras.layers.Softmax):
+    activation = getattr(last, "activation", None)
+    if activation not in (None, keras.activations.linear):
+        name = getattr(activation, "__name__", activation)
+    elif type(last).__name__ in ("LogSoftmax", "Sigmoid", "Softmax"):
+        name = type(last).__name__
+    else:
+        name = None
+    if name or model.output_shape[-1] == 1:
         raise ValueError(
-            "`model` must end in logits, of which the file makes probabilities. Received: a model"
-            f" whose last layer, {last.name!r}, applies softmax; build it without"
+            "`model` must end in logits of two classes or more, of which `preprocessing` makes"
+            f" probabilities. Received: a model whose last layer, {last.name!r},"
+            f" {f'applies {name}' if name else 'has one output'}"
         )
 
 
@@ -130,7 +179,12 @@ def check_class_names(names, model):
     if names is None:
         return None
     classes = model.output_shape[-1]
-    names = list(names) if not isinstance(names, str) else [names]
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(
+            f"`class_names` must be {classes} strings, one for each logit. Received:"
+            f" class_names={names!r}"
+        )
+    names = list(names)
     if len(names) != classes or not all(isinstance(name, str) for name in names):
         raise ValueError(
             f"`class_names` must be {classes} strings, one for each logit. Received:"

@@ -5,7 +5,7 @@ import numpy as np
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from keras_mixers.export.graph import rename_inputs, set_nodes
+from keras_mixers.export.graph import DRAWN, OPSET, bodies, names_read, rename_inputs, set_nodes
 
 SMALL, GROWS = 1024, 4  # what is larger, and that many times its inputs, is left to the runtime
 
@@ -13,7 +13,7 @@ SMALL, GROWS = 1024, 4  # what is larger, and that many times its inputs, is lef
 def hold_weights(model, weights):
     """Turn the inputs that stand for weights into them: `{input's name: (name, variable)}`."""
     graph = model.graph
-    read = {name for node in graph.node for name in node.input}
+    read = {name for node in graph.node for name in names_read(node)}
     rename_inputs(graph.node, {old: name for old, (name, _) in weights.items()})
     for old, (name, variable) in weights.items():
         if old in read:
@@ -47,14 +47,14 @@ def fold_constants(model):
             weight_of[name] = weights.pop()
     set_nodes(graph, left)
 
-    read = {name for node in graph.node for name in node.input}
-    read.update(output.name for output in graph.output)
+    outputs = {output.name for output in graph.output}
+    read = {name for node in graph.node for name in names_read(node)} | outputs
     taken = {tensor.name for tensor in graph.initializer}
     names = {}
     for name, array in folded.items():
         if name in read:
             weight = weight_of.get(name, name)
-            names[name] = name if weight in taken else weight
+            names[name] = name if weight in taken or name in outputs else weight
             taken.add(names[name])
             graph.initializer.append(numpy_helper.from_array(array, names[name]))
     rename_inputs(graph.node, names)
@@ -66,9 +66,9 @@ def _array(stored):
 
 def _computed(node, inputs):
     """A node's one output, or None where it is not to be computed beforehand."""
-    if len(node.output) != 1 or not inputs:
+    if len(node.output) != 1 or not inputs or bodies(node) or node.op_type in DRAWN:
         return None
-    (result,) = ReferenceEvaluator(node).run(None, inputs)
+    (result,) = ReferenceEvaluator(node, opsets={"": OPSET}).run(None, inputs)
     result = np.ascontiguousarray(result)
     size = sum(array.size for array in inputs.values())
     return None if result.size > max(SMALL, GROWS * size) else result

@@ -3,8 +3,10 @@
 import collections
 import math
 
-import onnx
-
+OPSET = 18  # of ONNX's operators, the newest that tf2onnx 1.17 knows
+# Operators whose answers are drawn: no inference needs them.
+DRAWN = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+DRAWN |= {"RandomUniformLike", "Dropout"}
 LARGEST_SHAPE = 64  # elements: a constant of fewer may be a shape or axes, whose values count
 
 
@@ -17,24 +19,29 @@ class Graph:
     """
 
     def __init__(self, model, constants=()):
+        import onnx
+
         self.proto = model.graph
         self.constants = {tensor.name for tensor in self.proto.initializer} | set(constants)
         self.outputs = {output.name for output in self.proto.output}
         self.producer = {name: node for node in self.proto.node for name in node.output}
         self.readers = collections.defaultdict(list)
         for node in self.proto.node:
-            for name in node.input:
+            for name in names_read(node):
                 self.readers[name].append(node)
         inferred = onnx.shape_inference.infer_shapes(_without_weights(model)).graph
         self.shapes = {
             value.name: [size.dim_value or None for size in value.type.tensor_type.shape.dim]
             for value in [*inferred.value_info, *inferred.input, *inferred.output]
+            if value.type.tensor_type.HasField("shape")
         }
         self.shapes.update({tensor.name: list(tensor.dims) for tensor in self.proto.initializer})
 
 
 def _without_weights(model):
     """The model with its larger constants as inputs: their shapes are all that inference needs."""
+    import onnx
+
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     proto = model.graph
     for field in ("node", "input", "output", "value_info"):
@@ -57,7 +64,7 @@ def set_nodes(proto, nodes):
     for node in reversed(nodes):
         if wanted.intersection(node.output):
             kept.append(node)
-            wanted.update(node.input)
+            wanted.update(names_read(node))
     del proto.node[:]
     proto.node.extend(reversed(kept))
     for i in reversed(range(len(proto.initializer))):
@@ -69,3 +76,18 @@ def rename_inputs(nodes, names):
     """Let nodes read `names[name]` where they read `name`."""
     for node in nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
+        for body in bodies(node):
+            rename_inputs(body.node, names)
+
+
+def names_read(node):
+    """The tensors that a node reads, in its bodies too if it is a loop or a branch."""
+    inside = [names_read(inner) for body in bodies(node) for inner in body.node]
+    outputs = [output.name for body in bodies(node) for output in body.output]
+    return {*node.input, *outputs}.union(*inside)
+
+
+def bodies(node):
+    """The graphs inside a node."""
+    graphs = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return [*graphs, *(graph for attribute in node.attribute for graph in attribute.graphs)]

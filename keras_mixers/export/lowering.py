@@ -21,39 +21,28 @@ DOTS = {"scaled_dot": lambda layer: layer.head_shape[1] ** -0.5, "dot": lambda l
 
 
 @contextlib.contextmanager
-def calls(model, forms):
-    """While this lasts, a layer of a type in `forms` is called as `form(layer, x)`.
-
-    The layers themselves, their attributes and weights, stay as they are.
-    """
-    changed = [layer for layer in all_layers(model) if type(layer) in forms]
-    for layer in changed:
-        vars(layer)["call"] = _bound(forms[type(layer)], layer)
+def replaced(attribute, values):
+    """While this lasts, each layer has another `attribute`: pairs of a layer and a value."""
+    values = [(vars(layer), value) for layer, value in values]
+    before = [(own, attribute in own, own.get(attribute)) for own, _ in values]
     try:
+        for own, value in values:
+            own[attribute] = value
         yield
     finally:
-        for layer in changed:
-            vars(layer).pop("call", None)
+        for own, had, value in before:
+            own.pop(attribute, None)
+            if had:
+                own[attribute] = value
 
 
-def _bound(form, layer):
-    return lambda x, **_: form(layer, x)
+def bound(form, layer):
+    """A layer's `call` by a form; what asks for more, such as scores, is the layer's own."""
 
+    def call(x, training=None, mask=None, **more):
+        return type(layer).call(layer, x, **more) if any(more.values()) else form(layer, x)
 
-@contextlib.contextmanager
-def activations(model, forms):
-    """While this lasts, an activation that is a key of `forms` is computed by its value."""
-    changed = []
-    for layer in all_layers(model):
-        activation = vars(layer).get("activation")
-        if activation in forms:
-            changed.append((layer, activation))
-            vars(layer)["activation"] = forms[activation]
-    try:
-        yield
-    finally:
-        for layer, activation in changed:
-            vars(layer)["activation"] = activation
+    return call
 
 
 def all_layers(layer):
@@ -61,17 +50,28 @@ def all_layers(layer):
     return list({id(part): part for part in layer._flatten_layers(include_self=False)}.values())
 
 
+@contextlib.contextmanager
 def lowered(model, target, quantize):
-    """The context in which a model is traced for `target`, "onnx" or "onnxruntime"."""
+    """While this lasts, a model is traced in forms for `target`, "onnx" or "onnxruntime"."""
     forms = dict(FORMS)
     if quantize == "int8":
         forms[layers.TokenMixing] = token_mixing_of_rows
     elif target == "onnxruntime":  # its tools leave what is inside `Attention` in floats
         forms[layers.MultiHeadSelfAttention] = fused_attention
-    stack = contextlib.ExitStack()
-    stack.enter_context(calls(model, forms))
-    stack.enter_context(activations(model, ACTIVATIONS[target]))
-    return stack
+    inside = all_layers(model)
+    calls = [
+        (layer, bound(forms[type(layer)], layer))
+        for layer in inside
+        if type(layer) in forms and "call" not in vars(layer)  # nor where a user has put one
+    ]
+    activations = [
+        (layer, form)
+        for layer in inside
+        for activation, form in ACTIVATIONS[target].items()
+        if vars(layer).get("activation") is activation
+    ]
+    with replaced("call", calls), replaced("activation", activations):
+        yield
 
 
 def mark(operator, inputs, shape, domain="", **attributes):
@@ -143,6 +143,8 @@ def dense(layer, x):
     """`MatMul` and `Add` at any rank, where TensorFlow reshapes what has more than two axes."""
     import tensorflow as tf
 
+    if not x.dtype.is_floating:
+        return type(layer).call(layer, x)
     y = tf.raw_ops.BatchMatMulV2(x=x, y=_tensor(layer.kernel, x))
     if layer.bias is not None:
         y = y + _tensor(layer.bias, x)

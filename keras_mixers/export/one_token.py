@@ -2,7 +2,7 @@
 
 import onnx
 
-from keras_mixers.export.graph import Graph, rename_inputs, set_nodes
+from keras_mixers.export.graph import Graph, set_nodes
 
 # Operators that treat each number alone.
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Erf", "Tanh", "Sigmoid", "Relu", "Gelu", "FastGelu"}
@@ -19,23 +19,16 @@ def compute_one_token(model, weights):
         weights: names of its inputs that depend on no image.
     """
     graph = Graph(model, weights)
-    gathers = [node for node in model.graph.node if _reads_a_token(node, graph)]
+    gathers = {id(node): node for node in model.graph.node if _reads_a_token(node, graph)}
     movable = _wanted_for(gathers, graph)
-    nodes, names = [], {}
+    nodes = []
     for node in model.graph.node:
-        if id(node) in {id(gather) for gather in gathers}:
-            added, result = _for_one_token(node, movable, graph)
-            nodes.extend(added or [node])
-            if added:
-                names[node.output[0]] = result
-        else:
-            nodes.append(node)
-    rename_inputs(nodes, names)
+        nodes.extend(_for_one_token(node, movable, graph) if id(node) in gathers else [node])
     set_nodes(model.graph, nodes)
 
 
 def _for_one_token(gather, movable, graph):
-    """The nodes that make one token alone, and the name of what they make."""
+    """The nodes that make what `gather` makes from one token alone; `gather`, if that cannot be."""
     nodes, done = [], {}
 
     def token_of(name):
@@ -60,17 +53,19 @@ def _for_one_token(gather, movable, graph):
         return done[name]
 
     try:
-        return nodes, token_of(gather.input[0])
+        token_of(gather.input[0])
     except LookupError:  # rows that something else wants too: the tokens stay together
-        return [], None
+        return [gather]
+    nodes[-1].output[0] = gather.output[0]
+    return nodes
 
 
 def _wanted_for(gathers, graph):
     """The ids of nodes that treat tokens alone, and of which only these tokens are wanted."""
-    movable, last = set(), {id(gather) for gather in gathers}
+    movable = set()
     for node in reversed(graph.proto.node):
         readers = graph.readers[node.output[0]]
-        inside = readers and all(id(other) in last | movable for other in readers)
+        inside = readers and all(id(other) in gathers or id(other) in movable for other in readers)
         if inside and node.output[0] not in graph.outputs and _tokenwise(node, graph):
             movable.add(id(node))
     return movable
@@ -91,7 +86,7 @@ def _tokenwise(node, graph):
     if None in before or not after or len(after) not in (2, 3):
         return False
     if node.op_type == "LayerNormalization":
-        return any(a.name == "axis" and a.i in (-1, len(after) - 1) for a in node.attribute)
+        return any(a.name == "axis" and a.i == -1 for a in node.attribute)
     if node.op_type == "MatMul":
         return node.input[1] in graph.constants and len(before[1]) == 2
     if node.op_type == "Reshape":

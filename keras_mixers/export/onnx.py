@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -9,29 +10,13 @@ import re
 import keras
 
 from keras_mixers.export import lowering, quantize
+from keras_mixers.export.graph import DRAWN, OPSET, bodies
 
 FORMAT = "onnx"
-OPSET = 18  # the newest that tf2onnx 1.17 knows
 LARGEST_FILE = 2**31 - 2**20  # protobuf's limit of 2 GiB, less room for the graph
 TARGETS = ("onnx", "onnxruntime")
-# Of onnxruntime's own operators, those that its CPU kernels and `quantize` may put into a graph.
-CONTRIB_OPERATORS = {
-    "Attention",
-    "DequantizeLinear",
-    "DynamicQuantizeMatMul",
-    "FastGelu",
-    "Gelu",
-    "MatMulIntegerToFloat",
-    "QAttention",
-    "QGemm",
-    "QLinearAdd",
-    "QLinearMul",
-    "QuantizeLinear",
-    "Range",
-}
-# Standard operators that no inference needs: their answers are drawn.
-REFUSED = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-REFUSED |= {"RandomUniformLike", "Dropout"}
+# Of onnxruntime's own operators, those that `lowering` and, for preprocessing, tf2onnx make.
+CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "Range"}
 
 
 def save(serving, path, progress):
@@ -40,7 +25,7 @@ def save(serving, path, progress):
     if serving.precision != "float32":
         progress(f"reducing to {serving.precision}")
         converted = quantize.reduced(converted, serving)
-    check_operators(converted, serving.target)
+        check_operators(converted.graph, serving.target)
     for key, value in serving.metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         converted.metadata_props.add(key=key, value=text)
@@ -56,7 +41,11 @@ def convert(serving, progress):
     import tf2onnx
 
     from keras_mixers.export.constants import fold_constants, hold_weights
-    from keras_mixers.export.convolutions import join_biases, pool_on_the_grid
+    from keras_mixers.export.convolutions import (
+        join_biases,
+        pool_on_the_grid,
+        stay_channels_first,
+    )
     from keras_mixers.export.one_token import compute_one_token
 
     progress("tracing")
@@ -95,6 +84,7 @@ def convert(serving, progress):
             custom_op_handlers={lowering.MARK: (lowering.onnx_node, [])},
         )
 
+    check_operators(converted.graph, serving.target)
     progress("simplifying")
     names = unique([variable.path for variable in variables])
     weights = {
@@ -104,17 +94,21 @@ def convert(serving, progress):
     compute_one_token(converted, weights)
     hold_weights(converted, weights)
     fold_constants(converted)
+    stay_channels_first(converted)
     join_biases(converted)
     pool_on_the_grid(converted)
     return converted
 
 
 def unique(names):
-    """The names, a number behind those that came before."""
-    seen, result = {}, []
+    """The names, with a number behind those that came before."""
+    result = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        numbers = itertools.count(2)
+        free = name
+        while free in result:
+            free = f"{name}_{next(numbers)}"
+        result.append(free)
     return result
 
 
@@ -130,7 +124,7 @@ def quiet(name):
         logger.setLevel(before)
 
 
-def check_operators(converted, target):
+def check_operators(graph, target):
     """Refuse a graph with an operator that the target's runtime does not have.
 
     Raises:
@@ -138,13 +132,14 @@ def check_operators(converted, target):
     """
     import onnx
 
-    for node in converted.graph.node:
-        known = node.domain == lowering.CONTRIB and node.op_type in CONTRIB_OPERATORS
+    for node in graph.node:
+        for body in bodies(node):
+            check_operators(body, target)
         if node.domain == lowering.CONTRIB:
-            known = known and target == "onnxruntime"
+            known = target == "onnxruntime" and node.op_type in CONTRIB_OPERATORS
         else:
-            known = not node.domain and onnx.defs.has(node.op_type) and node.op_type not in REFUSED
-        if not known:
+            known = not node.domain and onnx.defs.has(node.op_type, OPSET)
+        if not known or node.op_type in DRAWN:
             raise RuntimeError(
                 f"The model needs the operator {node.op_type!r}, of node {node.name!r}, which"
                 f" target={target!r} does not have; nothing was written. A layer made of keras.ops"
@@ -171,11 +166,16 @@ def write(converted, path):
     if options:  # onnx lets only its owner read it
         path.with_name(location).chmod(path.stat().st_mode)
     converted.Clear()
-    onnx.checker.check_model(path, full_check=True)
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise RuntimeError(
+            f"onnx's checker refuses the exported graph; nothing was put in place. It says: {error}"
+        ) from error
 
 
 def remove_stale(path):
-    """Remove the files of weights that earlier exports to `path` left beside it."""
+    """Remove the files of weights that earlier exports to `path` left beside it, if it can be."""
     import onnx
 
     ours = re.compile(re.escape(path.name) + r"\.[0-9a-f]{16}\.data")
@@ -185,7 +185,8 @@ def remove_stale(path):
         used = {entry.value for tensor in graph.initializer for entry in tensor.external_data}
         for file in found:
             if file.name not in used:
-                file.unlink()
+                with contextlib.suppress(OSError):  # the export itself is done
+                    file.unlink()
 
 
 def load(path):

@@ -1,10 +1,13 @@
 """Smaller numbers in an ONNX file: half precision, and 8-bit integers by onnxruntime's tools."""
 
+import contextlib
+import logging
 import pathlib
 import tempfile
 
 import numpy as np
 
+LARGEST_FILE = 2**31 - 2**20  # what onnxruntime's tools can write
 # Only what has many weights: convolutions in 8 bits are slower than in 32 without calibration.
 DYNAMIC = ["MatMul"]
 STATIC = ["Conv", "Gemm", "MatMul"]
@@ -74,7 +77,12 @@ def in_integers(model, calibration):
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
     }
-    with tempfile.TemporaryDirectory() as folder:
+    if model.ByteSize() >= LARGEST_FILE:
+        raise ValueError(
+            "`quantize`='int8' takes models of less than 2 GiB of weights. Received:"
+            f" {model.ByteSize():,} bytes; quantize='float16' halves them"
+        )
+    with tempfile.TemporaryDirectory() as folder, without_advice():
         before, after = (pathlib.Path(folder, name) for name in ("float.onnx", "int8.onnx"))
         onnx.save(model, before)
         if calibration:
@@ -84,6 +92,17 @@ def in_integers(model, calibration):
         else:
             tools.quantize_dynamic(before, after, op_types_to_quantize=DYNAMIC, **options)
         return onnx.load(after)
+
+
+@contextlib.contextmanager
+def without_advice():
+    """While this lasts, nothing is logged to the root: the tools advise what has been done."""
+    refuse = lambda record: False  # noqa: E731
+    logging.getLogger().addFilter(refuse)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(refuse)
 
 
 class Reader:

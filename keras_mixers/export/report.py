@@ -13,7 +13,7 @@ class ExportReport:
         format: `"onnx"`, `"saved_model"` or `"tflite"`.
         size: in bytes, with a second file of weights if there is one.
         largest_difference: from the answers of the model in float32, absolute, over all outputs,
-            on random images at batch 1 and 3.
+            at batch 1 and 3, on random images or the calibration's.
         latency: milliseconds for one image on this machine, in the file's own runtime.
         precision: `"float32"`, `"float16"` or `"int8"`.
         agreement: for a quantized file, the share of images whose largest logit is the float32

@@ -4,10 +4,11 @@ import json
 import pathlib
 
 FORMAT = "saved_model"
-PROTO = "saved_model.pb"
+PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 METADATA = pathlib.Path("assets.extra", "keras_mixers.json")
-# What has no place in a file that serves images: it reaches files, the network or Python.
-REFUSED = {"EagerPyFunc", "PrintV2", "PyFunc", "PyFuncStateless", "ReadFile", "WriteFile"}
+# What has no place in a file that serves images: it reaches files, the terminal or Python.
+REFUSED = {"EagerPyFunc", "MatchingFiles", "Print", "PrintV2", "PyFunc", "PyFuncStateless"}
+REFUSED |= {"ReadFile", "RestoreV2", "SaveV2", "WriteFile"}
 
 
 def save(serving, path, progress):
@@ -52,10 +53,11 @@ def decoded(serving, encoded):
 
 def check_operators(graph):
     """Refuse a graph that reaches outside."""
-    for operation in graph.get_operations():
-        if operation.type in REFUSED:
+    whole = graph.as_graph_def()
+    for node in [*whole.node, *(node for f in whole.library.function for node in f.node_def)]:
+        if node.op in REFUSED:
             raise RuntimeError(
-                f"The model needs the operator {operation.type!r}, of node {operation.name!r},"
+                f"The model needs the operator {node.op!r}, of node {node.name!r},"
                 " which has no place in an exported file; nothing was written"
             )
 

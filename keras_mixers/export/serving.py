@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ from keras_mixers import layers
 from keras_mixers.export import lowering
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
+FLOATS = ("float32", "float16", "bfloat16")
 MOST_IMAGES = 256  # of the calibration data
 
 
@@ -73,8 +75,9 @@ class Serving:
             if lower:
                 stack.enter_context(lowering.lowered(self.model, self.target, self.quantize))
             if self.attention_maps:
-                form = recording(maps, lowering.mixed_by_scores if lower else with_scores)
-                stack.enter_context(lowering.calls(self.model, {ATTENTION: form}))
+                mix = lowering.mixed_by_scores if lower else with_scores
+                calls = [(layer, recording(layer, mix, maps)) for layer in attentions(self.model)]
+                stack.enter_context(lowering.replaced("call", calls))
             logits = keras.ops.cast(self.model(images, training=False), "float32")
         outputs = {"logits": logits}
         if self.preprocessing:
@@ -89,10 +92,17 @@ class Serving:
         """
         if data is None:
             return self
+        if not isinstance(data, Iterable) and not hasattr(data, "shape"):
+            raise TypeError(
+                "`calibration_data` must be an array of images or batches of them. Received:"
+                f" calibration_data={data!r}"
+            )
         batches, count = [], 0
         for batch in [data] if hasattr(data, "shape") else data:
             images = np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch)
             self._check_calibration(images)
+            if not len(images):
+                continue
             batches.append(images.astype(self.images.dtype.name)[: MOST_IMAGES - count])
             count += len(batches[-1])
             if count == MOST_IMAGES:
@@ -111,18 +121,21 @@ class Serving:
             )
 
 
-ATTENTION = layers.MultiHeadSelfAttention
+def attentions(model):
+    """The attention layers whose weights can be outputs."""
+    inside = lowering.all_layers(model)
+    return [layer for layer in inside if isinstance(layer, layers.MultiHeadSelfAttention)]
 
 
-def recording(maps, mix):
-    """The form of an attention layer, `mix`, that adds its weights, `(N, H, T, T)`, to a list."""
+def recording(layer, mix, maps):
+    """An attention layer's `call` by `mix`, which adds the weights, `(N, H, T, T)`, to a list."""
 
-    def form(layer, x):
+    def call(x, training=None, return_attention_scores=False):
         y, weights = mix(layer, x)
         maps.append(keras.ops.cast(weights, "float32"))
-        return y
+        return (y, weights) if return_attention_scores else y
 
-    return form
+    return call
 
 
 def with_scores(layer, x):
@@ -132,12 +145,13 @@ def with_scores(layer, x):
 
 @contextlib.contextmanager
 def computing_in(model, policy):
-    """While this lasts, all layers of a model compute under another dtype policy."""
+    """While this lasts, what computes in float32 or less does under another dtype policy."""
     inside = [model, *lowering.all_layers(model)]
     changed = {
         layer: layer.dtype_policy
         for layer in inside
-        if layer.dtype_policy != keras.dtype_policies.get(policy)
+        if layer.compute_dtype in FLOATS
+        and layer.dtype_policy != keras.dtype_policies.get(policy)
         and not isinstance(layer, PreprocessImages)  # exact in float32 alone
     }
     try:

@@ -32,7 +32,13 @@ def save(serving, path, progress):
         converter.representative_dataset = lambda: (
             [image[None]] for batch in serving.calibration for image in batch
         )
-    path.write_bytes(converter.convert())
+    try:
+        content = converter.convert()
+    except Exception as error:  # its own type is not public
+        raise RuntimeError(
+            f"TensorFlow Lite cannot hold the model; nothing was written. It says: {error}"
+        ) from error
+    path.write_bytes(content)
     return {}
 
 

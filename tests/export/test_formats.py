@@ -6,16 +6,12 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
-from cases import MODELS, random_weights
+from cases import case, random_weights
 
 import keras_mixers as km
 
 PREPROCESSING = km.Preprocessing((8, 12), crop_fraction=0.9, mean=(0.4, 0.5, 0.6), std=0.25)
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
-
-
-def case(name):
-    return next(case for case in MODELS if case.id == name)
 
 
 def colour_model():

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cases import MODELS, random_weights
+from cases import MODELS, case, random_weights
 from onnx import numpy_helper
 
 import keras_mixers as km
@@ -17,10 +17,6 @@ from keras_mixers.export import onnx as onnx_target
 CONTRIB = "com.microsoft"
 cases = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.id)
 targets = pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
-
-
-def case(name):
-    return next(case for case in MODELS if case.id == name)
 
 
 def graph_of(path):
@@ -72,7 +68,7 @@ NARROW = {"input_shape": (64, 64, 3), "hidden_dim": 12}  # as many nodes as the 
 NODES = [
     (km.ViT, "Ti/16", NARROW, 399, 183),
     (km.MLPMixer, "S/16", NARROW, 232, 168),
-    (km.ConvMixer, "768/32", {**NARROW, "patch_size": 8}, 231, 231),
+    (km.ConvMixer, "256/8-k5-p2", NARROW, 131, 63),
 ]
 
 
@@ -157,12 +153,70 @@ def test_layers_of_users_and_nested_models_export(tmp_path):
     tail = keras.Sequential([keras.Input((24, 16)), layers.AttentionPooling(2, 8)])
     x = keras.layers.Dense(3, use_bias=False, activation="gelu")(tail(x))
     model = random_weights(keras.Model(inputs, x))
+    check(model, tmp_path)
+
+
+def check(model, tmp_path, **options):
+    """Both targets give the model's answers, to images that it was not exported with."""
     images = case("vit").images(5)
     for target in ("onnx", "onnxruntime"):
-        km.export(model, tmp_path / "model.onnx", target=target)
+        km.export(model, tmp_path / "model.onnx", target=target, **options)
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
         answer = session.run(["logits"], {"images": images})[0]
         np.testing.assert_allclose(answer, np.asarray(model(images)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_feature_extractor(tmp_path):
+    check(random_weights(case("vit").make(num_classes=0)), tmp_path)
+
+
+def test_a_layer_keeps_a_dtype_of_its_own(tmp_path):
+    """Numbers cut to integers, then a product of integers with weights."""
+    inputs = keras.Input((8, 12, 2))
+    x = keras.layers.Rescaling(3.0, dtype="int32")(inputs)
+    model = random_weights(keras.Model(inputs, case("vit").make()(keras.layers.Dense(2)(x))))
+    check(model, tmp_path)
+
+
+def test_averages_of_grids_in_other_forms(tmp_path):
+    inputs = keras.Input((8, 12, 2))
+    grid = keras.layers.Conv2D(4, 3)(inputs)
+    tokens = keras.layers.Reshape((60, 4))(grid)
+    kept = keras.layers.GlobalAveragePooling1D(keepdims=True)(tokens)
+    turned = keras.layers.Permute((2, 1))(tokens)
+    other = keras.layers.GlobalAveragePooling1D()(keras.layers.Reshape((60, 4))(turned))
+    summed = keras.layers.Add()([keras.layers.Flatten()(kept), other])
+    check(random_weights(keras.Model(inputs, summed)), tmp_path)
+
+
+class Repeating(keras.layers.Layer):
+    """A loop whose body has weights of the layer around it."""
+
+    def build(self, shape):
+        self.shift = self.add_weight(shape=shape[1:], name="shift")
+
+    def call(self, x):
+        return keras.ops.fori_loop(0, 3, lambda i, x: 0.5 * x + self.shift, x)
+
+
+def test_a_loop_in_a_users_layer(tmp_path):
+    inputs = keras.Input((8, 12, 2))
+    model = keras.Model(inputs, case("vit").make()(Repeating()(inputs)))
+    with pytest.raises(RuntimeError, match="checker refuses the exported graph.*Loop"):
+        km.export(model, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_scores_that_the_model_itself_uses_are_its_own(tmp_path):
+    inputs = keras.Input((8, 12, 2))
+    x = layers.PatchEmbed(16, 4)(inputs)
+    x, scores = layers.MultiHeadSelfAttention(2)(x, return_attention_scores=True)
+    pooled = keras.layers.GlobalAveragePooling1D()(x)
+    seen = keras.layers.Dense(3)(keras.layers.Flatten()(scores))
+    model = random_weights(keras.Model(inputs, keras.layers.Concatenate()([pooled, seen])))
+    check(model, tmp_path)
+    check(model, tmp_path, attention_maps=True)
+    assert "attention_0" in [output.name for output in graph_of(tmp_path / "model.onnx").output]
 
 
 @targets
@@ -203,7 +257,7 @@ def small_files(monkeypatch):
     monkeypatch.setattr(onnx_target, "LARGEST_FILE", 4_000)
 
 
-def test_what_one_file_cannot_hold_lies_beside_it(tmp_path, small_files, monkeypatch):
+def test_what_one_file_cannot_hold_lies_beside_it(tmp_path, small_files):
     model = random_weights(case("vit").make())
     report = km.export(model, tmp_path / "model.onnx")
     beside = [path for path in tmp_path.iterdir() if path != report.path]

@@ -5,17 +5,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from cases import MODELS, random_weights
+from cases import case, random_weights
 
 import keras_mixers as km
 from keras_mixers.export import verify
 from keras_mixers.export.serving import Serving
 
 targets = pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
-
-
-def case(name):
-    return next(case for case in MODELS if case.id == name)
 
 
 def run(path, images):
@@ -123,7 +119,34 @@ def test_agreement_is_the_share_of_equal_classes():
     logits = np.array(model(images))
     logits[:3] = -logits[:3]  # three of eight say another class
     serving = Serving(model).calibrated(images)
-    assert verify.agreement(serving, lambda _: {"logits": logits}) == 5 / 8
+    run = lambda _: {"logits": logits}  # noqa: E731
+    assert verify.agreement(serving, serving.compiled(), run) == 5 / 8
+
+
+@pytest.mark.parametrize("sizes", [[8], [1] * 8, [0, 2, 6]])
+def test_both_batches_are_compared_whatever_the_calibrations(sizes):
+    model, images = case("vit").make(), case("vit").images(8)
+    batches = np.split(images, np.cumsum(sizes)[:-1])
+    serving = Serving(model, quantize="int8").calibrated(batches)
+    reference, seen = serving.compiled(), []
+
+    def run(images):
+        seen.append(len(images))
+        return reference(images)
+
+    verify.largest_difference(serving, reference, run)
+    assert seen == [1, 3]
+
+
+def test_integers_that_answer_the_same_to_all_are_not_taken():
+    inputs = keras.Input((8, 12, 2))
+    features = case("vit").make(num_classes=0)(inputs)
+    model = random_weights(keras.Model(inputs, keras.layers.Dense(3, "softmax")(features)))
+    serving = Serving(model, quantize="int8")
+    with pytest.raises(RuntimeError, match="over the bound"):
+        verify.largest_difference(
+            serving, serving.compiled(), lambda x: {"logits": np.full((len(x), 3), 1 / 3)}
+        )
 
 
 def test_calibration_takes_arrays_batches_and_datasets():
