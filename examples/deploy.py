@@ -74,6 +74,8 @@ def classify_by_onnx(file, paths):
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     said = session.get_modelmeta().custom_metadata_map
+    if "preprocessing" not in said or "class_names" not in said:
+        raise SystemExit(f"deploy.py: {file} takes no image files; `deploy.py export` makes one")
     channels = session.get_inputs()[0].shape[3]
     for path in paths:
         image = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
@@ -86,7 +88,10 @@ def classify_by_saved_model(folder, paths):
     """Each image's classes by probability, from TensorFlow; the file decodes the image itself."""
     import tensorflow as tf
 
-    serve = tf.saved_model.load(str(folder)).signatures["serve_encoded"]
+    signatures = tf.saved_model.load(str(folder)).signatures
+    if "serve_encoded" not in signatures:
+        raise SystemExit(f"deploy.py: {folder} takes no image files; `deploy.py export` makes one")
+    serve = signatures["serve_encoded"]
     said = json.loads((folder / "assets.extra" / "keras_mixers.json").read_text())
     for path in paths:
         answers = serve(encoded=tf.constant([path.read_bytes()]))

@@ -12,7 +12,7 @@ import tensorflow
 
 import keras_mixers as km
 from keras_mixers import layers
-from keras_mixers.export import lowering, one_token, onnx as onnx_target, serving, verify
+from keras_mixers.export import forms, lowering, one_token, onnx as onnx_target, serving, verify
 from keras_mixers.layers import attention, position_embedding
 from keras_mixers.models import assemble
 from keras_mixers.weights import load, match, resize, save
@@ -298,7 +298,7 @@ MUTATIONS = [
     ),
     (verify, "_difference", "if not error <= bound:", "if False:", wrong_answer_test),
     (verify, "agreement", "np.mean", "np.max", agreement_test),
-    (lowering, "mixed_by_scores", "softmax(logits)", "softmax(logits, axis=-2)", vit_export_test),
+    (forms, "mixed_by_scores", "softmax(logits)", "softmax(logits, axis=-2)", vit_export_test),
     (lowering, "replaced", "own[attribute] = value\n", "pass\n", untouched_test),
     (serving, "computing_in", "layer.dtype_policy = own", "pass", untouched_test),
     (serving.Serving, "calibrated", "MOST_IMAGES - count", "MOST_IMAGES", calibration_test),

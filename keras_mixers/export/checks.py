@@ -30,11 +30,6 @@ def check_model(model):
             "`model` must be a built functional or sequential model with one input and one output."
             f" Received: model={model!r}"
         )
-    if not isinstance(model.output, keras.KerasTensor):
-        raise ValueError(
-            "`model` must give one tensor, not a structure that holds it. Received: outputs"
-            f" {model.output}"
-        )
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise ValueError(
             "`model` must take images, (batch, H, W, C), of a known size. Received an input of"

@@ -9,13 +9,13 @@ import re
 
 import keras
 
-from keras_mixers.export import lowering, quantize
+from keras_mixers.export import marks, quantize
 from keras_mixers.export.graph import DRAWN, OPSET, bodies
 
 FORMAT = "onnx"
 LARGEST_FILE = 2**31 - 2**20  # protobuf's limit of 2 GiB, less room for the graph
 TARGETS = ("onnx", "onnxruntime")
-# Of onnxruntime's own operators, those that `lowering` and, for preprocessing, tf2onnx make.
+# Of onnxruntime's own operators, those that `forms` and, for preprocessing, tf2onnx make.
 CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "Range"}
 
 
@@ -70,7 +70,7 @@ def convert(serving, progress):
         )
 
     progress("converting")
-    contrib = [tf2onnx.utils.make_opsetid(lowering.CONTRIB, 1)]
+    contrib = [tf2onnx.utils.make_opsetid(marks.CONTRIB, 1)]
     outputs = {tensor.name: name for name, tensor in traced.structured_outputs.items()}
     names = {tensor.name: tensor.name.split(":")[0] for tensor in traced.inputs}
     with quiet("tf2onnx"), quiet("tensorflow"):
@@ -81,7 +81,7 @@ def convert(serving, progress):
             tensors_to_rename={**names, **outputs},
             opset=OPSET,
             extra_opset=contrib if serving.target == "onnxruntime" else [],
-            custom_op_handlers={lowering.MARK: (lowering.onnx_node, [])},
+            custom_op_handlers={marks.MARK: (marks.onnx_node, [])},
         )
 
     check_operators(converted.graph, serving.target)
@@ -135,7 +135,7 @@ def check_operators(graph, target):
     for node in graph.node:
         for body in bodies(node):
             check_operators(body, target)
-        if node.domain == lowering.CONTRIB:
+        if node.domain == marks.CONTRIB:
             known = target == "onnxruntime" and node.op_type in CONTRIB_OPERATORS
         else:
             known = not node.domain and onnx.defs.has(node.op_type, OPSET)

@@ -24,7 +24,7 @@ def save(serving, path, progress):
     def serve_encoded(encoded):
         return serving.of_prepared(decoded(serving, encoded), policy=policy)
 
-    signatures = {"serving_default": serving.compiled(policy=policy).get_concrete_function()}
+    signatures = {"serving_default": serving.compiled(policy=policy)}
     if serving.preprocessing:
         signatures["serve_encoded"] = serve_encoded.get_concrete_function()
     for function in signatures.values():

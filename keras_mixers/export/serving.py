@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_mixers import layers
-from keras_mixers.export import lowering
+from keras_mixers.export import forms, lowering
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -57,9 +57,10 @@ class Serving:
         """The function as a graph, which forgets what it no longer needs while it computes."""
         import tensorflow as tf
 
-        return tf.function(
+        serve = tf.function(
             lambda images: self(images, **how), input_signature=[self.images], autograph=False
         )
+        return serve.get_concrete_function()
 
     def of_prepared(self, images, policy="float32", lower=False):
         """The outputs of images as the model takes them.
@@ -67,7 +68,7 @@ class Serving:
         Args:
             images: `(N, H, W, C)`.
             policy: the dtype policy to compute in, whatever the model's own.
-            lower: whether to trace in the forms of `lowering`, for ONNX.
+            lower: whether to trace in forms for ONNX.
         """
         maps = []
         with contextlib.ExitStack() as stack:
@@ -75,14 +76,19 @@ class Serving:
             if lower:
                 stack.enter_context(lowering.lowered(self.model, self.target, self.quantize))
             if self.attention_maps:
-                mix = lowering.mixed_by_scores if lower else with_scores
+                mix = forms.mixed_by_scores if lower else with_scores
                 calls = [(layer, recording(layer, mix, maps)) for layer in attentions(self.model)]
                 stack.enter_context(lowering.replaced("call", calls))
-            logits = keras.ops.cast(self.model(images, training=False), "float32")
+            logits = keras.ops.cast(self.answer(images), "float32")
         outputs = {"logits": logits}
         if self.preprocessing:
             outputs["probabilities"] = keras.ops.softmax(logits, axis=-1)
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
+
+    def answer(self, images):
+        """The model's one output, whatever structure it may stand in."""
+        (output,) = keras.tree.flatten(self.model(images, training=False))
+        return output
 
     def calibrated(self, data):
         """The same with calibration images, read from an array, batches, or a dataset.
@@ -119,6 +125,8 @@ class Serving:
                 f"`calibration_data` must hold what the file takes: {dtype} images of shape"
                 f" {tuple(shape)}. Received: {images.dtype} of shape {images.shape}"
             )
+        if not np.isfinite(images).all():
+            raise ValueError("`calibration_data` must be finite. Received: NaN or infinity")
 
 
 def attentions(model):
