@@ -19,7 +19,8 @@ def layer_normalization(layer, x):
     """`LayerNormalization`, where it is over the last axis and has both weights."""
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     last = axes in ([-1], [len(x.shape) - 1])
-    if not last or layer.gamma is None or layer.beta is None:
+    by_root_mean_square = getattr(layer, "rms_scaling", False)  # in some releases of Keras
+    if not last or by_root_mean_square or layer.gamma is None or layer.beta is None:
         return type(layer).call(layer, x)
     weights = [_tensor(layer.gamma, x), _tensor(layer.beta, x)]
     return mark("LayerNormalization", [x, *weights], x.shape, axis=-1, epsilon=layer.epsilon)
