@@ -35,7 +35,6 @@ LATE = {
     PACKAGE / "data" / "digits.py",
     PACKAGE / "export" / "constants.py",
     PACKAGE / "export" / "convolutions.py",
-    PACKAGE / "export" / "graph.py",
     PACKAGE / "export" / "one_token.py",
 }
 

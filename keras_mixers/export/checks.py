@@ -40,9 +40,8 @@ def check_model(model):
             "`model` must take images of floats. Received an input of dtype"
             f" {model.inputs[0].dtype}; `preprocessing` takes bytes"
         )
-    floats = [weight for weight in model.weights if "float" in weight.dtype]
-    for weight in floats:
-        if weight.dtype != "float32":
+    for weight in model.weights:
+        if "float" in weight.dtype and weight.dtype != "float32":
             raise ValueError(
                 "`model` must hold its weights in float32, as under 'float32' and the mixed"
                 f" policies. Received: {weight.path!r} in {weight.dtype}; build the model with"

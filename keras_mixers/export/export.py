@@ -41,8 +41,8 @@ def export(
     used by another thread.
 
     Args:
-        model: a built functional model with one input and one output. Whatever policy it has, it
-            is exported as it computes in `dtype`.
+        model: a built functional or sequential model with one input and one output. Whatever
+            policy it has, it is exported as it computes in `dtype`.
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel; the folder it lies
             in must exist. ONNX weights over 2 GiB lie in a second file beside it.
         preprocessing: what the weights expect of an image, put into the file.

@@ -3,6 +3,7 @@
 import collections
 import math
 
+LARGEST_FILE = 2**31 - 2**20  # protobuf's limit of 2 GiB, less room for the graph
 OPSET = 18  # of ONNX's operators, the newest that tf2onnx 1.17 knows
 # Operators whose answers are drawn: no inference needs them.
 DRAWN = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
@@ -11,7 +12,7 @@ LARGEST_SHAPE = 64  # elements: a constant of fewer may be a shape or axes, whos
 
 
 class Graph:
-    """An ONNX graph read once, and written back by `replace`.
+    """An ONNX graph as it was when it was read: `set_nodes` changes the graph, not this.
 
     Args:
         model: the `onnx.ModelProto` that is read and changed.

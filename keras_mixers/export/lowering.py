@@ -38,7 +38,7 @@ def bound(form, layer):
 
 def all_layers(layer):
     """The layers inside a model or layer, at any depth, each once."""
-    return list({id(part): part for part in layer._flatten_layers(include_self=False)}.values())
+    return layer._flatten_layers(include_self=False)
 
 
 @contextlib.contextmanager

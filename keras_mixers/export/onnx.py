@@ -10,10 +10,9 @@ import re
 import keras
 
 from keras_mixers.export import marks, quantize
-from keras_mixers.export.graph import DRAWN, OPSET, bodies
+from keras_mixers.export.graph import DRAWN, LARGEST_FILE, OPSET, bodies
 
 FORMAT = "onnx"
-LARGEST_FILE = 2**31 - 2**20  # protobuf's limit of 2 GiB, less room for the graph
 TARGETS = ("onnx", "onnxruntime")
 # Of onnxruntime's own operators, those that `forms` and, for preprocessing, tf2onnx make.
 CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "Range"}

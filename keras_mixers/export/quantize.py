@@ -7,7 +7,8 @@ import tempfile
 
 import numpy as np
 
-LARGEST_FILE = 2**31 - 2**20  # what onnxruntime's tools can write
+from keras_mixers.export.graph import LARGEST_FILE
+
 # Only what has many weights: convolutions in 8 bits are slower than in 32 without calibration.
 DYNAMIC = ["MatMul"]
 STATIC = ["Conv", "Gemm", "MatMul"]
@@ -97,7 +98,10 @@ def in_integers(model, calibration):
 @contextlib.contextmanager
 def without_advice():
     """While this lasts, nothing is logged to the root: the tools advise what has been done."""
-    refuse = lambda record: False  # noqa: E731
+
+    def refuse(_record):
+        return False
+
     logging.getLogger().addFilter(refuse)
     try:
         yield

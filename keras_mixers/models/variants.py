@@ -30,7 +30,7 @@ def variants(family: str) -> dict[str, dict]:
 
 def variant_of(model):
     """The published size of a model, as `"ViT S/16"`, or None; told by its layers alone."""
-    parts = list({id(layer): layer for layer in model._flatten_layers()}.values())
+    parts = model._flatten_layers()
     for family, (mixer, read) in FAMILIES.items():
         blocks = [layer for layer in parts if isinstance(layer, mixer)]
         embeds = [layer for layer in parts if isinstance(layer, layers.PatchEmbed)]
