@@ -2,7 +2,7 @@
 
 from keras_mixers import data, layers
 from keras_mixers.export import ExportReport, export
-from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, variants
+from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, count_flops, variants
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.version import __version__
 from keras_mixers.weights import (
@@ -23,6 +23,7 @@ __all__ = [
     "Preprocessing",
     "ViT",
     "__version__",
+    "count_flops",
     "data",
     "export",
     "layers",

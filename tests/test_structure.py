@@ -36,6 +36,7 @@ LATE = {
     PACKAGE / "export" / "constants.py",
     PACKAGE / "export" / "convolutions.py",
     PACKAGE / "export" / "one_token.py",
+    PACKAGE / "layers" / "tensorflow_cpu.py",
 }
 
 
@@ -84,7 +85,8 @@ def test_layers_and_models_know_no_backend(part):
     for file in (PACKAGE / part).glob("*.py"):
         found = {name.split(".")[0] for name, _ in imports(ast.parse(file.read_text()))}
         backends = found & {"tensorflow", "jax", "torch"}
-        assert not backends or file.name == "seam.py", f"{file.name} imports {backends}"
+        allowed = file.name in {"seam.py", "tensorflow_cpu.py"}
+        assert not backends or allowed, f"{file.name} imports {backends}"
 
 
 @pytest.mark.parametrize("file", FILES + EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))

@@ -10,6 +10,9 @@ import keras
 from keras_mixers import layers
 from keras_mixers.export.marks import CONTRIB, mark
 from keras_mixers.layers.attention import sequence_shape
+from keras_mixers.layers.conv_mixer import DepthwiseConv2D
+from keras_mixers.layers.dense import Dense
+from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
 
 # The scores that are a dot product, and what it is multiplied by.
 DOTS = {"scaled_dot": lambda layer: layer.head_shape[1] ** -0.5, "dot": lambda layer: 1.0}
@@ -231,6 +234,10 @@ FORMS = {
     keras.layers.Dense: dense,
     keras.layers.DepthwiseConv2D: depthwise_convolution,
     keras.layers.Reshape: reshape,
+    LayerNormalization: layer_normalization,
+    BatchNormalization: batch_normalization,
+    Dense: dense,
+    DepthwiseConv2D: depthwise_convolution,
     layers.ChannelMixing: channel_mixing,
     layers.MultiHeadSelfAttention: attention,
     layers.TokenMixing: token_mixing,

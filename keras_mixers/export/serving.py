@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_mixers import layers
 from keras_mixers.export import forms, lowering
+from keras_mixers.layers.seam import plain_forms
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -73,6 +74,7 @@ class Serving:
         maps = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(computing_in(self.model, policy))
+            stack.enter_context(plain_forms())
             if lower:
                 stack.enter_context(lowering.lowered(self.model, self.target, self.quantize))
             if self.attention_maps:

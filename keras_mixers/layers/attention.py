@@ -4,8 +4,11 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.layers import seam
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dense import Dense
 from keras_mixers.layers.dropout import Dropout
+from keras_mixers.layers.norms import LayerNormalization
 
 SCORES = ("scaled_dot", "dot", "bilinear", "additive")
 
@@ -71,12 +74,8 @@ class MultiHeadSelfAttention(Layer):
 
         same = {"dtype": self.dtype_policy}
         if self.qk_norm:
-            self.query_norm = keras.layers.LayerNormalization(
-                epsilon=self.epsilon, name="query_norm", **same
-            )
-            self.key_norm = keras.layers.LayerNormalization(
-                epsilon=self.epsilon, name="key_norm", **same
-            )
+            self.query_norm = LayerNormalization(epsilon=self.epsilon, name="query_norm", **same)
+            self.key_norm = LayerNormalization(epsilon=self.epsilon, name="key_norm", **same)
         self.attention_dropout = Dropout(
             self.attention_dropout_rate, name="attention_dropout", **same
         )
@@ -92,7 +91,7 @@ class MultiHeadSelfAttention(Layer):
 
         # Glorot's limit for one of the three matrices, not for the three taken as one.
         limit = (6.0 / (width + self.num_heads * head_dim)) ** 0.5
-        self.qkv = keras.layers.Dense(
+        self.qkv = Dense(
             3 * self.num_heads * head_dim,
             use_bias=self.qkv_bias,
             kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
@@ -100,7 +99,7 @@ class MultiHeadSelfAttention(Layer):
             name="qkv",
         )
         self.qkv.build(x_shape)
-        self.out = keras.layers.Dense(width, dtype=self.dtype_policy, name="out")
+        self.out = Dense(width, dtype=self.dtype_policy, name="out")
         self.out.build((None, None, self.num_heads * head_dim))
         if self.qk_norm:
             self.query_norm.build(heads)
@@ -126,20 +125,39 @@ class MultiHeadSelfAttention(Layer):
         scores = (batch, self.num_heads, tokens, tokens)
         return y, keras.KerasTensor(scores, dtype=self.compute_dtype)
 
+    def multiply_adds(self, x_shape):
+        _, tokens, width = x_shape
+        heads, head_dim = self.head_shape
+        projected = 4 * tokens * width * heads * head_dim
+        turned = tokens * heads * head_dim**2 if self.score == "bilinear" else 0
+        return projected + turned + 2 * tokens**2 * heads * head_dim
+
     def call(self, x, training=None, return_attention_scores=False):
-        query, key, value = self.project(x)
         drops_weights = training and self.attention_dropout_rate > 0
         if self.score == "scaled_dot" and not (drops_weights or return_attention_scores):
-            mixed = ops.dot_product_attention(query, key, value, scale=self.head_shape[1] ** -0.5)
+            mixed = self.attend(x)
         else:
+            query, key, value = self.project(x)
             scores = self.attention_scores(query, key)
             dropped = self.attention_dropout(scores, training=training)
-            mixed = ops.einsum("nhqk,nkhd->nqhd", dropped, value)
+            mixed = self.join_heads(ops.einsum("nhqk,nkhd->nqhd", dropped, value))
 
-        batch, tokens = sequence_shape(x)
-        y = self.out(ops.reshape(mixed, (batch, tokens, self.num_heads * self.head_shape[1])))
-        y = self.dropout(y, training=training)
+        y = self.dropout(self.out(mixed), training=training)
         return (y, scores) if return_attention_scores else y
+
+    def attend(self, x):
+        """`softmax(q . k / sqrt(d)) v` on the backend's fused path: `(N, T, D) -> (N, T, H d)`."""
+        fast = seam.fast_forms(x)
+        if fast and not self.qk_norm and x.shape[1] is not None:
+            return fast.attention(self.qkv(x), *self.head_shape)
+        query, key, value = self.project(x)
+        scale = self.head_shape[1] ** -0.5
+        return self.join_heads(ops.dot_product_attention(query, key, value, scale=scale))
+
+    def join_heads(self, mixed):
+        """The heads side by side: `(N, T, H, d) -> (N, T, H d)`."""
+        batch, tokens = sequence_shape(mixed)
+        return ops.reshape(mixed, (batch, tokens, self.num_heads * self.head_shape[1]))
 
     def project(self, x):
         """Queries, keys and values: `(N, T, D) -> 3 x (N, T, H, d)`, from one product."""

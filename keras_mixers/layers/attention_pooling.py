@@ -9,6 +9,8 @@ from keras_mixers import arguments
 from keras_mixers.layers.attention import sequence_shape
 from keras_mixers.layers.base import PACKAGE, Layer
 from keras_mixers.layers.channel_mixing import ChannelMixing
+from keras_mixers.layers.dense import Dense
+from keras_mixers.layers.norms import LayerNormalization
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -52,9 +54,7 @@ class AttentionPooling(Layer):
         )
         self.activation = self.mlp.activation
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
-        self.norm = keras.layers.LayerNormalization(
-            epsilon=self.epsilon, dtype=self.dtype_policy, name="norm"
-        )
+        self.norm = LayerNormalization(epsilon=self.epsilon, dtype=self.dtype_policy, name="norm")
 
     def compute_output_shape(self, x_shape):
         return (x_shape[0], x_shape[-1])
@@ -66,16 +66,22 @@ class AttentionPooling(Layer):
             shape=(1, 1, width), initializer="glorot_uniform", name="probe"
         )
         limit = (6.0 / (2 * width)) ** 0.5  # Glorot's, for keys and values apart
-        self.query = keras.layers.Dense(width, dtype=self.dtype_policy, name="query")
-        self.key_value = keras.layers.Dense(
+        self.query = Dense(width, dtype=self.dtype_policy, name="query")
+        self.key_value = Dense(
             2 * width,
             kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
             dtype=self.dtype_policy,
             name="key_value",
         )
-        self.out = keras.layers.Dense(width, dtype=self.dtype_policy, name="out")
+        self.out = Dense(width, dtype=self.dtype_policy, name="out")
         for part in (self.query, self.key_value, self.out, self.norm, self.mlp):
             part.build(x_shape)
+
+    def multiply_adds(self, x_shape):
+        _, tokens, width = x_shape
+        # The query is the same for all images, and so counts for each as the others do.
+        attended = (2 + 2 * tokens) * width**2 + 2 * tokens * width
+        return attended + self.mlp.multiply_adds((None, width))
 
     def call(self, x):
         batch, tokens = sequence_shape(x)

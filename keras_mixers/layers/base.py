@@ -57,6 +57,10 @@ class Layer(keras.layers.Layer):
         # Most layers keep the stream's shape; said here, Keras need not trace `call` to learn it.
         return x_shape
 
+    def multiply_adds(self, x_shape):
+        """How many products of an input and a weight, or of two inputs, one image takes."""
+        return 0
+
     def get_config(self):
         arguments = inspect.signature(type(self).__init__).parameters.values()
         own = [a.name for a in arguments if a.name != "self" and a.kind is not a.VAR_KEYWORD]

@@ -1,5 +1,6 @@
 """Channels mixed inside each token, by an MLP or a gated one."""
 
+import math
 from collections.abc import Callable
 
 import keras
@@ -7,7 +8,9 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.layers import activations
+from keras_mixers.layers.activations import activate
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dense import Dense, mlp
 from keras_mixers.layers.dropout import Dropout
 
 
@@ -47,22 +50,25 @@ class ChannelMixing(Layer):
         self.activation = activations.get(activation)
         self.gated = arguments.flag("gated", gated)
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
-        self.fc1 = keras.layers.Dense(
+        self.fc1 = Dense(
             self.mlp_dim * (2 if self.gated else 1), dtype=self.dtype_policy, name="fc1"
         )
         self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
 
     def build(self, x_shape):
-        self.fc2 = keras.layers.Dense(x_shape[-1], dtype=self.dtype_policy, name="fc2")
+        self.fc2 = Dense(x_shape[-1], dtype=self.dtype_policy, name="fc2")
         self.fc1.build(x_shape)
         self.fc2.build((*x_shape[:-1], self.mlp_dim))
 
+    def multiply_adds(self, x_shape):
+        products = 3 if self.gated else 2
+        return products * math.prod(x_shape[1:]) * self.mlp_dim
+
     def call(self, x, training=None):
-        x = self.fc1(x)
         if self.gated:
-            gate, x = ops.split(x, 2, axis=-1)
-            x = self.activation(gate) * x
+            gate, x = ops.split(self.fc1(x), 2, axis=-1)
+            x = activate(self.activation, gate, training) * x
+            x = self.fc2(self.dropout(x, training=training))
         else:
-            x = self.activation(x)
-        x = self.fc2(self.dropout(x, training=training))
+            x = mlp(x, self.fc1, self.activation, self.dropout, self.fc2, training)
         return self.dropout(x, training=training)

@@ -57,6 +57,11 @@ class PatchEmbed(Layer):
         patch_grid(images_shape[1:3], self.patch_size)  # refuse before any weight is made
         self.projection.build(images_shape)
 
+    def multiply_adds(self, images_shape):
+        rows, columns = patch_grid(images_shape[1:3], self.patch_size)
+        pixels = self.patch_size[0] * self.patch_size[1] * images_shape[-1]
+        return rows * columns * pixels * self.hidden_dim
+
     def call(self, images):
         rows, columns = patch_grid(images.shape[1:3], self.patch_size)
         x = self.projection(images)

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.layers.base import PACKAGE, KeepsDraws, Layer
+from keras_mixers.layers.norms import LayerNormalization
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -54,7 +55,7 @@ class Residual(Layer):
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
 
         same = {"dtype": self.dtype_policy}
-        self.norm = keras.layers.LayerNormalization(epsilon=self.epsilon, name="norm", **same)
+        self.norm = LayerNormalization(epsilon=self.epsilon, name="norm", **same)
         self.scale = None
         if self.layer_scale_init is not None:
             self.scale = LayerScale(self.layer_scale_init, name="layer_scale", **same)

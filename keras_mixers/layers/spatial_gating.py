@@ -8,7 +8,9 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import activations
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dense import Dense
 from keras_mixers.layers.dropout import Dropout
+from keras_mixers.layers.norms import LayerNormalization
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -57,30 +59,36 @@ class SpatialGating(Layer):
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
         same = {"dtype": self.dtype_policy}
-        self.fc1 = keras.layers.Dense(self.mlp_dim, name="fc1", **same)
-        self.norm = keras.layers.LayerNormalization(epsilon=self.epsilon, name="norm", **same)
+        self.fc1 = Dense(self.mlp_dim, name="fc1", **same)
+        self.norm = LayerNormalization(epsilon=self.epsilon, name="norm", **same)
         self.dropout = Dropout(self.dropout_rate, name="dropout", **same)
 
     def build(self, x_shape):
         batch, tokens, width = x_shape
         arguments.known_tokens(type(self).__name__, tokens)
         self.hold_tokens(tokens)
-        self.spatial = keras.layers.Dense(
+        self.spatial = Dense(
             tokens,
             kernel_initializer=keras.initializers.RandomNormal(stddev=1e-6),
             bias_initializer="ones",
             dtype=self.dtype_policy,
             name="spatial",
         )
-        self.fc2 = keras.layers.Dense(width, dtype=self.dtype_policy, name="fc2")
+        self.fc2 = Dense(width, dtype=self.dtype_policy, name="fc2")
         half = self.mlp_dim // 2
         self.fc1.build(x_shape)
         self.norm.build((batch, tokens, half))
         self.spatial.build((batch, half, tokens))
         self.fc2.build((batch, tokens, half))
 
+    def multiply_adds(self, x_shape):
+        _, tokens, width = x_shape
+        half = self.mlp_dim // 2
+        return tokens * (width * self.mlp_dim + tokens * half + half * width)
+
     def call(self, x, training=None):
-        value, gate = ops.split(self.activation(self.fc1(x)), 2, axis=-1)
+        x = activations.activate(self.activation, self.fc1(x), training)
+        value, gate = ops.split(x, 2, axis=-1)
         gate = ops.transpose(self.norm(gate), (0, 2, 1))
         gate = ops.transpose(self.spatial(gate), (0, 2, 1))
         x = self.fc2(self.dropout(value * gate, training=training))

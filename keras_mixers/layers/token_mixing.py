@@ -8,6 +8,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import activations
 from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.dense import Dense, mlp
 from keras_mixers.layers.dropout import Dropout
 
 
@@ -46,20 +47,23 @@ class TokenMixing(Layer):
         self.tokens_mlp_dim = arguments.integer("tokens_mlp_dim", tokens_mlp_dim)
         self.activation = activations.get(activation)
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
-        self.fc1 = keras.layers.Dense(self.tokens_mlp_dim, dtype=self.dtype_policy, name="fc1")
+        self.fc1 = Dense(self.tokens_mlp_dim, dtype=self.dtype_policy, name="fc1")
         self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
 
     def build(self, x_shape):
         batch, tokens, width = x_shape
         arguments.known_tokens(type(self).__name__, tokens)
         self.hold_tokens(tokens)
-        self.fc2 = keras.layers.Dense(tokens, dtype=self.dtype_policy, name="fc2")
+        self.fc2 = Dense(tokens, dtype=self.dtype_policy, name="fc2")
         self.fc1.build((batch, width, tokens))
         self.fc2.build((batch, width, self.tokens_mlp_dim))
 
+    def multiply_adds(self, x_shape):
+        _, tokens, width = x_shape
+        return 2 * tokens * self.tokens_mlp_dim * width
+
     def call(self, x, training=None):
         x = ops.transpose(x, (0, 2, 1))
-        x = self.activation(self.fc1(x))
-        x = self.fc2(self.dropout(x, training=training))
+        x = mlp(x, self.fc1, self.activation, self.dropout, self.fc2, training)
         x = self.dropout(x, training=training)
         return ops.transpose(x, (0, 2, 1))

@@ -1,0 +1,43 @@
+"""Matrix products of tokens: Keras's Dense, and the MLP that two of them make."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers import activations, seam
+
+
+class Dense(keras.layers.Dense):
+    """Keras's Dense, on rows where that is faster."""
+
+    def call(self, x, training=None):
+        fast = seam.fast_forms(x)
+        if fast and len(x.shape) > 2 and self.activation is keras.activations.linear:
+            return fast.dense(x, *weights(self))
+        return super().call(x, training=training)
+
+    def quantize(self, mode=None, type_check=True, **more):
+        # Keras refuses a subclass, whose `call` it then goes round: here it may.
+        return super().quantize(mode, type_check=False, **more)
+
+
+def mlp(x, fc1, activation, dropout, fc2, training):
+    """`fc2(dropout(activation(fc1(x))))`."""
+    fast = seam.fast_forms(x) if _is_bare(fc1) and _is_bare(fc2) else None
+    form = fast and fast.ACTIVATIONS.get(activation)
+    if training and form and not dropout.rate:
+        return fast.mlp(x, *weights(fc1), *weights(fc2), form)
+    hidden = activations.activate(activation, fc1(fast.rows(x) if fast else x), training)
+    y = fc2(dropout(hidden, training=training))
+    return fast.like(y, x) if fast else y
+
+
+def _is_bare(dense):
+    """Whether a call of the layer is its product and bias and nothing beside."""
+    own_call = "call" in vars(dense) or dense.activity_regularizer is not None
+    return not own_call and dense.quantization_mode is None
+
+
+def weights(dense):
+    """Kernel and bias as tensors, with what LoRA adds to the kernel."""
+    kernel, bias = dense.kernel, dense.bias
+    return ops.convert_to_tensor(kernel), None if bias is None else ops.convert_to_tensor(bias)
