@@ -256,10 +256,32 @@ def test_benchmark_export(tmp_path):
     assert float(row["memory_over_weights"]) > 0
 
 
+def test_benchmark(tmp_path):
+    few = ["--models", "ConvMixer-256/8-k5-p2", "--image-size", "8", "--batch", "2"]
+    few += ["--contestants", "keras_mixers", "--rounds", "1", "--steps", "1", "--tasks", "train"]
+    output, _ = main("benchmark.py", *few, "--csv", "table.csv", cwd=tmp_path)
+    (row,) = csv.DictReader((tmp_path / "table.csv").read_text().splitlines())
+    assert output.split()[: len(row)] == list(row)
+    assert float(row["train_img_s"]) > 0
+    assert 0 < float(row["train_of_peak"]) < 1
+    assert float(row["train_MB"]) > 0
+    assert float(row["GMACs"]) == round((16 * 256 * (12 + 8 * (25 + 256)) + 256_000) / 1e9, 3)
+
+
+@pytest.mark.parametrize("name", ["ViT-192/6", "MLPMixer-192/6", "ConvMixer-128/8"])
+def test_benchmark_contestants_are_the_same_model(name):
+    contestant = load_example("benchmark_contestant")
+    args = argparse.Namespace(dtype="float32", image_size=32)
+    spec = load_example("benchmark").specification(name, args)
+    ours = contestant.BUILDERS["keras_mixers"](spec)
+    assert contestant.BUILDERS["plain Keras"](spec).count_params() == ours.count_params()
+
+
 def test_every_example_has_a_test():
     tested = pathlib.Path(__file__).read_text()
     for example in (ROOT / "examples").glob("*.py"):
-        assert f'"{example.name}"' in tested, example.name
+        named = f'"{example.name}"' in tested or f'"{example.stem}"' in tested
+        assert named, example.name
 
 
 def test_readme_code_runs(tmp_path, monkeypatch, digits_folder):

@@ -13,7 +13,7 @@ import tensorflow
 import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.export import forms, lowering, one_token, onnx as onnx_target, serving, verify
-from keras_mixers.layers import attention, position_embedding
+from keras_mixers.layers import attention, position_embedding, tensorflow_cpu, token_mixing
 from keras_mixers.models import assemble
 from keras_mixers.weights import load, match, resize, save
 from keras_mixers.weights.formats import google
@@ -32,6 +32,7 @@ meaning = load_file(HERE / "layers" / "test_meaning.py")
 models = load_file(HERE / "models" / "test_models.py")
 
 
+fast_forms = load_file(HERE / "layers" / "test_fast_forms.py")
 wiring = load_file(HERE / "models" / "test_wiring.py")
 
 
@@ -122,6 +123,23 @@ def weights_beside_test():
     with_patches(test)()
 
 
+def fast(label):
+    """The agreement of a fast form with the plain one, in training."""
+    (case,) = (case for case in fast_forms.CASES if case.id == label)
+    return lambda: fast_forms.test_values_and_gradients_are_those_of_the_plain_form_in_float64(
+        case, True
+    )
+
+
+def long_attention():
+    with pytest.MonkeyPatch.context() as patch:
+        fast_forms.test_long_sequences_take_one_image_at_a_time(True, patch)
+
+
+fast_mlp = fast("ChannelMixing-gelu")
+fast_batch_norm = fast("BatchNormalization")
+fast_attention = fast("MultiHeadSelfAttention")
+fast_even_block = fast("ConvMixerBlock-even")
 vit_case = onnx_tests.case("vit")
 vit_export_test = in_a_folder(onnx_tests.test_onnx_gives_the_models_answers, vit_case, "onnx")
 wrong_answer_test = with_patches(
@@ -139,7 +157,7 @@ MUTATIONS = [
     (layers.Residual, "call", "if self.scale:", "if False:", meaning.test_residual),
     (layers.ConvMixerBlock, "call", "x = x + ", "x = ", conv_test),
     (layers.ConvMixerBlock, "call", "self.norm1", "self.norm2", conv_test),
-    (layers.MultiHeadSelfAttention, "call", "self.head_shape[1] ** -0.5", "1.0", attention_test),
+    (layers.MultiHeadSelfAttention, "attend", "self.head_shape[1] ** -0.5", "1.0", attention_test),
     (layers.MultiHeadSelfAttention, "attention_scores", "axis=-1", "axis=-2", attention_test),
     (
         layers.MultiHeadSelfAttention,
@@ -190,17 +208,17 @@ MUTATIONS = [
         meaning.test_attention_pooling,
     ),
     (
-        layers.TokenMixing,
-        "call",
-        "self.activation(self.fc1(x))",
-        "self.fc1(x)",
+        token_mixing,
+        "mlp",
+        "fc2(dropout(hidden, training=training))",
+        "fc2(fc1(x))",
         meaning.test_token_mixing,
     ),
     (
         layers.ChannelMixing,
         "call",
-        "self.activation(gate) * x",
-        "self.activation(x) * gate",
+        "gate, training) * x",
+        "x, training) * gate",
         meaning.test_swiglu,
     ),
     (
@@ -302,6 +320,17 @@ MUTATIONS = [
     (lowering, "replaced", "own[attribute] = value\n", "pass\n", untouched_test),
     (serving, "computing_in", "layer.dtype_policy = own", "pass", untouched_test),
     (serving.Serving, "calibrated", "MOST_IMAGES - count", "MOST_IMAGES", calibration_test),
+    (tensorflow_cpu, "mlp", "x, d_hidden, transpose_a", "x, d_hidden * 2, transpose_a", fast_mlp),
+    (tensorflow_cpu, "batch_normalization", "(count - 1) / count", "1.0", fast_batch_norm),
+    (tensorflow_cpu, "_attention_weights", "** -0.5", "** -1.0", fast_attention),
+    (tensorflow_cpu, "_attention_by_image", "(d_weights - mean)", "d_weights", long_attention),
+    (
+        tensorflow_cpu,
+        "depthwise_convolution",
+        "(side - 1) // 2, side // 2",
+        "side // 2, (side - 1) // 2",
+        fast_even_block,
+    ),
     (one_token, "_wanted_for", "all(", "any(", whole_sequence_test),
     (onnx_target, "remove_stale", "not in used", "in ()", weights_beside_test),
 ]

@@ -1,0 +1,406 @@
+"""One contestant of benchmark.py, in its own process: a model of one framework, timed on request.
+
+A request is a line of JSON on stdin, its answer one on stdout. The first describes the model. Then
+`["train", steps, batch]`, `["predict", ...]` and `["call", ...]` give the seconds of each step, and
+`["matmul", steps, side]` of each product of two square matrices; `["first_step", batch]` those of
+the first, `["memory"]` bytes held now and at most, `["count_flops"]` the multiply-adds of an image.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import time
+
+import numpy as np
+
+
+class KerasModel:
+    """A model of Keras: ours, one of Keras's own layers alone, or keras-hub's."""
+
+    def __init__(self, spec):
+        import keras
+
+        self.keras, self.spec = keras, spec
+        self.on_tensorflow = keras.backend.backend() == "tensorflow"
+        keras.config.set_dtype_policy(spec["dtype"])
+        self.model = BUILDERS[spec["contestant"]](spec)
+        keras.config.set_dtype_policy("float32")
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.model.compile(keras.optimizers.AdamW(1e-3), loss)
+        self.compiled = None
+
+    def train(self, steps, batch):
+        return self.between_ends("train_batch", self.model.fit, self.data(steps + 1, batch), steps)
+
+    def predict(self, steps, batch):
+        images, *_ = self.data(steps + 1, batch)
+        return self.between_ends("predict_batch", self.model.predict, [images], steps)
+
+    def between_ends(self, what, run, data, steps):
+        """Seconds from the end of one step to the end of the next, inside `fit` or `predict`."""
+        clock, ends = self.keras.callbacks.Callback(), []
+
+        def ended(_, logs):
+            np.asarray(self.keras.tree.flatten(logs)[0])  # JAX returns before a step has ended
+            ends.append(time.perf_counter())
+
+        setattr(clock, f"on_{what}_end", ended)
+        options = {"steps_per_epoch" if what == "train_batch" else "steps": steps + 1}
+        if not self.on_tensorflow:
+            options = {"batch_size": len(data[0]) // (steps + 1)}
+        run(*data, verbose=0, callbacks=[clock], **options)
+        return np.diff(ends).tolist()
+
+    def data(self, steps, batch):
+        """Images and labels for so many steps: a dataset where TensorFlow is, else arrays."""
+        images, labels = batch_of(batch, self.spec)
+        if not self.on_tensorflow:
+            return [np.tile(images, (steps, 1, 1, 1)), np.tile(labels, steps)]
+        import tensorflow as tf
+
+        options = tf.data.Options()
+        options.autotune.enabled = False  # it can hold up the end of `fit` for seconds
+        dataset = tf.data.Dataset.from_tensors((images, labels)).repeat()
+        return [dataset.with_options(options)]
+
+    def call(self, steps, batch):
+        """One compiled call of the model, without Keras's loops."""
+        images, _ = batch_of(batch, self.spec)
+        model = self.model
+        if self.on_tensorflow:
+            import tensorflow as tf
+
+            self.compiled = self.compiled or tf.function(lambda x: model(x, training=False))
+            images = tf.constant(images)
+            return seconds(lambda: self.compiled(images).numpy(), steps)
+        import jax
+
+        self.compiled = self.compiled or jax.jit(
+            lambda *state: model.stateless_call(*state, training=False)[0]
+        )
+        state = [
+            [variable.value for variable in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        images = jax.numpy.asarray(images)
+        return seconds(lambda: self.compiled(*state, images).block_until_ready(), steps)
+
+    def first_step(self, batch):
+        """One training step, and what comes before the first."""
+        start = time.perf_counter()
+        self.train(0, batch)
+        return time.perf_counter() - start
+
+    def matmul(self, steps, side):
+        """The product of two square matrices."""
+        numbers = np.random.default_rng(0).normal(size=(side, side)).astype("float32")
+        dtype = self.keras.dtype_policies.get(self.spec["dtype"]).compute_dtype
+        if self.on_tensorflow:
+            import tensorflow as tf
+
+            square, product = tf.cast(numbers, dtype), tf.function(lambda x: tf.matmul(x, x))
+            return seconds(lambda: product(square)[0, 0].numpy(), steps)
+        import jax
+
+        square, product = jax.numpy.asarray(numbers, dtype), jax.jit(lambda x: x @ x)
+        return seconds(lambda: product(square).block_until_ready(), steps)
+
+    def count_flops(self):
+        import keras_mixers as km
+
+        return km.count_flops(self.model)
+
+    def device_memory(self):
+        """The most bytes ever held on a GPU, or None without one."""
+        if self.on_tensorflow:
+            import tensorflow as tf
+
+            has_gpu = tf.config.list_physical_devices("GPU")
+            return tf.config.experimental.get_memory_info("GPU:0")["peak"] if has_gpu else None
+        import jax
+
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+    def versions(self):
+        backend = __import__(self.keras.backend.backend())
+        return f"keras {self.keras.__version__}, {backend.__name__} {backend.__version__}"
+
+    def device(self):
+        if self.on_tensorflow:
+            import tensorflow as tf
+
+            gpus = tf.config.list_physical_devices("GPU")
+            details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+            return details.get("device_name", cpu())
+        import jax
+
+        device = jax.devices()[0]
+        return cpu() if device.platform == "cpu" else device.device_kind
+
+
+class TimmModel:
+    """timm's model of the same sizes, on PyTorch."""
+
+    def __init__(self, spec):
+        import torch
+
+        self.torch, self.spec = torch, spec
+        self.on = "cuda" if torch.cuda.is_available() else "cpu"
+        model = timm_model(spec).to(self.on)
+        self.format = torch.channels_last if spec["channels_last"] else torch.contiguous_format
+        self.model = model.to(memory_format=self.format)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3)
+        self.run = torch.compile(self.model) if self.on == "cuda" else self.model
+        self.batches = {}
+
+    def batch(self, size):
+        if size not in self.batches:
+            images, labels = batch_of(size, self.spec)
+            images = self.torch.tensor(images.transpose(0, 3, 1, 2), device=self.on)
+            labels = self.torch.tensor(labels, device=self.on)
+            self.batches[size] = images.contiguous(memory_format=self.format), labels
+        return self.batches[size]
+
+    def precision(self):
+        on = self.spec["dtype"] != "float32"
+        return self.torch.autocast(self.on, self.torch.bfloat16, enabled=on)
+
+    def train(self, steps, batch):
+        images, labels = self.batch(batch)
+        self.model.train()
+
+        def step():
+            self.optimizer.zero_grad()
+            with self.precision():
+                logits = self.run(images)
+            loss = self.torch.nn.functional.cross_entropy(logits.float(), labels)
+            loss.backward()
+            self.optimizer.step()
+            loss.item()
+
+        return seconds(step, steps)
+
+    def predict(self, steps, batch):
+        images, _ = self.batch(batch)
+        self.model.eval()
+
+        def step():
+            with self.torch.inference_mode(), self.precision():
+                self.run(images).cpu()
+
+        return seconds(step, steps)
+
+    call = predict
+
+    def first_step(self, batch):
+        return sum(self.train(1, batch))
+
+    def matmul(self, steps, side):
+        dtype = self.torch.float32 if self.spec["dtype"] == "float32" else self.torch.bfloat16
+        square = self.torch.randn(side, side, device=self.on, dtype=dtype)
+        return seconds(lambda: (square @ square)[0, 0].item(), steps)
+
+    def device_memory(self):
+        cuda = self.torch.cuda
+        return cuda.max_memory_allocated() if self.on == "cuda" else None
+
+    def versions(self):
+        import timm
+
+        return f"timm {timm.__version__}, torch {self.torch.__version__}"
+
+    def device(self):
+        return self.torch.cuda.get_device_name() if self.on == "cuda" else cpu()
+
+
+def keras_mixers_model(spec):
+    import keras_mixers as km
+
+    return getattr(km, spec["family"])(spec["variant"], **spec["arguments"])
+
+
+def layer_model(spec):
+    """Two of one layer on tokens, for how its cost grows."""
+    import keras
+
+    import keras_mixers as km
+
+    tokens, width = spec["input_shape"]
+    side = round(tokens**0.5)
+    make = {
+        "attention": lambda: km.layers.MultiHeadSelfAttention(width // 64),
+        "token MLP": lambda: km.layers.TokenMixing(tokens // 2),
+        "channel MLP": lambda: km.layers.ChannelMixing(4 * width),
+        "ConvMixer block": lambda: km.layers.ConvMixerBlock(5),
+    }[spec["layer"]]
+    images = x = keras.Input((tokens, width))
+    if spec["layer"] == "ConvMixer block":
+        x = keras.layers.Reshape((side, side, width))(x)
+    x = make()(make()(x))
+    x = keras.layers.Reshape((tokens, width))(x)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(images, keras.layers.Dense(spec["num_classes"])(x))
+
+
+def keras_hub_model(spec):
+    """keras-hub's ViT."""
+    import keras
+    import keras_hub
+
+    backbone = keras_hub.models.ViTBackbone(
+        image_shape=spec["input_shape"],
+        patch_size=spec["patch_size"],
+        num_layers=spec["depth"],
+        num_heads=spec["num_heads"],
+        hidden_dim=spec["hidden_dim"],
+        mlp_dim=spec["mlp_dim"],
+    )
+    logits = keras.layers.Dense(spec["num_classes"], dtype="float32")(backbone.output[:, 0])
+    return keras.Model(backbone.input, logits)
+
+
+def plain_keras_model(spec):
+    """The same architecture as a Keras tutorial writes it, in Keras's own layers."""
+    import keras
+    from keras import layers
+
+    images = x = keras.Input(spec["input_shape"])
+    patch, width = spec["patch_size"], spec["hidden_dim"]
+    x = layers.Conv2D(width, patch, strides=patch)(x)
+    if spec["family"] == "ConvMixer":
+        x = layers.BatchNormalization()(layers.Activation("gelu")(x))
+        for _ in range(spec["depth"]):
+            y = layers.DepthwiseConv2D(spec["kernel_size"], padding="same", activation="gelu")(x)
+            x = layers.add([x, layers.BatchNormalization()(y)])
+            x = layers.Conv2D(width, 1, activation="gelu")(x)
+            x = layers.BatchNormalization()(x)
+        x = layers.GlobalAveragePooling2D()(x)
+        return keras.Model(images, layers.Dense(spec["num_classes"], dtype="float32")(x))
+
+    tokens = x.shape[1] * x.shape[2]
+    x = layers.Reshape((tokens, width))(x)
+    if spec["family"] == "ViT":
+        x = class_token_and_positions()(x)
+    for _ in range(spec["depth"]):
+        y = layers.LayerNormalization(epsilon=1e-6)(x)
+        if spec["family"] == "ViT":
+            heads = spec["num_heads"]
+            y = layers.MultiHeadAttention(heads, width // heads)(y, y)
+        else:
+            y = layers.Dense(spec["tokens_mlp_dim"], activation="gelu")(layers.Permute((2, 1))(y))
+            y = layers.Permute((2, 1))(layers.Dense(tokens)(y))
+        x = layers.add([x, y])
+        y = layers.LayerNormalization(epsilon=1e-6)(x)
+        y = layers.Dense(spec["mlp_dim"], activation="gelu")(y)
+        x = layers.add([x, layers.Dense(width)(y)])
+    x = layers.LayerNormalization(epsilon=1e-6)(x)
+    x = x[:, 0] if spec["family"] == "ViT" else layers.GlobalAveragePooling1D()(x)
+    return keras.Model(images, layers.Dense(spec["num_classes"], dtype="float32")(x))
+
+
+def class_token_and_positions():
+    """The one layer of a ViT that Keras has not."""
+    import keras
+
+    class ClassTokenAndPositions(keras.layers.Layer):
+        def build(self, x_shape):
+            _, tokens, width = x_shape
+            self.token = self.add_weight(shape=(1, 1, width), initializer="zeros")
+            self.table = self.add_weight(shape=(1, tokens + 1, width))
+
+        def call(self, x):
+            token = keras.ops.repeat(self.token, keras.ops.shape(x)[0], axis=0)
+            return keras.ops.concatenate([token, x], axis=1) + self.table
+
+    return ClassTokenAndPositions()
+
+
+def timm_model(spec):
+    """timm's class of the family, of the same sizes."""
+    from timm.models import convmixer, mlp_mixer, vision_transformer
+
+    height, width, channels = spec["input_shape"]
+    same = {"num_classes": spec["num_classes"], "in_chans": channels}
+    if spec["family"] == "ConvMixer":
+        return convmixer.ConvMixer(
+            dim=spec["hidden_dim"],
+            depth=spec["depth"],
+            kernel_size=spec["kernel_size"],
+            patch_size=spec["patch_size"],
+            **same,
+        )
+    same |= {
+        "img_size": (height, width),
+        "patch_size": spec["patch_size"],
+        "embed_dim": spec["hidden_dim"],
+    }
+    mlp_ratio = spec["mlp_dim"] / spec["hidden_dim"]
+    if spec["family"] == "MLPMixer":
+        ratios = (spec["tokens_mlp_dim"] / spec["hidden_dim"], mlp_ratio)
+        return mlp_mixer.MlpMixer(num_blocks=spec["depth"], mlp_ratio=ratios, **same)
+    return vision_transformer.VisionTransformer(
+        depth=spec["depth"], num_heads=spec["num_heads"], mlp_ratio=mlp_ratio, **same
+    )
+
+
+BUILDERS = {
+    "keras_mixers": keras_mixers_model,
+    "plain Keras": plain_keras_model,
+    "keras-hub": keras_hub_model,
+    "layer": layer_model,
+}
+
+
+def batch_of(size, spec):
+    """Random images `(size, H, W, C)` and labels."""
+    random = np.random.default_rng(0)
+    images = random.normal(size=(size, *spec["input_shape"])).astype("float32")
+    return images, random.integers(0, spec["num_classes"], size)
+
+
+def cpu():
+    """The processor's name and how many of its cores may be used (Linux)."""
+    described = pathlib.Path("/proc/cpuinfo").read_text()
+    name = next(line for line in described.splitlines() if line.startswith("model name"))
+    return f"{len(os.sched_getaffinity(0))} cores of {name.split(': ')[1]}"
+
+
+def seconds(step, steps):
+    """Seconds of each of some steps."""
+    times = []
+    for _ in range(steps):
+        start = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def memory(model):
+    """Bytes on the device, or of this process: held now, and the most since the last request."""
+    on_device = model.device_memory()
+    if on_device is not None:
+        return [0, on_device]
+    status = pathlib.Path("/proc/self/status").read_text().splitlines()
+    kilobytes = dict(line.split(":") for line in status)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+    return [1024 * int(kilobytes[key].split()[0]) for key in ("VmRSS", "VmHWM")]
+
+
+def main():
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print is no answer
+    start = time.perf_counter()
+    spec = json.loads(sys.stdin.readline())
+    model = TimmModel(spec) if spec["contestant"] == "timm" else KerasModel(spec)
+    built = time.perf_counter() - start
+    about = {"build_s": round(built, 1), "versions": model.versions(), "device": model.device()}
+    print(json.dumps(about), file=answers)
+    for line in sys.stdin:
+        what, *arguments = json.loads(line)
+        answer = memory(model) if what == "memory" else getattr(model, what)(*arguments)
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()
