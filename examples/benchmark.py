@@ -20,6 +20,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 SMALL = {"input_shape": (32, 32, 3), "num_classes": 10}
@@ -63,7 +64,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=int, default=7, help="of timing, each of every contestant")
     parser.add_argument("--steps", type=int, default=3, help="timed in each round")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--dtype", default="float32", help="dtype policy, as mixed_bfloat16")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "mixed_bfloat16"))
     parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
     parser.add_argument(
         "--python", nargs="+", default=[], metavar="NAME=PATH", help="a contestant's own Python"
@@ -87,8 +88,13 @@ def specification(name, args, changed=None):
         family, _, variant = name.partition("-")
         arguments = {"input_shape": (args.image_size, args.image_size, 3), "num_classes": 1000}
     arguments = {**arguments, **(changed or {})}
-    if family == "ViT" and "hidden_dim" in arguments:
-        arguments["num_heads"] = arguments["hidden_dim"] // 64
+    if changed and "hidden_dim" in changed:  # what is in proportion to it grows too
+        width = changed["hidden_dim"]
+        arguments |= {
+            "ViT": {"num_heads": width // 64, "mlp_dim": 4 * width},
+            "MLPMixer": {"channels_mlp_dim": 4 * width},
+            "ConvMixer": {},
+        }[family]
     sizes = {**km.variants(family)[variant], **arguments}
     sizes["mlp_dim"] = sizes.get("mlp_dim", sizes.get("channels_mlp_dim"))
     named = {"family": family, "variant": variant, "arguments": arguments}
@@ -102,11 +108,12 @@ class Contestant:
     def __init__(self, name, spec, python):
         self.name = name
         script = pathlib.Path(__file__).with_name("benchmark_contestant.py")
+        self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [python, script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             text=True,
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
@@ -117,7 +124,9 @@ class Contestant:
         print(json.dumps(request), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
-            raise SystemExit(f"benchmark.py: {self.name} ended at {request}")
+            self.errors.seek(0)
+            why = self.errors.read()[-1000:]
+            raise SystemExit(f"benchmark.py: {self.name} ended at {request}: {why}")
         return json.loads(answer)
 
     def memory(self):
@@ -129,6 +138,7 @@ class Contestant:
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
+        self.errors.close()
 
 
 def starters(args):
@@ -151,7 +161,11 @@ def measure(model, spec, args, pythons):
         for name, python in pythons.items()
         if name != "keras-hub" or spec["family"] == "ViT"
     ]
-    rows = [{"model": model, "contestant": entrant.name} for entrant in entrants]
+    sizes = {entrant.name: entrant.about["parameters"] for entrant in entrants}
+    if len(set(sizes.values())) > 1:
+        raise SystemExit(f"benchmark.py: {model} is not the same model everywhere: {sizes} weights")
+    same = {"model": model, "batch": args.batch, "dtype": args.dtype}
+    rows = [{**same, "contestant": entrant.name} for entrant in entrants]
     for entrant, row in zip(entrants, rows, strict=True):
         row["first_step_s"] = round(entrant.ask(["first_step", args.batch]), 1)
         if "train" in args.tasks:
@@ -175,6 +189,8 @@ def measure_memory(entrant, row, args):
     """What training holds beyond the model at rest, and how much of it each image adds."""
     peaks = []
     for batch in (args.batch, 2 * args.batch):
+        entrant.ask(["train", 1, batch])
+        entrant.memory()  # tracing and compiling are over
         entrant.ask(["train", 2, batch])
         peaks.append(entrant.memory())
     row["train_MB"] = round(peaks[0] / 1e6)
@@ -222,16 +238,17 @@ def scaling(args, python):
         before = None
         for size, contestant, spec, batch in points:
             entrant = Contestant(contestant, {**spec, "dtype": args.dtype}, python)
-            row = {"what": what, "by": by, "size": size}
+            row, now = {"what": what, "by": by, "size": size}, {"size": size}
             for task in ("train", "predict"):
                 (times,) = in_turn([entrant], [task, args.steps, batch], args.rounds)
-                row[f"{task}_ms"] = round(1000 * statistics.median(times) / batch, 3)
+                now[task] = statistics.median(times) / batch
+                row[f"{task}_ms"] = round(1000 * now[task], 3)
                 if before and by != "batch":
-                    growth = math.log(row[f"{task}_ms"] / before[f"{task}_ms"])
+                    growth = math.log(now[task] / before[task])
                     row[f"{task}_power"] = round(growth / math.log(size / before["size"]), 2)
             entrant.close()
             rows.append(row)
-            before = row
+            before = now
             print(f"{what} at {size} {by} measured", file=sys.stderr, flush=True)
     return rows
 
@@ -269,11 +286,10 @@ def show(rows, path):
 
 def main():
     args = parse_arguments()
-    pythons = starters(args)
     if args.scaling:
-        rows = scaling(args, pythons["keras_mixers"])
+        rows = scaling(args, args.python.get("keras_mixers", sys.executable))
     else:
-        rows = []
+        rows, pythons = [], starters(args)
         for name in args.models:
             rows += measure(name, specification(name, args), args, pythons)
             print(f"{name} measured", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ A request is a line of JSON on stdin, its answer one on stdout. The first descri
 `["train", steps, batch]`, `["predict", ...]` and `["call", ...]` give the seconds of each step, and
 `["matmul", steps, side]` of each product of two square matrices; `["first_step", batch]` those of
 the first, `["memory"]` bytes held now and at most, `["count_flops"]` the multiply-adds of an image.
+Keras is given images in the machine's memory, as users give them; timm's lie on its device.
 """
 
 import json
@@ -34,8 +35,8 @@ class KerasModel:
         return self.between_ends("train_batch", self.model.fit, self.data(steps + 1, batch), steps)
 
     def predict(self, steps, batch):
-        images, *_ = self.data(steps + 1, batch)
-        return self.between_ends("predict_batch", self.model.predict, [images], steps)
+        inputs, *_ = self.data(steps + 1, batch)
+        return self.between_ends("predict_batch", self.model.predict, [inputs], steps)
 
     def between_ends(self, what, run, data, steps):
         """Seconds from the end of one step to the end of the next, inside `fit` or `predict`."""
@@ -49,6 +50,7 @@ class KerasModel:
         options = {"steps_per_epoch" if what == "train_batch" else "steps": steps + 1}
         if not self.on_tensorflow:
             options = {"batch_size": len(data[0]) // (steps + 1)}
+            options |= {"shuffle": False} if what == "train_batch" else {}
         run(*data, verbose=0, callbacks=[clock], **options)
         return np.diff(ends).tolist()
 
@@ -56,7 +58,7 @@ class KerasModel:
         """Images and labels for so many steps: a dataset where TensorFlow is, else arrays."""
         images, labels = batch_of(batch, self.spec)
         if not self.on_tensorflow:
-            return [np.tile(images, (steps, 1, 1, 1)), np.tile(labels, steps)]
+            return [np.concatenate([images] * steps), np.tile(labels, steps)]
         import tensorflow as tf
 
         options = tf.data.Options()
@@ -112,15 +114,22 @@ class KerasModel:
         return km.count_flops(self.model)
 
     def device_memory(self):
-        """The most bytes ever held on a GPU, or None without one."""
+        """Bytes on a GPU, now and at most since last asked (JAX: ever); None without one."""
         if self.on_tensorflow:
             import tensorflow as tf
 
-            has_gpu = tf.config.list_physical_devices("GPU")
-            return tf.config.experimental.get_memory_info("GPU:0")["peak"] if has_gpu else None
+            if not tf.config.list_physical_devices("GPU"):
+                return None
+            info = tf.config.experimental.get_memory_info("GPU:0")
+            tf.config.experimental.reset_memory_stats("GPU:0")
+            return [info["current"], info["peak"]]
         import jax
 
-        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+        stats = jax.devices()[0].memory_stats()
+        return stats and [stats["bytes_in_use"], stats["peak_bytes_in_use"]]
+
+    def parameters(self):
+        return sum(int(np.prod(weight.shape)) for weight in self.model.trainable_weights)
 
     def versions(self):
         backend = __import__(self.keras.backend.backend())
@@ -146,12 +155,13 @@ class TimmModel:
         import torch
 
         self.torch, self.spec = torch, spec
+        torch.set_float32_matmul_precision("high")  # on GPUs, as TensorFlow and JAX compute
         self.on = "cuda" if torch.cuda.is_available() else "cpu"
         model = timm_model(spec).to(self.on)
         self.format = torch.channels_last if spec["channels_last"] else torch.contiguous_format
         self.model = model.to(memory_format=self.format)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 1e-3)
-        self.run = torch.compile(self.model) if self.on == "cuda" else self.model
+        self.run = torch.compile(self.model, dynamic=False) if self.on == "cuda" else self.model
         self.batches = {}
 
     def batch(self, size):
@@ -202,8 +212,16 @@ class TimmModel:
         return seconds(lambda: (square @ square)[0, 0].item(), steps)
 
     def device_memory(self):
+        """Bytes on a GPU, now and at most since last asked; None without one."""
         cuda = self.torch.cuda
-        return cuda.max_memory_allocated() if self.on == "cuda" else None
+        if self.on == "cpu":
+            return None
+        found = [cuda.memory_allocated(), cuda.max_memory_allocated()]
+        cuda.reset_peak_memory_stats()
+        return found
+
+    def parameters(self):
+        return sum(weight.numel() for weight in self.model.parameters())
 
     def versions(self):
         import timm
@@ -379,8 +397,8 @@ def seconds(step, steps):
 def memory(model):
     """Bytes on the device, or of this process: held now, and the most since the last request."""
     on_device = model.device_memory()
-    if on_device is not None:
-        return [0, on_device]
+    if on_device:
+        return on_device
     status = pathlib.Path("/proc/self/status").read_text().splitlines()
     kilobytes = dict(line.split(":") for line in status)
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
@@ -394,7 +412,12 @@ def main():
     spec = json.loads(sys.stdin.readline())
     model = TimmModel(spec) if spec["contestant"] == "timm" else KerasModel(spec)
     built = time.perf_counter() - start
-    about = {"build_s": round(built, 1), "versions": model.versions(), "device": model.device()}
+    about = {
+        "build_s": round(built, 1),
+        "parameters": model.parameters(),
+        "versions": model.versions(),
+        "device": model.device(),
+    }
     print(json.dumps(about), file=answers)
     for line in sys.stdin:
         what, *arguments = json.loads(line)

@@ -28,11 +28,11 @@ def load_file(path):
     return module
 
 
+fast_forms = load_file(HERE / "layers" / "test_fast_forms.py")
 meaning = load_file(HERE / "layers" / "test_meaning.py")
 models = load_file(HERE / "models" / "test_models.py")
 
 
-fast_forms = load_file(HERE / "layers" / "test_fast_forms.py")
 wiring = load_file(HERE / "models" / "test_wiring.py")
 
 
@@ -42,6 +42,7 @@ refusals = load_file(HERE / "weights" / "test_refusals.py")
 saves = load_file(HERE / "weights" / "test_save.py")
 exports = load_file(HERE / "export" / "test_export.py")
 onnx_tests = load_file(HERE / "export" / "test_onnx.py")
+formats = load_file(HERE / "export" / "test_formats.py")
 precision_tests = load_file(HERE / "export" / "test_precision.py")
 
 
@@ -136,6 +137,7 @@ def long_attention():
         fast_forms.test_long_sequences_take_one_image_at_a_time(True, patch)
 
 
+plain_test = in_a_folder(formats.test_a_saved_model_holds_the_plain_forms)
 fast_mlp = fast("ChannelMixing-gelu")
 fast_batch_norm = fast("BatchNormalization")
 fast_attention = fast("MultiHeadSelfAttention")
@@ -331,6 +333,7 @@ MUTATIONS = [
         "side // 2, (side - 1) // 2",
         fast_even_block,
     ),
+    (serving.Serving, "of_prepared", "plain_forms()", "contextlib.nullcontext()", plain_test),
     (one_token, "_wanted_for", "all(", "any(", whole_sequence_test),
     (onnx_target, "remove_stale", "not in used", "in ()", weights_beside_test),
 ]

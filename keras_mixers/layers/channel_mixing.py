@@ -8,7 +8,6 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.layers import activations
-from keras_mixers.layers.activations import activate
 from keras_mixers.layers.base import PACKAGE, Layer
 from keras_mixers.layers.dense import Dense, mlp
 from keras_mixers.layers.dropout import Dropout
@@ -67,7 +66,7 @@ class ChannelMixing(Layer):
     def call(self, x, training=None):
         if self.gated:
             gate, x = ops.split(self.fc1(x), 2, axis=-1)
-            x = activate(self.activation, gate, training) * x
+            x = activations.activate(self.activation, gate, training) * x
             x = self.fc2(self.dropout(x, training=training))
         else:
             x = mlp(x, self.fc1, self.activation, self.dropout, self.fc2, training)

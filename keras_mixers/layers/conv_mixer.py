@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.layers import activations, seam
-from keras_mixers.layers.activations import activate
 from keras_mixers.layers.base import PACKAGE, Layer
 from keras_mixers.layers.norms import BatchNormalization
 
@@ -48,7 +47,8 @@ class ConvMixerBlock(Layer):
         self.activation = activations.get(activation)
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
         self.momentum = arguments.rate("momentum", momentum)
-        self.supports_jit = not seam.on_tensorflow_cpu()  # its XLA has one slow loop for depthwise
+        # XLA for CPUs runs depthwise convolutions in one slow loop.
+        self.supports_jit = not seam.on_tensorflow_cpu()
 
         same = {"dtype": self.dtype_policy}
         # PyTorch's default limit for a depthwise kernel: each output sums kernel-size inputs.
@@ -81,14 +81,14 @@ class ConvMixerBlock(Layer):
         return rows * columns * width * (self.kernel_size[0] * self.kernel_size[1] + width)
 
     def call(self, x, training=None):
-        places = self.depthwise(x)
+        x = x + self.finished(self.depthwise(x), self.norm1, training)
+        return self.finished(self.pointwise(x), self.norm2, training)
+
+    def finished(self, x, norm, training):
+        """`norm(activation(x))`, what follows either convolution."""
         with seam.one_pass(x, training):
-            places = activate(self.activation, places, training)
-            x = x + self.norm1(places, training=training)
-        channels = self.pointwise(x)
-        with seam.one_pass(x, training):
-            channels = activate(self.activation, channels, training)
-            return self.norm2(channels, training=training)
+            active = activations.activate(self.activation, x, training)
+            return norm(active, training=training)
 
 
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):

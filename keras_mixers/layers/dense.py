@@ -16,25 +16,31 @@ class Dense(keras.layers.Dense):
         return super().call(x, training=training)
 
     def quantize(self, mode=None, type_check=True, **more):
-        # Keras refuses a subclass, whose `call` it then goes round: here it may.
+        # Keras quantizes no subclass, as its `call` is then not called; ours computes the same.
         return super().quantize(mode, type_check=False, **more)
 
 
 def mlp(x, fc1, activation, dropout, fc2, training):
     """`fc2(dropout(activation(fc1(x))))`."""
-    fast = seam.fast_forms(x) if _is_bare(fc1) and _is_bare(fc2) else None
-    form = fast and fast.ACTIVATIONS.get(activation)
+
+    def plain(x):
+        hidden = activations.activate(activation, fc1(x), training)
+        return fc2(dropout(hidden, training=training))
+
+    fast = seam.fast_forms(x)
+    if not (fast and _is_bare(fc1) and _is_bare(fc2)):
+        return plain(x)
+    form = fast.ACTIVATIONS.get(activation)
     if training and form and not dropout.rate:
         return fast.mlp(x, *weights(fc1), *weights(fc2), form)
-    hidden = activations.activate(activation, fc1(fast.rows(x) if fast else x), training)
-    y = fc2(dropout(hidden, training=training))
-    return fast.like(y, x) if fast else y
+    return fast.like(plain(fast.rows(x)), x)
 
 
 def _is_bare(dense):
-    """Whether a call of the layer is its product and bias and nothing beside."""
-    own_call = "call" in vars(dense) or dense.activity_regularizer is not None
-    return not own_call and dense.quantization_mode is None
+    """Whether a call of the layer is its product and its bias, and nothing that a user added."""
+    changed = "call" in vars(dense) or dense.quantization_mode or dense.activity_regularizer
+    linear = type(dense) is Dense and dense.activation is keras.activations.linear
+    return linear and dense.bias is not None and not changed
 
 
 def weights(dense):

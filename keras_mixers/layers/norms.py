@@ -1,7 +1,5 @@
 """Keras's two normalisations, by faster kernels where there are some."""
 
-import math
-
 import keras
 from keras import ops
 
@@ -18,14 +16,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
         weights = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
         if training:
             return fast.layer_normalization(x, *weights, self.epsilon)
-        if seam.has_onednn() and not _is_small(x):
+        if seam.has_onednn() and not seam.is_small(x):
             return fast.layer_normalization_inference(x, *weights, self.epsilon)
         return super().call(x)
-
-
-def _is_small(x):
-    """Whether x is known to be so small that oneDNN's kernel would be slower to start."""
-    return None not in x.shape and math.prod(x.shape) < 2**15
 
 
 class BatchNormalization(keras.layers.BatchNormalization):

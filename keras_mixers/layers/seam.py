@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import math
 import os
 import platform
 
@@ -26,7 +27,7 @@ def on_tensorflow_cpu():
         return False
     import tensorflow as tf
 
-    return not tf.config.get_visible_devices("GPU")
+    return all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
 
 
 def fast_forms(x):
@@ -35,11 +36,11 @@ def fast_forms(x):
     They are for float32 in a graph of TensorFlow on CPUs: XLA fuses what the plain forms spell out
     on GPUs and on JAX by itself.
     """
-    if _plain.get() or not on_tensorflow_cpu():
+    if _plain.get() or x.dtype != "float32" or keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
 
-    if tf.executing_eagerly() or x.dtype != "float32":
+    if tf.executing_eagerly() or not on_tensorflow_cpu():
         return None
     from keras_mixers.layers import tensorflow_cpu
 
@@ -49,7 +50,13 @@ def fast_forms(x):
 def one_pass(x, training):
     """A scope whose elementwise operators are one loop over memory, where that must be said."""
     fast = fast_forms(x)
-    return fast.one_pass() if fast and not training else contextlib.nullcontext()
+    gains = fast and not training and not is_small(x)
+    return fast.one_pass() if gains else contextlib.nullcontext()
+
+
+def is_small(x):
+    """Whether x is known to be so small that a fused kernel takes longer to start than it saves."""
+    return None not in x.shape and math.prod(x.shape) < 2**15
 
 
 def has_onednn():

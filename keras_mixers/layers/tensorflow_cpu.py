@@ -95,9 +95,10 @@ def dense(x, kernel, bias):
 
 
 def mlp(x, kernel1, bias1, kernel2, bias2, activation):
-    """`activation(x kernel1 + bias1) kernel2 + bias2`, on rows; its gradient keeps x and the sum.
+    """`activation(x kernel1 + bias1) kernel2 + bias2`, on rows.
 
-    The activation itself, as large as all else in a block, is computed again on the way back.
+    The gradient keeps x and the hidden sums. The activation itself, as large as all else in a
+    block, is computed again on the way back.
     """
 
     @tf.custom_gradient
@@ -193,7 +194,6 @@ def attention(qkv, num_heads, head_dim):
 
 def _attention_by_image(qkv, num_heads, head_dim):
     """One image after the other, so that the T x T weights of one are all that is ever held."""
-    scale = head_dim**-0.5
 
     def forward(qkv):
         query, key, value = _heads(qkv[None], 3, num_heads)
@@ -207,7 +207,7 @@ def _attention_by_image(qkv, num_heads, head_dim):
         d_value = tf.matmul(weights, d_mixed, transpose_a=True)
         d_weights = tf.matmul(d_mixed, value, transpose_b=True)
         mean = tf.reduce_sum(d_weights * weights, -1, keepdims=True)
-        d_logits = weights * (d_weights - mean) * scale
+        d_logits = weights * (d_weights - mean) * head_dim**-0.5
         d_query = tf.matmul(d_logits, key)
         d_key = tf.matmul(d_logits, query, transpose_a=True)
         return tf.concat([_join(part)[0] for part in (d_query, d_key, d_value)], -1)

@@ -9,15 +9,15 @@ from keras_mixers import layers
 
 
 def count_flops(model: keras.Model) -> int:
-    """Multiply-adds of one image in the matrix products and convolutions of a functional model.
+    """Multiply-adds of one image in the layers of a functional model.
 
     Published tables call these FLOPs; a machine's peak counts a multiply-add as two. Norms,
-    activations, softmax and sums count as nothing, as they do there. Training takes three times as
-    many: one forward and two for gradients.
+    activations, softmax and sums count as nothing, as they do there, and so does an operation on
+    tensors that is no layer. Training takes three times as many: one forward, two for gradients.
 
     Raises:
-        ValueError: the model is not functional, a size is unknown, or a layer that is not one of
-            ours has matrices of weights and no rule here.
+        ValueError: the model is not functional, a size is unknown, or a layer has no rule here
+            and multiplies matrices.
 
     Example:
         >>> from keras_mixers import ViT
@@ -59,10 +59,10 @@ def cost(layer, x_shape):
         y_shape = layer.compute_output_shape(x_shape)
         places = y_shape[2:] if layer.data_format == "channels_first" else y_shape[1:3]
         return math.prod(places) * math.prod(layer.kernel.shape)
-    matrices = [weight.path for weight in layer.weights if len(weight.shape) > 1]
-    if matrices:
+    multiplies = isinstance(layer, (keras.layers.Dot, keras.layers.Attention))
+    if multiplies or any(len(weight.shape) > 1 for weight in layer.weights):
         raise ValueError(
-            f"count_flops has no rule for layer '{layer.name}' ({type(layer).__name__}), which has"
-            f" the weights {matrices}; a method `multiply_adds(x_shape)` would be one"
+            f"count_flops has no rule for layer '{layer.name}' ({type(layer).__name__}), which"
+            " multiplies matrices; a method `multiply_adds(x_shape)` would be one"
         )
     return 0

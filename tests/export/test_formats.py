@@ -128,3 +128,11 @@ def test_tensorflow_lite_in_fewer_bits(quantize, tmp_path):
     small = km.export(model, tmp_path / "small.tflite", quantize=quantize)
     assert small.size < {"int8": 0.3, "float16": 0.52}[quantize] * plain.size
     assert 0 < small.largest_difference < 0.05
+
+
+def test_a_saved_model_holds_the_plain_forms(tmp_path):
+    """Not those that TensorFlow's CPUs are faster with, which other readers may not have."""
+    km.export(random_weights(case("conv_mixer").make()), tmp_path / "plain")
+    graph = (tmp_path / "plain" / "saved_model.pb").read_bytes()
+    assert b"DepthwiseConv2dNative" in graph
+    assert b"_Xla" not in graph

@@ -5,6 +5,8 @@ import pytest
 
 import keras_mixers as km
 from keras_mixers import layers
+from keras_mixers.models.flops import cost
+from tests.cases import LAYERS
 
 # In thousands of millions, of 224 x 224 images, as the papers print them: ViT-S and DeiT's in arXiv
 # 2012.12877 table 5 and 2106.10270 table 2, MLP-Mixer's and ViT's again by timm's results.
@@ -73,3 +75,15 @@ def test_what_cannot_be_counted_is_refused():
         km.count_flops(unsized)
     with pytest.raises(ValueError, match="functional"):
         km.count_flops(keras.Sequential([keras.layers.Dense(2)]))
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.id)
+def test_every_layer_with_matrices_has_a_rule(case):
+    layer = case.make()
+    layer.build((None, *case.shape[1:]))
+    added_to_the_stream = (layers.PositionEmbedding, layers.PrefixTokens)
+    has_none = all(len(weight.shape) < 2 for weight in layer.weights)
+    if has_none or isinstance(layer, added_to_the_stream):
+        assert cost(layer, (None, *case.shape[1:])) == 0
+    else:
+        assert cost(layer, (None, *case.shape[1:])) > 0
