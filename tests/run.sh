@@ -15,9 +15,10 @@ trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-# Under JAX what computes; arguments and sizes are judged before any backend is asked.
+# Under JAX what computes; arguments, sizes and wiring are judged before any backend is asked.
 KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers tests/models tests/test_preprocessing.py \
     tests/weights/test_goldens.py --ignore=tests/layers/test_arguments.py \
     --ignore=tests/layers/test_fast_forms.py --ignore=tests/models/test_arguments.py \
-    --ignore=tests/models/test_flops.py --ignore=tests/models/test_variants.py
+    --ignore=tests/models/test_flops.py --ignore=tests/models/test_variants.py \
+    --ignore=tests/models/test_wiring.py
 KERAS_BACKEND=tensorflow "$python" -m pytest -n auto
