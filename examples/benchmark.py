@@ -126,6 +126,7 @@ class Contestant:
         if not answer:
             self.errors.seek(0)
             why = self.errors.read()[-1000:]
+            self.close()
             raise SystemExit(f"benchmark.py: {self.name} ended at {request}: {why}")
         return json.loads(answer)
 

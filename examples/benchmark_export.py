@@ -10,7 +10,6 @@ threads of the other sessions rest; ratios are of medians. The table is also wri
 """
 
 import argparse
-import csv
 import json
 import pathlib
 import statistics
@@ -19,6 +18,8 @@ import sys
 import tempfile
 import threading
 import time
+
+from benchmark import show
 
 # name: (builder, variant, arguments, what timm calls it)
 MODELS = {
@@ -182,19 +183,6 @@ def measure(name, args, folder):
                 ratio = row[f"ms_at_{batch}"] / against[0]
                 row[f"over_{kind}_at_{batch}"] = round(ratio, 3)
     return [{key: value for key, value in row.items() if key != "path"} for row in rows]
-
-
-def show(rows, path):
-    """Print the table, and write it if a file is named."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    widths = [max(len(c), *(len(str(row.get(c, ""))) for row in rows)) for c in columns]
-    for row in [dict(zip(columns, columns, strict=True)), *rows]:
-        print("  ".join(str(row.get(c, "")).rjust(w) for c, w in zip(columns, widths, strict=True)))
-    if path:
-        with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
 
 
 def main():

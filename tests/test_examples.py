@@ -270,11 +270,18 @@ def test_benchmark(tmp_path):
 
 @pytest.mark.parametrize("name", ["ViT-192/6", "MLPMixer-192/6", "ConvMixer-128/8"])
 def test_benchmark_contestants_are_the_same_model(name):
-    contestant = load_example("benchmark_contestant")
+    builders = load_example("benchmark_models").BUILDERS
     args = argparse.Namespace(dtype="float32", image_size=32)
     spec = load_example("benchmark").specification(name, args)
-    ours = contestant.BUILDERS["keras_mixers"](spec)
-    assert contestant.BUILDERS["plain Keras"](spec).count_params() == ours.count_params()
+    ours = builders["keras_mixers"](spec)
+    assert builders["plain Keras"](spec).count_params() == ours.count_params()
+
+
+def test_a_benchmark_contestant_that_ends_says_why():
+    with pytest.raises(SystemExit, match="plain Keras ended at") as ended:
+        load_example("benchmark").Contestant("plain Keras", {}, sys.executable)
+    assert "benchmark_contestant.py" in str(ended.value)
+    assert "KeyError: 'dtype'" in str(ended.value)
 
 
 def test_every_example_has_a_test():

@@ -49,10 +49,14 @@ class Activation:
     """An elementwise function and its slope, and what is compiled of them."""
 
     def __init__(self, function, slope):
+        def recompute(x, dy):
+            dx = dy * slope(x)
+            return function(x), dx, tf.reduce_sum(dx, 0)
+
         self.inference = function
         self.forward = _compiled(function)
         self.backward = _compiled(lambda x, dy: dy * slope(x))
-        self.recompute = _compiled(lambda x, dy: _with_bias_gradient(function(x), dy * slope(x)))
+        self.recompute = _compiled(recompute)
 
     def training(self, x):
         """`function(x)`, which keeps x alone for its gradient."""
@@ -62,10 +66,6 @@ class Activation:
             return self.forward(x), lambda dy: self.backward(x, dy)
 
         return call(x)
-
-
-def _with_bias_gradient(y, dx):
-    return y, dx, tf.reduce_sum(dx, 0)
 
 
 ACTIVATIONS = {

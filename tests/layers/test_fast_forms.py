@@ -7,15 +7,13 @@ import sys
 import keras
 import numpy as np
 import pytest
+from cases import LayerCase, random_weights
 
 from keras_mixers import layers
 from keras_mixers.layers import seam
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
-from tests.cases import LayerCase, random_weights
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="the forms are TensorFlow's"
-)
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only")
 LARGE = (3, 96, 128)  # for the forms that small inputs are not worth
 CASES = [
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (3, 6, 8), "gelu"),

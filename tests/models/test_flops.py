@@ -2,11 +2,11 @@
 
 import keras
 import pytest
+from cases import LAYERS
 
 import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.models.flops import cost
-from tests.cases import LAYERS
 
 # In thousands of millions, of 224 x 224 images, as the papers print them: ViT-S and DeiT's in arXiv
 # 2012.12877 table 5 and 2106.10270 table 2, MLP-Mixer's and ViT's again by timm's results.
