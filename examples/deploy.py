@@ -34,7 +34,6 @@ def parse_arguments():
 def export(args):
     """Write all that a server needs, and some of the dataset's images to try it on."""
     import keras
-    import tensorflow_datasets as tfds
 
     import keras_mixers as km
 
@@ -43,24 +42,18 @@ def export(args):
         _, _, info = km.data.load(args.dataset, image_size=model.input_shape[1:3])
     except (ValueError, OSError) as error:
         raise SystemExit(f"deploy.py: {error}") from None
-    # What km.data.load does to an image: all of it is resized, and its bytes become [-1, 1].
-    preprocessing = km.Preprocessing(
-        model.input_shape[1:3], crop_fraction=1.0, interpolation="bilinear", mean=0.5, std=0.5
-    )
     folder = args.output or args.model.parent / "deploy"
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    names = info.features["label"].names
-    stored = tfds.builder_from_directory(info.data_dir)
-    held_out = next(split for split in ("validation", "test") if split in info.splits)
-    shown = stored.as_dataset(split=held_out, as_supervised=True).take(SHOWN)
+    names = info.class_names
+    shown = km.data.images(args.dataset).take(SHOWN)
     for i, (image, label) in enumerate(shown):
         keras.utils.save_img(
             folder / "images" / f"{i}-{names[label]}.png", image.numpy(), scale=False
         )
 
-    serving = {"preprocessing": preprocessing, "class_names": names}
+    serving = {"preprocessing": info.preprocessing, "class_names": names}
     print(km.export(model, folder / "model.onnx", **serving))
-    seen = stored.as_dataset(split="train", as_supervised=True).batch(1)  # of any sizes
+    seen = km.data.images(args.dataset, "train").batch(1)  # of any sizes
     calibration = {"quantize": "int8", "calibration_data": seen}
     print(km.export(model, folder / "int8.onnx", **calibration, **serving))
     print(km.export(model, folder / "saved_model", **serving))

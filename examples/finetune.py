@@ -11,8 +11,8 @@ The output folder gets model.keras.
 
 import argparse
 import ast
+import dataclasses
 import pathlib
-import re
 
 import keras
 
@@ -98,60 +98,11 @@ def find_checkpoint(args):
     return args.family, args.variant, dict(args.set), None
 
 
-def prepared(dataset, preprocessing):
-    """Batches in [-1, 1], as km.data.load makes them, as a checkpoint expects them."""
-    if preprocessing is None:
-        return dataset
-
-    def prepare(images, labels):
-        # A grey picture is one whose three colours are equal: the mean's shape makes them so.
-        return ((images + 1) / 2 - preprocessing.mean) / preprocessing.std, labels
-
-    return dataset.map(prepare)
-
-
-class LayerwiseAdamW(keras.optimizers.Adam):
-    """AdamW whose rate falls with the distance from the head: `rate * decay ** blocks between`.
-
-    The rate scales the weight decay too, and only kernels decay. Source: "BEiT: BERT Pre-Training
-    of Image Transformers", arXiv 2106.08254.
-    """
-
-    def __init__(self, learning_rate, depth, layer_decay, shrink, **kwargs):
-        super().__init__(learning_rate, **kwargs)
-        self.depth, self.layer_decay, self.shrink = depth, layer_decay, shrink
-
-    def distance(self, path):
-        """How many blocks lie between a weight and the head: 0 for the head itself."""
-        block = re.search(r"(?:^|/)block_(\d+)_", path)
-        if block:
-            return self.depth - int(block[1])
-        stem = re.search(r"(?:^|/)(patch_embed|position_embedding|prefix_tokens|stem_)", path)
-        return self.depth + 1 if stem else 0
-
-    def build(self, variables):
-        super().build(variables)
-        self.factors = [self.layer_decay ** self.distance(v.path) for v in variables]
-        self.shrinks = [self.shrink if "kernel" in v.path else 0.0 for v in variables]
-
-    def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        rate = learning_rate * self.factors[index]
-        self.assign_sub(
-            variable, variable * keras.ops.cast(rate, variable.dtype) * self.shrinks[index]
-        )
-        super().update_step(gradient, variable, rate)
-
-
-def fit(model, train, test, epochs, optimizer):
+def fit(recipe, model, train, test):
     """Compile and train; the accuracy on the test images."""
-    model.compile(
-        optimizer,
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    recipe.compile(model, len(train))
     # The pipeline shuffles; `shuffle=False` says that fit need not.
-    model.fit(train, validation_data=test, epochs=epochs, shuffle=False)
+    model.fit(train, validation_data=test, epochs=recipe.epochs, shuffle=False)
     return model.evaluate(test, verbose=0)[1]
 
 
@@ -159,46 +110,42 @@ def main():
     args = parse_arguments()
     try:
         family, variant, settings, preprocessing = find_checkpoint(args)
-        size = args.image_size or (preprocessing.size if preprocessing else None)
+        if preprocessing and args.image_size:
+            preprocessing = dataclasses.replace(preprocessing, size=args.image_size)
         train, test, info = km.data.load(
-            args.dataset, image_size=size, batch_size=args.batch_size, seed=args.seed
+            args.dataset,
+            image_size=args.image_size,
+            batch_size=args.batch_size,
+            preprocessing=preprocessing,
+            seed=args.seed,
         )
         keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
-        train, test = prepared(train, preprocessing), prepared(test, preprocessing)
-        settings = {**settings, "input_shape": tuple(train.element_spec[0].shape[1:])}
-        classes = info.features["label"].num_classes
+        settings = {**settings, "input_shape": info.input_shape}
         builder = getattr(km, family)
         if preprocessing:  # its builder fetches the file
             features = builder(variant, num_classes=0, weights=args.checkpoint, **settings)
-            head = keras.layers.Dense(classes, dtype="float32", name="head")
+            head = keras.layers.Dense(info.num_classes, dtype="float32", name="head")
             model = keras.Model(features.input, head(features.output), name=features.name)
         else:
-            model = builder(variant, num_classes=classes, **settings)
+            model = builder(variant, num_classes=info.num_classes, **settings)
             print(km.load_weights(model, args.checkpoint, head="skip", adapt=True))
         args.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, TypeError, OSError, ImportError) as error:  # what will not do, and why
         raise SystemExit(f"finetune.py: {error}") from None
 
     body = [layer for layer in model.layers if not layer.name.startswith("head")]
+    same = {"learning_rate": args.learning_rate, "clip_norm": 1.0}
     if args.head_epochs:
         for layer in body:
             layer.trainable = False
-        accuracy = fit(
-            model, train, test, args.head_epochs, keras.optimizers.AdamW(args.learning_rate)
-        )
+        accuracy = fit(km.Recipe(epochs=args.head_epochs, **same), model, train, test)
         print(f"Test accuracy with the head alone: {accuracy:.2%}")
 
     for layer in body:
         layer.trainable = True
-    depth = 1 + max(
-        int(name[1]) for layer in body if (name := re.match(r"block_(\d+)_", layer.name))
-    )
-    schedule = keras.optimizers.schedules.CosineDecay(args.learning_rate, args.epochs * len(train))
-    optimizer = LayerwiseAdamW(schedule, depth, args.layer_decay, shrink=0.05, clipnorm=1.0)
-    accuracy = fit(model, train, test, args.epochs, optimizer)
-    print(f"Test accuracy: {accuracy:.2%}")
-    # Without the optimizer, which is this script's own class, the file loads anywhere.
-    keras.Model(model.input, model.output, name=model.name).save(args.output / "model.keras")
+    recipe = km.Recipe(epochs=args.epochs, layer_decay=args.layer_decay, **same)
+    print(f"Test accuracy: {fit(recipe, model, train, test):.2%}")
+    model.save(args.output / "model.keras")
     print(f"Saved: {args.output / 'model.keras'}")
 
 

@@ -2,14 +2,19 @@
 
     python examples/train.py                        # a small ViT on the bundled digits
     python examples/train.py --model mlp_mixer      # or conv_mixer, or a hybrid's pattern: MMA, CM
-    python examples/train.py --dataset cifar10 --image-size 32 --patch-size 4 --hidden-dim 192 \\
-        --depth 6 --epochs 30                       # any TFDS name; this one is downloaded
+    python examples/train.py --dataset cifar10 --recipe "small natural" --image-size 32 \\
+        --hidden-dim 192 --depth 6                  # any TFDS name; this one is downloaded
+    python examples/train.py --resume               # goes on after a Ctrl-C, a kill, a power cut
 
-The output folder gets model.keras, history.png, model.onnx and saved_model/. On 2 CPU cores the
-digits take about a minute and reach 98 to 99 % test accuracy.
+The output folder gets model.keras, history.png, recipe.json, model.onnx and saved_model/. On 2 CPU
+cores the digits take about a minute and reach 98 to 99 % test accuracy.
 """
 
 import argparse
+import contextlib
+import dataclasses
+import json
+import math
 import pathlib
 
 import keras
@@ -42,7 +47,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--dataset", default="digits", help="digits, or a name in TFDS")
+    parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
     parser.add_argument(
         "--model",
         default="vit",
@@ -52,21 +57,72 @@ def parse_arguments():
     parser.add_argument("--patch-size", type=int, default=4, help="pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
     parser.add_argument("--depth", type=int, default=4, help="blocks; a pattern spells its own")
-    parser.add_argument("--epochs", type=at_least(1), default=50, help="passes over the images")
-    parser.add_argument("--batch-size", type=at_least(1), default=64, help="images a step")
-    parser.add_argument("--learning-rate", type=positive_float, default=2e-3, help="the highest")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of weights and order")
+    parser.add_argument("--recipe", default="small", help="a name in km.recipes(), or a JSON file")
+    parser.add_argument("--epochs", type=at_least(1), help="instead of the recipe's")
+    parser.add_argument("--batch-size", type=at_least(1), help="instead of the recipe's")
+    parser.add_argument("--learning-rate", type=positive_float, help="instead of the recipe's")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of weights, order and draws")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
+    long = parser.add_argument_group("long trainings")
+    long.add_argument("--resume", action="store_true", help="go on where --output's backup stands")
+    long.add_argument("--save-every", type=at_least(1), metavar="STEPS", help="also in an epoch")
+    long.add_argument("--deterministic", action="store_true", help="the same bits in every run")
+    long.add_argument("--mirrored", action="store_true", help="on all GPUs of this machine")
+    long.add_argument(
+        "--gradient-checkpointing", action="store_true", help="less memory, more computing"
+    )
+    long.add_argument("--tensorboard", action="store_true", help="write logs/ for it")
     return parser.parse_args()
 
 
-def build(args, input_shape, num_classes):
+def find_recipe(args):
+    """The recipe that is asked for, with what the flags change in it."""
+    named = km.recipes()
+    if args.recipe in named:
+        recipe = named[args.recipe]
+    elif pathlib.Path(args.recipe).is_file():
+        recipe = km.Recipe.load(args.recipe)
+    else:
+        raise ValueError(
+            f"--recipe must be a JSON file or one of {', '.join(map(repr, named))}. Received:"
+            f" {args.recipe!r}"
+        )
+    flags = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate")}
+    changed = {name: value for name, value in flags.items() if value is not None}
+    epochs = changed.get("epochs", recipe.epochs)
+    changed["warmup_epochs"] = recipe.warmup_epochs * epochs / recipe.epochs
+    return dataclasses.replace(recipe, **changed)
+
+
+def find_backup(args):
+    """The backup to go on from, or that of a beginning; one that is there is never lost."""
+    backup = km.training.Backup(args.output / "backup.weights.h5", every=args.save_every)
+    flags = args.output / "flags.json"
+    if backup.path.exists() and not args.resume:
+        raise ValueError(
+            f"--output must be another folder, or --resume given: {backup.path} holds a training"
+            f" that did not end. Received: --output {args.output}"
+        )
+    if backup.path.exists() and described(args) != json.loads(flags.read_text()):
+        raise ValueError(f"--resume must come with the flags of the training, in {flags}")
+    return backup
+
+
+def described(args):
+    """What must be the same when a training goes on."""
+    free = ("resume", "output", "save_every", "tensorboard")
+    return {name: str(value) for name, value in vars(args).items() if name not in free}
+
+
+def build(args, recipe, info):
     """A family at the asked-for size, or the hybrid that a pattern spells."""
     size = {
-        "input_shape": input_shape,
-        "num_classes": num_classes,
+        "input_shape": info.input_shape,
+        "num_classes": info.num_classes,
         "patch_size": args.patch_size,
         "hidden_dim": args.hidden_dim,
+        "gradient_checkpointing": args.gradient_checkpointing,
+        **recipe.model_arguments,
     }
     if args.model == "vit":
         most = max(1, args.hidden_dim // 32)
@@ -92,34 +148,15 @@ def build(args, input_shape, num_classes):
     return km.Hybrid(args.model, mlp_dim=2 * args.hidden_dim, **size)
 
 
-def augment(dataset, seed):
-    """Shift each training image by up to a tenth, anew in every epoch."""
-    shift = keras.layers.RandomTranslation(0.1, 0.1, fill_mode="nearest", seed=seed)
-    return dataset.map(lambda images, labels: (shift(images, training=True), labels))
-
-
-def compile_model(model, steps, learning_rate):
-    """AdamW, a tenth of the steps to warm up and a cosine down to zero."""
-    warm_up = max(1, steps // 10)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps - warm_up, warmup_target=learning_rate, warmup_steps=warm_up
-    )
-    model.compile(
-        keras.optimizers.AdamW(schedule, weight_decay=0.05, clipnorm=1.0),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-
-
 def plot(history, path):
     """Learning curves: loss and accuracy, in training and on the test images."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    epochs = np.arange(1, len(history.history["loss"]) + 1)
+    epochs = np.arange(1, len(history["loss"]) + 1)
     for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, history.history[quantity], label="training")
-        axes.plot(epochs, history.history[f"val_{quantity}"], label="test")
+        axes.plot(epochs, history[quantity], label="training")
+        axes.plot(epochs, history[f"val_{quantity}"], label="test")
         axes.set(title=quantity.capitalize(), xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -141,28 +178,65 @@ def largest_difference(model, images, folder):
     return {name: np.abs(np.asarray(answer) - expected).max() for name, answer in answers.items()}
 
 
+def fit(args, recipe, model, train, test, backup):
+    """Train from where the backup stands; losses and accuracies of all epochs."""
+    callbacks = [backup]
+    if recipe.ema_decay is not None:
+        callbacks.append(keras.callbacks.SwapEMAWeights())
+    if args.tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(args.output / "logs"))
+    # The pipeline shuffles; `shuffle=False` says that fit need not.
+    model.fit(
+        train,
+        validation_data=test,
+        epochs=recipe.epochs,
+        initial_epoch=backup.epoch,
+        shuffle=False,
+        callbacks=callbacks,
+    )
+    return backup.history
+
+
 def main():
     args = parse_arguments()
     if keras.backend.backend() != "tensorflow":  # known now, rather than once it has trained
         raise SystemExit(
             "train.py: it exports, which TensorFlow does: set KERAS_BACKEND=tensorflow"
         )
+    import tensorflow as tf
+
+    if args.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    devices = tf.distribute.MirroredStrategy().scope if args.mirrored else contextlib.nullcontext
     try:
+        recipe = find_recipe(args)
+        backup = find_backup(args)
         train, test, info = km.data.load(
-            args.dataset, image_size=args.image_size, batch_size=args.batch_size, seed=args.seed
+            args.dataset,
+            image_size=args.image_size,
+            batch_size=recipe.batch_size,
+            augmentation=recipe.augmentation,
+            seed=args.seed,
+            start=(backup.epoch, backup.batch),
         )
         keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
-        input_shape = tuple(train.element_spec[0].shape[1:])
-        model = build(args, input_shape, info.features["label"].num_classes)
+        with devices():
+            model = build(args, recipe, info)
+            recipe.compile(model, math.ceil(info.num_train / recipe.batch_size))
         args.output.mkdir(parents=True, exist_ok=True)
+        (args.output / "flags.json").write_text(json.dumps(described(args), indent=2) + "\n")
+        recipe.save(args.output / "recipe.json")
     except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
         raise SystemExit(f"train.py: {error}") from None
     model.summary()
-    compile_model(model, args.epochs * len(train), args.learning_rate)
-    # The pipeline shuffles; `shuffle=False` says that fit need not.
-    history = model.fit(
-        augment(train, args.seed), validation_data=test, epochs=args.epochs, shuffle=False
-    )
+    try:
+        history = fit(args, recipe, model, train, test, backup)
+    except FloatingPointError as error:
+        raise SystemExit(f"train.py: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(
+            f"\ntrain.py: interrupted in epoch {backup.epoch + 1}; --resume goes on from there"
+        ) from None
     _, accuracy = model.evaluate(test, verbose=0)
     print(f"Test accuracy: {accuracy:.2%}")
 
@@ -173,6 +247,7 @@ def main():
     images = next(iter(test))[0].numpy()
     for runtime, difference in largest_difference(model, images, args.output).items():
         print(f"Largest difference in {runtime}, on {len(images)} test images: {difference:.1e}")
+    backup.path.unlink()  # this training has ended
 
 
 if __name__ == "__main__":

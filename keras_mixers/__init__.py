@@ -1,9 +1,10 @@
 """Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and hybrids of them."""
 
-from keras_mixers import data, layers
+from keras_mixers import data, layers, training
 from keras_mixers.export import ExportReport, export
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, count_flops, variants
 from keras_mixers.preprocessing import Preprocessing
+from keras_mixers.training import Recipe, recipes
 from keras_mixers.version import __version__
 from keras_mixers.weights import (
     Checkpoint,
@@ -21,6 +22,7 @@ __all__ = [
     "LoadReport",
     "MLPMixer",
     "Preprocessing",
+    "Recipe",
     "ViT",
     "__version__",
     "count_flops",
@@ -29,6 +31,8 @@ __all__ = [
     "layers",
     "load_weights",
     "pretrained",
+    "recipes",
     "save_weights",
+    "training",
     "variants",
 ]

@@ -82,6 +82,11 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
     def __call__(self, image, *rest):
         """The image, preprocessed, and whatever came with it, untouched: for `dataset.map`."""
+        image = self.normalize(self.resize(image))
+        return (image, *rest) if rest else image
+
+    def resize(self, image):
+        """The first half, in bytes: the central crop of the resized image."""
         import tensorflow as tf  # which tf.data is on every backend
 
         image = tf.convert_to_tensor(image)
@@ -94,9 +99,15 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         single = image.shape.rank == 3
         images = image[None] if single else image
         sides = [known or tf.shape(images)[i] for i, known in enumerate(images.shape)]
-        images = _preprocess(self, images, *sides[1:3], _tensorflow())
-        image = images[0] if single else images
-        return (image, *rest) if rest else image
+        images = tf.cast(_resized(self, images, *sides[1:3], _tensorflow()), "uint8")
+        return images[0] if single else images
+
+    def normalize(self, image):
+        """The second half: bytes, or floats in 0..255, to float32 about 0."""
+        import tensorflow as tf
+
+        self.check_channels(image.shape[-1])
+        return _normalized(self, tf.cast(image, "float32"))
 
     def layer(self, name: str = "preprocessing"):
         """The layer that does this inside a model."""
@@ -180,7 +191,9 @@ class PreprocessImages(Layer):
         return (x_shape[0], *self.size, x_shape[-1])
 
     def call(self, x):
-        return _preprocess(self.preprocessing, x, *ops.shape(x)[1:3], ops)
+        return _normalized(
+            self.preprocessing, _resized(self.preprocessing, x, *ops.shape(x)[1:3], ops)
+        )
 
 
 # From here on `tensors` is keras.ops or, where tf.data calls, TensorFlow under the same names;
@@ -205,8 +218,11 @@ def _tensorflow():
     )
 
 
-def _preprocess(spec, images, height, width, tensors):
-    """Images as `spec` wants them; an unknown height or width is a scalar tensor."""
+def _resized(spec, images, height, width, tensors):
+    """Images of `spec`'s size, whole numbers from 0 to 255 in float32.
+
+    An unknown height or width is a scalar tensor.
+    """
     known = isinstance(height, int) and isinstance(width, int)
     numbers = np if known else tensors
     if not known:
@@ -220,8 +236,11 @@ def _preprocess(spec, images, height, width, tensors):
     x = tensors.transpose(images[:, top:bottom, left:right], (0, 3, 2, 1))
     x = _product(columns, tensors.array(x, dtype="float32"), tensors)
     x = _product(rows, tensors.transpose(x, (0, 1, 3, 2)), tensors)
-    x = tensors.transpose(x, (0, 2, 3, 1)) / 255
-    return (x - np.array(spec.mean, "float32")) / np.array(spec.std, "float32")
+    return tensors.transpose(x, (0, 2, 3, 1))
+
+
+def _normalized(spec, x):
+    return (x / 255 - np.array(spec.mean, "float32")) / np.array(spec.std, "float32")
 
 
 def _resized_sides(spec, height, width, numbers):

@@ -93,7 +93,13 @@ LAYERS = [
     LayerCase(layers.PoolMixing, {"grid": (2, 3), "pool_size": (1, 3)}, (2, 6, 8)),
     LayerCase(
         layers.ConvMixerBlock,
-        {"kernel_size": (3, 2), "activation": "relu", "epsilon": 1e-3, "momentum": 0.5},
+        {
+            "kernel_size": (3, 2),
+            "activation": "relu",
+            "epsilon": 1e-3,
+            "momentum": 0.5,
+            "gradient_checkpointing": True,
+        },
         (2, 4, 5, 8),
     ),
     LayerCase(
@@ -103,6 +109,7 @@ LAYERS = [
             "stochastic_depth_rate": 0.3,
             "layer_scale_init": 0.5,
             "epsilon": 1e-5,
+            "gradient_checkpointing": True,
         },
         (2, 6, 8),
     ),

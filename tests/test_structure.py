@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "data": set(),
     "weights": {"layers", "models"},
     "export": {"layers", "models"},
+    "training": {"data"},
 }
 OPEN = {"arguments", "files", "preprocessing", "version"}
 # A builder's `weights` is the one way back, taken when it is asked for.
@@ -117,7 +118,7 @@ def test_importing_the_package_brings_nothing_heavier_than_keras():
 def signatures():
     """Every public name, with its arguments: `keras_mixers.ViT(variant, *, ...)`."""
     lines = []
-    for module in (km, km.layers, km.data):
+    for module in (km, km.layers, km.data, km.training):
         prefix = module.__name__
         for name in module.__all__:
             thing = getattr(module, name)
@@ -133,13 +134,18 @@ def test_the_public_names_are_those_committed():
 
 
 def test_public_things_are_documented_with_an_example():
-    modules = (km, km.layers, km.data)
+    modules = (km, km.layers, km.data, km.training)
     for thing in [getattr(module, name) for module in modules for name in module.__all__]:
         if callable(thing):
             text = inspect.getdoc(thing)
             assert text, thing
             assert text.count("\n") >= 2, thing
-            returned = (km.Checkpoint, km.ExportReport, km.LoadReport)  # made by us, not by users
+            returned = (
+                km.Checkpoint,
+                km.ExportReport,
+                km.LoadReport,
+                km.data.Info,
+            )  # made by us, not by users
             if thing not in (*returned, km.layers.gelu_tanh):
                 assert ">>>" in text, thing
 

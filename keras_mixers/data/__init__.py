@@ -1,5 +1,7 @@
-"""Datasets by name, as batches a model trains on."""
+"""Batches a model trains on, from a dataset's name or a folder of images."""
 
-from keras_mixers.data.load import load
+from keras_mixers.data.augmentation import Augmentation
+from keras_mixers.data.info import Info
+from keras_mixers.data.load import images, load
 
-__all__ = ["load"]
+__all__ = ["Augmentation", "Info", "images", "load"]

@@ -3,146 +3,151 @@
 import os
 
 from keras_mixers import arguments
-
-BATCHES_AHEAD = 2
-SHUFFLE_BUFFER = 10_000  # images
-CACHED_BYTES = 2**30
+from keras_mixers.data import sources
+from keras_mixers.data.augmentation import Augmentation
+from keras_mixers.data.info import Info
+from keras_mixers.data.passes import Batches, train_batches, validation_batches
+from keras_mixers.preprocessing import Preprocessing
 
 
 def load(
-    name: str,
+    name: str | os.PathLike,
     image_size: int | tuple[int, int] | None = None,
     batch_size: int = 64,
     *,
+    preprocessing: Preprocessing | None = None,
+    augmentation: Augmentation | None = None,
+    validation_share: float | None = None,
+    drop_remainder: bool = False,
     seed: int = 0,
+    start: tuple[int, int] = (0, 0),
     data_dir: str | os.PathLike | None = None,
 ) -> tuple:
-    """Batches of images and labels from `"digits"` or any TFDS image classification dataset.
+    """Batches to train on and to judge by, of any TFDS image dataset or a folder of images.
 
-    Images are float32 in [-1, 1], `(batch, H, W, C)`; labels are int64 class numbers. Training
-    images are shuffled anew each epoch, 10,000 at a time; an epoch's last batch may be smaller.
+    Images are float32 as `info.preprocessing` makes them, `(batch, H, W, C)`; labels are int64
+    class numbers. Each iteration over `train` is the next pass: images in a new order, 10,000
+    shuffled at a time, and augmented anew, all of it a function of the seed and the pass. One that
+    is broken off is begun again by the next.
 
     Args:
-        name: `"digits"`, bundled with scikit-learn and prepared without a network, or a name in
-            TFDS, such as `"cifar10"`.
-        image_size: height and width to resize to, in pixels, an int or a pair; `None` keeps the
-            dataset's own.
+        name: `"digits"`, bundled with scikit-learn and prepared without a network; a name in TFDS,
+            such as `"cifar10"`; or a folder `class/image.jpg` or `train/class/image.jpg` (with
+            `validation/` or `test/` beside `train/`).
+        image_size: height and width in pixels, an int or a pair; `None` keeps the dataset's own.
         batch_size: images a batch.
-        seed: of the shuffling.
+        preprocessing: what is done to each image, such as a checkpoint's; `None` for its centre
+            resized to `image_size` (bilinear), in [-1, 1]. Three means make grey images coloured.
+        augmentation: what training images go through. If it mixes labels, those of `train` are
+            shares of each class, float32 `(batch, num_classes)`.
+        validation_share: share of the training images to hold out and judge by; `None` takes the
+            dataset's validation split, or its test split, or holds out a tenth.
+        drop_remainder: leave out of each pass of `train` what does not fill a batch, so that all
+            are of one size, as several devices and XLA like them.
+        seed: of order and augmentation.
+        start: (pass, batch) at which the first iteration over `train` begins, for training that
+            goes on.
         data_dir: where TFDS keeps prepared datasets; `None` for its default,
             `~/tensorflow_datasets`.
 
     Returns:
-        `(train, validation, info)`: two `tf.data.Dataset`s and the `tfds.core.DatasetInfo`, which
-        knows the class names (`info.features["label"].names`). `validation` is the dataset's
-        validation split, or its test split where it has none.
+        `(train, validation, info)`: two `tf.data.Dataset`s, and the `Info` with class names,
+        numbers of images and preprocessing.
 
     Raises:
-        ValueError: no dataset of that name; no image and label, or no such splits in it; images of
-            different sizes and no `image_size`.
+        ValueError: no dataset of that name; no image and label in it; images of different sizes and
+            no `image_size`; an empty folder, or one of a single class.
+        tf.errors.InvalidArgumentError: while iterating, at a file that is no image; it is named.
 
     Example:
         >>> train, validation, info = load("digits", image_size=16)
         >>> train.element_spec[0].shape.as_list()
         [None, 16, 16, 1]
+        >>> info.class_names[:3], info.num_train, info.judged_by
+        (('0', '1', '2'), 1437, 'test')
     """
     batch_size = arguments.integer("batch_size", batch_size)
     seed = arguments.integer("seed", seed, 0, 2**31 - 1)
+    drop_remainder = arguments.flag("drop_remainder", drop_remainder)
+    start = _start("start", start)
     if image_size is not None:
         image_size = arguments.pair("image_size", image_size)
-    if data_dir is not None and not isinstance(data_dir, (str, os.PathLike)):
-        raise TypeError(f"`data_dir` must be a path or None. Received: data_dir={data_dir!r}")
-
-    builder = find_builder(name, data_dir)
-    check_features(name, builder.info, image_size)
-    try:
-        builder.download_and_prepare()
-    except FileExistsError:  # another process has prepared it meanwhile: read what it left
-        builder = find_builder(name, data_dir)
-    train_split, validation_split = find_splits(name, builder.info)
-
-    num_train = builder.info.splits[train_split].num_examples
-    train = decoded(builder, train_split, image_size)
-    train = train.shuffle(min(num_train, SHUFFLE_BUFFER), seed=seed)
-    validation = decoded(builder, validation_split, image_size)
-    return batches(train, batch_size), batches(validation, batch_size), builder.info
-
-
-def find_builder(name, data_dir):
-    """The TFDS builder of a name; an unknown one gets near matches."""
-    import tensorflow_datasets as tfds
-
-    if not isinstance(name, str):
-        raise TypeError(
-            f"`name` must be a string such as 'digits' or 'cifar10'. Received: name={name!r}"
-        )
-    if name == "digits":
-        from keras_mixers.data.digits import Digits
-
-        return Digits(data_dir=data_dir)
-    try:
-        return tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError:
-        known = ["digits", *tfds.list_builders(with_community_datasets=False)]
+    if validation_share is not None:
+        validation_share = arguments.rate("validation_share", validation_share)
+    for argument, value, kinds in (
+        ("preprocessing", preprocessing, Preprocessing),
+        ("augmentation", augmentation, Augmentation),
+        ("data_dir", data_dir, (str, os.PathLike)),
+    ):
+        if value is not None and not isinstance(value, kinds):
+            what = "a path" if argument == "data_dir" else f"km.{kinds.__name__}(...)"
+            raise TypeError(f"`{argument}` must be {what} or None. Received: {argument}={value!r}")
+    if preprocessing is not None and image_size not in (None, preprocessing.size):
         raise ValueError(
-            "`name` must be 'digits' or a dataset of TFDS. Received:"
-            f" name={name!r}{arguments.nearest(name, known)}"
-        ) from None
-
-
-def check_features(name, info, image_size):
-    """Refuse, before any download, a dataset that is not images with a label."""
-    if info.supervised_keys != ("image", "label"):
-        raise ValueError(
-            "`name` must be a dataset of images with one label each. Received:"
-            f" name={name!r}, whose supervised keys are {info.supervised_keys}"
-        )
-    if image_size is None and None in info.features["image"].shape:
-        raise ValueError(
-            f"`image_size` must be given for name={name!r}, whose images differ in size."
-            " Received: image_size=None; for example 224"
+            "`image_size` must be None, or the preprocessing's own. Received:"
+            f" image_size={image_size} and {preprocessing}"
         )
 
-
-def find_splits(name, info):
-    """What to train on, and what to judge by: validation, or test where there is none."""
-    judged_by = [split for split in ("validation", "test") if split in info.splits]
-    if "train" not in info.splits or not judged_by:
-        raise ValueError(
-            "`name` must be a dataset with a train split and a validation or test split."
-            f" Received: name={name!r}, which has {', '.join(info.splits)}"
-        )
-    return "train", judged_by[0]
-
-
-def decoded(builder, split, image_size):
-    """Single images in [-1, 1] with their labels, kept in memory where they are few."""
-    import tensorflow as tf
-
-    height, width, channels = builder.info.features["image"].shape
-    height, width = image_size or (height, width)
-
-    def prepare(image, label):
-        image = tf.cast(image, "float32")
-        if image_size is not None:
-            image = tf.image.resize(image, image_size, method="bilinear", antialias=True)
-        return image / 127.5 - 1.0, label
-
-    # Parallelism is stated, not tuned: see `batches`.
-    dataset = builder.as_dataset(split=split, as_supervised=True)
-    dataset = dataset.map(prepare, num_parallel_calls=os.cpu_count())
-    num_bytes = 4 * builder.info.splits[split].num_examples * height * width * (channels or 3)
-    return dataset.cache() if num_bytes <= CACHED_BYTES else dataset
+    size_is_known = preprocessing is not None or image_size is not None
+    source = sources.find(name, validation_share, data_dir, size_is_known)
+    if preprocessing is None:
+        preprocessing = _usual(image_size, source.image_shape)
+    channels = source.image_shape[-1] or 3
+    if channels == 1 and isinstance(preprocessing.mean, tuple):
+        channels = len(preprocessing.mean)  # a grey picture is one whose colours are equal
+    info = Info(
+        name=os.fspath(name),
+        input_shape=(*preprocessing.size, channels),
+        class_names=source.class_names,
+        num_train=source.num_train,
+        num_validation=source.num_validation,
+        judged_by=source.judged_by,
+        preprocessing=preprocessing,
+    )
+    batches = Batches(batch_size, drop_remainder, source.num_train)
+    train = train_batches(source, info, batches, augmentation or Augmentation(), seed, start)
+    return train, validation_batches(source, info, batch_size), info
 
 
-def batches(dataset, batch_size):
-    """Batches made ahead of the step that needs them.
+def images(
+    name: str | os.PathLike, part: str = "validation", *, data_dir: str | os.PathLike | None = None
+):
+    """Single images as they came, in bytes, each with its class number, in a fixed order.
 
-    tf.data's autotuning is off: an iterator under it can take seconds to close at the end of an
-    epoch, while training stands still.
+    For what prepares images by itself, such as a deployed file and its calibration.
+
+    Args:
+        name: as in `load`.
+        part: `"train"`, or `"validation"` for what `load` judges by.
+        data_dir: as in `load`.
+
+    Returns:
+        A `tf.data.Dataset` of (image, label).
+
+    Raises:
+        ValueError: as in `load`.
+
+    Example:
+        >>> image, label = next(iter(images("digits")))
+        >>> image.shape.as_list(), image.dtype.name
+        ([8, 8, 1], 'uint8')
     """
-    import tensorflow as tf
+    part = arguments.choice("part", part, ("train", "validation"))
+    return getattr(sources.find(name, None, data_dir), part)
 
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.batch(batch_size).prefetch(BATCHES_AHEAD).with_options(options)
+
+def _usual(image_size, image_shape):
+    """The whole image but for what a square leaves over, in [-1, 1]."""
+    return Preprocessing(
+        image_size or image_shape[:2],
+        crop_fraction=1.0,
+        interpolation="bilinear",
+        mean=0.5,
+        std=0.5,
+    )
+
+
+def _start(name, value):
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"`{name}` must be (pass, batch). Received: {name}={value!r}")
+    return tuple(arguments.integer(name, number, 0) for number in value)

@@ -24,6 +24,8 @@ class ConvMixerBlock(Layer):
         activation: a name or a function.
         epsilon: of the BatchNorms.
         momentum: of their moving averages; 0.9 here is PyTorch's 0.1.
+        gradient_checkpointing: keep the input alone in training, and compute the block again on the
+            way back: less memory, more time.
 
     Example:
         >>> ConvMixerBlock(kernel_size=5)(keras.Input((8, 8, 48))).shape
@@ -40,6 +42,7 @@ class ConvMixerBlock(Layer):
         activation: str | Callable = "gelu",
         epsilon: float = 1e-5,
         momentum: float = 0.9,
+        gradient_checkpointing: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -47,6 +50,9 @@ class ConvMixerBlock(Layer):
         self.activation = activations.get(activation)
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
         self.momentum = arguments.rate("momentum", momentum)
+        self.gradient_checkpointing = arguments.flag(
+            "gradient_checkpointing", gradient_checkpointing
+        )
         # XLA for CPUs runs depthwise convolutions in one slow loop.
         self.supports_jit = not seam.on_tensorflow_cpu()
 
@@ -81,8 +87,21 @@ class ConvMixerBlock(Layer):
         return rows * columns * width * (self.kernel_size[0] * self.kernel_size[1] + width)
 
     def call(self, x, training=None):
+        if self.gradient_checkpointing and training and self.trainable:
+            y, *seen = keras.remat(self.forgetful)(x)
+            self.norm1.remember(*seen[:2])
+            self.norm2.remember(*seen[2:])
+            return y
         x = x + self.finished(self.depthwise(x), self.norm1, training)
         return self.finished(self.pointwise(x), self.norm2, training)
+
+    def forgetful(self, x):
+        """The same in training, but for the moving averages: what they are to see comes out too."""
+        active = activations.activate(self.activation, self.depthwise(x), True)
+        normal, mean1, variance1 = self.norm1.normalized(active)
+        active = activations.activate(self.activation, self.pointwise(x + normal), True)
+        y, mean2, variance2 = self.norm2.normalized(active)
+        return y, mean1, variance1, mean2, variance2
 
     def finished(self, x, norm, training):
         """`norm(activation(x))`, what follows either convolution."""

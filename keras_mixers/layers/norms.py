@@ -25,11 +25,24 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's BatchNormalization over the last axis of a grid."""
 
     def call(self, x, training=None):
-        fast = seam.fast_forms(x)
-        if not (fast and training and self.trainable):
+        if not (seam.fast_forms(x) and training and self.trainable):
             return super().call(x, training=training)
+        y, mean, variance = self.normalized(x)
+        self.remember(mean, variance)
+        return y
+
+    def normalized(self, x):
+        """In training: what comes out, the means and the variances; nothing is remembered."""
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
-        y, mean, variance = fast.batch_normalization(x, gamma, beta, self.epsilon)
+        fast = seam.fast_forms(x)
+        if fast:
+            return fast.batch_normalization(x, gamma, beta, self.epsilon)
+        precise = ops.cast(x, self.variable_dtype)
+        mean, variance = ops.moments(precise, axes=tuple(range(len(x.shape) - 1)))
+        y = ops.batch_normalization(precise, mean, variance, -1, beta, gamma, self.epsilon)
+        return ops.cast(y, x.dtype), mean, variance
+
+    def remember(self, mean, variance):
+        """Move the moving averages towards a batch's."""
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
-        return y

@@ -19,10 +19,13 @@ class Residual(Layer):
         stochastic_depth_rate: share of samples whose branch is dropped in training.
         layer_scale_init: where each channel's scale begins; `None` for no LayerScale.
         epsilon: of the LayerNorm.
+        gradient_checkpointing: keep the input alone in training, and compute the branch again on
+            the way back: less memory, more time.
 
     Raises:
         TypeError: `mixer` is not a layer.
-        ValueError: `mixer` changes the shape.
+        ValueError: `mixer` changes the shape; or has draws or moving averages, which would change
+            twice a step under `gradient_checkpointing`.
 
     Example:
         >>> block = Residual(keras.layers.Dense(48), stochastic_depth_rate=0.1)
@@ -30,7 +33,8 @@ class Residual(Layer):
         (None, 10, 48)
 
     Source: "Deep Residual Learning for Image Recognition", arXiv 1512.03385, with the norm first
-    as in "Identity Mappings in Deep Residual Networks", arXiv 1603.05027.
+    as in "Identity Mappings in Deep Residual Networks", arXiv 1603.05027; checkpointing: "Training
+    Deep Nets with Sublinear Memory Cost", arXiv 1604.06174.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Residual(Layer):
         stochastic_depth_rate: float = 0.0,
         layer_scale_init: float | None = None,
         epsilon: float = 1e-6,
+        gradient_checkpointing: bool = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -53,6 +58,9 @@ class Residual(Layer):
         if layer_scale_init is not None:
             self.layer_scale_init = arguments.real("layer_scale_init", layer_scale_init, 0.0)
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+        self.gradient_checkpointing = arguments.flag(
+            "gradient_checkpointing", gradient_checkpointing
+        )
 
         same = {"dtype": self.dtype_policy}
         self.norm = LayerNormalization(epsilon=self.epsilon, name="norm", **same)
@@ -77,14 +85,24 @@ class Residual(Layer):
                 "`mixer` must keep its input's shape, to be added to it. Received:"
                 f" mixer={self.mixer!r}, which makes {mixed_shape} of {tuple(x_shape)}"
             )
+        state = [v.path for v in self.mixer.variables if v.path and not v.trainable]
+        if self.gradient_checkpointing and state:
+            raise ValueError(
+                "`gradient_checkpointing` must be False for a mixer with draws or moving averages,"
+                f" which would change twice a step; dropout has such. Received: {state[0]}"
+            )
         if self.scale:
             self.scale.build(x_shape)
 
     def call(self, x, training=None):
+        branch = self.branch
+        if self.gradient_checkpointing and training:
+            branch = keras.remat(self.branch)
+        return x + self.drop(branch(x), training=training)
+
+    def branch(self, x):
         branch = self.mixer(self.norm(x))
-        if self.scale:
-            branch = self.scale(branch)
-        return x + self.drop(branch, training=training)
+        return self.scale(branch) if self.scale else branch
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

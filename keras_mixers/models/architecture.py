@@ -102,6 +102,7 @@ class Architecture:
     dropout_rate: float = checked(arguments.rate, 0.0)
     attention_dropout_rate: float = checked(arguments.rate, 0.0)
     stochastic_depth_rate: float = checked(arguments.rate, 0.0)
+    gradient_checkpointing: bool = checked(arguments.flag, False)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -113,6 +114,7 @@ class Architecture:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, usual)
         self._check_widths()
+        self._check_checkpointing()
         self._check_tokens()
         self._check_size()
 
@@ -152,6 +154,14 @@ class Architecture:
             raise ValueError(
                 "`mlp_dim` must be even for spatial gating (letter 'G'). Received:"
                 f" mlp_dim={self.mlp_dim}"
+            )
+
+    def _check_checkpointing(self):
+        rates = {name: getattr(self, name) for name in ("dropout_rate", "attention_dropout_rate")}
+        if self.gradient_checkpointing and any(rates.values()):
+            raise ValueError(
+                "`gradient_checkpointing` must be False with dropout, which would draw twice."
+                f" Received: gradient_checkpointing=True with {rates}"
             )
 
     def _check_tokens(self):

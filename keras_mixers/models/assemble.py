@@ -66,9 +66,13 @@ def block(a, letter, i, x):
     name = f"block_{i}"
     if letter == "C":
         x = as_grid(a, x, f"{name}_grid")
-        return ConvMixerBlock(a.kernel_size, a.activation, **BATCH_NORM, name=f"{name}_conv_mixer")(
-            x
-        )
+        return ConvMixerBlock(
+            a.kernel_size,
+            a.activation,
+            **BATCH_NORM,
+            gradient_checkpointing=a.gradient_checkpointing,
+            name=f"{name}_conv_mixer",
+        )(x)
 
     x = as_tokens(a, x, f"{name}_tokens")
     rate = a.stochastic_depth_rate * i / max(len(a.pattern) - 1, 1)
@@ -76,6 +80,7 @@ def block(a, letter, i, x):
         "stochastic_depth_rate": rate,
         "layer_scale_init": a.layer_scale_init,
         "epsilon": a.epsilon,
+        "gradient_checkpointing": a.gradient_checkpointing,
     }
     mixer = TOKEN_MIXERS[letter](a)
     x = Residual(mixer, **branch, name=f"{name}_{mixer.name}")(x)

@@ -47,6 +47,7 @@ def ConvMixer(
     kernel_size: int | tuple[int, int] | None = None,
     pool: str | None = "gap",
     activation: str | Callable | None = None,
+    gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "conv_mixer",
 ) -> keras.Model:
@@ -70,6 +71,8 @@ def ConvMixer(
         pool: `"gap"` averages the tokens, `"map"` pools by attention with one head for 64
             channels, `None` keeps the sequence, `(N, T, ...)`.
         activation: `"gelu"`, `"relu"`, another of Keras's names, or a function.
+        gradient_checkpointing: keep each block's input alone in training and compute the rest again
+            on the way back: less memory, more time.
         dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
         name: of the model.
 
@@ -103,6 +106,7 @@ def ConvMixer(
         pool=pool,
         kernel_size=row.kernel_size,
         activation=row.activation,
+        gradient_checkpointing=gradient_checkpointing,
     )
     source = located(weights, "ConvMixer", variant, architecture)
     return filled(assemble(architecture, name, dtype), source)

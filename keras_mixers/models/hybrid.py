@@ -38,6 +38,7 @@ def Hybrid(
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
+    gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "hybrid",
 ) -> keras.Model:
@@ -78,6 +79,8 @@ def Hybrid(
         attention_dropout_rate: share of attention weights dropped in training.
         stochastic_depth_rate: share of samples dropped from the last block's branches in training,
             growing linearly from 0 at the first block; `C` drops none.
+        gradient_checkpointing: keep each block's input alone in training and compute the rest again
+            on the way back: less memory, more time.
         dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
         name: of the model.
 
@@ -120,5 +123,6 @@ def Hybrid(
         dropout_rate=dropout_rate,
         attention_dropout_rate=attention_dropout_rate,
         stochastic_depth_rate=stochastic_depth_rate,
+        gradient_checkpointing=gradient_checkpointing,
     )
     return assemble(architecture, name, dtype)

@@ -52,6 +52,7 @@ def MLPMixer(
     layer_scale_init: float | None = None,
     dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
+    gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "mlp_mixer",
 ) -> keras.Model:
@@ -83,6 +84,8 @@ def MLPMixer(
         dropout_rate: share of activations dropped in training.
         stochastic_depth_rate: share of samples dropped from the last block's branches in training,
             growing linearly from 0 at the first block.
+        gradient_checkpointing: keep each block's input alone in training and compute the rest again
+            on the way back: less memory, more time.
         dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
         name: of the model.
 
@@ -121,6 +124,7 @@ def MLPMixer(
         layer_scale_init=layer_scale_init,
         dropout_rate=dropout_rate,
         stochastic_depth_rate=stochastic_depth_rate,
+        gradient_checkpointing=gradient_checkpointing,
     )
     source = located(weights, "MLPMixer", variant, architecture)
     return filled(assemble(architecture, name, dtype), source)

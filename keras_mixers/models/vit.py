@@ -91,6 +91,7 @@ def ViT(
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
+    gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "vit",
 ) -> keras.Model:
@@ -135,6 +136,8 @@ def ViT(
         attention_dropout_rate: share of attention weights dropped in training.
         stochastic_depth_rate: share of samples dropped from the last block's branches in training,
             growing linearly from 0 at the first block.
+        gradient_checkpointing: keep each block's input alone in training and compute the rest again
+            on the way back: less memory, more time.
         dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
         name: of the model.
 
@@ -187,6 +190,7 @@ def ViT(
         dropout_rate=dropout_rate,
         attention_dropout_rate=attention_dropout_rate,
         stochastic_depth_rate=stochastic_depth_rate,
+        gradient_checkpointing=gradient_checkpointing,
     )
     source = located(weights, "ViT", variant, architecture)
     return filled(assemble(architecture, name, dtype), source)

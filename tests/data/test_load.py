@@ -4,13 +4,15 @@ import functools
 import pathlib
 import socket
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 import keras_mixers as km
-from keras_mixers.data.load import find_splits
+from keras_mixers.data import sources
 
 
 def gather(dataset):
@@ -28,7 +30,7 @@ def no_network(monkeypatch):
 
 def test_digits_are_scikit_learns_images_in_a_fixed_stratified_split(tmp_path, no_network):
     train, test, info = km.data.load("digits", batch_size=100, data_dir=tmp_path)
-    assert info.features["label"].names == [str(digit) for digit in range(10)]
+    assert info.class_names == tuple(str(digit) for digit in range(10))
     files = [file.name for file in pathlib.Path(tmp_path).rglob("*.tfrecord*")]
     assert len(files) == 2
 
@@ -62,14 +64,63 @@ def test_images_are_resized_and_batched(digits_folder):
     assert sum(len(labels) for _, labels in train) == 1437
 
 
-def test_the_seed_sets_the_order_and_each_epoch_has_its_own(digits_folder):
-    orders = [gather(km.data.load("digits", seed=seed)[0])[1] for seed in (1, 1, 2)]
-    np.testing.assert_array_equal(orders[0], orders[1])
-    assert not np.array_equal(orders[0], orders[2])
-    train = km.data.load("digits", seed=1)[0]
-    epochs = [gather(train)[1] for _ in range(2)]
-    assert not np.array_equal(*epochs)
-    np.testing.assert_array_equal(np.sort(epochs[0]), np.sort(epochs[1]))
+def test_each_pass_is_a_function_of_the_seed_and_its_number(digits_folder):
+    def passes(count, **arguments):
+        train = km.data.load("digits", **arguments)[0]
+        return [gather(train)[1] for _ in range(count)]
+
+    keras.utils.set_random_seed(1)
+    first, second, third = passes(3, seed=1)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.sort(first), np.sort(second))
+    keras.utils.set_random_seed(2)  # the process's own, which must not matter
+    np.testing.assert_array_equal(passes(1, seed=1)[0], first)
+    assert not np.array_equal(passes(1, seed=2)[0], first)
+    np.testing.assert_array_equal(passes(1, seed=1, start=(2, 0))[0], third)
+    begun, whole = passes(2, seed=1, start=(1, 5))
+    np.testing.assert_array_equal(begun, second[5 * 64 :])
+    np.testing.assert_array_equal(whole, third)
+
+
+def test_a_pass_that_is_broken_off_is_begun_again(digits_folder):
+    train = km.data.load("digits")[0]
+    whole = gather(train)[1]
+    for _ in range(2):
+        seen = next(iter(train))[1]
+    again = gather(train)[1]
+    np.testing.assert_array_equal(seen, again[:64])
+    assert not np.array_equal(again, whole)
+
+
+def test_one_iteration_at_a_time(digits_folder):
+    train = km.data.load("digits")[0]
+    with pytest.raises(tf.errors.UnknownError, match="another iteration over this dataset has"):
+        list(zip(train, train, strict=True))
+
+
+def test_all_batches_of_one_size(digits_folder):
+    train = km.data.load("digits", drop_remainder=True)[0]
+    assert train.element_spec[0].shape.as_list() == [64, 8, 8, 1]
+    assert len(train) == len(list(train)) == 22
+
+
+def test_training_and_serving_see_the_same(digits_folder):
+    """What the pipeline gives is the preprocessing, as the layer in an exported file does it."""
+    preprocessing = km.Preprocessing(12, 0.9, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
+    _, test, info = km.data.load("digits", preprocessing=preprocessing)
+    assert info.preprocessing == preprocessing
+    assert info.input_shape == (12, 12, 3), "three means: grey images become coloured"
+    raw = np.stack([image for image, _ in km.data.images("digits").as_numpy_iterator()])
+    served = preprocessing.layer()(np.repeat(raw, 3, -1))
+    np.testing.assert_allclose(gather(test)[0], served, atol=1e-6)
+
+
+def test_a_share_held_out_of_the_training_images(digits_folder):
+    train, validation, info = km.data.load("digits", validation_share=0.2)
+    assert (info.num_train, info.num_validation, info.judged_by) == (1150, 287, "train")
+    parts = [{image.tobytes() for image in gather(part)[0]} for part in (train, validation)]
+    assert len(parts[0] & parts[1]) <= 1, "the digits have one image twice"
+    assert sum(map(len, parts)) >= 1436
 
 
 def test_autotuning_is_off(digits_folder):
@@ -105,16 +156,16 @@ def test_any_tfds_name(tmp_path):
         images, labels = next(train.as_numpy_iterator())
         assert images.shape == (8, 16, 16, 3)
         assert set(labels) <= set(range(10))
-        assert info.features["label"].num_classes == 10
+        assert info.num_classes == 10
         assert len(gather(validation)[1]) == 20
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "digist"}, "`name` must be 'digits' or.*'digist'. Did you mean 'digits'"),
+        ({"name": "digist"}, "`name` must be 'digits', a dataset.*'digist'. Did you mean 'digits'"),
         ({"name": "cifar11"}, "`name`.*'cifar11'. Did you mean.*'cifar10'"),
-        ({"name": 3}, "`name` must be a string.*name=3"),
+        ({"name": 3}, "`name` must be.*a folder.*name=3"),
         ({"name": "imdb_reviews"}, "`name` must be a dataset of images.*'imdb_reviews'.*text"),
         ({"name": "oxford_flowers102"}, "`image_size` must be given.*'oxford_flowers102'"),
         ({"name": "digits", "batch_size": 0}, "`batch_size` must.*0"),
@@ -122,6 +173,17 @@ def test_any_tfds_name(tmp_path):
         ({"name": "digits", "image_size": 0}, "`image_size` must.*0"),
         ({"name": "digits", "image_size": (8, 8, 1)}, r"`image_size` must.*\(8, 8, 1\)"),
         ({"name": "digits", "seed": -1}, "`seed` must.*-1"),
+        ({"name": "digits", "start": 3}, r"`start` must be \(pass, batch\).*3"),
+        ({"name": "digits", "start": (0, -1)}, "`start` must.*-1"),
+        ({"name": "digits", "validation_share": 1}, "`validation_share` must.*1"),
+        ({"name": "digits", "drop_remainder": 1}, "`drop_remainder` must.*1"),
+        ({"name": "digits", "augmentation": {}}, r"`augmentation` must be km.Augmentation.*\{\}"),
+        ({"name": "digits", "preprocessing": 8}, "`preprocessing` must be km.Preprocessing.*8"),
+        (
+            {"name": "digits", "image_size": 8, "preprocessing": km.Preprocessing(12)},
+            r"`image_size` must be None, or.*\(8, 8\)",
+        ),
+        ({"name": "/nowhere/at/all"}, "`name` must be.*a folder that exists.*'/nowhere/at/all'"),
     ],
 )
 def test_bad_input_is_named(arguments, message, no_network):
@@ -132,21 +194,16 @@ def test_bad_input_is_named(arguments, message, no_network):
 def test_validation_is_preferred_to_test(tmp_path):
     describe("cifar10", ["train", "test", "validation"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
-        info = tfds.builder("cifar10", data_dir=tmp_path).info
-    assert find_splits("cifar10", info) == ("train", "validation")
+        assert sources.find("cifar10", None, tmp_path).judged_by == "validation"
 
 
-def test_a_dataset_without_a_split_to_judge_by_is_named(tmp_path):
+def test_a_tenth_is_held_out_where_there_is_nothing_to_judge_by(tmp_path):
     describe("tf_flowers", ["train"], tmp_path)
-    with (
-        tfds.testing.mock_data(num_examples=20, data_dir=tmp_path),
-        pytest.raises(ValueError) as error,
-    ):
-        km.data.load("tf_flowers", image_size=16, data_dir=tmp_path)
-    assert "`name` must be a dataset with a train split and a validation or test" in str(
-        error.value
-    )
-    assert "'tf_flowers', which has train" in str(error.value)
+    with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
+        train, validation, info = km.data.load("tf_flowers", image_size=16, data_dir=tmp_path)
+        assert (info.num_train, info.num_validation, info.judged_by) == (18, 2, "train")
+        assert len(gather(train)[1]) == 18
+        assert len(gather(validation)[1]) == 2
 
 
 def test_a_preparation_that_another_process_finished_first_is_read(tmp_path, monkeypatch):

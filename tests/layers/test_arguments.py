@@ -40,6 +40,7 @@ BAD = {
     "tokens_mlp_dim": INTEGER,
     "activation": [*NAME, None, 3, "glu"],
     "gated": FLAG,
+    "gradient_checkpointing": FLAG,
     "pool_size": [*PAIR, None],
     "kernel_size": [*PAIR, None],
     "momentum": RATE,

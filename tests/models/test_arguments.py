@@ -46,6 +46,7 @@ BAD = {
     "dropout_rate": RATE,
     "attention_dropout_rate": RATE,
     "stochastic_depth_rate": RATE,
+    "gradient_checkpointing": [*FLAG, None],
 }
 NOT_OURS = {"dtype", "name"}  # Keras judges these
 FIRST = {case.builder: case for case in reversed(MODELS)}
@@ -128,6 +129,10 @@ def test_a_typo_in_a_keyword_is_a_type_error(case, no_weights):
         (
             lambda: km.ViT("Ti/16", pool=None, representation_size=8),
             "`representation_size` must be None without one pooled.*size=8 with pool=None",
+        ),
+        (
+            lambda: km.ViT("Ti/16", gradient_checkpointing=True, dropout_rate=0.1),
+            "`gradient_checkpointing` must be False with dropout.*'dropout_rate': 0.1",
         ),
         (lambda: km.Hybrid("MC", kernel_size=None), "`kernel_size` must.*None"),
         (

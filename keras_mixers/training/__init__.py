@@ -1,0 +1,17 @@
+"""What trains a model by plain `compile` and `fit`: recipes, their parts, a backup."""
+
+from keras_mixers.training.backup import Backup
+from keras_mixers.training.labels import Accuracy, Crossentropy
+from keras_mixers.training.optimizer import LayerwiseAdamW
+from keras_mixers.training.recipe import Recipe, recipes
+from keras_mixers.training.schedule import WarmUp
+
+__all__ = [
+    "Accuracy",
+    "Backup",
+    "Crossentropy",
+    "LayerwiseAdamW",
+    "Recipe",
+    "WarmUp",
+    "recipes",
+]

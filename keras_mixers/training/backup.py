@@ -1,0 +1,158 @@
+"""A training that survives: what it needs to go on is in one file, whole at any moment."""
+
+import json
+import math
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import threading
+
+import keras
+
+from keras_mixers import arguments
+from keras_mixers.files import replacing
+
+ATTRIBUTE = "keras_mixers_progress"
+
+
+class Backup(keras.callbacks.Callback):
+    """Saves model, optimizer, moving average and place in one file, and goes on from it.
+
+    With `train` begun at `start` and `initial_epoch` as below, a training that was killed ends with
+    the weights it would have had. The file is replaced in one step: it is the old or the new, never
+    half. A first Ctrl-C (or SIGTERM) lets the step end and saves; the second stops at once. A loss
+    that is no number stops the training before it reaches the file.
+
+    Put it first among the callbacks. `epoch` and `batch` are where the file's training stood, or 0.
+
+    Args:
+        path: of the file; ends in `.weights.h5`.
+        every: steps between two savings within an epoch; `None` saves at each epoch's end alone.
+
+    Raises:
+        ValueError: `path` ends otherwise; the file is no backup, or another model's.
+        FloatingPointError: in `fit`, at the first step whose loss is no number.
+
+    Example:
+        >>> backup = Backup("backup.weights.h5")
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> model.compile("adam", "mse")
+        >>> x, y = keras.ops.zeros((8, 2)), keras.ops.zeros((8, 1))
+        >>> history = model.fit(
+        ...     x, y, epochs=3, initial_epoch=backup.epoch, callbacks=[backup], verbose=0
+        ... )
+        >>> Backup("backup.weights.h5").epoch
+        3
+    """
+
+    def __init__(self, path: str | os.PathLike, every: int | None = None):
+        super().__init__()
+        self.path = pathlib.Path(path)
+        if not self.path.name.endswith(".weights.h5"):
+            raise ValueError(f"`path` must end in '.weights.h5'. Received: path={path}")
+        self.every = None if every is None else arguments.integer("every", every)
+        for cut in self.path.parent.glob(f".{self.path.name}-*"):  # by a kill while it was saving
+            shutil.rmtree(cut, ignore_errors=True)
+        self.epoch, self.batch, self.history = self.read()
+        self.asked_to_stop = None
+
+    def read(self):
+        """(epoch, batch, history) of the file, or of a beginning where there is none."""
+        import h5py
+
+        if not self.path.exists():
+            return 0, 0, {}
+        try:
+            with h5py.File(self.path, "r") as file:
+                progress = json.loads(file.attrs[ATTRIBUTE])
+            return progress["epoch"], progress["batch"], progress["history"]
+        except (OSError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"`path` must be a file that a Backup wrote, or none. Received: path={self.path}:"
+                f" {error}"
+            ) from None
+
+    def on_train_begin(self, logs=None):
+        if self.path.exists():
+            # The optimizer's weights are made at its first step; the file's need them now.
+            self.model.optimizer.build(self.model.trainable_variables)
+            try:
+                self.model.load_weights(self.path)
+            except (ValueError, KeyError) as error:
+                raise ValueError(
+                    "`path` must be a backup of this model and optimizer. Received:"
+                    f" path={self.path}: {error}"
+                ) from None
+        self.skipped = self.batch  # an epoch that goes on counts its batches from 0 again
+        self.cut_short = False
+        if self.skipped and not self.params["steps"]:
+            raise ValueError(
+                "`path` must hold the end of an epoch where the data do not say how many batches"
+                f" they have. Received: path={self.path}, in epoch {self.epoch + 1}"
+            )
+        self.since = 0
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self.ask)
+
+    def ask(self, number, frame):
+        """The step in work will be the last one; from now on the signal does what it did before."""
+        self.asked_to_stop = number
+        self.listen_no_more()
+        print("\nEnding this step, then saving; again to stop at once.", file=sys.stderr)
+
+    def listen_no_more(self):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        self.batch = self.skipped + batch + 1
+        if not math.isfinite(loss):
+            self.listen_no_more()
+            raise FloatingPointError(
+                f"the loss is {loss} at step {int(self.model.optimizer.iterations)} (epoch"
+                f" {self.epoch + 1}, batch {self.batch}). A lower learning rate, a longer warm-up"
+                f" or clip_norm=1.0 may help. {self.path} holds the last state before it"
+            )
+        self.since += 1
+        if self.asked_to_stop or self.since == self.every:
+            self.save()
+        if self.skipped and self.batch == self.params["steps"]:
+            # Keras would ask for a batch more, and count a step without one.
+            self.cut_short = self.model.stop_training = True
+        if self.asked_to_stop == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self.asked_to_stop:
+            raise SystemExit(128 + self.asked_to_stop)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch, self.batch, self.skipped = epoch + 1, 0, 0
+        if self.cut_short:  # that epoch alone
+            self.cut_short = self.model.stop_training = False
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        self.save()
+
+    def on_train_end(self, logs=None):
+        self.listen_no_more()
+
+    def save(self):
+        """Write the file, and put it in place of the old one."""
+        import h5py
+
+        self.since = 0
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()  # within an epoch the step keeps the weights to itself
+        progress = {"epoch": self.epoch, "batch": self.batch, "history": self.history}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(self.path) as temporary:
+            self.model.save_weights(temporary)
+            with h5py.File(temporary, "r+") as file:
+                file.attrs[ATTRIBUTE] = json.dumps(progress)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())  # on the disk before it takes the old one's place
