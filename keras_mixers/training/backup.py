@@ -14,7 +14,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.files import replacing
 
-ATTRIBUTE = "keras_mixers_progress"
+PROGRESS = "keras_mixers_progress"  # of the text beside the weights
 
 
 class Backup(keras.callbacks.Callback):
@@ -55,19 +55,19 @@ class Backup(keras.callbacks.Callback):
         self.every = None if every is None else arguments.integer("every", every)
         for cut in self.path.parent.glob(f".{self.path.name}-*"):  # by a kill while it was saving
             shutil.rmtree(cut, ignore_errors=True)
-        self.epoch, self.batch, self.history = self.read()
+        self.epoch, self.batch, self.history, self.shapes = self.read()
         self.asked_to_stop = None
 
     def read(self):
-        """(epoch, batch, history) of the file, or of a beginning where there is none."""
+        """(epoch, batch, history, shapes) of the file, or of a beginning where there is none."""
         import h5py
 
         if not self.path.exists():
-            return 0, 0, {}
+            return 0, 0, {}, None
         try:
             with h5py.File(self.path, "r") as file:
-                progress = json.loads(file.attrs[ATTRIBUTE])
-            return progress["epoch"], progress["batch"], progress["history"]
+                progress = json.loads(file[PROGRESS][()])
+            return progress["epoch"], progress["batch"], progress["history"], progress["shapes"]
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(
                 f"`path` must be a file that a Backup wrote, or none. Received: path={self.path}:"
@@ -75,16 +75,6 @@ class Backup(keras.callbacks.Callback):
             ) from None
 
     def on_train_begin(self, logs=None):
-        if self.path.exists():
-            # The optimizer's weights are made at its first step; the file's need them now.
-            self.model.optimizer.build(self.model.trainable_variables)
-            try:
-                self.model.load_weights(self.path)
-            except (ValueError, KeyError) as error:
-                raise ValueError(
-                    "`path` must be a backup of this model and optimizer. Received:"
-                    f" path={self.path}: {error}"
-                ) from None
         self.skipped = self.batch  # an epoch that goes on counts its batches from 0 again
         self.cut_short = False
         if self.skipped and not self.params["steps"]:
@@ -92,11 +82,26 @@ class Backup(keras.callbacks.Callback):
                 "`path` must hold the end of an epoch where the data do not say how many batches"
                 f" they have. Received: path={self.path}, in epoch {self.epoch + 1}"
             )
+        if self.path.exists():
+            # The optimizer's weights are made at its first step; the file's need them now.
+            self.model.optimizer.build(self.model.trainable_variables)
+            if self.shapes != self.shapes_now():  # Keras would load what fits, and warn
+                raise ValueError(
+                    "`path` must be a backup of this model and this optimizer. Received:"
+                    f" path={self.path}, whose {len(self.shapes)} weights have other shapes than"
+                    f" the {len(self.shapes_now())} here"
+                )
+            self.model.load_weights(self.path)
         self.since = 0
         self.before = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self.ask)
+
+    def shapes_now(self):
+        """The shapes of all that is in the file, in order."""
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        return [list(variable.shape) for variable in variables]
 
     def ask(self, number, frame):
         """The step in work will be the last one; from now on the signal does what it did before."""
@@ -149,10 +154,11 @@ class Backup(keras.callbacks.Callback):
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()  # within an epoch the step keeps the weights to itself
         progress = {"epoch": self.epoch, "batch": self.batch, "history": self.history}
+        progress["shapes"] = self.shapes = self.shapes_now()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary:
             self.model.save_weights(temporary)
             with h5py.File(temporary, "r+") as file:
-                file.attrs[ATTRIBUTE] = json.dumps(progress)
+                file[PROGRESS] = json.dumps(progress)
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())  # on the disk before it takes the old one's place

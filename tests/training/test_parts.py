@@ -1,0 +1,107 @@
+"""A recipe's parts: the optimizer, the loss, the metric, each against an oracle."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_mixers as km
+from keras_mixers.training.optimizer import clipped
+
+
+def vit():
+    return km.ViT(
+        "Ti/16", input_shape=(16, 16, 1), patch_size=8, hidden_dim=24, depth=3, num_classes=2
+    )
+
+
+def test_early_layers_are_slower_in_step_and_in_decay():
+    model = vit()
+    rates = {"head": 1, "norm": 1, "block_2_": 1 / 2, "block_0_": 1 / 8, "patch_embed": 1 / 16}
+    rates |= {"block_1_": 1 / 4, "position_embedding": 1 / 16, "prefix_tokens": 1 / 16}
+    before = [weight.numpy() for weight in model.weights]
+    for gradient, decay in ((1.0, 0.0), (0.0, 0.5)):
+        model.set_weights(before)
+        optimizer = km.training.LayerwiseAdamW(0.1, weight_decay=decay, layer_decay=0.5)
+        weights = model.trainable_variables
+        optimizer.apply([ops.ones_like(weight) * gradient for weight in weights], weights)
+        for weight, old in zip(weights, before, strict=True):
+            rate = 0.1 * next(r for name, r in rates.items() if weight.path.startswith(name))
+            # Adam's first step is as long as its rate.
+            moved = rate if gradient else rate * decay * old * ("kernel" in weight.path)
+            np.testing.assert_allclose(old - weight.numpy(), moved, atol=1e-6, err_msg=weight.path)
+
+
+def test_only_matrices_and_convolutions_decay():
+    hybrid = km.Hybrid("CMAPG", input_shape=(8, 8, 1), patch_size=4, hidden_dim=8, num_heads=2)
+    for model in (vit(), hybrid):
+        optimizer = km.training.LayerwiseAdamW(weight_decay=0.1)
+        optimizer.build(model.trainable_variables)
+        for weight, decay in zip(model.trainable_variables, optimizer.decays, strict=True):
+            spared = weight.path.split("/")[0] in ("prefix_tokens", "position_embedding")
+            assert bool(decay) == (len(weight.shape) > 1 and not spared), weight.path
+
+
+def test_steps_are_those_of_adamw():
+    """With nothing spared and no layer decay: Keras's own AdamW, step by step."""
+    start = np.random.RandomState(0).randn(5, 3).astype("float32")
+    ours, theirs = (keras.Variable(start, name=name) for name in ("kernel", "weight"))
+    pair = [
+        (km.training.LayerwiseAdamW(0.01, weight_decay=0.1, epsilon=1e-8, clip_norm=0.5), ours),
+        (
+            keras.optimizers.AdamW(0.01, weight_decay=0.1, epsilon=1e-8, global_clipnorm=0.5),
+            theirs,
+        ),
+    ]
+    for step in range(5):
+        gradient = np.random.RandomState(step).randn(5, 3).astype("float32")
+        for optimizer, variable in pair:
+            optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
+
+
+def test_clipping_keeps_the_direction():
+    gradients = [ops.array([3.0, 0.0]), None, ops.array([[4.0]])]
+    first, none, second = clipped(gradients, 1.0)
+    assert none is None
+    np.testing.assert_allclose(first, [0.6, 0], atol=1e-6)
+    np.testing.assert_allclose(second, [[0.8]], atol=1e-6)
+    kept, _, _ = clipped(gradients, 10.0)
+    np.testing.assert_allclose(kept, [3, 0])
+
+
+def test_layer_decay_wants_blocks():
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="`layer_decay` must be 1 for a model without.*0.5"):
+        km.training.LayerwiseAdamW(layer_decay=0.5).build(model.trainable_variables)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_is_keras_s_for_numbers_and_for_shares(smoothing):
+    random = np.random.RandomState(0)
+    logits, labels = random.randn(8, 7).astype("float32"), random.randint(0, 7, 8)
+    shares = np.eye(7, dtype="float32")[labels]
+    loss = km.training.Crossentropy(smoothing)
+    expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    for given in (labels, labels[:, None], shares):
+        got = loss(ops.array(given), ops.array(logits))
+        np.testing.assert_allclose(got, expected(shares, logits), rtol=1e-5)
+    mixed = 0.3 * shares + 0.7 * shares[::-1]
+    np.testing.assert_allclose(loss(mixed, logits), expected(mixed, logits), rtol=1e-5)
+
+
+def test_sigmoid_cross_entropy_sums_over_classes():
+    random = np.random.RandomState(0)
+    logits, shares = random.randn(8, 7), random.rand(8, 7)
+    probabilities = 1 / (1 + np.exp(-logits))
+    each = shares * np.log(probabilities) + (1 - shares) * np.log(1 - probabilities)
+    loss = km.training.Crossentropy(kind="sigmoid")(ops.array(shares), ops.array(logits))
+    np.testing.assert_allclose(loss, -each.sum(-1).mean(), rtol=1e-5)
+
+
+def test_accuracy_of_numbers_and_of_shares():
+    logits = ops.array([[0.0, 1, 2], [5, 1, 2], [0, 3, 1], [1, 0, 0]])
+    for labels in ([2, 0, 2, 1], [[2], [0], [2], [1]], np.eye(3)[[2, 0, 2, 1]] * 0.6 + 0.1):
+        accuracy = km.training.Accuracy()
+        accuracy.update_state(ops.array(labels), logits)
+        assert float(accuracy.result()) == 0.5

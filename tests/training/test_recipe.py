@@ -1,0 +1,128 @@
+"""Recipes: as data, and what they make of a model."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mixers as km
+
+BAD = {
+    "epochs": [0, 1.5, None],
+    "batch_size": [0, "64"],
+    "learning_rate": [-1, None, float("nan")],
+    "warmup_epochs": [-1, None],
+    "schedule": ["cosin", None, 3],
+    "final_learning_rate": [-1e-5, None],
+    "weight_decay": [-0.1, None],
+    "layer_decay": [0, 1.1, None],
+    "beta_2": [1, -0.1],
+    "epsilon": [-1, None],
+    "clip_norm": [0, -1, "1"],
+    "ema_decay": [1, -0.1, "0.9"],
+    "loss": ["mse", None],
+    "label_smoothing": [1, -0.1, None],
+    "augmentation": [None, {}],
+    "model_arguments": [None, []],
+    "source": [None, 3],
+}
+
+
+def small_model():
+    return km.MLPMixer(
+        "S/16", input_shape=(8, 8, 1), patch_size=4, hidden_dim=16, depth=2, num_classes=10
+    )
+
+
+@pytest.mark.parametrize(("name", "bad"), [(name, bad) for name in BAD for bad in BAD[name]])
+def test_a_bad_argument_is_named(name, bad):
+    with pytest.raises((ValueError, TypeError), match=f"`{name}` must.*Received"):
+        km.Recipe(**{"epochs": 3, name: bad})
+
+
+def test_every_argument_has_bad_values():
+    assert set(BAD) == {field.name for field in dataclasses.fields(km.Recipe)}
+
+
+@pytest.mark.parametrize("name", km.recipes())
+def test_a_published_recipe_goes_through_a_file_and_compiles(name, tmp_path):
+    recipe = km.recipes()[name]
+    assert recipe.source
+    recipe.save(tmp_path / "recipe.json")
+    assert km.Recipe.load(tmp_path / "recipe.json") == recipe
+    model = small_model()
+    recipe.compile(model, steps_per_epoch=100)
+    rates = schedule(model, recipe.epochs * 100)
+    assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-3)
+    assert rates.index(max(rates)) == pytest.approx(recipe.warmup_epochs * 100, abs=2)
+    assert rates[-1] == pytest.approx(recipe.final_learning_rate, abs=2e-3 * max(rates))
+
+
+def schedule(model, steps):
+    rate = model.optimizer._learning_rate
+    return [float(x) for x in rate(np.arange(steps, dtype="float32"))]
+
+
+def test_published_figures():
+    """Spot checks against the sources, by a second reading of them."""
+    deit, mixer = km.recipes()["DeiT"], km.recipes()["big_vision Mixer-B/16"]
+    assert (deit.epochs, deit.batch_size, deit.learning_rate) == (300, 1024, 5e-4 * 1024 / 512)
+    assert (deit.ema_decay, deit.augmentation.erasing) == (0.99996, 0.25)
+    assert (mixer.loss, mixer.schedule, mixer.final_learning_rate) == ("sigmoid", "linear", 1e-5)
+    # 10,000 steps of 4096 images, of 99 % of ImageNet's training images
+    assert mixer.warmup_epochs == pytest.approx(10_000 * 4096 / (0.99 * 1_281_167), rel=2e-3)
+    cifar = km.recipes()["ConvMixer CIFAR-10"]
+    rates = (small_model(), cifar)
+    cifar.compile(rates[0], 98)
+    logged = schedule(rates[0], 25 * 98)[97::98]  # at the end of each epoch, as the authors print
+    published = [0.005 * n for n in range(1, 11)] + [0.04525, 0.0405, 0.03575, 0.031, 0.02625]
+    published += [0.0215, 0.01675, 0.012, 0.00725, 0.0025, 0.002, 0.0015, 0.001, 0.0005, 0]
+    np.testing.assert_allclose(logged, published, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "holds no recipe: .*recipe.json"),
+        ("[]", "holds no recipe"),
+        ('{"epochs": 0}', "holds no recipe: `epochs` must.*0"),
+        ('{"epochs": 3, "epoch": 4}', "holds no recipe: .*'epoch'"),
+        ('{"epochs": 3, "augmentation": {"flop": true}}', "holds no recipe: .*'flop'"),
+    ],
+)
+def test_a_file_that_holds_no_recipe_is_named(text, message, tmp_path):
+    (tmp_path / "recipe.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        km.Recipe.load(tmp_path / "recipe.json")
+
+
+def test_it_prints_as_what_it_saves(tmp_path):
+    recipe = km.recipes()["DeiT"]
+    recipe.save(tmp_path / "recipe.json")
+    assert json.loads(str(recipe)) == json.loads((tmp_path / "recipe.json").read_text())
+
+
+def test_the_warm_up_must_end():
+    recipe = km.Recipe(epochs=10, warmup_epochs=5)
+    with pytest.raises(ValueError, match="`epochs` must be more than the warm-up's.*epochs=5"):
+        recipe.compile(small_model(), 10, epochs=5)
+
+
+def test_a_model_saved_with_its_recipe_trains_on(tmp_path, digits_folder):
+    """What km.Recipe compiles goes through a .keras file: optimizer, loss, metric and average."""
+    train, test, info = km.data.load("digits", augmentation=km.data.Augmentation(mixup=0.2))
+    recipe = km.Recipe(epochs=2, clip_norm=1.0, ema_decay=0.9, label_smoothing=0.1, layer_decay=0.9)
+    model = small_model()
+    recipe.compile(model, len(train))
+    model.fit(train, epochs=1, shuffle=False, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer.get_config() == model.optimizer.get_config()
+    batch = next(iter(test))
+    results = [m.train_on_batch(*batch, return_dict=True) for m in (model, loaded)]
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-5)
+    for one, other in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
+    assert info.num_classes == 10
