@@ -4,6 +4,7 @@
     python examples/benchmark.py --python timm=PATH/bin/python  # timm in its own environment
     python examples/benchmark.py --models ViT-B/16 --dtype mixed_bfloat16 --batch 128
     python examples/benchmark.py --scaling                      # by tokens, width, depth, batch
+    python examples/benchmark.py --contestants keras_mixers checkpointed    # gradient checkpointing
 
 Each contestant is a process of its own, the others idle while it runs: keras_mixers, Keras's own
 layers put together as tutorials do, keras-hub, and timm on PyTorch, where they are installed.
@@ -43,6 +44,7 @@ MODELS = {
 # What each contestant needs to import.
 CONTESTANTS = {
     "keras_mixers": "keras_mixers",
+    "checkpointed": "keras_mixers",
     "plain Keras": "keras",
     "keras-hub": "keras_hub",
     "timm": "timm",
@@ -65,7 +67,8 @@ def parse_arguments():
     parser.add_argument("--steps", type=int, default=3, help="timed in each round")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--dtype", default="float32", choices=("float32", "mixed_bfloat16"))
-    parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
+    others = [name for name in CONTESTANTS if name != "checkpointed"]
+    parser.add_argument("--contestants", nargs="+", default=others, choices=CONTESTANTS)
     parser.add_argument(
         "--python", nargs="+", default=[], metavar="NAME=PATH", help="a contestant's own Python"
     )

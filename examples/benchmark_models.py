@@ -7,6 +7,12 @@ def keras_mixers_model(spec):
     return getattr(km, spec["family"])(spec["variant"], **spec["arguments"])
 
 
+def checkpointed_model(spec):
+    """Ours, with the blocks computed again on the way back."""
+    arguments = {**spec["arguments"], "gradient_checkpointing": True}
+    return keras_mixers_model({**spec, "arguments": arguments})
+
+
 def layer_model(spec):
     """Two of one layer on tokens, for how its cost grows."""
     import keras
@@ -133,6 +139,7 @@ def timm_model(spec):
 
 BUILDERS = {
     "keras_mixers": keras_mixers_model,
+    "checkpointed": checkpointed_model,
     "plain Keras": plain_keras_model,
     "keras-hub": keras_hub_model,
     "timm": timm_model,

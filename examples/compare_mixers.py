@@ -16,7 +16,6 @@ the seeds, of the test images, by the last epoch's weights.
 
 import argparse
 import dataclasses
-import math
 import pathlib
 import statistics
 import time
@@ -106,7 +105,7 @@ def train(name, recipe, args, seed, log):
     )
     keras.utils.set_random_seed(seed)
     model = contender.build(info)
-    recipe.compile(model, math.ceil(info.num_train / recipe.batch_size))
+    recipe.compile(model, len(batches))
     callbacks = []
     if "csv" in args.logs:
         callbacks.append(keras.callbacks.CSVLogger(f"{log}.csv"))

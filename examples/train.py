@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import math
 import pathlib
 
 import keras
@@ -216,13 +215,14 @@ def main():
             image_size=args.image_size,
             batch_size=recipe.batch_size,
             augmentation=recipe.augmentation,
+            drop_remainder=args.mirrored,  # batches that can be shared out evenly
             seed=args.seed,
             start=(backup.epoch, backup.batch),
         )
         keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
         with devices():
             model = build(args, recipe, info)
-            recipe.compile(model, math.ceil(info.num_train / recipe.batch_size))
+            recipe.compile(model, len(train))
         args.output.mkdir(parents=True, exist_ok=True)
         (args.output / "flags.json").write_text(json.dumps(described(args), indent=2) + "\n")
         recipe.save(args.output / "recipe.json")
