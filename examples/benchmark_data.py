@@ -101,7 +101,8 @@ def main():
     for name, augmentation in PIPELINES.items():
         train, _, info = load(args, augmentation)
         speed = images_a_second(train, args.epochs)
-        model = km.ViT("Ti/16", input_shape=info.input_shape, patch_size=4, depth=6)
+        size = {"input_shape": info.input_shape, "num_classes": info.num_classes}
+        model = km.ViT("Ti/16", patch_size=4, depth=6, **size)
         waiting, between = training(args, model, train)
         rows.append(
             {

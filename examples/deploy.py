@@ -22,7 +22,7 @@ def parse_arguments():
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="write model.onnx, int8.onnx and saved_model/")
     export.add_argument("model", type=pathlib.Path, help="a .keras file, as train.py leaves it")
-    export.add_argument("--dataset", default="digits", help="what it was trained on, a TFDS name")
+    export.add_argument("--dataset", default="digits", help="what it was trained on")
     export.add_argument("--output", type=pathlib.Path, help="folder; deploy/ beside the model")
     for command in ("onnx", "saved_model"):
         classify = commands.add_parser(command, help=f"classify images by a {command} alone")

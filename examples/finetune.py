@@ -63,7 +63,7 @@ def parse_arguments():
         metavar="NAME=VALUE",
         help="for a file: the builder's arguments that differ from the row, such as depth=4",
     )
-    parser.add_argument("--dataset", default="digits", help="digits, or a name in TFDS")
+    parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
     parser.add_argument(
         "--image-size", type=at_least(1), help="pixels; a checkpoint's own if known"
     )

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "data": set(),
     "weights": {"layers", "models"},
     "export": {"layers", "models"},
-    "training": {"data"},
+    "training": {"data", "layers"},
 }
 OPEN = {"arguments", "files", "preprocessing", "version"}
 # A builder's `weights` is the one way back, taken when it is asked for.

@@ -57,7 +57,7 @@ def load(
     Raises:
         ValueError: no dataset of that name; no image and label in it; images of different sizes and
             no `image_size`; an empty folder, or one of a single class.
-        tf.errors.InvalidArgumentError: while iterating, at a file that is no image; it is named.
+        tf.errors.OpError: while iterating, at a file that is no image; it is named.
 
     Example:
         >>> train, validation, info = load("digits", image_size=16)
@@ -74,13 +74,15 @@ def load(
         image_size = arguments.pair("image_size", image_size)
     if validation_share is not None:
         validation_share = arguments.rate("validation_share", validation_share)
+        if not validation_share:
+            raise ValueError("`validation_share` must be None or above 0. Received: 0")
     for argument, value, kinds in (
         ("preprocessing", preprocessing, Preprocessing),
         ("augmentation", augmentation, Augmentation),
         ("data_dir", data_dir, (str, os.PathLike)),
     ):
         if value is not None and not isinstance(value, kinds):
-            what = "a path" if argument == "data_dir" else f"km.{kinds.__name__}(...)"
+            what = "a path" if argument == "data_dir" else f"a {kinds.__name__}"
             raise TypeError(f"`{argument}` must be {what} or None. Received: {argument}={value!r}")
     if preprocessing is not None and image_size not in (None, preprocessing.size):
         raise ValueError(
@@ -105,6 +107,16 @@ def load(
         preprocessing=preprocessing,
     )
     batches = Batches(batch_size, drop_remainder, source.num_train)
+    if not batches.count:
+        raise ValueError(
+            "`batch_size` must be at most the number of images with drop_remainder=True. Received:"
+            f" batch_size={batch_size} of {source.num_train}"
+        )
+    if start[1] >= batches.count:
+        raise ValueError(
+            f"`start` must name one of the {batches.count} batches of a pass, from 0. Received:"
+            f" start={start}"
+        )
     train = train_batches(source, info, batches, augmentation or Augmentation(), seed, start)
     return train, validation_batches(source, info, batch_size), info
 

@@ -11,6 +11,7 @@ from keras_mixers.data.draws import Draws
 BATCHES_AHEAD = 4
 SHUFFLE_BUFFER = 10_000  # images
 CACHED_BYTES = 2**30
+UNKNOWN_SIDE = 512  # pixels, as a guess
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,7 @@ def train_batches(source, info, batches, augmentation, seed, start):
         skipped = tf.where(number == first_pass, first_batch, 0)
         return (
             images.shuffle(
-                min(source.num_train, SHUFFLE_BUFFER),
+                shuffle_buffer(source, info, crops),
                 seed=tf.cast(Draws(seed, number).key, "int64"),
                 reshuffle_each_iteration=False,
             )
@@ -73,7 +74,7 @@ def train_batches(source, info, batches, augmentation, seed, start):
 
     def stream_from(number):
         passes = tf.data.Dataset.range(number, 2**62).flat_map(in_order)
-        return passes.map(augmented, THREADS).prefetch(BATCHES_AHEAD)
+        return passes.map(augmented, min(THREADS, BATCHES_AHEAD)).prefetch(BATCHES_AHEAD)
 
     return Passes(stream_from, batches.count, start).dataset()
 
@@ -94,7 +95,8 @@ class Passes:
         self.first_pass = self.number
         self.num_batches = num_batches
         # Read as an iterator begins, so that one graph does for streams from any pass.
-        self.begins_at = tf.Variable(self.number, dtype="int64", trainable=False)
+        with tf.device("CPU:0"):
+            self.begins_at = tf.Variable(self.number, dtype="int64", trainable=False)
         self.stream = untuned(
             tf.data.Dataset.from_tensors(0).flat_map(lambda _: stream_from(self.begins_at.value()))
         )
@@ -141,11 +143,20 @@ class Passes:
         """The next batch of the stream, for the iterator that began last."""
         with self.lock:
             if iteration != self.iteration:
-                raise RuntimeError("another iteration over this dataset has begun")
+                raise RuntimeError(
+                    "another iteration over this dataset has begun; for two at a time load it twice"
+                )
             batch = next(self.iterator)
             self.left -= 1
             self.number += self.left == 0
             return batch
+
+
+def shuffle_buffer(source, info, crops):
+    """How many images are shuffled at a time: whole ones are large, and may be of any size."""
+    shape = source.image_shape if crops else info.input_shape
+    bytes_of_one = math.prod(side or UNKNOWN_SIDE for side in shape)
+    return max(1, min(source.num_train, SHUFFLE_BUFFER, CACHED_BYTES // bytes_of_one))
 
 
 def validation_batches(source, info, batch_size):
@@ -184,7 +195,7 @@ def cached(images, count, shape):
 
 # tf.data's autotuning is off, and parallelism stated: an iterator under it can take seconds to
 # close at the end of an epoch, while training stands still.
-THREADS = os.cpu_count()
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def untuned(dataset):

@@ -33,7 +33,7 @@ class RandAugment:
         # A loop in the graph, whose body is set up once: an epoch begins with setting it up.
         _, images = tf.while_loop(
             lambda i, _: i < self.num_ops,
-            lambda i, images: (i + 1, self.once(images, Draws(draws.next()[0], i))),
+            lambda i, images: (i + 1, self.once(images, Draws(draws.key, i))),
             [0, images],
         )
         return tf.clip_by_value(images, 0.0, 255.0)
@@ -66,8 +66,8 @@ def transformations(strength, channels):
         layers.RandomTranslation(0.0, 0.45 * strength, **moved),
         layers.RandomTranslation(0.45 * strength, 0.0, **moved),
         layers.RandomRotation(strength * 30 / 360, **moved),
-        layers.RandomBrightness(0.9 * strength, **shades),
-        layers.RandomContrast(0.9 * strength, **shades),
+        Brightness(0.9 * strength, **shades),
+        layers.RandomContrast((0.9 * strength, 0.9 * strength), **shades),
         # 0.5 leaves the image as it is; below it blurs, above it sharpens.
         layers.RandomSharpness((0.5 - 0.45 * strength, 0.5 + 0.45 * strength), **shades),
         layers.RandomPosterization((round(8 - 4 * strength), 8), **shades),
@@ -78,6 +78,14 @@ def transformations(strength, channels):
     if channels == 3:
         found.append(layers.RandomColorDegeneration(0.9 * strength, **shades))
     return found
+
+
+class Brightness(keras.layers.RandomBrightness):
+    """Every shade times a factor about 1, as in the paper; Keras's layer adds a number to each."""
+
+    def transform_images(self, images, transformation, training=True):
+        factor = 1.0 + transformation["rgb_delta"] / 255.0
+        return self.backend.numpy.clip(images * factor, 0.0, 255.0)
 
 
 class Solarize(keras.layers.Solarization):

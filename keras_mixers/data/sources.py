@@ -6,10 +6,12 @@ import pathlib
 import tempfile
 from typing import Any
 
+import numpy as np
+
 from keras_mixers import arguments
 
 HELD_OUT = 0.1  # of the training images, where a dataset has no others to judge by
-FORMATS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+FORMATS = (".jpeg", ".jpg", ".png")  # those of TFDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +46,12 @@ def find(name, validation_share, data_dir, size_is_known=True):
         raise ValueError(
             "`name` must be a dataset of images with one label each. Received:"
             f" name={name!r}, whose supervised keys are {info.supervised_keys}"
+        )
+    image, label = info.features["image"], info.features["label"]
+    if image.np_dtype != np.uint8 or not hasattr(label, "names"):
+        raise ValueError(
+            "`name` must be a dataset of 8-bit images with the number of a class each. Received:"
+            f" name={name!r}, of {image} and {label}"
         )
     if not size_is_known and None in info.features["image"].shape[:2]:
         raise ValueError(
@@ -124,8 +132,9 @@ def divided(name, builder, validation_share):
         num_train -= num_validation
         if not num_train:
             raise ValueError(
-                "`validation_share` must leave an image to train on. Received:"
-                f" validation_share={validation_share!r} of {num_validation}"
+                "`name` must be a dataset with images to train on beside those held out. Received:"
+                f" name={name!r}, of {num_validation} images, and"
+                f" validation_share={validation_share!r}"
             )
         train, validation = train.skip(num_validation), train.take(num_validation)
 
@@ -147,7 +156,6 @@ def decoded(builder, split):
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    # Parallelism is stated, not tuned: see `passes`.
     if not isinstance(builder, tfds.ImageFolder):
         return builder.as_dataset(split=split, as_supervised=True)
 
@@ -157,7 +165,7 @@ def decoded(builder, split):
         image = tf.py_function(image_of, [example["image"], example["image/filename"]], "uint8")
         return tf.ensure_shape(image, (None, None, 3)), example["label"]
 
-    return files.map(read, num_parallel_calls=os.cpu_count())
+    return files.map(read, num_parallel_calls=os.cpu_count())  # stated, not tuned: see `passes`
 
 
 def image_of(data, path):

@@ -87,7 +87,8 @@ class ConvMixerBlock(Layer):
         return rows * columns * width * (self.kernel_size[0] * self.kernel_size[1] + width)
 
     def call(self, x, training=None):
-        if self.gradient_checkpointing and training and self.trainable:
+        learns = training and self.norm1.trainable and self.norm2.trainable
+        if self.gradient_checkpointing and learns:
             y, *seen = keras.remat(self.forgetful)(x)
             self.norm1.remember(*seen[:2])
             self.norm2.remember(*seen[2:])

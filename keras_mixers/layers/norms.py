@@ -37,7 +37,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         fast = seam.fast_forms(x)
         if fast:
             return fast.batch_normalization(x, gamma, beta, self.epsilon)
-        precise = ops.cast(x, self.variable_dtype)
+        precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        gamma, beta = ops.cast(gamma, precise.dtype), ops.cast(beta, precise.dtype)
         mean, variance = ops.moments(precise, axes=tuple(range(len(x.shape) - 1)))
         y = ops.batch_normalization(precise, mean, variance, -1, beta, gamma, self.epsilon)
         return ops.cast(y, x.dtype), mean, variance
@@ -45,4 +46,5 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def remember(self, mean, variance):
         """Move the moving averages towards a batch's."""
         for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            now = ops.cast(now, moving.dtype)
             moving.assign(moving * self.momentum + now * (1.0 - self.momentum))

@@ -1,5 +1,7 @@
 """The half-block that every isotropic family repeats: one residual stream, one mixer beside it."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -85,8 +87,9 @@ class Residual(Layer):
                 "`mixer` must keep its input's shape, to be added to it. Received:"
                 f" mixer={self.mixer!r}, which makes {mixed_shape} of {tuple(x_shape)}"
             )
-        state = [v.path for v in self.mixer.variables if v.path and not v.trainable]
-        if self.gradient_checkpointing and state:
+        learned = {id(weight) for weight in self.mixer.weights if weight.trainable}
+        state = [v.path for v in self.mixer.variables if id(v) not in learned]
+        if self.gradient_checkpointing and state and self.mixer.trainable:
             raise ValueError(
                 "`gradient_checkpointing` must be False for a mixer with draws or moving averages,"
                 f" which would change twice a step; dropout has such. Received: {state[0]}"
@@ -95,13 +98,14 @@ class Residual(Layer):
             self.scale.build(x_shape)
 
     def call(self, x, training=None):
-        branch = self.branch
+        # Said to each part, as nobody says it when the branch is computed again.
+        branch = functools.partial(self.branch, training=training)
         if self.gradient_checkpointing and training:
-            branch = keras.remat(self.branch)
+            branch = keras.remat(branch)
         return x + self.drop(branch(x), training=training)
 
-    def branch(self, x):
-        branch = self.mixer(self.norm(x))
+    def branch(self, x, training):
+        branch = self.mixer(self.norm(x, training=training), training=training)
         return self.scale(branch) if self.scale else branch
 
 

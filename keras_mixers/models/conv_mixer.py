@@ -71,8 +71,8 @@ def ConvMixer(
         pool: `"gap"` averages the tokens, `"map"` pools by attention with one head for 64
             channels, `None` keeps the sequence, `(N, T, ...)`.
         activation: `"gelu"`, `"relu"`, another of Keras's names, or a function.
-        gradient_checkpointing: keep each block's input alone in training and compute the rest again
-            on the way back: less memory, more time.
+        gradient_checkpointing: keep the inputs of blocks and of their halves alone in training, and
+            compute the rest again on the way back: less memory, more time.
         dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
         name: of the model.
 

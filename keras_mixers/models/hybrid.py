@@ -79,8 +79,8 @@ def Hybrid(
         attention_dropout_rate: share of attention weights dropped in training.
         stochastic_depth_rate: share of samples dropped from the last block's branches in training,
             growing linearly from 0 at the first block; `C` drops none.
-        gradient_checkpointing: keep each block's input alone in training and compute the rest again
-            on the way back: less memory, more time.
+        gradient_checkpointing: keep the inputs of blocks and of their halves alone in training, and
+            compute the rest again on the way back: less memory, more time.
         dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
         name: of the model.
 

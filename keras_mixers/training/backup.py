@@ -1,5 +1,6 @@
 """A training that survives: what it needs to go on is in one file, whole at any moment."""
 
+import glob
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import sys
 import threading
 
 import keras
+from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.files import replacing
@@ -25,7 +27,10 @@ class Backup(keras.callbacks.Callback):
     half. A first Ctrl-C (or SIGTERM) lets the step end and saves; the second stops at once. A loss
     that is no number stops the training before it reaches the file.
 
-    Put it first among the callbacks. `epoch` and `batch` are where the file's training stood, or 0.
+    Put it first among the callbacks, and have one process write a file. `epoch` and `batch` are
+    where the file's training stood, or 0; `history` has the figures of all epochs, of which one
+    that was gone on with counts its rest alone. It reads the loss after each step, for which `fit`
+    waits; what other callbacks remember is not kept.
 
     Args:
         path: of the file; ends in `.weights.h5`.
@@ -34,6 +39,7 @@ class Backup(keras.callbacks.Callback):
     Raises:
         ValueError: `path` ends otherwise; the file is no backup, or another model's.
         FloatingPointError: in `fit`, at the first step whose loss is no number.
+        ValueError: in `fit`, another `initial_epoch` than `epoch`.
 
     Example:
         >>> backup = Backup("backup.weights.h5")
@@ -53,10 +59,11 @@ class Backup(keras.callbacks.Callback):
         if not self.path.name.endswith(".weights.h5"):
             raise ValueError(f"`path` must end in '.weights.h5'. Received: path={path}")
         self.every = None if every is None else arguments.integer("every", every)
-        for cut in self.path.parent.glob(f".{self.path.name}-*"):  # by a kill while it was saving
+        for cut in self.path.parent.glob(
+            f".{glob.escape(self.path.name)}-*"
+        ):  # by a kill while it was saving
             shutil.rmtree(cut, ignore_errors=True)
         self.epoch, self.batch, self.history, self.shapes = self.read()
-        self.asked_to_stop = None
 
     def read(self):
         """(epoch, batch, history, shapes) of the file, or of a beginning where there is none."""
@@ -76,7 +83,7 @@ class Backup(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.skipped = self.batch  # an epoch that goes on counts its batches from 0 again
-        self.cut_short = False
+        self.cut_short, self.asked_to_stop = False, None
         if self.skipped and not self.params["steps"]:
             raise ValueError(
                 "`path` must hold the end of an epoch where the data do not say how many batches"
@@ -84,7 +91,8 @@ class Backup(keras.callbacks.Callback):
             )
         if self.path.exists():
             # The optimizer's weights are made at its first step; the file's need them now.
-            self.model.optimizer.build(self.model.trainable_variables)
+            if not self.model.optimizer.built:
+                self.model.optimizer.build(self.model.trainable_variables)
             if self.shapes != self.shapes_now():  # Keras would load what fits, and warn
                 raise ValueError(
                     "`path` must be a backup of this model and this optimizer. Received:"
@@ -92,7 +100,7 @@ class Backup(keras.callbacks.Callback):
                     f" the {len(self.shapes_now())} here"
                 )
             self.model.load_weights(self.path)
-        self.since = 0
+        self.saved_at = self.batch
         self.before = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -105,35 +113,55 @@ class Backup(keras.callbacks.Callback):
 
     def ask(self, number, frame):
         """The step in work will be the last one; from now on the signal does what it did before."""
-        self.asked_to_stop = number
         self.listen_no_more()
+        while frame is not None and frame.f_locals.get("self") is not self.model:
+            frame = frame.f_back
+        if frame is None:  # an error ended that training, and nobody told this callback
+            signal.raise_signal(number)
+            return
+        self.asked_to_stop = number
         print("\nEnding this step, then saving; again to stop at once.", file=sys.stderr)
 
     def listen_no_more(self):
+        """Give the signals back to whom they belonged."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+    def stop(self):
+        """End the process as the signal would have done, everything being saved."""
+        if self.asked_to_stop == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.asked_to_stop)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch != self.epoch:
+            self.listen_no_more()
+            raise ValueError(
+                f"`initial_epoch` must be {self.epoch} in `fit`, where {self.path} stands."
+                f" Received: initial_epoch={epoch}"
+            )
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
         self.batch = self.skipped + batch + 1
         if not math.isfinite(loss):
             self.listen_no_more()
+            self.sync()
             raise FloatingPointError(
                 f"the loss is {loss} at step {int(self.model.optimizer.iterations)} (epoch"
                 f" {self.epoch + 1}, batch {self.batch}). A lower learning rate, a longer warm-up"
-                f" or clip_norm=1.0 may help. {self.path} holds the last state before it"
+                f" or clip_norm=1.0 may help. {self.path} holds the last state before it, if any"
             )
-        self.since += 1
-        if self.asked_to_stop or self.since == self.every:
+        if self.params["steps"] and self.batch >= self.params["steps"]:
+            # The epoch ends, and is saved when the model has been judged. One that went on would
+            # ask for a batch more, and count a step without one.
+            self.cut_short = bool(self.skipped)
+            self.model.stop_training |= self.cut_short
+        elif self.asked_to_stop or (self.every and self.batch - self.saved_at >= self.every):
             self.save()
-        if self.skipped and self.batch == self.params["steps"]:
-            # Keras would ask for a batch more, and count a step without one.
-            self.cut_short = self.model.stop_training = True
-        if self.asked_to_stop == signal.SIGINT:
-            raise KeyboardInterrupt
-        if self.asked_to_stop:
-            raise SystemExit(128 + self.asked_to_stop)
+            if self.asked_to_stop:
+                self.stop()
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch, self.batch, self.skipped = epoch + 1, 0, 0
@@ -142,17 +170,33 @@ class Backup(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.save()
+        if self.asked_to_stop:
+            self.stop()
 
     def on_train_end(self, logs=None):
         self.listen_no_more()
+
+    def sync(self):
+        """Have the model hold its weights: within an epoch JAX's step keeps them to itself."""
+        if keras.backend.backend() == "jax":
+            self.model.jax_state_sync()
 
     def save(self):
         """Write the file, and put it in place of the old one."""
         import h5py
 
-        self.since = 0
-        if keras.backend.backend() == "jax":
-            self.model.jax_state_sync()  # within an epoch the step keeps the weights to itself
+        self.sync()
+        self.saved_at = self.batch
+        weights = self.model.trainable_variables
+        broken = [w.path for w in weights if not bool(ops.all(ops.isfinite(w.value)))]
+        if broken:  # the loss will only show it at the next step
+            self.listen_no_more()
+            raise FloatingPointError(
+                f"{broken[0]} is no number any more after step"
+                f" {int(self.model.optimizer.iterations)} (epoch {self.epoch + 1}). A lower"
+                f" learning rate or clip_norm=1.0 may help. {self.path} holds the last state"
+                " before it, if any"
+            )
         progress = {"epoch": self.epoch, "batch": self.batch, "history": self.history}
         progress["shapes"] = self.shapes = self.shapes_now()
         self.path.parent.mkdir(parents=True, exist_ok=True)

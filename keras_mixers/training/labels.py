@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.layers.base import PACKAGE
 
-PACKAGE = "keras_mixers"
 KINDS = ("softmax", "sigmoid")
 
 

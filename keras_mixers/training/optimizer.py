@@ -6,8 +6,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-
-PACKAGE = "keras_mixers"
+from keras_mixers.layers.base import PACKAGE
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -72,10 +71,10 @@ class LayerwiseAdamW(keras.optimizers.Adam):
             self.kernel_decay if is_kernel(variable.path) else 0.0 for variable in variables
         ]
 
-    def apply(self, grads, trainable_variables=None):
-        if self.clip_norm is not None:
-            grads = clipped(grads, self.clip_norm)
-        return super().apply(grads, trainable_variables)
+    def _clip_gradients(self, grads):
+        # Keras's place for it: after gradients were unscaled and accumulated.
+        grads = super()._clip_gradients(grads)
+        return grads if self.clip_norm is None else clipped(grads, self.clip_norm)
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)

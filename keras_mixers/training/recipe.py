@@ -81,12 +81,10 @@ class Recipe:
                 "`augmentation` must be km.data.Augmentation(...). Received:"
                 f" augmentation={self.augmentation!r}"
             )
-        for name, kind in (("model_arguments", dict), ("source", str)):
-            if not isinstance(getattr(self, name), kind):
-                raise TypeError(
-                    f"`{name}` must be a {kind.__name__}. Received: {name}={getattr(self, name)!r}"
-                )
+        if not isinstance(self.source, str):
+            raise TypeError(f"`source` must be a string. Received: source={self.source!r}")
         checked = {
+            "model_arguments": _as_json("model_arguments", self.model_arguments),
             "epochs": arguments.integer("epochs", self.epochs),
             "batch_size": arguments.integer("batch_size", self.batch_size),
             "learning_rate": arguments.real("learning_rate", self.learning_rate, 0.0),
@@ -126,7 +124,9 @@ class Recipe:
         rate = schedule.WarmUp(
             self.learning_rate,
             steps=epochs * steps_per_epoch,
-            warmup_steps=int(self.warmup_epochs * steps_per_epoch),
+            warmup_steps=min(
+                round(self.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch - 1
+            ),
             shape=self.schedule,
             final=self.final_learning_rate,
         )
@@ -174,6 +174,19 @@ class Recipe:
         return json.dumps(self.get_config(), indent=2)
 
 
+def _as_json(name, value):
+    """A copy of a dict as a JSON file gives it back."""
+    try:
+        if isinstance(value, dict):
+            return json.loads(json.dumps(value))
+    except TypeError:
+        pass
+    raise TypeError(
+        f"`{name}` must be a dict of what JSON can hold: names, numbers, lists. Received:"
+        f" {name}={value!r}"
+    )
+
+
 def recipes() -> dict[str, Recipe]:
     """Published recipes, and small ones for little data, by name; a new dict each time.
 
@@ -185,4 +198,4 @@ def recipes() -> dict[str, Recipe]:
     """
     from keras_mixers.training.published import RECIPES
 
-    return dict(RECIPES)
+    return {name: dataclasses.replace(recipe) for name, recipe in RECIPES.items()}

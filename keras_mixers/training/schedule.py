@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.layers.base import PACKAGE
 
-PACKAGE = "keras_mixers"
 SHAPES = ("cosine", "linear", "one_cycle")
 
 
