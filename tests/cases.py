@@ -204,3 +204,15 @@ MODELS = [
 def case(name):
     """The model case of that id."""
     return next(each for each in MODELS if each.id == name)
+
+
+FAMILIES = [
+    case
+    for case in MODELS
+    if case.id in ("vit", "mlp_mixer", "conv_mixer", "hybrid_MA", "hybrid_MMA", "hybrid_CM")
+]
+
+
+def describe(model):
+    """Names and shapes of all weights, seeds' state left out, a line each."""
+    return "".join(f"{weight.path} {tuple(weight.shape)}\n" for weight in model.weights)

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# The whole suite: layers, models, golden files and preprocessing under JAX, then everything under
-# TensorFlow.
+# The whole suite: what computes under JAX, then everything under TensorFlow.
 # Works from any folder, with the Python that PYTHON names (default: python).
 set -eu
 python=$(command -v "${PYTHON:-python}")
@@ -16,9 +15,8 @@ trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 # Under JAX what computes; arguments, sizes and wiring are judged before any backend is asked.
-KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers tests/models tests/test_preprocessing.py \
-    tests/weights/test_goldens.py --ignore=tests/layers/test_arguments.py \
-    --ignore=tests/layers/test_fast_forms.py --ignore=tests/models/test_arguments.py \
-    --ignore=tests/models/test_flops.py --ignore=tests/models/test_variants.py \
-    --ignore=tests/models/test_wiring.py
+KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers/test_contract.py \
+    tests/layers/test_meaning.py tests/models/test_checkpointing.py tests/models/test_models.py \
+    tests/test_preprocessing.py tests/training/test_backup.py tests/training/test_parts.py \
+    tests/weights/test_goldens.py
 KERAS_BACKEND=tensorflow "$python" -m pytest -n auto

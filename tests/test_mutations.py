@@ -12,9 +12,18 @@ import tensorflow
 
 import keras_mixers as km
 from keras_mixers import layers
+from keras_mixers.data import draws, passes
 from keras_mixers.export import forms, lowering, one_token, onnx as onnx_target, serving, verify
-from keras_mixers.layers import attention, position_embedding, tensorflow_cpu, token_mixing
+from keras_mixers.layers import (
+    attention,
+    norms,
+    position_embedding,
+    residual,
+    tensorflow_cpu,
+    token_mixing,
+)
 from keras_mixers.models import assemble
+from keras_mixers.training import backup, labels, optimizer
 from keras_mixers.weights import load, match, resize, save
 from keras_mixers.weights.formats import google
 
@@ -30,12 +39,18 @@ def load_file(path):
 
 fast_forms = load_file(HERE / "layers" / "test_fast_forms.py")
 meaning = load_file(HERE / "layers" / "test_meaning.py")
+assembly = load_file(HERE / "models" / "test_assembly.py")
 models = load_file(HERE / "models" / "test_models.py")
 
 
 wiring = load_file(HERE / "models" / "test_wiring.py")
 
 
+checkpointing = load_file(HERE / "models" / "test_checkpointing.py")
+augmentation_tests = load_file(HERE / "data" / "test_augmentation.py")
+data_tests = load_file(HERE / "data" / "test_load.py")
+backups = load_file(HERE / "training" / "test_backup.py")
+parts = load_file(HERE / "training" / "test_parts.py")
 loads = load_file(HERE / "weights" / "test_load.py")
 adapt_tests = load_file(HERE / "weights" / "test_adapt.py")
 refusals = load_file(HERE / "weights" / "test_refusals.py")
@@ -81,7 +96,7 @@ def bicubic_test():
 
 
 def paths_test():
-    models.test_paths_and_shapes_are_those_committed(models.MODELS[0])
+    assembly.test_paths_and_shapes_are_those_committed(assembly.MODELS[0])
 
 
 def patch_embed_test():
@@ -137,6 +152,33 @@ def long_attention():
         fast_forms.test_long_sequences_take_one_image_at_a_time(True, patch)
 
 
+def checkpointing_test():
+    checkpointing.test_the_branch_is_computed_again(True)
+
+
+def moving_averages_test():
+    checkpointing.test_training_is_the_same("conv_mixer", "eager")
+
+
+def smoothing_test():
+    parts.test_cross_entropy_is_keras_s_for_numbers_and_for_shares(0.1)
+
+
+draws_test = augmentation_tests.test_draws_are_a_function_of_the_key
+
+
+def broken_off_test():
+    data_tests.test_a_pass_that_is_broken_off_is_begun_again(None)
+
+
+def last_batch_test():
+    def test(folder):
+        backups.test_the_last_batch_of_an_epoch_is_saved_as_its_end(folder / "one.weights.h5")
+
+    in_a_folder(test)()
+
+
+adamw_test = parts.test_steps_are_those_of_adamw
 plain_test = in_a_folder(formats.test_a_saved_model_holds_the_plain_forms)
 fast_mlp = fast("ChannelMixing-gelu")
 fast_batch_norm = fast("BatchNormalization")
@@ -155,8 +197,14 @@ agreement_test = precision_tests.test_agreement_is_the_share_of_equal_classes
 MUTATIONS = [
     # who, method, what, becomes, the test that must fail
     (layers.Residual, "call", "return x + ", "return ", meaning.test_residual),
-    (layers.Residual, "call", "self.norm(x)", "x", meaning.test_residual),
-    (layers.Residual, "call", "if self.scale:", "if False:", meaning.test_residual),
+    (layers.Residual, "branch", "self.norm(x, training=training)", "x", meaning.test_residual),
+    (
+        layers.Residual,
+        "branch",
+        "if self.scale else branch",
+        "if False else branch",
+        meaning.test_residual,
+    ),
     (layers.ConvMixerBlock, "call", "x = x + ", "x = ", conv_test),
     (layers.ConvMixerBlock, "call", "self.norm1", "self.norm2", conv_test),
     (layers.MultiHeadSelfAttention, "attend", "self.head_shape[1] ** -0.5", "1.0", attention_test),
@@ -293,28 +341,28 @@ MUTATIONS = [
         "head",
         "if a.num_prefix:",
         "if False:",
-        models.test_the_average_leaves_prefix_tokens_out,
+        assembly.test_the_average_leaves_prefix_tokens_out,
     ),
     (
         assemble,
         "head",
         "if a.norm_after_pool:",
         "if False:",
-        models.test_norm_before_or_after_the_average,
+        assembly.test_norm_before_or_after_the_average,
     ),
     (
         assemble,
         "distilled_head",
         "SelectToken(1,",
         "SelectToken(0,",
-        models.test_distilled_logits_are_the_mean_of_two_heads,
+        assembly.test_distilled_logits_are_the_mean_of_two_heads,
     ),
     (
         assemble,
         "block",
         "a.stochastic_depth_rate * i",
         "a.stochastic_depth_rate",
-        models.test_stochastic_depth_grows_with_depth,
+        assembly.test_stochastic_depth_grows_with_depth,
     ),
     (verify, "_difference", "if not error <= bound:", "if False:", wrong_answer_test),
     (verify, "agreement", "np.mean", "np.max", agreement_test),
@@ -335,6 +383,13 @@ MUTATIONS = [
     ),
     (serving.Serving, "of_prepared", "plain_forms()", "contextlib.nullcontext()", plain_test),
     (one_token, "_wanted_for", "all(", "any(", whole_sequence_test),
+    (residual.Residual, "call", "keras.remat(branch)", "branch", checkpointing_test),
+    (norms.BatchNormalization, "remember", "now * (1.0", "now * 0 * (1.0", moving_averages_test),
+    (optimizer, "clipped", "ops.maximum(norm, clip_norm)", "norm", adamw_test),
+    (labels.Crossentropy, "call", "self.label_smoothing / classes", "0", smoothing_test),
+    (draws.Draws, "__init__", "tf.cast(part,", "tf.cast(part * 0,", draws_test),
+    (passes.Passes, "begin", "self.left or", "", broken_off_test),
+    (backup.Backup, "on_epoch_end", "epoch + 1", "epoch", last_batch_test),
     (onnx_target, "remove_stale", "not in used", "in ()", weights_beside_test),
 ]
 

@@ -82,7 +82,7 @@ def load(
         ("data_dir", data_dir, (str, os.PathLike)),
     ):
         if value is not None and not isinstance(value, kinds):
-            what = "a path" if argument == "data_dir" else f"a {kinds.__name__}"
+            what = "a path" if argument == "data_dir" else f"{kinds.__name__}(...)"
             raise TypeError(f"`{argument}` must be {what} or None. Received: {argument}={value!r}")
     if preprocessing is not None and image_size not in (None, preprocessing.size):
         raise ValueError(

@@ -175,10 +175,16 @@ def test_any_tfds_name(tmp_path):
         ({"name": "digits", "seed": -1}, "`seed` must.*-1"),
         ({"name": "digits", "start": 3}, r"`start` must be \(pass, batch\).*3"),
         ({"name": "digits", "start": (0, -1)}, "`start` must.*-1"),
+        ({"name": "digits", "start": (0, 23)}, r"`start` must name one of the 23.*\(0, 23\)"),
+        (
+            {"name": "digits", "batch_size": 1438, "drop_remainder": True},
+            "`batch_size` must be at most.*1438 of 1437",
+        ),
+        ({"name": "digits", "validation_share": 0}, "`validation_share` must.*0"),
         ({"name": "digits", "validation_share": 1}, "`validation_share` must.*1"),
         ({"name": "digits", "drop_remainder": 1}, "`drop_remainder` must.*1"),
-        ({"name": "digits", "augmentation": {}}, r"`augmentation` must be km.Augmentation.*\{\}"),
-        ({"name": "digits", "preprocessing": 8}, "`preprocessing` must be km.Preprocessing.*8"),
+        ({"name": "digits", "augmentation": {}}, r"`augmentation` must be Augmentation.*\{\}"),
+        ({"name": "digits", "preprocessing": 8}, "`preprocessing` must be Preprocessing.*8"),
         (
             {"name": "digits", "image_size": 8, "preprocessing": km.Preprocessing(12)},
             r"`image_size` must be None, or.*\(8, 8\)",

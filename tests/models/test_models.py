@@ -1,7 +1,6 @@
 """What every family's models do: names, shapes, files, training."""
 
 import inspect
-import json
 import pathlib
 import subprocess
 import sys
@@ -9,17 +8,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from cases import MODELS
+from cases import FAMILIES, MODELS, describe
 
 import keras_mixers as km
 
 HERE = pathlib.Path(__file__).parent
 ids = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.id)
-FAMILIES = [
-    case
-    for case in MODELS
-    if case.id in ("vit", "mlp_mixer", "conv_mixer", "hybrid_MA", "hybrid_MMA", "hybrid_CM")
-]
 # XLA takes seconds to compile what a test runs for less; JAX without compiling takes longer still.
 QUICK = {"jit_compile": keras.backend.backend() == "jax"}
 # Under JAX, which compiles each step of each model anew, two that have every mixer of the six.
@@ -33,117 +27,12 @@ def answer(model, images):
     return np.asarray(model(images, training=False))
 
 
-def describe(model):
-    """Names and shapes of all weights, seeds' state left out, a line each."""
-    return "".join(f"{weight.path} {tuple(weight.shape)}\n" for weight in model.weights)
-
-
-@ids
-def test_paths_and_shapes_are_those_committed(case):
-    # A changed line here breaks files that people have saved; say so in the change log.
-    assert describe(case.make()) == (HERE / "paths" / f"{case.id}.txt").read_text()
-
-
-@ids
-def test_the_same_model_built_twice_has_the_same_names(case):
-    one, other = case.make(), case.make()
-    assert describe(one) == describe(other)
-    assert [layer.name for layer in one.layers] == [layer.name for layer in other.layers]
-
-
-@ids
-def test_every_layer_has_a_name_of_ours(case):
-    keras.layers.Dense(1), keras.layers.LayerNormalization()  # numbering would now go on from 1
-    for layer in case.make()._flatten_layers():
-        kind = type(layer).__name__
-        automatic = keras.src.utils.naming.to_snake_case(kind)
-        numbered = layer.name.removeprefix(automatic).lstrip("_").isdigit()
-        assert not (layer.name.startswith(automatic) and numbered), layer.name
-
-
-@ids
-def test_config_survives_json(case):
-    model = case.make()
-    again = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
-    again.set_weights(model.get_weights())
-    np.testing.assert_array_equal(answer(model, case.images()), answer(again, case.images()))
-
-
 @ids
 def test_any_batch(case):
     model = case.make()
     images = case.images(3)
     three = answer(model, images)
     np.testing.assert_allclose(three[:1], answer(model, images[:1]), atol=1e-5)
-
-
-def test_features_without_a_head():
-    for case in MODELS:
-        if case.arguments.get("pool", "gap") is not None:
-            width = case.arguments.get("representation_size", 16)
-            assert case.make(num_classes=0).output_shape == (None, width), case.id
-
-
-@pytest.mark.parametrize(
-    ("model", "tokens"),
-    [
-        (lambda **more: km.ViT("Ti/16", class_token=True, num_registers=2, **more), 9),
-        (lambda **more: km.MLPMixer("S/16", **more), 6),
-        (lambda **more: km.ConvMixer("768/32", **more), 6),
-        (lambda **more: km.Hybrid("CM", **more), 6),
-    ],
-)
-def test_no_pooling_gives_the_sequence(model, tokens):
-    sizes = {"input_shape": (8, 12, 3), "patch_size": 4, "hidden_dim": 12, "pool": None}
-    assert model(num_classes=0, **sizes).output_shape == (None, tokens, 12)
-    assert model(num_classes=5, **sizes).output_shape == (None, tokens, 5)
-
-
-@pytest.mark.parametrize("family", [km.MLPMixer, km.ConvMixer, km.Hybrid])
-def test_pooling_by_attention_in_other_families(family):
-    first = "MC" if family is km.Hybrid else next(iter(km.variants(family.__name__)))
-    more = {} if family is km.Hybrid else {"depth": 1}
-    model = family(first, input_shape=(28, 28, 1), patch_size=14, hidden_dim=24, pool="map", **more)
-    assert model.get_layer("pool").num_heads == 1
-    assert model.output_shape == (None, 1000)
-
-
-def test_norm_before_or_after_the_average():
-    case = MODELS[0]
-    before, after = (case.make(pool="gap", norm_after_pool=after) for after in (False, True))
-    after.set_weights(before.get_weights())
-    images = case.images()
-    assert np.abs(answer(before, images) - answer(after, images)).max() > 1e-3
-
-
-def test_the_average_leaves_prefix_tokens_out():
-    case = next(case for case in MODELS if case.id == "vit_registers")
-    model = case.make(num_classes=0)
-    sequence = keras.Model(model.input, model.get_layer("block_1_channel_mixing").output)
-    tokens = answer(sequence, case.images())[:, 2:].mean(1)
-    normed = np.asarray(model.get_layer("norm")(tokens))
-    np.testing.assert_allclose(answer(model, case.images()), normed, atol=1e-5)
-
-
-def test_pooling_by_attention_leaves_prefix_tokens_out():
-    case = next(case for case in MODELS if case.id == "vit_map")
-    model = case.make(num_classes=0, num_registers=2)
-    tokens = keras.Model(model.input, model.get_layer("norm").output)(case.images())
-    pooled = np.asarray(model.get_layer("pool")(tokens[:, 2:]))
-    np.testing.assert_allclose(answer(model, case.images()), pooled, atol=1e-5)
-
-
-@families
-def test_patches_need_not_be_square(case):
-    patch = (4, 3)
-    one = case.make(patch_size=patch)
-    assert one.get_layer("patch_embed").projection.kernel.shape[:2] == patch
-    # A patch's pixels reach the answer wherever they are, and their order matters.
-    images = case.images()
-    assert answer(one, images).shape == (4, 5)
-    assert np.abs(answer(one, images) - answer(one, images[:, :, ::-1])).max() > 1e-4
-    with pytest.raises(ValueError, match=r"`patch_size` must.*\(3, 4\).*\(8, 12\)"):
-        case.make(patch_size=(3, 4))
 
 
 @pytest.mark.parametrize("case", FEW, ids=lambda case: case.id)
@@ -169,49 +58,6 @@ def test_compiled_equals_eager_in_answers_and_in_training(case):
     assert np.abs(found[0][0] - found[0][1]).max() > 1e-2, "it trained"
 
 
-def test_distilled_logits_are_the_mean_of_two_heads():
-    case = next(case for case in MODELS if case.id == "deit_distilled")
-    model = case.make()
-    sequence = keras.Model(model.input, model.get_layer("norm").output)(case.images())
-    for i, name in enumerate(("pool", "pool_distillation")):
-        pooled = keras.Model(model.input, model.get_layer(name).output)(case.images())
-        np.testing.assert_array_equal(np.asarray(pooled), np.asarray(sequence)[:, i])
-    heads = [model.get_layer(name).output for name in ("head", "head_distillation")]
-    both = keras.Model(model.input, heads)(case.images())
-    mean = sum(np.asarray(logits) for logits in both) / 2
-    np.testing.assert_allclose(answer(model, case.images()), mean, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("pattern", "twin"),
-    [
-        (
-            "AA",
-            lambda **size: km.ViT("Ti/16", depth=2, num_heads=1, mlp_dim=64, pool="gap", **size),
-        ),
-        (
-            "MM",
-            lambda **size: km.MLPMixer(
-                "S/16", depth=2, tokens_mlp_dim=8, channels_mlp_dim=64, **size
-            ),
-        ),
-        ("CC", lambda **size: km.ConvMixer("1536/20", depth=2, kernel_size=5, **size)),
-    ],
-)
-def test_a_hybrid_of_one_letter_is_that_family(pattern, twin):
-    size = {"input_shape": (8, 12, 3), "patch_size": 4, "hidden_dim": 16, "num_classes": 5}
-    hybrid, model = km.Hybrid(pattern, **size), twin(**size)
-    model.set_weights(hybrid.get_weights())
-    images = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype("float32")
-    np.testing.assert_array_equal(answer(hybrid, images), answer(model, images))
-
-
-def test_stochastic_depth_grows_with_depth():
-    model = km.ViT("Ti/16", input_shape=(32, 32, 3), depth=3, stochastic_depth_rate=0.2)
-    rates = [model.get_layer(f"block_{i}_attention").stochastic_depth_rate for i in range(3)]
-    np.testing.assert_allclose(rates, [0, 0.1, 0.2])
-
-
 @families
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(case, policy):
@@ -225,29 +71,6 @@ def test_mixed_precision(case, policy):
     np.testing.assert_allclose(
         answer(model, case.images()), answer(reference, case.images()), atol=5e-2
     )
-
-
-@pytest.mark.parametrize("dtype", ["int32", "bool", 3])
-def test_a_dtype_that_is_no_float_is_refused(dtype):
-    with pytest.raises(ValueError, match=f"{dtype}"):
-        km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, dtype=dtype)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", 3, None])
-def test_a_name_that_will_not_do_is_refused(name):
-    with pytest.raises(ValueError, match=f"`name` must.*{name!r}"):
-        km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, name=name)
-
-
-def test_distilled_logits_keep_full_precision():
-    model = next(case for case in MODELS if case.id == "deit_distilled").make(dtype="mixed_float16")
-    assert model.output.dtype == "float32"
-
-
-def test_the_default_dtype_comes_back_after_an_error():
-    with pytest.raises(ValueError, match="Unknown dtype|invalid|float17|not understood"):
-        km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, dtype="float17")
-    assert keras.config.dtype_policy().name == "float32"
 
 
 def trained(case, labels, epochs=1, **more):

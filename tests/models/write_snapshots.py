@@ -12,8 +12,8 @@ import numpy as np
 
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from cases import MODELS
-from test_models import FAMILIES, describe, save_with_answers, trained
+from cases import FAMILIES, MODELS, describe
+from test_models import save_with_answers, trained
 
 import keras_mixers as km
 

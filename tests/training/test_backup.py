@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import h5py
 import keras
@@ -48,10 +49,10 @@ def with_draws(info):
     return km.Hybrid("CM", num_classes=10, **size, **rates)
 
 
-def train(backup, *callbacks, build=linear, poison=False):
+def train(backup, *callbacks, build=linear, poison=False, judged=False):
     """The whole training, or what is left of it."""
     mixed = km.data.Augmentation(translation=0.1, mixup=0.2)
-    batches, _, info = km.data.load(
+    batches, test, info = km.data.load(
         "digits",
         augmentation=mixed if build is with_draws else None,
         start=(backup.epoch, backup.batch),
@@ -62,6 +63,8 @@ def train(backup, *callbacks, build=linear, poison=False):
     model = build(info)
     RECIPE.compile(model, BATCHES)
     going_on = {"initial_epoch": backup.epoch, "callbacks": [backup, *callbacks]}
+    if judged:
+        going_on["validation_data"] = test
     model.fit(batches, epochs=RECIPE.epochs, shuffle=False, verbose=0, **going_on)
     return model
 
@@ -112,9 +115,65 @@ def test_a_signal_saves_and_ends(number, error, path, capsys):
     assert "Ending this step, then saving" in capsys.readouterr().err
 
 
+def test_a_signal_while_the_model_is_judged_saves_the_epoch(path):
+    class WhenJudged(keras.callbacks.Callback):
+        def on_test_begin(self, logs=None):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as end:
+        train(km.training.Backup(path), WhenJudged(), judged=True)
+    assert end.value.code == 128 + signal.SIGTERM
+    backup = km.training.Backup(path)
+    assert (backup.epoch, backup.batch) == (1, 0)
+    assert "val_loss" in backup.history
+
+
+def test_a_signal_after_a_training_that_failed_is_the_process_s(path):
+    with pytest.raises(Broken):
+        train(km.training.Backup(path), At(3, break_off))
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+
+def test_the_last_batch_of_an_epoch_is_saved_as_its_end(path):
+    with pytest.raises(Broken):
+        train(km.training.Backup(path, every=BATCHES), At(BATCHES, break_off))
+    assert not path.exists(), "nothing stands between an epoch's last batch and its end"
+    with pytest.raises(Broken):
+        train(km.training.Backup(path, every=BATCHES - 1), At(BATCHES, break_off))
+    backup = km.training.Backup(path)
+    assert (backup.epoch, backup.batch) == (0, BATCHES - 1)
+    train(backup)
+    assert len(backup.history["loss"]) == 3
+
+
+def test_it_must_begin_where_the_file_stands(path):
+    train(km.training.Backup(path))
+    begun = km.training.Backup(path.with_name("none.weights.h5"))  # `train` begins at its epoch
+    with pytest.raises(ValueError, match="`initial_epoch` must be 3 in `fit`.*initial_epoch=0"):
+        train(begun, km.training.Backup(path))
+
+
+def test_half_precision_goes_on_too(path):
+    """The optimizer has one around it there, which scales the loss."""
+
+    def half(info):
+        size = {"input_shape": info.input_shape, "patch_size": 4, "hidden_dim": 8}
+        return km.MLPMixer("S/16", depth=1, num_classes=10, dtype="mixed_float16", **size)
+
+    expected = train(km.training.Backup(path.with_name("whole.weights.h5")), build=half)
+    with pytest.raises(Broken):
+        train(km.training.Backup(path, every=5), At(30, break_off), build=half)
+    found = train(km.training.Backup(path), build=half)
+    for one, other in zip(expected.weights, found.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-4, err_msg=one.path)
+
+
 def test_a_second_signal_stops_at_once(path):
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)  # or the two could be seen as one
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):

@@ -1,0 +1,90 @@
+"""Gradient checkpointing changes what is kept, and nothing of what is computed."""
+
+import keras
+import numpy as np
+import pytest
+from backends import gradients
+from cases import case as model_case
+from keras import ops
+
+import keras_mixers as km
+
+CASES = ["hybrid_MMA", "conv_mixer"]
+
+
+def trained(case_id, checkpointing, **compiling):
+    """Losses, and all weights, of three steps."""
+    case = model_case(case_id)
+    keras.utils.set_random_seed(0)
+    more = {} if case_id == "conv_mixer" else {"stochastic_depth_rate": 0.2}
+    model = case.make(gradient_checkpointing=checkpointing, **more)
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        **compiling,
+    )
+    images, labels = case.images(8), np.arange(8) % 5
+    losses = [model.train_on_batch(images, labels) for _ in range(3)]
+    return losses, {weight.path: ops.convert_to_numpy(weight.value) for weight in model.weights}
+
+
+@pytest.mark.parametrize("how", ["compiled", "eager"])
+@pytest.mark.parametrize("case_id", CASES)
+def test_training_is_the_same(case_id, how):
+    """Moving averages move once, whole branches are dropped alike, gradients are equal."""
+    compiling = {"run_eagerly": True} if how == "eager" else {"jit_compile": "auto"}
+    losses, weights = trained(case_id, False, **compiling)
+    found_losses, found = trained(case_id, True, **compiling)
+    np.testing.assert_allclose(found_losses, losses, rtol=1e-5)
+    for path, expected in weights.items():
+        np.testing.assert_allclose(found[path], expected, atol=1e-5, err_msg=path)
+
+
+def test_half_precision_is_the_same():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    losses, _ = trained("conv_mixer", False)
+    found, _ = trained("conv_mixer", True)
+    np.testing.assert_allclose(found, losses, rtol=2e-3)
+
+
+class Counting(keras.layers.Dense):
+    """A mixer that counts how often it is computed, and for what."""
+
+    calls = 0
+
+    def call(self, x, training=None):
+        self.calls += 1
+        self.seen = training
+        return super().call(x)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX traces a function once")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_branch_is_computed_again(checkpointing):
+    mixer = Counting(6)
+    layer = km.layers.Residual(mixer, gradient_checkpointing=checkpointing)
+    x = np.random.RandomState(0).rand(2, 4, 6).astype("float32")
+    layer(x)
+    mixer.calls = 0
+    plain = gradients(layer, x, training=False)
+    once = mixer.calls
+    found = gradients(layer, x, training=True)
+    assert mixer.calls - once == once + checkpointing
+    assert mixer.seen is True, "what is computed again is what was computed"
+    for path, expected in plain.items():
+        np.testing.assert_allclose(found[path], expected, atol=1e-5, err_msg=path)
+
+
+def test_frozen_norms_use_and_keep_their_averages():
+    block = km.layers.ConvMixerBlock(3, gradient_checkpointing=True)
+    x = np.random.RandomState(0).rand(2, 4, 4, 6).astype("float32")
+    block(x)
+    block.norm1.trainable = block.norm2.trainable = False
+    inference = ops.convert_to_numpy(block(x, training=False))
+    np.testing.assert_allclose(block(x, training=True), inference, atol=1e-6)
+
+
+def test_a_mixer_with_state_is_refused():
+    mixer = km.layers.ChannelMixing(8, dropout_rate=0.1)
+    with pytest.raises(ValueError, match="`gradient_checkpointing` must be False for a mixer with"):
+        km.layers.Residual(mixer, gradient_checkpointing=True)(keras.Input((4, 6)))
