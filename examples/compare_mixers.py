@@ -74,22 +74,43 @@ MODELS = {
 STUDY = list(MODELS)[:8]
 
 
+def at_least_one(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
+    return int(text)
+
+
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--dataset", default="cifar10", help="digits, a name in TFDS, or a folder")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=STUDY, metavar="NAME")
-    parser.add_argument("--recipe", choices=km.recipes(), default="small", metavar="NAME")
-    parser.add_argument("--epochs", type=int, help="instead of the recipe's")
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each model")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=MODELS,
+        default=STUDY,
+        metavar="NAME",
+        help=f"of {', '.join(MODELS)}",
+    )
+    parser.add_argument(
+        "--recipe",
+        choices=km.recipes(),
+        default="small",
+        metavar="NAME",
+        help="a name in km.recipes()",
+    )
+    parser.add_argument("--epochs", type=at_least_one, help="instead of the recipe's")
+    parser.add_argument("--seeds", type=at_least_one, default=1, help="trainings of each model")
     parser.add_argument(
         "--without-augmentation", action="store_true", help="train each without it too"
     )
     parser.add_argument(
         "--logs", nargs="*", choices=("csv", "tensorboard"), default=[], help="epoch by epoch"
     )
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("compared"))
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("compared"), help="folder"
+    )
     return parser.parse_args()
 
 

@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -44,7 +45,9 @@ def positive_float(text):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
     parser.add_argument(
@@ -102,8 +105,17 @@ def find_backup(args):
             f"--output must be another folder, or --resume given: {backup.path} holds a training"
             f" that did not end. Received: --output {args.output}"
         )
-    if backup.path.exists() and described(args) != json.loads(flags.read_text()):
-        raise ValueError(f"--resume must come with the flags of the training, in {flags}")
+    if args.resume and not backup.path.exists() and (args.output / "model.keras").exists():
+        raise ValueError(
+            f"--resume must find a training that did not end. Received: --output {args.output},"
+            " where one has ended and left model.keras"
+        )
+    if backup.path.exists():
+        before = json.loads(flags.read_text())
+        changed = [name for name, value in described(args).items() if value != before.get(name)]
+        if changed:
+            wanted = ", ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in changed)
+            raise ValueError(f"--resume must come with the flags of the training: {wanted}")
     return backup
 
 
@@ -233,6 +245,11 @@ def main():
         history = fit(args, recipe, model, train, test, backup)
     except FloatingPointError as error:
         raise SystemExit(f"train.py: {error}") from None
+    except tf.errors.OpError as error:  # in it, deep down, the name of a file that is no image
+        named = re.search(r"ValueError: (.* is no image that can be read.*)", str(error))
+        if not named:
+            raise
+        raise SystemExit(f"train.py: {named[1]}") from None
     except KeyboardInterrupt:
         raise SystemExit(
             f"\ntrain.py: interrupted in epoch {backup.epoch + 1}; --resume goes on from there"

@@ -69,7 +69,7 @@ def test_train(tmp_path, digits_folder):
     _, why = main(
         "train.py", *arguments, "--seed", "3", "--resume", "--output", "cut", cwd=tmp_path
     )
-    assert "--resume must come with the flags of the training" in why
+    assert "--resume must come with the flags of the training: --seed 0" in why
 
     output, why = main("train.py", *arguments, "--resume", "--output", "cut", cwd=tmp_path)
     assert not why

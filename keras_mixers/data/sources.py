@@ -102,12 +102,25 @@ def folder(root):
             f"`name` must be {layout}, with endings {', '.join(FORMATS)}. Received:"
             f" name={os.fspath(root)!r}, which has no such image"
         )
+    empty = [name for name in names if not has_images(root, name)]
+    if empty:
+        raise ValueError(
+            f"`name` must be {layout}, with images of every class. Received:"
+            f" name={os.fspath(root)!r}, which has none of {', '.join(map(repr, empty))}"
+        )
     if len(names) < 2:
         raise ValueError(
             f"`name` must be {layout}, of two classes or more. Received:"
             f" name={os.fspath(root)!r}, which has {names[0]!r} alone"
         )
     return builder
+
+
+def has_images(root, label):
+    """Whether there is an image of a class to train on."""
+    train = root / "train" if (root / "train").is_dir() else root
+    files = (train / label).iterdir() if (train / label).is_dir() else ()
+    return any(file.name.lower().endswith(FORMATS) for file in files)
 
 
 def divided(name, builder, validation_share):

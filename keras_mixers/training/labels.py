@@ -1,6 +1,7 @@
 """A loss and a metric that take class numbers as well as the shares of each class."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mixers import arguments
@@ -15,7 +16,7 @@ class Crossentropy(keras.losses.Loss):
 
     `-sum(p log softmax(logits))`, or with `"sigmoid"` the sum over classes of each one's binary
     cross-entropy. Training batches mixed from two classes and plain validation batches then do
-    with one loss.
+    with one loss. A number that is no class makes it NaN, so that it cannot go unseen.
 
     Shapes: labels `(N,)`, `(N, 1)` or `(N, num_classes)`, logits `(N, num_classes)` -> a number.
 
@@ -45,11 +46,13 @@ class Crossentropy(keras.losses.Loss):
     def call(self, labels, logits):
         classes = logits.shape[-1]
         labels = as_shares(labels, logits)
+        is_class = ops.any(labels > 0, axis=-1)
         labels = labels * (1 - self.label_smoothing) + self.label_smoothing / classes
         if self.kind == "softmax":
-            return -ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1)
-        each = ops.softplus(logits) - labels * logits
-        return ops.sum(each, axis=-1)
+            loss = -ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1)
+        else:
+            loss = ops.sum(ops.softplus(logits) - labels * logits, axis=-1)
+        return ops.where(is_class, loss, np.nan)
 
     def get_config(self):
         return {

@@ -152,7 +152,9 @@ class Recipe:
 
     def save(self, path: str | os.PathLike):
         """Write a JSON file that `load` reads."""
-        with replacing(pathlib.Path(path)) as temporary:
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
             temporary.write_text(str(self) + "\n")
 
     @classmethod
@@ -165,9 +167,11 @@ class Recipe:
         text = pathlib.Path(path).read_text()
         try:
             config = json.loads(text)
+            if not isinstance(config, dict):
+                raise ValueError(f"it is a {type(config).__name__}, not a dict of arguments")
             augmentation = Augmentation(**config.pop("augmentation", {}))
             return cls(augmentation=augmentation, **config)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"`path` holds no recipe: {error}. Received: path={path}") from None
 
     def __str__(self):

@@ -51,12 +51,16 @@ def test_a_broken_image_is_named(by_class):
 
 
 def test_a_folder_that_will_not_do_is_named(tmp_path, by_class):
-    empty = tmp_path / "none"
+    empty = tmp_path.with_name(tmp_path.name + "-none")
     empty.mkdir()
     with pytest.raises(ValueError, match=f"`name` must be a folder.*{empty}.*no such image"):
         km.data.load(empty, image_size=4)
     write(empty / "cat" / "a.png", 3)
     with pytest.raises(ValueError, match="of two classes or more.*'cat' alone"):
         km.data.load(empty, image_size=4)
+    (by_class / "eel").mkdir()
+    with pytest.raises(ValueError, match="images of every class.*has none of 'eel'"):
+        km.data.load(by_class, image_size=4)
+    (by_class / "eel").rmdir()
     with pytest.raises(ValueError, match="`image_size` must be given.*differ in size"):
         km.data.load(by_class)

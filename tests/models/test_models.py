@@ -181,7 +181,7 @@ def test_a_small_set_is_memorised(case):
     assert loss < before[0]
 
 
-@families
+@pytest.mark.parametrize("case", FEW, ids=lambda case: case.id)
 def test_training_on_a_pipeline_lowers_the_loss(case):
     import tensorflow as tf
 

@@ -100,6 +100,13 @@ def test_sigmoid_cross_entropy_sums_over_classes():
     np.testing.assert_allclose(loss, -each.sum(-1).mean(), rtol=1e-5)
 
 
+def test_a_number_that_is_no_class_cannot_go_unseen():
+    for kind in ("softmax", "sigmoid"):
+        loss = km.training.Crossentropy(0.1, kind)
+        assert np.isnan(float(loss(ops.array([0, 5]), ops.zeros((2, 5)))))
+        assert np.isfinite(float(loss(ops.array([0, 4]), ops.zeros((2, 5)))))
+
+
 def test_accuracy_of_numbers_and_of_shares():
     logits = ops.array([[0.0, 1, 2], [5, 1, 2], [0, 3, 1], [1, 0, 0]])
     for labels in ([2, 0, 2, 1], [[2], [0], [2], [1]], np.eye(3)[[2, 0, 2, 1]] * 0.6 + 0.1):

@@ -86,7 +86,7 @@ def test_published_figures():
     ("text", "message"),
     [
         ("{", "holds no recipe: .*recipe.json"),
-        ("[]", "holds no recipe"),
+        ("[]", "holds no recipe: it is a list, not a dict"),
         ('{"epochs": 0}', "holds no recipe: `epochs` must.*0"),
         ('{"epochs": 3, "epoch": 4}', "holds no recipe: .*'epoch'"),
         ('{"epochs": 3, "augmentation": {"flop": true}}', "holds no recipe: .*'flop'"),
