@@ -188,19 +188,27 @@ def compare(args):
 
 
 def plot(rows, path, title):
-    """Accuracy by model, with what each costs beside its name."""
+    """Accuracy by model: a dot, and a hollow one for what was trained without augmentation."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 0.9 + 0.45 * len(rows)), layout="constrained")
+    names = list(dict.fromkeys(row["model"] for row in rows))
+    figure = Figure(figsize=(8, 1.2 + 0.45 * len(names)), layout="constrained")
     axes = figure.subplots()
-    names = [f"{row['model']} {row.get('augmentation', '')}".strip() for row in rows]
-    bars = axes.barh(names, [row["accuracy"] for row in rows], color="#4477aa")
-    axes.bar_label(bars, [f"{row['accuracy']:.2f} %" for row in rows], padding=4)
-    axes.invert_yaxis()
-    lowest = min(row["accuracy"] for row in rows)
-    axes.set(title=title, xlabel="test accuracy, %", xlim=(max(0, 2 * lowest - 100), 100.5))
+    for kind, face in (("with", "#4477aa"), ("without", "white")):
+        found = [row for row in rows if row.get("augmentation", "with") == kind]
+        accuracies = [row["accuracy"] for row in found]
+        places = [names.index(row["model"]) for row in found]
+        label = f"{kind} augmentation"
+        axes.scatter(accuracies, places, 70, face, edgecolors="#4477aa", label=label, zorder=3)
+        for accuracy, place in zip(accuracies, places, strict=True):
+            axes.annotate(f"{accuracy:.2f}", (accuracy, place - 0.2), ha="center", fontsize=8)
+    axes.set(title=title, xlabel="test accuracy, %", yticks=range(len(names)), yticklabels=names)
+    axes.set_ylim(len(names) - 0.5, -0.7)
+    axes.margins(x=0.08)
+    axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(y=0.02)
+    if "augmentation" in rows[0]:
+        figure.legend(loc="outside lower right", ncols=2, frameon=False)
     figure.savefig(path, dpi=120)
 
 
