@@ -16,6 +16,9 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.files import replacing
 
+# Where so few batches are left no place is saved: on some backends Keras reads one or two of a pass
+# before it trains, and a pass that ends with them counts as handed out.
+NEAR_END = 4
 PROGRESS = "keras_mixers_progress"  # of the text beside the weights
 
 
@@ -153,12 +156,12 @@ class Backup(keras.callbacks.Callback):
                 f" {self.epoch + 1}, batch {self.batch}). A lower learning rate, a longer warm-up"
                 f" or clip_norm=1.0 may help. {self.path} holds the last state before it, if any"
             )
-        if self.params["steps"] and self.batch >= self.params["steps"]:
-            # The epoch ends, and is saved when the model has been judged. One that went on would
-            # ask for a batch more, and count a step without one.
-            self.cut_short = bool(self.skipped)
-            self.model.stop_training |= self.cut_short
-        elif self.asked_to_stop or (self.every and self.batch - self.saved_at >= self.every):
+        left = (self.params["steps"] or math.inf) - self.batch
+        if left <= 0 and self.skipped:  # it would ask for a batch more, and count a step without
+            self.cut_short = self.model.stop_training = True
+        if left < NEAR_END:
+            return  # the epoch's end is saved, when the model has been judged
+        if self.asked_to_stop or (self.every and self.batch - self.saved_at >= self.every):
             self.save()
             if self.asked_to_stop:
                 self.stop()

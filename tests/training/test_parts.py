@@ -24,7 +24,7 @@ def test_early_layers_are_slower_in_step_and_in_decay():
         model.set_weights(before)
         optimizer = km.training.LayerwiseAdamW(0.1, weight_decay=decay, layer_decay=0.5)
         weights = model.trainable_variables
-        optimizer.apply([ops.ones_like(weight) * gradient for weight in weights], weights)
+        optimizer.apply([ops.ones_like(weight.value) * gradient for weight in weights], weights)
         for weight, old in zip(weights, before, strict=True):
             rate = 0.1 * next(r for name, r in rates.items() if weight.path.startswith(name))
             # Adam's first step is as long as its rate.
