@@ -13,14 +13,13 @@ from cases import FAMILIES, MODELS, describe
 import keras_mixers as km
 
 HERE = pathlib.Path(__file__).parent
-ids = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.id)
 # XLA takes seconds to compile what a test runs for less; JAX without compiling takes longer still.
 QUICK = {"jit_compile": keras.backend.backend() == "jax"}
 # Under JAX, which compiles each step of each model anew, two that have every mixer of the six.
 FEW = [case for case in FAMILIES if case.id in ("conv_mixer", "hybrid_MMA")]
-families = pytest.mark.parametrize(
-    "case", FEW if keras.backend.backend() == "jax" else FAMILIES, ids=lambda case: case.id
-)
+ON_JAX = keras.backend.backend() == "jax"
+ids = pytest.mark.parametrize("case", FEW if ON_JAX else MODELS, ids=lambda case: case.id)
+families = pytest.mark.parametrize("case", FEW if ON_JAX else FAMILIES, ids=lambda case: case.id)
 
 
 def answer(model, images):

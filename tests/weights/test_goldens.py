@@ -7,8 +7,13 @@ import pytest
 
 import keras_mixers as km
 
+# Under JAX one of each kind of layer: files and their rules are the same on every backend.
+KINDS = ("timm_vit_registers_layerscale_gap", "google_mixer", "timm_convmixer.")
+ON_JAX = keras.backend.backend() == "jax"
+ASKED = [name for name in goldens.GOLDENS if not ON_JAX or name.startswith(KINDS)]
 
-@pytest.mark.parametrize("name", goldens.GOLDENS)
+
+@pytest.mark.parametrize("name", ASKED)
 def test_logits_are_those_of_the_original(name):
     model = goldens.make(name)
     report = km.load_weights(model, goldens.FOLDER / name)
@@ -19,7 +24,7 @@ def test_logits_are_those_of_the_original(name):
     assert report.loaded == len(model.weights)
 
 
-@pytest.mark.parametrize("name", [n for n in goldens.GOLDENS if n.startswith(("timm_v", "timm_d"))])
+@pytest.mark.parametrize("name", [n for n in ASKED if n.startswith(("timm_v", "timm_d"))])
 def test_attention_is_that_of_the_original(name):
     model = goldens.make(name)
     km.load_weights(model, goldens.FOLDER / name)
