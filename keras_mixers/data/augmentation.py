@@ -16,7 +16,7 @@ ERASED = (0.02, 1 / 3)  # share of the image, as in the paper
 class Augmentation:
     """What is done to training images, anew in every epoch, in the order of the arguments.
 
-    The first two and `rand_augment` work on bytes, the others on what the model gets. With `mixup`
+    The first four work on bytes, the others on what the model gets. With `mixup`
     or `cutmix` labels become shares of each class, `(N, num_classes)`.
 
     Args:
@@ -24,8 +24,8 @@ class Augmentation:
             shape from 3:4 to 4:3, and resized; `None` for the preprocessing's own crop.
         flip: whether to mirror half of the images left to right.
         translation: largest shift, as a share of the height and width; the border is repeated.
-        rand_augment: (transformations an image, magnitude from 0 to 10), or `None`. Keras has no
-            inversion of colours in the sense of the paper; all its others are drawn from.
+        rand_augment: (transformations an image, magnitude from 0 to 10), or `None`. The paper's are
+            drawn from, without the identity; colour is taken away alone, and of colour images.
         erasing: share of the images of which a rectangle is replaced by noise.
         mixup: alpha of the beta distribution of the shares; 0 for none.
         cutmix: likewise, of rectangles; at most 1. With both, each batch has one or the other.
@@ -62,11 +62,6 @@ erasing=0.0, mixup=0.2, cutmix=0.0)
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)  # the only way into a frozen dataclass
-
-    @property
-    def mixes_labels(self) -> bool:
-        """Whether an image may come from two classes."""
-        return self.mixup > 0 or self.cutmix > 0
 
     def get_config(self) -> dict:
         """The arguments as JSON holds them."""

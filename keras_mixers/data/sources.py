@@ -53,7 +53,7 @@ def find(name, validation_share, data_dir, size_is_known=True):
             "`name` must be a dataset of 8-bit images with the number of a class each. Received:"
             f" name={name!r}, of {image} and {label}"
         )
-    if not size_is_known and None in info.features["image"].shape[:2]:
+    if not size_is_known and None in image.shape[:2]:
         raise ValueError(
             f"`image_size` must be given for name={name!r}, whose images differ in size. Received:"
             " image_size=None; for example 224"
@@ -102,7 +102,8 @@ def folder(root):
             f"`name` must be {layout}, with endings {', '.join(FORMATS)}. Received:"
             f" name={os.fspath(root)!r}, which has no such image"
         )
-    empty = [name for name in names if not has_images(root, name)]
+    train = root / "train" if (root / "train").is_dir() else root
+    empty = [name for name in names if not has_images(train / name)]
     if empty:
         raise ValueError(
             f"`name` must be {layout}, with images of every class. Received:"
@@ -116,10 +117,9 @@ def folder(root):
     return builder
 
 
-def has_images(root, label):
-    """Whether there is an image of a class to train on."""
-    train = root / "train" if (root / "train").is_dir() else root
-    files = (train / label).iterdir() if (train / label).is_dir() else ()
+def has_images(label):
+    """Whether there is an image in the folder of a class."""
+    files = label.iterdir() if label.is_dir() else ()
     return any(file.name.lower().endswith(FORMATS) for file in files)
 
 
