@@ -138,9 +138,9 @@ class MultiHeadSelfAttention(Layer):
             mixed = self.attend(x)
         else:
             query, key, value = self.project(x)
-            scores = self.attention_scores(query, key)
+            scores = ops.cast(self.attention_scores(query, key), value.dtype)
             dropped = self.attention_dropout(scores, training=training)
-            mixed = self.join_heads(ops.einsum("nhqk,nkhd->nqhd", dropped, value))
+            mixed = self.weighted(dropped, value)
 
         y = self.dropout(self.out(mixed), training=training)
         return (y, scores) if return_attention_scores else y
@@ -153,6 +153,10 @@ class MultiHeadSelfAttention(Layer):
         query, key, value = self.project(x)
         scale = self.head_shape[1] ** -0.5
         return self.join_heads(ops.dot_product_attention(query, key, value, scale=scale))
+
+    def weighted(self, scores, value):
+        """The values by their weights: `(N, H, T, T), (N, T, H, d) -> (N, T, H d)`."""
+        return self.join_heads(ops.einsum("nhqk,nkhd->nqhd", scores, value))
 
     def join_heads(self, mixed):
         """The heads side by side: `(N, T, H, d) -> (N, T, H d)`."""
@@ -171,11 +175,11 @@ class MultiHeadSelfAttention(Layer):
         return query, key, value
 
     def attention_scores(self, query, key):
-        """Weights whose rows sum to 1: `2 x (N, T, H, d) -> (N, H, T, T)`."""
+        """Weights whose rows sum to 1: `2 x (N, T, H, d) -> (N, H, T, T)`, in 32 bits or more."""
         logits = self.attention_logits(query, key)
-        # Half precision loses the small weights of a long row, so the softmax takes at least 32.
+        # Half precision loses the small weights of a long row.
         wide = ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
-        return ops.cast(ops.softmax(wide, axis=-1), logits.dtype)
+        return ops.softmax(wide, axis=-1)
 
     def attention_logits(self, query, key):
         """Scores before the softmax: `2 x (N, T, H, d) -> (N, H, T, T)`."""

@@ -65,9 +65,14 @@ class ChannelMixing(Layer):
 
     def call(self, x, training=None):
         if self.gated:
-            gate, x = ops.split(self.fc1(x), 2, axis=-1)
-            x = activations.activate(self.activation, gate, training) * x
-            x = self.fc2(self.dropout(x, training=training))
+            x = self.fc2(self.dropout(self.hidden(x, training), training=training))
         else:
             x = mlp(x, self.fc1, self.activation, self.dropout, self.fc2, training)
         return self.dropout(x, training=training)
+
+    def hidden(self, x, training=None):
+        """The hidden units of each token: `(..., D) -> (..., mlp_dim)`."""
+        if not self.gated:
+            return activations.activate(self.activation, self.fc1(x), training)
+        gate, x = ops.split(self.fc1(x), 2, axis=-1)
+        return activations.activate(self.activation, gate, training) * x

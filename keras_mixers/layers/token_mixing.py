@@ -67,3 +67,8 @@ class TokenMixing(Layer):
         x = mlp(x, self.fc1, self.activation, self.dropout, self.fc2, training)
         x = self.dropout(x, training=training)
         return ops.transpose(x, (0, 2, 1))
+
+    def hidden(self, x):
+        """The hidden units of each channel: `(N, T, D) -> (N, tokens_mlp_dim, D)`."""
+        hidden = self.fc1(ops.transpose(x, (0, 2, 1)))
+        return ops.transpose(activations.activate(self.activation, hidden, False), (0, 2, 1))

@@ -1,11 +1,11 @@
 """What one image costs in a model: multiply-adds, which published tables call FLOPs."""
 
-import itertools
 import math
 
 import keras
 
 from keras_mixers import layers
+from keras_mixers.models.graph import nodes
 
 
 def count_flops(model: keras.Model) -> int:
@@ -24,16 +24,9 @@ def count_flops(model: keras.Model) -> int:
         >>> round(count_flops(ViT("Ti/16")) / 1e9, 2)
         1.25
     """
-    if isinstance(model, keras.Sequential) and model.built:
-        model = model._functional
-    if not hasattr(model, "_nodes_by_depth"):
-        raise ValueError(
-            "`model` must be a functional or Sequential model that is built. Received:"
-            f" model={model!r}"
-        )
     inputs = [
         (node.operation, node.arguments.keras_tensors[0].shape)
-        for node in itertools.chain(*model._nodes_by_depth.values())
+        for node in nodes(model)
         if isinstance(node.operation, keras.layers.Layer) and node.arguments.keras_tensors
     ]
     for layer, shape in inputs:

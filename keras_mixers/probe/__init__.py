@@ -1,0 +1,28 @@
+"""Arrays of what a model sees: attention, hidden units, filters, features, relevance."""
+
+from keras_mixers.probe.attention import attention_distance, attention_maps, attention_rollout
+from keras_mixers.probe.filters import depthwise_kernels, patch_filters, position_similarity
+from keras_mixers.probe.grid import TokenGrid, token_grid
+from keras_mixers.probe.relevance import relevance
+from keras_mixers.probe.units import (
+    channel_mixing_activations,
+    features,
+    token_mixing_activations,
+    token_mixing_units,
+)
+
+__all__ = [
+    "TokenGrid",
+    "attention_distance",
+    "attention_maps",
+    "attention_rollout",
+    "channel_mixing_activations",
+    "depthwise_kernels",
+    "features",
+    "patch_filters",
+    "position_similarity",
+    "relevance",
+    "token_grid",
+    "token_mixing_activations",
+    "token_mixing_units",
+]

@@ -1,0 +1,202 @@
+"""What attends to what: the weights, their product over the layers, and how far they reach."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_mixers.layers import (
+    AttentionPooling,
+    ConvMixerBlock,
+    MultiHeadSelfAttention,
+    PoolMixing,
+    SelectToken,
+    SpatialGating,
+    TokenMixing,
+)
+from keras_mixers.probe.graph import choose, look, mixer_input, mixer_of, places
+from keras_mixers.probe.grid import grid_of
+
+Layers = int | str | Sequence[int | str] | None
+
+
+def attention_maps(
+    model: keras.Model, images: np.ndarray, layers: Layers = None, *, batch_size: int = 32
+) -> dict[str, np.ndarray]:
+    """Attention weights: `softmax(score(q, k))` of each layer, head, query and key.
+
+    Shapes: `(N, H, W, C) -> {layer name: (N, heads, T, T)}`, float32 whatever the model's policy.
+    A row is a query and sums to 1; with `token_grid`, columns become places on the image.
+
+    Nothing is computed beyond the last layer asked for, and nothing changes in the model: it may
+    be built here or by hand, nested in another, or read from a file. Any `MultiHeadSelfAttention`
+    in its graph counts, alone or in a `Residual`; one inside a layer of yours does not.
+
+    Args:
+        model: functional or sequential, with one input.
+        images: as the model takes them.
+        layers: names or numbers (0 is the first attention layer, -1 the last), or `None` for all.
+        batch_size: how many images are computed at once.
+
+    Raises:
+        ValueError: the model has no attention or not that layer, or the images do not fit.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=2, num_classes=10)
+        >>> maps = attention_maps(model, np.zeros((1, 32, 48, 3)), layers=-1)
+        >>> {name: weights.shape for name, weights in maps.items()}
+        {'block_1_attention': (1, 3, 7, 7)}
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929.
+    """
+    wanted = choose(model, MultiHeadSelfAttention, layers)
+    return look(model, images, wanted, weights_of, batch_size)
+
+
+def weights_of(layer, x):
+    """Attention weights where the layer gets x: `(N, T, D) -> (N, heads, T, T)`."""
+    attention = mixer_of(layer)
+    query, key, _ = attention.project(mixer_input(layer, x))
+    return attention.attention_scores(query, key)
+
+
+def attention_rollout(
+    model: keras.Model, images: np.ndarray, layers: Layers = None, *, batch_size: int = 32
+) -> np.ndarray:
+    """How much each patch flows into the output: the product of `(mean over heads + I) / 2`.
+
+    Shapes: `(N, H, W, C) -> (N, rows, columns)`. The row taken is that of the token the model
+    reads (its class token, or else the mean over the patches); what is missing from a sum of 1 is
+    the share of the prefix tokens.
+
+    Args:
+        model: a functional or sequential model whose tokens are mixed by attention alone.
+        images: as the model takes them.
+        layers: as in `attention_maps`; those named are followed, whatever mixes between them.
+        batch_size: how many images are computed at once.
+
+    Raises:
+        ValueError: the model has no attention, or mixes tokens otherwise too and `layers` does not
+            say which to follow; or the images do not fit.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=2, num_classes=10)
+        >>> attention_rollout(model, np.zeros((1, 32, 48, 3))).shape
+        (1, 2, 3)
+
+    Source: "Quantifying Attention Flow in Transformers", arXiv 2005.00928, equation 1.
+    """
+    wanted = followed(model, layers)
+    means = look(
+        model,
+        images,
+        wanted,
+        lambda layer, x: keras.ops.mean(weights_of(layer, x), axis=1),
+        batch_size,
+    )
+    flow = np.eye(len(next(iter(means.values()))[0]), dtype="float32")
+    for mean in means.values():
+        flow = (mean + np.eye(mean.shape[-1], dtype="float32")) / 2 @ flow
+    return read_out(model, wanted, flow)
+
+
+def followed(model, layers):
+    """The attention layers through which a flow is followed: `{name: node}`.
+
+    Raises:
+        ValueError: something else mixes tokens too, and nobody said to look past it.
+    """
+    wanted = choose(model, MultiHeadSelfAttention, layers)
+    others = other_mixers(model)
+    if others and layers is None:
+        raise ValueError(
+            "`layers` must say which attention to follow in a model that mixes tokens otherwise"
+            f" too. Received: layers=None for '{model.name}' with {', '.join(others)};"
+            f" layers={list(wanted)} would follow attention alone"
+        )
+    one_grid(model, wanted)
+    return wanted
+
+
+def other_mixers(model):
+    """The names of what mixes tokens and is no attention."""
+    others = (TokenMixing, SpatialGating, PoolMixing, ConvMixerBlock)
+    return [n for n, at in places(model).items() if isinstance(mixer_of(at.operation), others)]
+
+
+def one_grid(model, wanted):
+    """The grid over which all of these attend.
+
+    Raises:
+        ValueError: they have several.
+    """
+    grids = {name: grid_of(model, node) for name, node in wanted.items()}
+    if len(set(grids.values())) > 1:
+        raise ValueError(f"`layers` must attend over the same tokens. Received: {grids}")
+    return next(iter(grids.values()))
+
+
+def read_out(model, wanted, flow):
+    """The row of a flow `(N, T, T)` that the model reads, on the grid: `(N, rows, columns)`.
+
+    It is that of the tokens which the model selects, or the first where it keeps a sequence that
+    has a prefix; else the patches' mean.
+    """
+    grid = one_grid(model, wanted)
+    pools = [n.operation for n in places(model).values()]
+    selected = [layer.index for layer in pools if isinstance(layer, SelectToken)]
+    averaging = (keras.layers.GlobalAveragePooling1D, AttentionPooling)
+    averages = any(isinstance(layer, averaging) for layer in pools)
+    if not selected:
+        selected = slice(grid.num_prefix, None) if averages or not grid.num_prefix else [0]
+    return grid.patches(flow[:, selected].mean(axis=1))
+
+
+def attention_distance(
+    model: keras.Model, images: np.ndarray, layers: Layers = None, *, batch_size: int = 32
+) -> dict[str, np.ndarray]:
+    """Mean attention distance of each head, in pixels: the size of its receptive field.
+
+    `sum over patches k of weight(q, k) |q - k| / sum of weight(q, k)`, the mean over patches q,
+    between the centres of patches as `PatchEmbed` cuts them; prefix tokens have no place and are
+    left out.
+
+    Shapes: `(N, H, W, C) -> {layer name: (N, heads)}`.
+
+    Args:
+        model: functional or sequential, with one input.
+        images: as the model takes them.
+        layers: as in `attention_maps`.
+        batch_size: how many images are computed at once.
+
+    Raises:
+        ValueError: the model has no attention or not that layer, or the images do not fit.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=2, num_classes=10)
+        >>> distances = attention_distance(model, np.zeros((1, 32, 48, 3)))
+        >>> distances["block_0_attention"].shape
+        (1, 3)
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7 and appendix D.7.
+    """
+    wanted = choose(model, MultiHeadSelfAttention, layers)
+    grids = {id(node.operation): grid_of(model, node) for node in wanted.values()}
+
+    def see(layer, x):
+        grid = grids[id(layer)]
+        weights = weights_of(layer, x)[:, :, grid.num_prefix :, grid.num_prefix :]
+        weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
+        reach = keras.ops.sum(weights * patch_distances(grid), axis=-1)
+        return keras.ops.mean(reach, axis=-1)
+
+    return look(model, images, wanted, see, batch_size)
+
+
+def patch_distances(grid):
+    """Pixels between the centres of patches: `(T, T)`."""
+    places = np.mgrid[: grid.rows, : grid.columns].reshape(2, -1).T * grid.patch_size
+    return np.linalg.norm(places[:, None] - places[None], axis=-1).astype("float32")

@@ -1,0 +1,84 @@
+"""Weights that are pictures: of patches, of places, of a neighbourhood."""
+
+import keras
+import numpy as np
+
+from keras_mixers.layers import ConvMixerBlock, PatchEmbed, PositionEmbedding
+from keras_mixers.probe.attention import Layers
+from keras_mixers.probe.graph import choose, to_numpy
+
+
+def patch_filters(model: keras.Model) -> np.ndarray:
+    """The filters of the patch embedding: what each channel of a token sees in a patch.
+
+    Shapes: `(D, patch height, patch width, C)`.
+
+    Args:
+        model: functional or sequential, with a `PatchEmbed`, of which the first is taken.
+
+    Raises:
+        ValueError: the model has no `PatchEmbed`.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> patch_filters(ViT("Ti/16", depth=1)).shape
+        (192, 16, 16, 3)
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
+    """
+    (node,) = choose(model, PatchEmbed, 0).values()
+    return to_numpy(node.operation.projection.kernel).transpose(3, 0, 1, 2)
+
+
+def position_similarity(model: keras.Model) -> np.ndarray:
+    """Cosine similarity of the position embeddings of patches: `p . q / (|p| |q|)`.
+
+    Shapes: `(rows, columns, rows, columns)`: at `[r, c]` the similarity of that patch's position
+    to every other's.
+
+    Args:
+        model: functional or sequential, with a `PositionEmbedding`, of which the first is taken.
+
+    Raises:
+        ValueError: the model has no `PositionEmbedding`.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> position_similarity(ViT("Ti/16", input_shape=(32, 48, 3), depth=1)).shape
+        (2, 3, 2, 3)
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
+    """
+    (node,) = choose(model, PositionEmbedding, 0).values()
+    positions = node.operation
+    table = to_numpy(positions.table)[0, positions.num_prefix :]
+    # A position that is nothing but zeros is like no other.
+    length = np.linalg.norm(table, axis=-1, keepdims=True)
+    table = table / np.where(length, length, 1)
+    return (table @ table.T).reshape(*positions.grid, *positions.grid)
+
+
+def depthwise_kernels(model: keras.Model, layers: Layers = None) -> dict[str, np.ndarray]:
+    """The depthwise kernels of each ConvMixer block: how a channel mixes neighbouring places.
+
+    Shapes: `{layer name: (D, kernel height, kernel width)}`.
+
+    Args:
+        model: functional or sequential, with a `ConvMixerBlock` in its graph.
+        layers: names or numbers (0 is the first such block, -1 the last), or `None` for all.
+
+    Raises:
+        ValueError: the model has no `ConvMixerBlock`, or not that one.
+
+    Example:
+        >>> from keras_mixers import ConvMixer
+        >>> model = ConvMixer("256/8-k5-p2", input_shape=(32, 32, 3), depth=1)
+        >>> depthwise_kernels(model)["block_0_conv_mixer"].shape
+        (256, 5, 5)
+
+    Source: "Patches Are All You Need?", arXiv 2201.09792, figure 4.
+    """
+    return {
+        name: to_numpy(node.operation.depthwise.kernel)[..., 0].transpose(2, 0, 1)
+        for name, node in choose(model, ConvMixerBlock, layers).items()
+    }

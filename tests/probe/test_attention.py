@@ -1,0 +1,244 @@
+"""Attention weights are the originals', rollout and distance those of a few lines of NumPy."""
+
+import goldens
+import keras
+import numpy as np
+import pytest
+from cases import case, random_weights
+
+import keras_mixers as km
+from keras_mixers import layers
+from keras_mixers.probe.graph import places
+
+WITH_ATTENTION = [name for name in goldens.GOLDENS if "attention_0" in goldens.answers(name)]
+
+
+@pytest.fixture(scope="module", params=WITH_ATTENTION)
+def golden(request):
+    model = goldens.make(request.param)
+    km.load_weights(model, goldens.FOLDER / request.param)
+    answers = goldens.answers(request.param)
+    return model, answers, km.attention_maps(model, answers["image"])
+
+
+def test_the_goldens_cover_prefixes_and_grids():
+    assert len(WITH_ATTENTION) == 5
+
+
+def test_weights_are_the_originals(golden):
+    _, answers, maps = golden
+    assert list(maps) == [f"block_{i}_attention" for i in range(len(maps))]
+    np.testing.assert_allclose(maps["block_0_attention"], answers["attention_0"], rtol=0, atol=1e-6)
+    for weights in maps.values():
+        np.testing.assert_allclose(weights.sum(axis=-1), 1, rtol=0, atol=1e-6)
+
+
+def rollout_oracle(maps, read, num_prefix, grid):
+    """The paper's equation 1, token by token."""
+    rollout = []
+    for image in zip(*maps.values(), strict=True):
+        flow = np.eye(image[0].shape[-1])
+        for weights in image:
+            attention = 0.5 * weights.mean(axis=0) + 0.5 * np.eye(len(flow))
+            attention /= attention.sum(axis=1, keepdims=True)
+            flow = attention @ flow
+        rollout.append(np.mean([flow[token, num_prefix:] for token in read], axis=0).reshape(grid))
+    return np.array(rollout)
+
+
+# What each golden's classifier reads, of how many prefix tokens, on which grid.
+READS = {
+    "timm_vit.safetensors": ([0], 1, (4, 4)),
+    "timm_vit_rectangular.safetensors": ([0], 1, (3, 6)),
+    "timm_deit_distilled.safetensors": ([0, 1], 2, (4, 4)),
+    "timm_deit3.safetensors": ([0], 1, (4, 4)),
+    "timm_vit_registers_layerscale_gap.safetensors": (range(4, 20), 4, (4, 4)),
+}
+
+
+def test_rollout_is_the_papers(golden, request):
+    model, answers, maps = golden
+    reads = READS[request.node.callspec.params["golden"]]
+    found = km.attention_rollout(model, answers["image"])
+    np.testing.assert_allclose(found, rollout_oracle(maps, *reads), rtol=0, atol=1e-6)
+
+
+def test_rollout_of_patches_that_attend_to_themselves_alone():
+    model = case("vit_gap").make()
+    for weight in model.weights:
+        if "attention/qkv/kernel" in weight.path:
+            weight.assign(100 * weight)  # a softmax of nearly one hot
+    images = case("vit_gap").images(2)
+    maps = km.attention_maps(model, images)
+    found = km.attention_rollout(model, images)
+    np.testing.assert_allclose(found, rollout_oracle(maps, range(6), 0, (2, 3)), atol=1e-6)
+    np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-6)
+
+
+def test_distance_is_that_between_patches(golden, request):
+    model, answers, maps = golden
+    _, num_prefix, (rows, columns) = READS[request.node.callspec.params["golden"]]
+    found = km.probe.attention_distance(model, answers["image"])
+    places = [(8 * row, 8 * column) for row in range(rows) for column in range(columns)]
+    apart = np.array([[np.hypot(a - c, b - d) for c, d in places] for a, b in places])
+    for name, weights in maps.items():
+        among = weights[:, :, num_prefix:, num_prefix:]
+        among = among / among.sum(axis=-1, keepdims=True)
+        expected = (among * apart).sum(axis=-1).mean(axis=-1)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5)
+
+
+def test_layers_by_name_and_number():
+    model, images = random_weights(case("vit").make()), case("vit").images(3)
+    everything = km.attention_maps(model, images)
+    first, last = everything
+    assert everything[last].shape == (3, 2, 7, 7)
+    for layers_, names in [
+        (-1, [last]),
+        (0, [first]),
+        (np.int64(1), [last]),
+        (last, [last]),
+        ([last, 0], [first, last]),
+    ]:
+        found = km.attention_maps(model, images, layers_, batch_size=2)
+        assert list(found) == names
+        for name in names:
+            np.testing.assert_allclose(found[name], everything[name], rtol=0, atol=1e-6)
+
+
+def test_nothing_is_computed_beyond_the_layer_asked_for(monkeypatch):
+    model = case("vit").make(depth=4)
+    called = []
+    original = layers.Residual.call
+    monkeypatch.setattr(
+        layers.Residual,
+        "call",
+        lambda self, *args, **kwargs: called.append(self.name) or original(self, *args, **kwargs),
+    )
+    km.attention_maps(model, case("vit").images(), layers=1)
+    assert called == ["block_0_attention", "block_0_channel_mixing"]
+
+
+def test_the_model_stays_as_it_was():
+    model, images = random_weights(case("hybrid_MMA").make()), case("hybrid_MMA").images()
+    before = [np.array(weight) for weight in model.weights]
+    logits, nodes = model.predict(images, verbose=0), node_counts(model)
+    km.attention_maps(model, images)
+    km.probe.features(model, images)
+    km.probe.token_mixing_activations(model, images)
+    assert node_counts(model) == nodes
+    np.testing.assert_array_equal(model.predict(images, verbose=0), logits)
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, old, err_msg=weight.path)
+
+
+def node_counts(model):
+    """How often each layer stands in a graph: a symbolic call would add to it."""
+    return [len(layer._inbound_nodes) for layer in model._flatten_layers()]
+
+
+def hand_assembled():
+    x = images = keras.Input((8, 12, 2))
+    x = layers.PatchEmbed(16, 4)(x)
+    x = layers.PrefixTokens(num_registers=1)(x)
+    x = layers.MultiHeadSelfAttention(2, name="bare")(x)
+    shared = layers.Residual(layers.MultiHeadSelfAttention(2), name="shared")
+    x = shared(shared(x))
+    return keras.Model(images, keras.layers.Dense(5)(x[:, 0]), name="by_hand")
+
+
+def test_models_assembled_by_hand_and_layers_called_twice():
+    model, images = hand_assembled(), case("vit").images(2)
+    maps = km.attention_maps(model, images)
+    assert list(maps) == ["bare", "shared", "shared:1"]
+    assert all(weights.shape == (2, 2, 8, 8) for weights in maps.values())
+    tokens = layer_output(model, "prefix_tokens", images)
+    _, expected = model.get_layer("bare")(tokens, return_attention_scores=True)
+    np.testing.assert_allclose(maps["bare"], expected, atol=1e-6)
+    assert np.abs(maps["shared"] - maps["shared:1"]).max() > 1e-4
+    reads = rollout_oracle(maps, [0], 2, (2, 3))
+    np.testing.assert_allclose(km.attention_rollout(model, images), reads, atol=1e-6)
+
+
+def layer_output(model, name, images):
+    return keras.Model(model.input, model.get_layer(name).output)(images)
+
+
+def test_models_nested_reloaded_and_in_mixed_precision(tmp_path):
+    inner = random_weights(case("vit").make(dtype="mixed_bfloat16"))
+    outer = keras.Sequential(
+        [
+            keras.Input((None, None, 2)),
+            keras.layers.CenterCrop(8, 12),
+            keras.Sequential([keras.Input((8, 12, 2)), inner], name="frozen"),
+            keras.layers.Dense(3),
+        ]
+    )
+    images = np.pad(case("vit").images(2), ((0, 0), (2, 2), (1, 1), (0, 0)))
+    outer(images)
+    outer.save(tmp_path / "outer.keras")
+    reloaded = keras.models.load_model(tmp_path / "outer.keras")
+    expected = km.attention_maps(inner, case("vit").images(2))
+    found = km.attention_maps(reloaded, images)
+    assert list(found) == [f"frozen/vit/{name}" for name in expected]
+    for one, other in zip(found.values(), expected.values(), strict=True):
+        assert one.dtype == "float32"
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        np.testing.assert_allclose(one.sum(axis=-1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("conv_mixer", {}, "`model` must have a MultiHeadSelfAttention layer.*ConvMixerBlock"),
+        ("vit", {"layers": 2}, "`layers` must be names or numbers.*block_1_attention.*: 2"),
+        ("vit", {"layers": "block_9_attention"}, "'block_9_attention'. Did you mean 'block_"),
+        ("vit", {"layers": True}, "`layers` must be names or numbers.*True"),
+        ("vit", {"batch_size": 0}, "`batch_size` must be an integer from 1"),
+        ("vit", {"images": np.zeros((2, 12, 8, 2))}, r"shape \(N, 8, 12, 2\).*\(2, 12, 8, 2\)"),
+        ("vit", {"images": np.zeros((8, 12, 2))}, r"shape \(N, 8, 12, 2\).*\(8, 12, 2\)"),
+        ("vit", {"images": np.zeros((0, 8, 12, 2))}, "an image or more"),
+        ("vit", {"images": [1, 2]}, "must be an array of shape.*a list"),
+    ],
+)
+def test_wrong_use_of_maps(name, arguments, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        km.attention_maps(case(name).make(), **{"images": case(name).images(), **arguments})
+
+
+def test_wrong_use_of_rollout():
+    model, images = case("hybrid_MMA").make(), case("hybrid_MMA").images()
+    with pytest.raises(ValueError, match=r"block_0_token_mixing.*layers=\['block_2_attention'\]"):
+        km.attention_rollout(model, images)
+    assert km.attention_rollout(model, images, -1).shape == (4, 2, 3)
+    two = keras.Input((8, 12, 2)), keras.Input((8, 12, 2))
+    joined = layers.PatchEmbed(16, 4)(keras.layers.Add()(two))
+    joined = layers.MultiHeadSelfAttention(2)(joined)
+    with pytest.raises(ValueError, match="`model` must have one input.*which has 2"):
+        km.attention_rollout(keras.Model(two, joined), images)
+    pooled = keras.layers.AveragePooling1D(2)
+    x = x_in = keras.Input((8, 12, 2))
+    x = layers.MultiHeadSelfAttention(2)(pooled(layers.PatchEmbed(16, 4)(x)))
+    with pytest.raises(ValueError, match=r"must keep its 2 x 3 patches apart.*sequences of 3"):
+        km.attention_rollout(keras.Model(x_in, x), images)
+    with pytest.raises(ValueError, match="functional or Sequential model that is built"):
+        km.attention_rollout(keras.Sequential([]), images)
+
+
+def test_the_grid_of_tokens():
+    grid = km.probe.token_grid(case("vit_registers").make(), 9)
+    assert (grid.rows, grid.columns, grid.patch_size, grid.num_prefix) == (2, 3, (4, 4), 3)
+    assert grid.token((1, 2)) == 8
+    np.testing.assert_array_equal(grid.patches(np.arange(9)), [[3, 4, 5], [6, 7, 8]])
+    for query in [(2, 0), (0, 3), (-1, 0)]:
+        with pytest.raises(ValueError, match=r"grid of 2 x 3 patches.*Received: query=\("):
+            grid.token(query)
+    two = keras.Input((8, 12, 2))
+    embedded = [layers.PatchEmbed(4, size)(two) for size in (2, 4)]
+    with pytest.raises(ValueError, match="must have one grid"):
+        km.probe.token_grid(keras.Model(two, embedded))
+
+
+def test_every_layer_has_its_place():
+    model = case("hybrid_CM").make()
+    assert list(places(model)) == [layer.name for layer in model.layers[1:]]

@@ -1,0 +1,101 @@
+"""Relevance is that of gradients found by finite differences."""
+
+import keras
+import numpy as np
+import pytest
+from cases import case, random_weights
+
+import keras_mixers as km
+from keras_mixers import layers
+
+# JAX has 64 bits only where the whole process has.
+DTYPE, STEP, EXACT = (
+    ("float32", 1e-2, 1e-3) if keras.backend.backend() == "jax" else ("float64", 1e-4, 1e-6)
+)
+
+
+class Nudged(layers.MultiHeadSelfAttention):
+    """Attention whose weights are changed by an array that one can set."""
+
+    nudge = 0.0
+
+    def attention_scores(self, query, key):
+        return super().attention_scores(query, key) + self.nudge
+
+    def call(self, x, training=None, return_attention_scores=False):
+        y, scores = super().call(x, training, return_attention_scores=True)
+        return (y, scores) if return_attention_scores else y
+
+
+def build(pool, **residual):
+    """A classifier of 2 x 2 patches."""
+    x = images = keras.Input((4, 4, 1))
+    x = layers.PatchEmbed(8, 2, dtype=DTYPE)(x)
+    if pool == "token":
+        x = layers.PrefixTokens(dtype=DTYPE)(x)
+    for _ in range(2):
+        x = layers.Residual(Nudged(2, dtype=DTYPE), dtype=DTYPE, **residual)(x)
+        x = layers.Residual(layers.ChannelMixing(6, dtype=DTYPE), dtype=DTYPE)(x)
+    if pool == "token":
+        x = layers.SelectToken(0, dtype=DTYPE)(x)
+    else:
+        x = keras.layers.GlobalAveragePooling1D(dtype=DTYPE)(x)
+    model = keras.Model(images, keras.layers.Dense(3, dtype=DTYPE)(x))
+    return random_weights(model)
+
+
+def slopes(model, image, target):
+    """d logit / d attention weight, `(heads, T, T)` a layer, by central differences."""
+    found = []
+    for layer in [layer for layer in model.layers if isinstance(layer, layers.Residual)][::2]:
+        shape = (2, layer.input.shape[1], layer.input.shape[1])
+        step = STEP * np.eye(np.prod(shape)).reshape(-1, *shape)  # a place an image
+        images = np.repeat(image[None], len(step), axis=0)
+        answers = []
+        for layer.mixer.nudge in (step, -step, 0.0):
+            answers.append(np.array(model(images))[:, target])
+        found.append((answers[0] - answers[1]).reshape(shape) / (2 * STEP))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("pool", "residual"), [("token", {}), ("gap", {"layer_scale_init": 0.5})], ids=["token", "gap"]
+)
+def test_it_is_gradient_by_attention(pool, residual):
+    model = build(pool, **residual)
+    images = np.random.default_rng(1).normal(size=(2, 4, 4, 1)).astype(DTYPE)
+    maps = list(km.attention_maps(model, images).values())
+    for target in (None, 1, [2, 0]):
+        found = km.probe.relevance(model, images, target, batch_size=1)
+        for i, image in enumerate(images):
+            chosen = np.argmax(model(images), axis=1) if target is None else target
+            chosen = np.broadcast_to(chosen, 2)[i]
+            expected = relevance_oracle([m[i] for m in maps], slopes(model, image, chosen), pool)
+            np.testing.assert_allclose(found[i], expected, rtol=EXACT, atol=EXACT)
+        assert found.max() > 1e-2
+
+
+def relevance_oracle(maps, slopes, pool):
+    """The paper's equations 5 and 6."""
+    flow = np.eye(maps[0].shape[-1])
+    for weights, slope in zip(maps, slopes, strict=True):
+        flow += np.clip(weights * slope, 0, None).mean(axis=0) @ flow
+    row = flow[0, 1:] if pool == "token" else (flow - np.eye(4)).mean(axis=0)
+    return row.reshape(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "message"),
+    [
+        ("vit", 5, r"`target` must be numbers from 0 to 4. Received: target=5"),
+        ("vit", -1, "`target` must be numbers from 0 to 4"),
+        ("vit", [0, 1], "`target` must be one number, or one for each of the 4 images"),
+        ("vit", 1.5, "`target` must be numbers from 0 to 4"),
+        ("vit_sequence", None, r"must have one output, logits \(N, num_classes\).*\(None, 6, 16\)"),
+        ("hybrid_MA", 0, "`layers` must say which attention"),
+        ("mlp_mixer", 0, "must have a MultiHeadSelfAttention"),
+    ],
+)
+def test_wrong_use(name, classes, message):
+    with pytest.raises(ValueError, match=message):
+        km.probe.relevance(case(name).make(), case(name).images(), classes)
