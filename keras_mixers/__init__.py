@@ -1,9 +1,10 @@
 """Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and hybrids of them."""
 
-from keras_mixers import data, layers, training
+from keras_mixers import data, layers, probe, training, visualize
 from keras_mixers.export import ExportReport, export
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, count_flops, variants
 from keras_mixers.preprocessing import Preprocessing
+from keras_mixers.probe import attention_maps, attention_rollout, token_mixing_units
 from keras_mixers.training import Recipe, recipes
 from keras_mixers.version import __version__
 from keras_mixers.weights import (
@@ -25,14 +26,19 @@ __all__ = [
     "Recipe",
     "ViT",
     "__version__",
+    "attention_maps",
+    "attention_rollout",
     "count_flops",
     "data",
     "export",
     "layers",
     "load_weights",
     "pretrained",
+    "probe",
     "recipes",
     "save_weights",
+    "token_mixing_units",
     "training",
     "variants",
+    "visualize",
 ]

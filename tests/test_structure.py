@@ -24,6 +24,8 @@ MAY_IMPORT = {
     "weights": {"layers", "models"},
     "export": {"layers", "models"},
     "training": {"data", "layers"},
+    "probe": {"layers", "models"},
+    "visualize": {"layers", "probe"},
 }
 OPEN = {"arguments", "files", "preprocessing", "version"}
 # A builder's `weights` is the one way back, taken when it is asked for.
@@ -115,10 +117,13 @@ def test_importing_the_package_brings_nothing_heavier_than_keras():
     assert new == {"keras_mixers"}
 
 
+PUBLIC = (km, km.layers, km.data, km.probe, km.training, km.visualize)
+
+
 def signatures():
     """Every public name, with its arguments: `keras_mixers.ViT(variant, *, ...)`."""
     lines = []
-    for module in (km, km.layers, km.data, km.training):
+    for module in PUBLIC:
         prefix = module.__name__
         for name in module.__all__:
             thing = getattr(module, name)
@@ -134,8 +139,7 @@ def test_the_public_names_are_those_committed():
 
 
 def test_public_things_are_documented_with_an_example():
-    modules = (km, km.layers, km.data, km.training)
-    for thing in [getattr(module, name) for module in modules for name in module.__all__]:
+    for thing in [getattr(module, name) for module in PUBLIC for name in module.__all__]:
         if callable(thing):
             text = inspect.getdoc(thing)
             assert text, thing
@@ -145,6 +149,7 @@ def test_public_things_are_documented_with_an_example():
                 km.ExportReport,
                 km.LoadReport,
                 km.data.Info,
+                km.probe.TokenGrid,
             )  # made by us, not by users
             if thing not in (*returned, km.layers.gelu_tanh):
                 assert ">>>" in text, thing

@@ -1,0 +1,45 @@
+"""Figures, films and pages made of what `keras_mixers.probe` finds in a model.
+
+Every function that begins with `plot_` returns a matplotlib `Figure`, to save or to show; none
+touches pyplot.
+"""
+
+from keras_mixers.visualize.activations import (
+    plot_channel_mixing_activations,
+    plot_features,
+    plot_token_mixing_activations,
+)
+from keras_mixers.visualize.animation import animate_attention
+from keras_mixers.visualize.attention import (
+    plot_attention,
+    plot_attention_distance,
+    plot_attention_matrix,
+    plot_attention_rollout,
+    plot_relevance,
+)
+from keras_mixers.visualize.explorer import attention_explorer
+from keras_mixers.visualize.history import plot_history
+from keras_mixers.visualize.weights import (
+    plot_depthwise_kernels,
+    plot_patch_filters,
+    plot_position_similarity,
+    plot_token_mixing_units,
+)
+
+__all__ = [
+    "animate_attention",
+    "attention_explorer",
+    "plot_attention",
+    "plot_attention_distance",
+    "plot_attention_matrix",
+    "plot_attention_rollout",
+    "plot_channel_mixing_activations",
+    "plot_depthwise_kernels",
+    "plot_features",
+    "plot_history",
+    "plot_patch_filters",
+    "plot_position_similarity",
+    "plot_relevance",
+    "plot_token_mixing_activations",
+    "plot_token_mixing_units",
+]

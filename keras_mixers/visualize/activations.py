@@ -1,0 +1,154 @@
+"""Figures of what an image makes a model compute: hidden units and features."""
+
+import keras
+import numpy as np
+
+from keras_mixers import arguments
+from keras_mixers.probe import (
+    channel_mixing_activations,
+    features,
+    token_grid,
+    token_mixing_activations,
+)
+from keras_mixers.visualize.canvas import (
+    draw_over,
+    draw_picture,
+    one_image,
+    panels,
+    strongest,
+    what_is_patched,
+    with_bar,
+)
+
+
+def plot_token_mixing_activations(model: keras.Model, image: np.ndarray, layer: int | str = 0):
+    """How strongly each hidden unit of a token-mixing MLP answers to each channel of an image.
+
+    Args:
+        model: as for `km.probe.token_mixing_activations`.
+        image: `(H, W, C)`, as the model takes it.
+        layer: a name or a number among the token-mixing layers.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: the model has no such layer, or the image is of another size.
+
+    Example:
+        >>> from keras_mixers import MLPMixer
+        >>> model = MLPMixer("S/16", input_shape=(32, 48, 3), hidden_dim=64, depth=1)
+        >>> figure = plot_token_mixing_activations(model, np.zeros((32, 48, 3)))
+
+    Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
+    """
+    from matplotlib.figure import Figure
+
+    ((name, (hidden,)),) = token_mixing_activations(model, one_image(image), layer).items()
+    figure = Figure(figsize=(6.4, 5), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(hidden, aspect="auto", interpolation="nearest")
+    with_bar(figure, axes, drawn, "activation")
+    axes.set(title=f"{name}: hidden units for an image", xlabel="channel", ylabel="hidden unit")
+    return figure
+
+
+def plot_channel_mixing_activations(
+    model: keras.Model,
+    image: np.ndarray,
+    layer: int | str = 0,
+    *,
+    units: int = 11,
+    picture: np.ndarray | None = None,
+):
+    """Where on the image the hidden units of a channel-mixing MLP are active.
+
+    Args:
+        model: as for `km.probe.channel_mixing_activations`, with one `PatchEmbed`.
+        image: `(H, W, C)`, as the model takes it.
+        layer: a name or a number among the channel-mixing layers.
+        units: how many at most; those most active, in their own order.
+        picture: as for `plot_attention`.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: the model has no such layer, or the image is of another size.
+
+    Example:
+        >>> from keras_mixers import MLPMixer
+        >>> model = MLPMixer("S/16", input_shape=(32, 48, 3), hidden_dim=64, depth=1)
+        >>> figure = plot_channel_mixing_activations(model, np.zeros((32, 48, 3)))
+    """
+    ((name, (hidden,)),) = channel_mixing_activations(model, one_image(image), layer).items()
+    maps = token_grid(model, len(hidden)).patches(hidden.T)
+    chosen = strongest(maps, arguments.integer("units", units))
+    picture = what_is_patched(model, image, picture)
+
+    title = f"{name}: where hidden units are active"
+    figure, (first, *others) = panels(len(chosen) + 1, title)
+    draw_picture(first, picture)
+    first.set_title("image")
+    for axes, unit in zip(others, chosen, strict=True):
+        low = min(0.0, float(maps[unit].min()))  # of GELU a little below zero
+        with_bar(figure, axes, draw_over(axes, picture, maps[unit], vmin=low))
+        axes.set_title(f"unit {unit}")
+    return figure
+
+
+def plot_features(
+    model: keras.Model,
+    image: np.ndarray,
+    layer: int | str = -1,
+    *,
+    picture: np.ndarray | None = None,
+):
+    """What a block tells apart on an image: the first three principal components as colours.
+
+    Patches of like features have like colours; the components are those of this image's patches.
+
+    Args:
+        model: as for `km.probe.features`, with one `PatchEmbed`.
+        image: `(H, W, C)`, as the model takes it.
+        layer: a name of any layer whose output is tokens or their grid, or a number among the
+            halves of blocks.
+        picture: as for `plot_attention`.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: the layer's output has no place for each patch, or the image is of another size.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=1, num_classes=10)
+        >>> figure = plot_features(model, np.zeros((32, 48, 3)), layer="norm")
+
+    Source: "DINOv2: Learning Robust Visual Features without Supervision", arXiv 2304.07193,
+    figure 1.
+    """
+    ((name, (tokens,)),) = features(model, one_image(image), layer).items()
+    if tokens.ndim < 2:
+        raise ValueError(
+            "`layer` must be one whose output is tokens (T, D) or their grid. Received:"
+            f" layer={layer!r}, whose output is {tokens.shape}"
+        )
+    tokens = tokens.reshape(-1, tokens.shape[-1])
+    grid = token_grid(model, len(tokens))
+    centred = tokens[grid.num_prefix :] - tokens[grid.num_prefix :].mean(axis=0)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    share = (size[:3] ** 2).sum() / max((size**2).sum(), 1e-12)
+    colours = np.zeros((len(centred), 3))
+    colours[:, : min(3, len(size))] = left[:, :3] * (size[:3] > 1e-4 * size[0])  # no noise
+    reach = np.abs(colours).max(axis=0)
+    colours = 0.5 + colours / np.where(reach, 2 * reach, 1)
+
+    picture = what_is_patched(model, image, picture)
+    figure, (first, second) = panels(2, f"{name}: features", side=3)
+    draw_picture(first, picture)
+    first.set_title("image")
+    draw_picture(second, colours.reshape(grid.rows, grid.columns, 3))
+    second.set_title(f"3 components, {share:.0%} of the variance")
+    return figure

@@ -1,0 +1,255 @@
+"""Figures of attention: over the image, as a matrix, rolled out, and how far it reaches."""
+
+import keras
+import numpy as np
+
+from keras_mixers.layers import MultiHeadSelfAttention
+from keras_mixers.probe import (
+    attention_distance,
+    attention_maps,
+    attention_rollout,
+    relevance,
+    token_grid,
+)
+from keras_mixers.probe.graph import choose
+from keras_mixers.visualize.canvas import (
+    draw_over,
+    draw_picture,
+    mark_patch,
+    one_image,
+    panels,
+    what_is_patched,
+    with_bar,
+)
+
+
+def plot_attention(
+    model: keras.Model,
+    image: np.ndarray,
+    query: tuple[int, int] | None = None,
+    layer: int | str = -1,
+    *,
+    picture: np.ndarray | None = None,
+):
+    """What one token attends to, over the image, in each head and on average.
+
+    Args:
+        model: as for `km.attention_maps`, with one `PatchEmbed`.
+        image: `(H, W, C)`, as the model takes it.
+        query: (row, column) of the patch that attends, or `None` for the class token.
+        layer: a name or a number among the attention layers.
+        picture: what to lay the maps over, `(h, w)` or `(h, w, C)` of any size, showing what the
+            model sees; `None` for the image as the patches are cut from it.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: no attention in the model, `query` outside the grid or no class token, or the
+            image is of another size.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=1, num_classes=10)
+        >>> figure = plot_attention(model, np.zeros((32, 48, 3)), query=(1, 2))
+        >>> len(figure.axes)  # image, mean and three heads; a colour bar for each map
+        9
+    """
+    name, maps, grid = one_layer(model, image, layer)
+    token = query_token(model, grid, query)
+    picture = what_is_patched(model, image, picture)
+    rows = grid.patches(maps[:, token])
+
+    what = "class token" if query is None else f"patch {tuple(query)}"
+    figure, (first, *others) = panels(len(rows) + 2, f"{name}: what the {what} attends to")
+    draw_picture(first, picture)
+    first.set_title("image")
+    titles = ["mean", *(f"head {i}" for i in range(len(rows)))]
+    for axes, heat, title in zip(others, [rows.mean(axis=0), *rows], titles, strict=True):
+        with_bar(figure, axes, draw_over(axes, picture, heat))
+        axes.set_title(title)
+    if query is not None:
+        for axes in (first, *others):
+            mark_patch(axes, picture, grid, query)
+    return figure
+
+
+def one_layer(model, image, layer):
+    """(name, weights `(heads, T, T)`, grid) of one attention layer for one image."""
+    ((name, (maps,)),) = attention_maps(model, one_image(image), layer).items()
+    return name, maps, token_grid(model, maps.shape[-1])
+
+
+def query_token(model, grid, query):
+    """The number of the token that a query means.
+
+    Raises:
+        ValueError: it lies outside the grid, or there is no class token.
+    """
+    if query is not None:
+        return grid.token(query)
+    if not grid.num_prefix:
+        raise ValueError(
+            "`query` must be (row, column) in a model without a class token. Received: query=None"
+            f" for '{model.name}', on a grid of {grid.rows} x {grid.columns} patches"
+        )
+    return 0
+
+
+def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | str = -1):
+    """The whole map of weights, `(T, T)`, of each head: a row is a query, a column a key.
+
+    Args:
+        model: as for `km.attention_maps`, with one `PatchEmbed`.
+        image: `(H, W, C)`, as the model takes it.
+        layer: a name or a number among the attention layers.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: no attention in the model, or the image is of another size.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=1, num_classes=10)
+        >>> figure = plot_attention_matrix(model, np.zeros((32, 48, 3)))
+        >>> [axes.get_title() for axes in figure.axes[:3]]
+        ['head 0', 'head 1', 'head 2']
+    """
+    name, maps, grid = one_layer(model, image, layer)
+    prefix = f"{grid.num_prefix} + " if grid.num_prefix else ""
+    title = f"{name}: weights of {prefix}{grid.rows} x {grid.columns} tokens"
+    figure, everywhere = panels(len(maps), title, side=3.4)
+    for i, (axes, weights) in enumerate(zip(everywhere, maps, strict=True)):
+        with_bar(figure, axes, axes.imshow(weights, vmin=0))
+        axes.set(title=f"head {i}", xlabel="key", ylabel="query")
+    return figure
+
+
+def plot_attention_rollout(
+    model: keras.Model,
+    image: np.ndarray,
+    layers: int | str | list | None = None,
+    *,
+    picture: np.ndarray | None = None,
+):
+    """`km.attention_rollout` over the image: how much each patch flows into the output.
+
+    Args:
+        model: as for `km.attention_rollout`.
+        image: `(H, W, C)`, as the model takes it.
+        layers: as for `km.attention_rollout`.
+        picture: as for `plot_attention`.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: as `km.attention_rollout`.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=2, num_classes=10)
+        >>> figure = plot_attention_rollout(model, np.zeros((32, 48, 3)))
+
+    Source: "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
+    """
+    (heat,) = attention_rollout(model, one_image(image), layers)
+    return beside(what_is_patched(model, image, picture), heat, "Attention rollout", "share")
+
+
+def plot_relevance(
+    model: keras.Model,
+    image: np.ndarray,
+    target: int | None = None,
+    *,
+    class_names: list[str] | None = None,
+    picture: np.ndarray | None = None,
+):
+    """`km.probe.relevance` over the image: which patches speak for a class.
+
+    Args:
+        model: as for `km.probe.relevance`.
+        image: `(H, W, C)`, as the model takes it.
+        target: the class, or `None` for the one the model predicts.
+        class_names: one for each class, for the title.
+        picture: as for `plot_attention`.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: as `km.probe.relevance`.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=2, num_classes=10)
+        >>> figure = plot_relevance(model, np.zeros((32, 48, 3)), target=3)
+
+    Source: "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
+    Transformers", arXiv 2103.15679.
+    """
+    batch = one_image(image)
+    (heat,) = relevance(model, batch, target)
+    if target is None:
+        target = int(keras.ops.argmax(model(batch, training=False)[0]))
+    named = f"{class_names[target]}" if class_names else f"class {target}"
+    title = f"What speaks for {named}"
+    return beside(what_is_patched(model, image, picture), heat, title, "gradient x attention")
+
+
+def beside(picture, heat, title, label):
+    """A picture, and a map over it."""
+    figure, (left, right) = panels(2, title, side=3)
+    draw_picture(left, picture)
+    with_bar(figure, right, draw_over(right, picture, heat), label)
+    return figure
+
+
+def plot_attention_distance(
+    model: keras.Model, images: np.ndarray, layers: int | str | list | None = None
+):
+    """How far each head looks, layer by layer: `km.probe.attention_distance`, mean of images.
+
+    Args:
+        model: as for `km.attention_maps`, with one `PatchEmbed`.
+        images: `(N, H, W, C)`, as the model takes them.
+        layers: as for `km.attention_maps`.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: no attention in the model, or the images are of another size.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=2, num_classes=10)
+        >>> figure = plot_attention_distance(model, np.zeros((4, 32, 48, 3)))
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    distances = attention_distance(model, images, layers)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    heads = max(each.shape[1] for each in distances.values())
+    for depth, each in enumerate(distances.values()):
+        mean = each.mean(axis=0)
+        numbers = range(len(mean))
+        dots = axes.scatter([depth] * len(mean), mean, c=numbers, vmin=0, vmax=max(heads - 1, 1))
+    if heads > 1:
+        figure.colorbar(dots, ax=axes, label="head", ticks=MaxNLocator(integer=True))
+    numbers = [list(choose(model, MultiHeadSelfAttention)).index(name) for name in distances]
+    axes.set_xticks(range(len(numbers)), numbers)
+    axes.set(
+        title=f"How far each head looks, mean of {len(images)} images",
+        xlabel="attention layer",
+        ylabel="mean attention distance (pixels)",
+    )
+    axes.set_ylim(0, 1.1 * max(each.mean(axis=0).max() for each in distances.values()))
+    axes.grid(axis="y", alpha=0.3)
+    return figure

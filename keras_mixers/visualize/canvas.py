@@ -1,0 +1,132 @@
+"""What all figures share: panels, a picture under a map, colour bars, tiles of small maps."""
+
+import math
+
+import numpy as np
+
+from keras_mixers.layers import PatchEmbed
+from keras_mixers.probe.graph import choose, look
+
+# Both perceptually uniform: from nothing up, and both ways from zero.
+SEQUENTIAL = "viridis"
+DIVERGING = "berlin"
+
+
+def panels(count, title, side=2.4):
+    """A figure of `count` panels in rows of nearly a square: `(Figure, [Axes])`."""
+    from matplotlib.figure import Figure
+
+    columns = count if count < 5 else min((3, 4, 5), key=lambda columns: -count % columns)
+    rows = math.ceil(count / columns)
+    size = (columns * side * 1.15, rows * (side * 0.95 + 0.3) + 0.4)  # bars beside, titles above
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, list(axes[:count])
+
+
+def with_bar(figure, axes, drawn, label=None):
+    """A colour bar beside a panel."""
+    figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, label=label)
+
+
+def what_is_patched(model, image, picture):
+    """The picture that maps are laid over: what `PatchEmbed` gets, or what the caller has of it."""
+    image = one_image(image)
+    if picture is not None:
+        return drawable("picture", picture)
+    (patch_embed,) = choose(model, PatchEmbed, 0)
+    (seen,) = look(model, image, [patch_embed], lambda layer, x: x, 1).values()
+    return drawable("image", seen[0])
+
+
+def one_image(image):
+    """An image `(H, W, C)` as a batch of one.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if np.ndim(image) != 3:
+        raise ValueError(
+            "`image` must be an array of shape (H, W, C), one image as the model takes it."
+            f" Received: shape {np.shape(image)}"
+        )
+    return np.asarray(image)[None]
+
+
+def drawable(name, picture):
+    """An array as colours in [0, 1]: `(H, W)` or `(H, W, C) -> (H, W, 3)`.
+
+    Bytes are divided by 255; floats beyond [0, 1] are stretched to it. A number of channels other
+    than 3 becomes grey.
+
+    Raises:
+        ValueError: it is no picture.
+    """
+    array = np.asarray(picture)
+    if array.ndim not in (2, 3) or not array.size or not np.isfinite(array).all():
+        raise ValueError(
+            f"`{name}` must be finite, of shape (H, W) or (H, W, C). Received: shape {array.shape}"
+        )
+    if array.dtype == "uint8":
+        array = array / 255
+    low, high = array.min(), array.max()
+    if low < 0 or high > 1:
+        array = (array - low) / max(high - low, 1e-12)
+    if array.ndim == 2 or array.shape[-1] != 3:
+        grey = array if array.ndim == 2 else array.mean(axis=-1)
+        array = np.repeat(grey[..., None], 3, axis=-1)
+    return array
+
+
+def draw_picture(axes, picture):
+    """A picture in its own pixels, without axes."""
+    height, width = picture.shape[:2]
+    axes.imshow(picture, extent=(0, width, height, 0))
+    axes.set_axis_off()
+
+
+def draw_over(axes, picture, heat, **colours):
+    """A map on the grid over a picture: each value covers its patch, whatever the sizes."""
+    height, width = picture.shape[:2]
+    draw_picture(axes, np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1))
+    return axes.imshow(
+        heat, extent=(0, width, height, 0), alpha=0.7, **{"cmap": SEQUENTIAL, "vmin": 0, **colours}
+    )
+
+
+def mark_patch(axes, picture, grid, query):
+    """A frame around the patch at (row, column)."""
+    from matplotlib.patches import Rectangle
+
+    height, width = picture.shape[0] / grid.rows, picture.shape[1] / grid.columns
+    corner = (query[1] * width, query[0] * height)
+    return axes.add_patch(
+        Rectangle(corner, width, height, fill=False, edgecolor="crimson", linewidth=2)
+    )
+
+
+def strongest(maps, count):
+    """The numbers of the `count` maps of largest norm, in their own order: `(K, h, w) -> (k,)`."""
+    norms = np.linalg.norm(maps.reshape(len(maps), -1), axis=1)
+    return np.sort(np.argsort(-norms, kind="stable")[:count])
+
+
+def tiles(maps):
+    """Small maps side by side with gaps: `(K, h, w) -> (rows (h + 1) - 1, columns (w + 1) - 1)`."""
+    count, height, width = maps.shape[:3]
+    columns = math.ceil(math.sqrt(count * height / width))
+    rows = math.ceil(count / columns)
+    sheet = np.full((rows * (height + 1), columns * (width + 1), *maps.shape[3:]), np.nan)
+    for i, tile in enumerate(maps):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet[:-1, :-1]
+
+
+def signed(values):
+    """Colours both ways from zero, as far as the largest value."""
+    largest = float(np.nanmax(np.abs(values))) or 1.0
+    return {"cmap": DIVERGING, "vmin": -largest, "vmax": largest}

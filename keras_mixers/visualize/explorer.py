@@ -1,0 +1,165 @@
+"""One page, in one file, on which people look inside a model by themselves."""
+
+import base64
+import io
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_mixers import files
+from keras_mixers.layers import PrefixTokens
+from keras_mixers.probe.attention import Layers
+from keras_mixers.probe.graph import check_images, places, to_numpy
+from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, what_is_patched
+from keras_mixers.visualize.views import encoded, views_of
+
+LONGEST_SIDE = 384  # of a picture, in pixels
+# What a model that gives probabilities or logits ends in.
+CLASSIFIERS = (
+    keras.layers.Activation,
+    keras.layers.Average,
+    keras.layers.Dense,
+    keras.layers.Softmax,
+)
+
+
+def attention_explorer(
+    model: keras.Model,
+    images: np.ndarray,
+    path: str | os.PathLike,
+    layers: Layers = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    pictures: Sequence[np.ndarray] | None = None,
+) -> pathlib.Path:
+    """Write a page that shows what each part of a model sees: one HTML file, which fetches nothing.
+
+    One chooses image, layer and head; the attention of the patch under the pointer lies over the
+    image, its weights in figures beside it; rollout, relevance and the prediction are there too.
+    Token-mixing layers show their hidden units instead, ConvMixer blocks their kernels. It works by
+    mouse, by touch and by keyboard.
+
+    Weights are kept in 16 bits of the largest in their row, of which 8 colour the map. Where all
+    of them would take more than 4 MB, neighbouring patches are taken together: their weights as
+    keys added, as queries averaged; fewer `layers` show more.
+
+    Args:
+        model: as for `km.attention_maps`, with one `PatchEmbed`.
+        images: `(N, H, W, C)`, as the model takes them.
+        path: of the file; it is written whole or not at all.
+        layers: names or numbers among its attention, token-mixing and ConvMixer layers; `None` for
+            all.
+        class_names: one for each output, for the prediction.
+        pictures: one for each image, what to lay the maps over, as for `plot_attention`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: the model has no such layer, or images, names or pictures do not fit.
+        OSError: the file cannot be written; what was at `path` stays.
+
+    Example:
+        >>> import tempfile
+        >>> from keras_mixers import ViT
+        >>> model = ViT("Ti/16", input_shape=(32, 32, 3), depth=1, num_classes=10)
+        >>> page = tempfile.mkdtemp() + "/explorer.html"
+        >>> attention_explorer(model, np.zeros((1, 32, 32, 3)), page).name
+        'explorer.html'
+    """
+    check_images(model, images)
+    images = np.asarray(images)
+    if pictures is not None and len(pictures) != len(images):
+        raise ValueError(
+            f"`pictures` must be one for each of the {len(images)} images. Received:"
+            f" {len(pictures)}"
+        )
+    probabilities = predictions(model, images, class_names)
+    shown = [
+        what_is_patched(model, image, None if pictures is None else pictures[i])
+        for i, image in enumerate(images)
+    ]
+    views, grid = views_of(model, images, layers)
+    page = {
+        "title": f"Inside {model.name}",
+        "grid": {"rows": grid.rows, "columns": grid.columns, "prefix": grid.num_prefix},
+        "prefix_names": prefix_names(model, grid.num_prefix),
+        "colours": {"up": colour_map(SEQUENTIAL), "both": colour_map(DIVERGING)},
+        "images": [
+            {**picture_of(picture), "probabilities": likeliest}
+            for picture, likeliest in zip(shown, probabilities, strict=True)
+        ],
+        "views": views,
+    }
+    template = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    # No text of the user's can end the script element it stands in.
+    text = json.dumps(page).replace("<", "\\u003c")
+    path = pathlib.Path(path)
+    with files.replacing(path) as temporary:
+        temporary.write_text(template.replace("%DATA%", text), encoding="utf-8")
+    return path
+
+
+def predictions(model, images, class_names):
+    """The likeliest classes of each image: `[[(name, probability), ...], ...]`; none of no classes.
+
+    Raises:
+        ValueError: the names are not one for each class.
+    """
+    outputs = keras.tree.flatten(model(images, training=False))
+    last = list(places(model).values())[-1].operation
+    classifies = len(outputs) == 1 and len(outputs[0].shape) == 2 and isinstance(last, CLASSIFIERS)
+    if not classifies:
+        return [[] for _ in images]
+    scores = to_numpy(outputs[0])
+    names = class_names or [f"class {i}" for i in range(scores.shape[1])]
+    if len(names) != scores.shape[1]:
+        raise ValueError(
+            f"`class_names` must be {scores.shape[1]} names. Received: {len(names)} names"
+        )
+    if scores.min() < 0 or not np.allclose(scores.sum(axis=1), 1, atol=1e-3):  # logits
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+    likeliest = np.argsort(-scores, axis=1)[:, :5]
+    return [
+        [(str(names[i]), float(row[i])) for i in best]
+        for row, best in zip(scores, likeliest, strict=True)
+    ]
+
+
+def picture_of(picture):
+    """A picture as a page holds it: `{src, width, height}`."""
+    from PIL import Image
+
+    drawn = Image.fromarray(np.round(255 * picture).astype("uint8"))
+    drawn.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    file = io.BytesIO()
+    drawn.save(file, "PNG", optimize=True)
+    return {
+        "src": "data:image/png;base64," + base64.b64encode(file.getvalue()).decode(),
+        "width": picture.shape[1],
+        "height": picture.shape[0],
+    }
+
+
+def prefix_names(model, count):
+    """What the tokens before the patches are called."""
+    names = []
+    for node in places(model).values():
+        tokens = node.operation
+        if isinstance(tokens, PrefixTokens):
+            names += ["class token"] * tokens.class_token
+            names += ["distillation token"] * tokens.distillation_token
+            names += [f"register {i}" for i in range(tokens.num_registers)]
+    return names if len(names) == count else [f"token {i}" for i in range(count)]
+
+
+def colour_map(name):
+    """256 colours of a matplotlib map, three bytes each."""
+    from matplotlib import colormaps
+
+    return encoded(np.round(255 * colormaps[name](np.arange(256))[:, :3]), "uint8")

@@ -1,0 +1,166 @@
+"""Figures of weights: hidden units, kernels, patch filters and positions."""
+
+import keras
+import numpy as np
+
+from keras_mixers import arguments
+from keras_mixers.probe import (
+    depthwise_kernels,
+    patch_filters,
+    position_similarity,
+    token_mixing_units,
+)
+from keras_mixers.visualize.canvas import signed, strongest, tiles, with_bar
+
+
+def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: int = 64):
+    """The hidden units of one token-mixing MLP, each as its weights on the grid of patches.
+
+    Args:
+        model: as for `km.token_mixing_units`.
+        layer: a name or a number among the token-mixing layers.
+        units: how many at most; those of largest norm, in their own order.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: the model has no such layer.
+
+    Example:
+        >>> from keras_mixers import MLPMixer
+        >>> figure = plot_token_mixing_units(MLPMixer("S/16", input_shape=(64, 96, 3), depth=1))
+
+    Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601, figure 5.
+    """
+    ((name, weights),) = token_mixing_units(model, layer).items()
+    return sheet("units", weights, units, f"{name}: hidden units over the patches")
+
+
+def plot_depthwise_kernels(model: keras.Model, layer: int | str = 0, *, kernels: int = 64):
+    """The depthwise kernels of one ConvMixer block.
+
+    Args:
+        model: as for `km.probe.depthwise_kernels`.
+        layer: a name or a number among the ConvMixer blocks.
+        kernels: how many at most; those of largest norm, in their own order.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: the model has no such block.
+
+    Example:
+        >>> from keras_mixers import ConvMixer
+        >>> model = ConvMixer("256/8-k5-p2", input_shape=(32, 32, 3), depth=1)
+        >>> figure = plot_depthwise_kernels(model)
+
+    Source: "Patches Are All You Need?", arXiv 2201.09792, figure 4.
+    """
+    ((name, weights),) = depthwise_kernels(model, layer).items()
+    return sheet("kernels", weights, kernels, f"{name}: depthwise kernels")
+
+
+def sheet(name, maps, most, title):
+    """A figure of signed small maps side by side, with one scale for all.
+
+    `most` is the argument of that name: how many are drawn; those of largest norm.
+    """
+    chosen, title = most_of(name, maps, most, title)
+    shown = tiles(maps[chosen])
+    figure, axes = one_panel(shown, title)
+    with_bar(figure, axes, axes.imshow(shown, interpolation="nearest", **signed(shown)), "weight")
+    return figure
+
+
+def most_of(name, maps, most, title):
+    """The numbers of the maps to draw, and a title that says so where some are left out."""
+    chosen = strongest(maps, arguments.integer(name, most))
+    if len(chosen) < len(maps):
+        title += f"\n{len(chosen)} of {len(maps)}, those of largest norm"
+    return chosen, title
+
+
+def one_panel(shown, title):
+    """(Figure, Axes) for one picture without axes."""
+    from matplotlib.figure import Figure
+
+    height, width = shown.shape[:2]
+    figure = Figure(figsize=(6.4, 0.9 + 5.4 * height / width), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title)
+    axes.set_axis_off()
+    return figure, axes
+
+
+def plot_patch_filters(model: keras.Model, *, filters: int = 64):
+    """The filters of the patch embedding: in colour for three channels, else their mean.
+
+    Args:
+        model: as for `km.probe.patch_filters`.
+        filters: how many at most; those of largest norm, in their own order.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: the model has no `PatchEmbed`.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> figure = plot_patch_filters(ViT("Ti/16", depth=1))
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
+    """
+    maps, title = patch_filters(model), "Patch embedding: filters"
+    if maps.shape[-1] != 3:
+        return sheet("filters", maps.mean(axis=-1), filters, title)
+    chosen, title = most_of("filters", maps, filters, title)
+    shown = tiles(maps[chosen] / (2 * np.abs(maps[chosen]).max()) + 0.5)
+    figure, axes = one_panel(shown, f"{title}; grey is zero")
+    axes.imshow(np.nan_to_num(shown, nan=1.0), interpolation="nearest")
+    return figure
+
+
+def plot_position_similarity(model: keras.Model):
+    """How alike the position embeddings are: for each patch a map of its likeness to all others.
+
+    Args:
+        model: as for `km.probe.position_similarity`.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        ValueError: the model has no `PositionEmbedding`.
+
+    Example:
+        >>> from keras_mixers import ViT
+        >>> figure = plot_position_similarity(ViT("Ti/16", input_shape=(32, 48, 3), depth=1))
+
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
+    """
+    from matplotlib.figure import Figure
+
+    similarity = position_similarity(model)
+    rows, columns = similarity.shape[:2]
+    gapped = np.full((rows, rows + 1, columns, columns + 1), np.nan)
+    gapped[:, :rows, :, :columns] = similarity.transpose(0, 2, 1, 3)
+    gapped = gapped.reshape(rows * (rows + 1), columns * (columns + 1))[:-1, :-1]
+
+    figure = Figure(figsize=(6.4, 0.7 + 5.4 * rows / columns), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(gapped, vmin=-1, vmax=1, interpolation="nearest")
+    with_bar(figure, axes, drawn, "cosine similarity")
+    axes.set(
+        title="Likeness of positions: at each patch's place, its map",
+        xlabel="column",
+        ylabel="row",
+        xticks=np.arange(columns) * (columns + 1) + (columns - 1) / 2,
+        yticks=np.arange(rows) * (rows + 1) + (rows - 1) / 2,
+    )
+    axes.set_xticklabels(range(columns))
+    axes.set_yticklabels(range(rows))
+    axes.tick_params(length=0, labelsize=8)
+    return figure

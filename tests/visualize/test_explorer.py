@@ -1,0 +1,310 @@
+"""The explorer's page, opened in a browser: what it shows equals the arrays."""
+
+import pathlib
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from cases import case, random_weights
+
+import keras_mixers as km
+from keras_mixers.visualize import explorer, views
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# It runs as root in containers, and looks for nothing outside.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+HYBRID = {"input_shape": (8, 12, 2), "num_classes": 5, **case("hybrid_CA").arguments}
+NAMES = ["cat", "dog", "</script><b>fox", "hen", "owl"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("no Chromium on this machine; CI installs one")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    """A model with a class token, three images, and its page."""
+    keras.utils.set_random_seed(0)
+    model, images = random_weights(case("vit").make()), case("vit").images(3)
+    path = tmp_path_factory.mktemp("vit") / "explorer.html"
+    return model, images, km.visualize.attention_explorer(model, images, path, class_names=NAMES)
+
+
+@pytest.fixture(scope="module")
+def hybrid(tmp_path_factory):
+    """A model of every kind of mixer that the page knows, and its page."""
+    keras.utils.set_random_seed(0)
+    model = random_weights(case("hybrid_CA").builder("CMA", **HYBRID))
+    path = tmp_path_factory.mktemp("hybrid") / "explorer.html"
+    return model, km.visualize.attention_explorer(model, case("vit").images(2), path)
+
+
+class Page:
+    """A page as a person uses it."""
+
+    def __init__(self, browser, path, **device):
+        self.context = browser.new_context(viewport={"width": 900, "height": 900}, **device)
+        self.context.set_offline(True)
+        self.page = self.context.new_page()
+        self.troubles = []
+        self.page.on("console", self.hear)
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.requests = []
+        self.page.goto(pathlib.Path(path).as_uri())
+
+    def hear(self, message):
+        if message.type == "error":
+            self.troubles.append(message.text)
+
+    def patch(self, row, column, rows=2, columns=3):
+        """Where a patch's centre is on the screen."""
+        box = self.page.locator("#heat").bounding_box()
+        x = box["x"] + box["width"] * (column + 0.5) / columns
+        return x, box["y"] + box["height"] * (row + 0.5) / rows
+
+    def hover(self, row, column, **grid):
+        self.page.mouse.move(*self.patch(row, column, **grid))
+
+    def click(self, name):
+        self.page.get_by_role("button", name=name, exact=True).click()
+
+    def layer(self, name):
+        self.page.get_by_label("Layer").select_option(label=name)
+
+    def reading(self):
+        return self.page.locator("#reading").inner_text()
+
+    def numbers(self):
+        return [float(x) for x in re.findall(r": (-?\d+\.\d+(?:e-?\d+)?)", self.reading())]
+
+    def colour(self, row, column, rows=2, columns=3):
+        """(red, green, blue, opacity) of a place on the map, beside a patch's frame."""
+        return self.page.evaluate(
+            """([y, x]) => {
+              const heat = document.getElementById("heat");
+              const [x1, y1] = [Math.floor(x * heat.width), Math.floor(y * heat.height)];
+              return [...heat.getContext("2d").getImageData(x1, y1, 1, 1).data];
+            }""",
+            [(row + 0.5) / rows, (column + 0.5) / columns],
+        )
+
+
+@pytest.fixture
+def open_page(browser):
+    opened = []
+
+    def open_page(path, **device):
+        opened.append(Page(browser, path, **device))
+        return opened[-1]
+
+    yield open_page
+    for page in opened:
+        assert not page.troubles
+        assert all(url.startswith(("file:", "data:")) for url in page.requests), "no network"
+        page.context.close()
+
+
+def weights_of(model, images, layer):
+    return km.attention_maps(model, images, layer)[layer]
+
+
+def assert_reads(page, weights, token, query):
+    """The page says the row's largest weight, its own and the class token's."""
+    row = weights[token]
+    expected = [row.max(), row[token], row[0]]
+    np.testing.assert_allclose(page.numbers(), expected, rtol=0, atol=0.51e-4)
+    best = int(row.argmax())
+    where = f"patch ({(best - 1) // 3}, {(best - 1) % 3})" if best else "class token"
+    assert page.reading().startswith(f"Patch {query} attends most to {where}:")
+
+
+def assert_coloured(page, row):
+    """Each patch has the colour of its weight, lying over the image."""
+    from matplotlib import colormaps
+
+    for place, weight in np.ndenumerate(row[1:].reshape(2, 3)):
+        expected = np.array(colormaps["viridis"](weight / row[1:].max())[:3]) * 255
+        *found, opacity = page.colour(*place)
+        assert opacity == pytest.approx(0.7 * 255, abs=1)
+        np.testing.assert_allclose(found, expected, atol=4, err_msg=f"{place}")
+
+
+def test_hover_a_patch_switch_a_head_a_layer_an_image(vit, open_page):
+    model, images, path = vit
+    page = open_page(path)
+    weights = weights_of(model, images, "block_0_attention")
+    page.hover(1, 2)
+    assert_reads(page, weights[0].mean(axis=0), 6, "(1, 2)")
+    assert_coloured(page, weights[0].mean(axis=0)[6])
+    page.click("1")
+    page.hover(0, 1)
+    assert_reads(page, weights[0, 1], 2, "(0, 1)")
+    assert_coloured(page, weights[0, 1, 2])
+    page.layer("block_1_attention")
+    page.click("image 2")
+    page.hover(0, 0)
+    weights = weights_of(model, images, "block_1_attention")
+    assert_reads(page, weights[2, 1], 1, "(0, 0)")
+    assert_coloured(page, weights[2, 1, 1])
+
+
+def test_hold_the_query_and_read_a_key(vit, open_page):
+    model, images, path = vit
+    page = open_page(path)
+    page.hover(0, 2)
+    page.page.mouse.click(*page.patch(0, 2))
+    page.hover(1, 0)
+    weights = weights_of(model, images, "block_0_attention")[0].mean(axis=0)
+    assert "Under the pointer, patch (1, 0):" in page.reading()
+    assert page.reading().startswith("Patch (0, 2) attends")
+    assert page.numbers()[-1] == pytest.approx(weights[3, 4], abs=0.51e-4)
+    page.click("class token")
+    assert page.reading().startswith("Class token attends most to")
+    assert page.numbers()[1] == pytest.approx(weights[0, 0], abs=0.51e-4)
+
+
+def test_the_keyboard_alone_will_do(vit, open_page):
+    model, images, path = vit
+    page = open_page(path)
+    for key in ("n", "j", "0", "ArrowUp", "ArrowLeft", "ArrowLeft", "ArrowDown"):
+        page.page.keyboard.press(key)
+    weights = weights_of(model, images, "block_1_attention")[1, 0]
+    assert_reads(page, weights, 4, "(1, 0)")
+    page.page.keyboard.press("m")
+    mean = weights_of(model, images, "block_1_attention")[1].mean(axis=0)
+    assert_reads(page, mean, 4, "(1, 0)")
+    page.page.keyboard.press("c")
+    assert page.reading().startswith("Class token")
+
+
+def test_rollout_relevance_and_prediction(vit, open_page):
+    model, images, path = vit
+    page = open_page(path)
+    for view, maps in [
+        ("All layers: rollout", km.attention_rollout(model, images)),
+        ("All layers: relevance", km.probe.relevance(model, images)),
+    ]:
+        page.layer(view)
+        page.hover(1, 1)
+        assert page.reading().startswith("Patch (1, 1): ")
+        assert page.numbers() == [pytest.approx(maps[0, 1, 1], abs=0.51e-4)]
+    shares = np.array(keras.ops.softmax(model(images)))[0]
+    lines = page.page.locator("#probabilities li").all_inner_texts()
+    order = np.argsort(-shares)
+    assert [line.split("\n")[0] for line in lines] == [NAMES[i] for i in order]
+    found = [float(line.split()[-2]) for line in lines]
+    np.testing.assert_allclose(found, 100 * shares[order], atol=0.51e-2)
+
+
+def test_hidden_units_and_kernels(hybrid, open_page):
+    model, path = hybrid
+    page = open_page(path)
+    options = page.page.get_by_label("Layer").locator("option").all_inner_texts()
+    assert options == ["block_0_conv_mixer", "block_1_token_mixing", "block_2_attention"]
+
+    page.click("kernel 5")
+    page.hover(2, 0, rows=3, columns=3)
+    kernel = km.probe.depthwise_kernels(model, 0)["block_0_conv_mixer"][5]
+    assert page.reading().startswith("Kernel 5. Weight (2, 0): ")
+    assert page.numbers() == [pytest.approx(kernel[2, 0], abs=0.51e-4)]
+
+    page.layer("block_1_token_mixing")
+    page.click("hidden unit 7")
+    page.hover(1, 2)
+    unit = km.token_mixing_units(model, 0)["block_1_token_mixing"][7]
+    assert page.reading().startswith("Hidden unit 7. Patch (1, 2): ")
+    assert page.numbers() == [pytest.approx(unit[1, 2], abs=0.51e-4)]
+
+    page.layer("block_2_attention")
+    page.hover(0, 0)
+    assert page.reading().startswith("Patch (0, 0) attends most to")
+
+
+def test_on_a_phone(vit, open_page):
+    model, images, path = vit
+    page = open_page(path, has_touch=True, is_mobile=True)
+    page.page.set_viewport_size({"width": 360, "height": 740})
+    page.page.touchscreen.tap(*page.patch(1, 1))
+    weights = weights_of(model, images, "block_0_attention")[0].mean(axis=0)
+    assert_reads(page, weights, 5, "(1, 1)")
+    assert page.page.evaluate("document.documentElement.scrollWidth") == 360
+    for button in page.page.get_by_role("button").all():
+        box = button.bounding_box()
+        assert min(box["width"], box["height"]) >= 36, "large enough for a finger"
+
+
+def test_the_page_is_one_file_without_a_network(vit):
+    *_, path = vit
+    text = path.read_text()
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)|url\(|@import|fetch\(|https?:""", text)
+    assert "default-src 'none'" in text
+    assert "</script><b>fox" not in text, "a class's name is data, and ends no script"
+
+
+def test_a_large_model_makes_a_page_of_a_few_megabytes(tmp_path):
+    """12 layers of 3 heads over 1 + 14 x 14 tokens, 8 images: patches go together."""
+    size = {"input_shape": (56, 56, 1), "patch_size": 4, "hidden_dim": 12, "mlp_dim": 12}
+    model = km.ViT("Ti/16", **size, num_heads=3, num_classes=0, pool=None)
+    images = np.random.default_rng(0).normal(size=(8, 56, 56, 1)).astype("float32")
+    path = km.visualize.attention_explorer(model, images, tmp_path / "explorer.html")
+    assert path.stat().st_size < 5_000_000
+    (view, *_), _ = views.views_of(model, images, -1)
+    assert (view["step"], view["rows"], view["columns"]) == (1, 14, 14), "one layer is kept whole"
+
+
+def test_patches_together():
+    maps = np.random.default_rng(0).uniform(size=(2, 3, 16, 16)).astype("float32")
+    maps /= maps.sum(axis=-1, keepdims=True)
+    grid = km.probe.TokenGrid(rows=3, columns=5, patch_size=(4, 4), num_prefix=1)
+    found = views.together(maps, grid, 2)
+    assert found.shape == (2, 3, 7, 7)
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-6)
+    first, last = [1, 2, 6, 7], [15]  # the squares at the top left and at the bottom right
+    expected = maps[..., first, :][..., last].sum(axis=-1).mean(axis=-1)
+    np.testing.assert_allclose(found[..., 1, 6], expected, rtol=1e-5)
+    np.testing.assert_allclose(found[..., 0, 0], maps[..., 0, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": np.zeros((2, 4, 4, 2))}, r"`images` must be .*\(N, 8, 12, 2\)"),
+        ({"class_names": ["a"]}, "`class_names` must be 5 names. Received: 1 names"),
+        ({"pictures": [np.zeros((8, 12))]}, "`pictures` must be one for each of the 3 images"),
+        ({"layers": 2}, "`layers` must be names or numbers"),
+    ],
+)
+def test_wrong_use_leaves_the_page_that_was_there(vit, tmp_path, arguments, message):
+    model, images, _ = vit
+    path = tmp_path / "explorer.html"
+    path.write_text("before")
+    with pytest.raises(ValueError, match=message):
+        km.visualize.attention_explorer(model, **{"images": images, "path": path, **arguments})
+    assert path.read_text() == "before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_model_with_nothing_to_show():
+    with pytest.raises(ValueError, match="must have a MultiHeadSelfAttention, TokenMixing or Conv"):
+        model = case("hybrid_PG").make()
+        km.visualize.attention_explorer(model, case("vit").images(1), "never.html")
+
+
+def test_features_are_no_prediction():
+    model = case("vit").make(num_classes=0)
+    assert explorer.predictions(model, case("vit").images(2), None) == [[], []]
+    ends = keras.Sequential([case("vit").make(), keras.layers.Softmax()])
+    shares = np.array(ends(case("vit").images(2)))
+    (best, *_), _ = explorer.predictions(ends, case("vit").images(2), None)
+    assert best == (f"class {shares[0].argmax()}", pytest.approx(shares[0].max(), abs=1e-6))

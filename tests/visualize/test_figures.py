@@ -1,0 +1,296 @@
+"""Figures show the arrays of `probe`, each where it belongs."""
+
+import keras
+import numpy as np
+import pytest
+from cases import case, random_weights
+from matplotlib import pyplot
+from PIL import Image
+
+import keras_mixers as km
+from keras_mixers import probe, visualize
+
+IMAGES = case("vit").images(3)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """A model of each kind, for images of 8 x 12 in 2 x 3 patches (ConvMixer: 4 x 6)."""
+    keras.utils.set_random_seed(0)
+    names = ("vit", "vit_gap", "mlp_mixer", "conv_mixer")
+    return {name: random_weights(case(name).make()) for name in names}
+
+
+# Each figure, of which model, and how many of its axes are colour bars.
+FIGURES = {
+    "plot_attention": ("vit", lambda m: visualize.plot_attention(m, IMAGES[0], (1, 2)), 3),
+    "plot_attention_distance": ("vit", lambda m: visualize.plot_attention_distance(m, IMAGES), 1),
+    "plot_attention_matrix": ("vit", lambda m: visualize.plot_attention_matrix(m, IMAGES[0]), 2),
+    "plot_attention_rollout": ("vit", lambda m: visualize.plot_attention_rollout(m, IMAGES[0]), 1),
+    "plot_channel_mixing_activations": (
+        "mlp_mixer",
+        lambda m: visualize.plot_channel_mixing_activations(m, IMAGES[0], units=3),
+        3,
+    ),
+    "plot_depthwise_kernels": ("conv_mixer", visualize.plot_depthwise_kernels, 1),
+    "plot_features": ("vit", lambda m: visualize.plot_features(m, IMAGES[0], "norm"), 0),
+    "plot_history": ("vit", lambda m: visualize.plot_history({"loss": [2.0, 1.0]}), 0),
+    "plot_patch_filters": ("vit", visualize.plot_patch_filters, 1),
+    "plot_position_similarity": ("vit", visualize.plot_position_similarity, 1),
+    "plot_relevance": ("vit", lambda m: visualize.plot_relevance(m, IMAGES[0]), 1),
+    "plot_token_mixing_activations": (
+        "mlp_mixer",
+        lambda m: visualize.plot_token_mixing_activations(m, IMAGES[0]),
+        1,
+    ),
+    "plot_token_mixing_units": ("mlp_mixer", visualize.plot_token_mixing_units, 1),
+}
+
+
+def test_every_figure_has_a_row():
+    assert set(FIGURES) == {name for name in visualize.__all__ if name.startswith("plot_")}
+
+
+def is_bar(axes):
+    return hasattr(axes, "_colorbar")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_has_a_title_its_bars_and_can_be_saved(name, models, tmp_path):
+    model, plot, bars = FIGURES[name]
+    figure = plot(models[model])
+    figure.savefig(tmp_path / "figure.png")
+    assert not pyplot.get_fignums(), "a figure that pyplot holds is shown and never freed"
+    assert (tmp_path / "figure.png").stat().st_size > 2000
+    assert figure.get_suptitle() or all(a.get_title() for a in figure.axes if not is_bar(a))
+    assert sum(map(is_bar, figure.axes)) == bars
+    for axes in figure.axes:
+        named = axes.get_xlabel() or axes.get_ylabel()
+        assert is_bar(axes) or named or not axes.axison, "axes without names lie"
+
+
+def shown(axes):
+    return np.ma.filled(axes.images[-1].get_array(), np.nan)
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if not is_bar(axes)]
+
+
+def test_attention_over_the_image(models):
+    model, image = models["vit"], IMAGES[0]
+    figure = visualize.plot_attention(model, image, query=(1, 2), layer=0)
+    weights = km.attention_maps(model, IMAGES[:1], 0)["block_0_attention"][0]
+    rows = weights[:, 1 + 5, 1:].reshape(2, 2, 3)
+    picture, mean, *heads = panels(figure)
+    np.testing.assert_allclose(shown(mean), rows.mean(axis=0))
+    for axes, row in zip(heads, rows, strict=True):
+        np.testing.assert_allclose(shown(axes), row)
+    assert "block_0_attention" in figure.get_suptitle()
+    for axes in (picture, mean, *heads):
+        assert all(tuple(drawn.get_extent()) == (0, 12, 8, 0) for drawn in axes.images)
+        (frame,) = axes.patches
+        assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((8, 4), 4, 4)
+    grey = image.mean(axis=-1)
+    stretched = (grey - image.min()) / (image.max() - image.min())
+    np.testing.assert_allclose(shown(picture)[..., 0], stretched, atol=1e-6)
+
+
+def test_the_class_token_attends_where_no_patch_is_named(models):
+    figure = visualize.plot_attention(models["vit"], IMAGES[0])
+    weights = km.attention_maps(models["vit"], IMAGES[:1], -1)["block_1_attention"][0]
+    expected = weights.mean(axis=0)[0, 1:].reshape(2, 3)
+    np.testing.assert_allclose(shown(panels(figure)[1]), expected)
+    assert "class token" in figure.get_suptitle()
+    assert not panels(figure)[0].patches
+    with pytest.raises(ValueError, match=r"`query` must be \(row, column\).*without a class token"):
+        visualize.plot_attention(models["vit_gap"], IMAGES[0])
+
+
+def test_a_picture_of_another_size_is_covered_as_the_image_is(models):
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), "uint8")
+    figure = visualize.plot_attention_rollout(models["vit"], IMAGES[0], picture=picture)
+    first, second = panels(figure)
+    np.testing.assert_allclose(shown(first), picture / 255)
+    assert all(tuple(drawn.get_extent()) == (0, 60, 40, 0) for drawn in second.images)
+    expected = km.attention_rollout(models["vit"], IMAGES[:1])[0]
+    np.testing.assert_allclose(shown(second), expected)
+
+
+def test_the_picture_is_what_the_patches_were_cut_from(models):
+    inside = keras.Sequential(
+        [
+            keras.Input((None, None, 2)),
+            keras.layers.Rescaling(2.0, -1.0),
+            keras.layers.CenterCrop(8, 12),
+            models["vit"],
+        ]
+    )
+    image = np.random.default_rng(0).uniform(size=(10, 16, 2))
+    first, second = panels(visualize.plot_relevance(inside, image, 1))
+    crop = 2 * image[1:9, 2:14] - 1
+    expected = (crop.mean(axis=-1) - crop.min()) / (crop.max() - crop.min())
+    np.testing.assert_allclose(shown(first)[..., 1], expected, atol=1e-6)
+    expected = probe.relevance(inside, image[None], 1)[0]
+    np.testing.assert_allclose(shown(second), expected, atol=1e-7)
+
+
+def test_the_whole_matrix(models):
+    figure = visualize.plot_attention_matrix(models["vit"], IMAGES[0], "block_0_attention")
+    weights = km.attention_maps(models["vit"], IMAGES[:1], 0)["block_0_attention"][0]
+    for axes, head in zip(panels(figure), weights, strict=True):
+        np.testing.assert_allclose(shown(axes), head)
+    assert "1 + 2 x 3 tokens" in figure.get_suptitle()
+
+
+def test_relevance_names_the_class(models):
+    names = [f"animal {i}" for i in range(5)]
+    best = int(np.argmax(models["vit"](IMAGES[:1])))
+    figure = visualize.plot_relevance(models["vit"], IMAGES[0], class_names=names)
+    assert figure.get_suptitle() == f"What speaks for animal {best}"
+    assert visualize.plot_relevance(models["vit"], IMAGES[0], 3).get_suptitle().endswith("class 3")
+
+
+def test_distances_are_dots(models):
+    (axes,) = panels(visualize.plot_attention_distance(models["vit"], IMAGES))
+    distances = probe.attention_distance(models["vit"], IMAGES).values()
+    for depth, (dots, expected) in enumerate(zip(axes.collections, distances, strict=True)):
+        np.testing.assert_allclose(dots.get_offsets()[:, 0], depth)
+        np.testing.assert_allclose(dots.get_offsets()[:, 1], expected.mean(axis=0), rtol=1e-6)
+
+
+def tile(sheet, i, height, width):
+    """The i-th small map of a sheet, which has gaps of one between them."""
+    columns = (sheet.shape[1] + 1) // (width + 1)
+    top, left = i // columns * (height + 1), i % columns * (width + 1)
+    return sheet[top : top + height, left : left + width]
+
+
+def test_a_units_tile_is_its_column(models):
+    (axes,) = panels(visualize.plot_token_mixing_units(models["mlp_mixer"], 1))
+    kernel = models["mlp_mixer"].get_layer("block_1_token_mixing").mixer.fc1.kernel
+    for unit in range(10):
+        column = np.array(kernel)[:, unit].reshape(2, 3)
+        np.testing.assert_array_equal(tile(shown(axes), unit, 2, 3), column)
+    assert axes.images[0].get_clim() == pytest.approx((-np.abs(kernel).max(), np.abs(kernel).max()))
+
+
+def test_only_the_strongest_units_where_there_are_many(models):
+    (axes,) = panels(visualize.plot_token_mixing_units(models["mlp_mixer"], 0, units=4))
+    units = km.token_mixing_units(models["mlp_mixer"], 0)["block_0_token_mixing"]
+    strongest = sorted(sorted(range(10), key=lambda u: -np.linalg.norm(units[u]))[:4])
+    for i, unit in enumerate(strongest):
+        np.testing.assert_array_equal(tile(shown(axes), i, 2, 3), units[unit])
+    assert "4 of 10, those of largest norm" in axes.get_title()
+    with pytest.raises(ValueError, match="`units` must be an integer from 1"):
+        visualize.plot_token_mixing_units(models["mlp_mixer"], units=0)
+    with pytest.raises(ValueError, match="`kernels` must be an integer from 1"):
+        visualize.plot_depthwise_kernels(models["conv_mixer"], kernels=0)
+
+
+def test_kernels_and_filters(models):
+    (axes,) = panels(visualize.plot_depthwise_kernels(models["conv_mixer"], -1))
+    kernels = probe.depthwise_kernels(models["conv_mixer"], -1)["block_1_conv_mixer"]
+    np.testing.assert_array_equal(tile(shown(axes), 7, 3, 3), kernels[7])
+    (axes,) = panels(visualize.plot_patch_filters(models["vit"]))
+    filters = probe.patch_filters(models["vit"])
+    np.testing.assert_allclose(tile(shown(axes), 5, 4, 4), filters[5].mean(axis=-1))
+    in_colour = random_weights(case("vit").make(input_shape=(8, 12, 3)))
+    figure = visualize.plot_patch_filters(in_colour)
+    filters = probe.patch_filters(in_colour)
+    expected = filters[5] / (2 * np.abs(filters).max()) + 0.5
+    np.testing.assert_allclose(tile(shown(panels(figure)[0]), 5, 4, 4), expected, atol=1e-6)
+    assert not any(map(is_bar, figure.axes)), "no bar explains three colours"
+
+
+def test_positions(models):
+    (axes,) = panels(visualize.plot_position_similarity(models["vit"]))
+    similarity = probe.position_similarity(models["vit"])
+    for row, column in np.ndindex(2, 3):
+        found = shown(axes)[3 * row : 3 * row + 2, 4 * column : 4 * column + 3]
+        np.testing.assert_array_equal(found, similarity[row, column])
+
+
+def test_activations(models):
+    model = models["mlp_mixer"]
+    (axes,) = panels(visualize.plot_token_mixing_activations(model, IMAGES[0], 1))
+    expected = probe.token_mixing_activations(model, IMAGES[:1], 1)["block_1_token_mixing"][0]
+    np.testing.assert_array_equal(shown(axes), expected)
+    _, *maps = panels(visualize.plot_channel_mixing_activations(model, IMAGES[0], 1, units=3))
+    (hidden,) = probe.channel_mixing_activations(model, IMAGES[:1], 1).values()
+    for axes in maps:
+        unit = int(axes.get_title().removeprefix("unit "))
+        np.testing.assert_array_equal(shown(axes), hidden[0, :, unit].reshape(2, 3))
+
+
+def test_features_of_patches_that_are_alike_have_like_colours():
+    model = case("vit_gap").make(input_shape=(16, 16, 1), depth=1)
+    model.get_layer("position_embedding").table[:] = 0  # what tells equal patches apart
+    image = np.zeros((16, 16, 1))
+    image[4:8, 4:12] = np.random.default_rng(0).normal(size=(4, 4, 1)).repeat(2, axis=1)
+    image[4:8, 8:12] = image[4:8, 4:8]
+    _, second = panels(visualize.plot_features(model, image))
+    colours = shown(second)
+    assert colours.shape == (4, 4, 3)
+    np.testing.assert_allclose(colours[1, 1], colours[1, 2], atol=1e-5)
+    np.testing.assert_allclose(colours[0, 0], colours[3, 3], atol=1e-5)
+    assert np.abs(colours[0, 0] - colours[1, 1]).max() > 0.1
+    with pytest.raises(ValueError, match=r"output is tokens.*layer='head', whose output is \(5,\)"):
+        visualize.plot_features(model, image, "head")
+
+
+def test_learning_curves():
+    curves = {"loss": [2.0, 1.0], "accuracy": [0.1, 0.5], "val_loss": [2.5, 1.5]}
+    history = keras.callbacks.History()
+    history.history = curves
+    for each in (curves, history):
+        loss, accuracy = visualize.plot_history(each).axes
+        assert [axes.get_title() for axes in (loss, accuracy)] == ["Loss", "Accuracy"]
+        lines = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
+        assert lines == {"training": [2.0, 1.0], "validation": [2.5, 1.5]}
+        assert list(loss.lines[0].get_xdata()) == [1, 2]
+    for nothing in ({}, {"loss": []}):
+        with pytest.raises(ValueError, match="`history` must be what `model.fit` returned"):
+            visualize.plot_history(nothing)
+
+
+def test_a_film_has_a_frame_for_each_patch(models, tmp_path):
+    path = visualize.animate_attention(models["vit"], IMAGES[0], tmp_path / "film.gif", 0, head=1)
+    assert [file.name for file in tmp_path.iterdir()] == ["film.gif"]
+    with Image.open(path) as film:
+        assert film.n_frames == 6
+        assert film.info["duration"] == 100
+        frames = []
+        for i in range(6):
+            film.seek(i)
+            frames.append(np.array(film.convert("RGB")).astype(int))
+    crimson = [np.argwhere(np.abs(frame - (220, 20, 60)).sum(axis=-1) < 60) for frame in frames]
+    rows, columns = np.array([marked.mean(axis=0) for marked in crimson]).reshape(2, 3, 2).T
+    assert (np.diff(columns.T, axis=1) > 20).all(), "the query moves along a row"
+    assert (np.diff(rows.T, axis=0) > 20).all(), "and then down"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"path": "film.mp4"}, "`path` must end in .gif"),
+        ({"head": 2}, "`head` must be None or a number from 0 to 1. Received: head=2"),
+        ({"layer": 2}, "`layers` must be names or numbers"),
+        ({"frames_per_second": 0}, "`frames_per_second` must be an integer from 1 to 50"),
+        ({"image": IMAGES}, r"`image` must be an array of shape \(H, W, C\).*\(3, 8, 12, 2\)"),
+        ({"image": IMAGES[0][:4]}, r"shape \(N, 8, 12, 2\).*\(1, 4, 12, 2\)"),
+        ({"picture": np.zeros(3)}, r"`picture` must be finite, of shape \(H, W\)"),
+    ],
+)
+def test_wrong_use_of_the_film_leaves_nothing(models, tmp_path, arguments, message):
+    arguments = {"image": IMAGES[0], "path": "film.gif", **arguments}
+    arguments["path"] = tmp_path / arguments["path"]
+    with pytest.raises(ValueError, match=message):
+        visualize.animate_attention(models["vit"], **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("query", [(2, 0), (0, 3), (0, -1)])
+def test_a_query_outside_the_grid(models, query):
+    with pytest.raises(ValueError, match="`query` must be .* 2 x 3 patches"):
+        visualize.plot_attention(models["vit"], IMAGES[0], query)
