@@ -159,21 +159,6 @@ def build(args, recipe, info):
     return km.Hybrid(args.model, mlp_dim=2 * args.hidden_dim, **size)
 
 
-def plot(history, path):
-    """Learning curves: loss and accuracy, in training and on the test images."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        axes.plot(epochs, history[quantity], label="training")
-        axes.plot(epochs, history[f"val_{quantity}"], label="test")
-        axes.set(title=quantity.capitalize(), xlabel="epoch")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
-
-
 def largest_difference(model, images, folder):
     """Run both exports in their own runtimes, and compare with the model."""
     import onnxruntime
@@ -258,7 +243,7 @@ def main():
     print(f"Test accuracy: {accuracy:.2%}")
 
     model.save(args.output / "model.keras")
-    plot(history, args.output / "history.png")
+    km.visualize.plot_history(history).savefig(args.output / "history.png", dpi=120)
     print(km.export(model, args.output / "model.onnx"))
     print(km.export(model, args.output / "saved_model"))
     images = next(iter(test))[0].numpy()

@@ -364,6 +364,40 @@ def test_train_distributed(tmp_path, digits_folder):
     assert km.export(two, tmp_path / "two.onnx").largest_difference < 1e-4
 
 
+def test_visualize_attention(tmp_path, digits_folder, monkeypatch):
+    # without RandAugment, whose graph takes seconds to make
+    monkeypatch.setattr(km, "recipes", lambda: {"small": km.Recipe(epochs=80)})
+    size = ["--image-size", "16", "--patch-size", "4", "--heads", "2", "--epochs", "1"]
+    output, why = main("visualize_attention.py", *size, "--image", "3", cwd=tmp_path)
+    assert not why
+    pictures = ("matrix", "object", "background")
+    pictures = [f"attention_{name}.png" for name in pictures]
+    pictures += ["rollout.png", "relevance.png", "distance.png", "positions.png", "filters.png"]
+    written = {*pictures, "history.png", "attention.gif", "explorer.html", "model.keras"}
+    assert {path.name for path in (tmp_path / "looked").iterdir()} == written
+    for name in written - {"model.keras"}:
+        assert f"wrote looked/{name}" in output
+    model = keras.models.load_model(tmp_path / "looked" / "model.keras")
+    (weights,) = km.attention_maps(model, np.zeros((1, 16, 16, 1))).values()
+    assert weights.shape == (1, 2, 16, 16)
+    _, why = main("visualize_attention.py", *size, "--image", "64", cwd=tmp_path)
+    assert why == "visualize_attention.py: --image must be from 0 to 63. Received: --image 64"
+
+
+def test_visualize_token_mixing(tmp_path, digits_folder):
+    example = load_example("visualize_token_mixing")
+    args = argparse.Namespace(patch_size=4, depth=2)
+    info = argparse.Namespace(input_shape=(16, 16, 1), num_classes=10)
+    example.build(args, info).save(tmp_path / "mixer.keras")
+    _, why = main("visualize_token_mixing.py", "--model", "mixer.keras", cwd=tmp_path)
+    assert not why
+    pictures = {f"{kind}_{i}.png" for kind in ("units", "activations", "channels") for i in (0, 1)}
+    written = {*pictures, "features.png", "explorer.html"}
+    assert {path.name for path in (tmp_path / "looked").iterdir()} == written
+    _, why = main("visualize_attention.py", "--model", "mixer.keras", cwd=tmp_path)
+    assert "`model` must have a MultiHeadSelfAttention layer" in why
+
+
 def test_every_example_has_a_test():
     tested = pathlib.Path(__file__).read_text()
     for example in (ROOT / "examples").glob("*.py"):
@@ -393,15 +427,3 @@ def load_example(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_the_learning_curves_picture(tmp_path):
-    history = {
-        "loss": [2, 1],
-        "val_loss": [2, 1.5],
-        "accuracy": [0, 1],
-        "val_accuracy": [0, 1],
-    }
-    load_example("train").plot(history, tmp_path / "history.png")
-    size = (tmp_path / "history.png").stat().st_size
-    assert 5_000 < size < 200_000
