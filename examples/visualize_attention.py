@@ -35,6 +35,7 @@ def parser(description, **defaults):
     made.add_argument("--patch-size", type=int, help="pixels")
     made.add_argument("--depth", type=int, help="blocks")
     made.add_argument("--epochs", type=int, default=40, help="of the recipe 'small'")
+    made.add_argument("--weight-decay", type=float, help="strong: what is not needed fades")
     made.add_argument("--image", type=int, default=0, help="which test image the pictures show")
     made.add_argument("--seed", type=int, default=0, help="of weights, order and draws")
     made.add_argument("--output", type=pathlib.Path, default=pathlib.Path("looked"))
@@ -78,7 +79,9 @@ def train(args, build):
     """A model trained by the recipe "small": (model, test data, info)."""
     small = km.recipes()["small"]
     warmup = small.warmup_epochs * args.epochs / small.epochs
-    recipe = dataclasses.replace(small, epochs=args.epochs, warmup_epochs=warmup)
+    recipe = dataclasses.replace(
+        small, epochs=args.epochs, warmup_epochs=warmup, weight_decay=args.weight_decay
+    )
     batches, test, info = km.data.load(
         args.dataset,
         image_size=args.image_size,
@@ -144,7 +147,7 @@ def explore(model, images, class_names, output):
 
 
 def main():
-    flags = parser(__doc__.split("\n")[0], image_size=72, patch_size=6, depth=1)
+    flags = parser(__doc__.split("\n")[0], image_size=72, patch_size=6, depth=1, weight_decay=2.0)
     flags.add_argument("--heads", type=int, default=4, help="of the attention")
     args = flags.parse_args()
     try:
