@@ -9,7 +9,7 @@ Images are 72 x 72 pixels in patches of 6 x 6, so each of 144 patches attends to
 folder gets attention_matrix.png (all of them), attention_object.png and attention_background.png
 (one query each, over the image), attention.gif (the query moves), rollout.png, relevance.png,
 distance.png, positions.png, filters.png, explorer.html (a page to explore 8 images by hand),
-model.keras and history.png. On 2 CPU cores it takes two minutes.
+model.keras and history.png. On 2 CPU cores it takes three minutes.
 """
 
 import argparse

@@ -9,7 +9,7 @@ weight decay takes away what is left of the random beginning and not needed. The
 units_0.png, units_1.png, ... (the units of each block), activations_0.png, ... (how they answer to
 the channels of an image), channels_0.png, ... (where hidden units of the channel mixing are
 active), features.png, explorer.html (a page to explore 8 images by hand), model.keras and
-history.png. On 2 CPU cores it takes two minutes.
+history.png. On 2 CPU cores it takes three minutes.
 """
 
 from visualize_attention import explore, model_and_images, parser, save

@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -153,6 +154,15 @@ def test_public_things_are_documented_with_an_example():
             )  # made by us, not by users
             if thing not in (*returned, km.layers.gelu_tanh):
                 assert ">>>" in text, thing
+
+
+def test_the_readmes_pictures_are_there_and_small():
+    pictures = re.findall(r"!\[.+\]\((.+?)\)", (ROOT / "README.md").read_text())
+    assert len(pictures) >= 3
+    for picture in pictures:
+        file = ROOT / picture
+        assert file.read_bytes().startswith(b"\x89PNG")
+        assert file.stat().st_size < 200_000, picture
 
 
 def test_every_test_file_is_collected_by_the_one_command():

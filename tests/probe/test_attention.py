@@ -228,7 +228,7 @@ def test_wrong_use_of_rollout():
 def test_the_grid_of_tokens():
     grid = km.probe.token_grid(case("vit_registers").make(), 9)
     assert (grid.rows, grid.columns, grid.patch_size, grid.num_prefix) == (2, 3, (4, 4), 3)
-    assert grid.token((1, 2)) == 8
+    assert [grid.token(query) for query in ((0, 1), (1, 0), (1, 2))] == [4, 6, 8]
     np.testing.assert_array_equal(grid.patches(np.arange(9)), [[3, 4, 5], [6, 7, 8]])
     for query in [(2, 0), (0, 3), (-1, 0)]:
         with pytest.raises(ValueError, match=r"grid of 2 x 3 patches.*Received: query=\("):

@@ -79,9 +79,9 @@ def panels(figure):
 
 def test_attention_over_the_image(models):
     model, image = models["vit"], IMAGES[0]
-    figure = visualize.plot_attention(model, image, query=(1, 2), layer=0)
+    figure = visualize.plot_attention(model, image, query=(1, 0), layer=0)
     weights = km.attention_maps(model, IMAGES[:1], 0)["block_0_attention"][0]
-    rows = weights[:, 1 + 5, 1:].reshape(2, 2, 3)
+    rows = weights[:, 1 + 3, 1:].reshape(2, 2, 3)
     picture, mean, *heads = panels(figure)
     np.testing.assert_allclose(shown(mean), rows.mean(axis=0))
     for axes, row in zip(heads, rows, strict=True):
@@ -90,7 +90,7 @@ def test_attention_over_the_image(models):
     for axes in (picture, mean, *heads):
         assert all(tuple(drawn.get_extent()) == (0, 12, 8, 0) for drawn in axes.images)
         (frame,) = axes.patches
-        assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((8, 4), 4, 4)
+        assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((0, 4), 4, 4)
     grey = image.mean(axis=-1)
     stretched = (grey - image.min()) / (image.max() - image.min())
     np.testing.assert_allclose(shown(picture)[..., 0], stretched, atol=1e-6)
