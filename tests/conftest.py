@@ -7,13 +7,20 @@ import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in every process
-# Prepared datasets go where the suite's other traces go, and not to the user's home.
-if "TFDS_DATA_DIR" not in os.environ:
-    os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="keras_mixers-datasets-")
-    atexit.register(shutil.rmtree, os.environ["TFDS_DATA_DIR"], ignore_errors=True)
 
 import keras
 import pytest
+
+
+def pytest_configure(config):
+    """Prepared datasets go where the suite's other traces go, and not to the user's home.
+
+    Each worker has its own: two that prepare one dataset at once are in each other's way.
+    """
+    starts_workers = getattr(config.option, "numprocesses", None)
+    if "TFDS_DATA_DIR" not in os.environ and not starts_workers:
+        os.environ["TFDS_DATA_DIR"] = tempfile.mkdtemp(prefix="keras_mixers-datasets-")
+        atexit.register(shutil.rmtree, os.environ["TFDS_DATA_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

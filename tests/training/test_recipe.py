@@ -62,7 +62,7 @@ def test_a_published_recipe_goes_through_a_file_and_compiles(name, tmp_path):
 
 def schedule(model, steps):
     rate = model.optimizer._learning_rate
-    return [float(x) for x in rate(np.arange(steps, dtype="float32"))]
+    return np.asarray(rate(np.arange(steps, dtype="float32"))).tolist()
 
 
 def test_published_figures():
