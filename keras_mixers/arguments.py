@@ -7,6 +7,9 @@ stored form (a plain int, a pair as a tuple), so that a config read back from JS
 import difflib
 import math
 import numbers
+import os
+import pathlib
+from collections.abc import Iterable
 
 # Far above any published size, far below what would hang a machine before it can complain.
 LARGEST_INTEGER = 2**20
@@ -99,6 +102,33 @@ def nearest_divisors(value, whole):
     """The three divisors of `whole` nearest to `value`, as text."""
     divisors = [d for d in range(1, whole + 1) if whole % d == 0]
     return ", ".join(map(str, sorted(sorted(divisors, key=lambda d: abs(d - value))[:3])))
+
+
+def class_names(names, classes):
+    """The names as a list, one for each class; `None` stays."""
+    if names is None:
+        return None
+    expected = f"`class_names` must be {classes} strings, one for each class"
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise TypeError(f"{expected}. Received: class_names={names!r}")
+    names = list(names)
+    if len(names) != classes or not all(isinstance(name, str) for name in names):
+        some = f"{names[:3]!r}{' ...' if len(names) > 3 else ''}"
+        raise ValueError(f"{expected}. Received: {len(names)}: {some}")
+    return names
+
+
+def file_path(path, suffix):
+    """A `pathlib.Path` of a file to write, in a folder that exists."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
+    path = pathlib.Path(path)
+    if path.suffix.lower() != suffix or path.is_dir():
+        a_folder = ", a folder" if path.is_dir() else ""
+        raise ValueError(f"`path` must end in {suffix!r}. Received: path='{path}'{a_folder}")
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
+    return path
 
 
 def known_tokens(layer, tokens):

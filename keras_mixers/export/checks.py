@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-from collections.abc import Iterable
 
 import keras
 
@@ -166,22 +165,3 @@ def check_preprocessing(preprocessing, model):
             f" probabilities. Received: a model whose last layer, {last.name!r},"
             f" {f'applies {name}' if name else 'has one output'}"
         )
-
-
-def check_class_names(names, model):
-    """The names as a list, one for each logit, or None."""
-    if names is None:
-        return None
-    classes = model.output_shape[-1]
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(
-            f"`class_names` must be {classes} strings, one for each logit. Received:"
-            f" class_names={names!r}"
-        )
-    names = list(names)
-    if len(names) != classes or not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            f"`class_names` must be {classes} strings, one for each logit. Received:"
-            f" {len(names)}: {names[:3]!r}{' ...' if len(names) > 3 else ''}"
-        )
-    return names

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import keras
 
-from keras_mixers import files
+from keras_mixers import arguments, files
 from keras_mixers.export import checks, onnx, saved_model, verify
 from keras_mixers.export.progress import Progress
 from keras_mixers.export.report import ExportReport
@@ -81,7 +81,9 @@ def export(
     runtime = checks.FORMATS.get(path.suffix.lower(), saved_model)
     checks.check_model(model)
     checks.check_options(target, dtype, quantize, attention_maps)
-    names = checks.check_class_names(class_names, model)
+    names = class_names
+    if class_names is not None:
+        names = arguments.class_names(class_names, model.output_shape[-1])
     checks.check_preprocessing(preprocessing, model)
     checks.check_format(
         runtime,

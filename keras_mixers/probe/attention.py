@@ -9,14 +9,29 @@ from keras_mixers.layers import (
     AttentionPooling,
     ConvMixerBlock,
     MultiHeadSelfAttention,
+    PatchEmbed,
     PoolMixing,
     SelectToken,
     SpatialGating,
     TokenMixing,
 )
 from keras_mixers.probe.graph import choose, look, mixer_input, mixer_of, places
-from keras_mixers.probe.grid import grid_of
+from keras_mixers.probe.grid import grid_of, prefix_names
 
+# What mixes tokens otherwise, of this package and of Keras, behind the patches.
+OTHER_MIXERS = (
+    ConvMixerBlock,
+    PoolMixing,
+    SpatialGating,
+    TokenMixing,
+    keras.layers.Attention,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.GroupQueryAttention,
+    keras.layers.MultiHeadAttention,
+)
 Layers = int | str | Sequence[int | str] | None
 
 
@@ -77,8 +92,9 @@ def attention_rollout(
         batch_size: how many images are computed at once.
 
     Raises:
-        ValueError: the model has no attention, or mixes tokens otherwise too and `layers` does not
-            say which to follow; or the images do not fit.
+        ValueError: the model has no attention, or mixes tokens otherwise too (by another layer of
+            this package, or Keras's convolutions and attention) and `layers` does not say which to
+            follow; or the images do not fit.
 
     Example:
         >>> from keras_mixers import ViT
@@ -109,6 +125,12 @@ def followed(model, layers):
         ValueError: something else mixes tokens too, and nobody said to look past it.
     """
     wanted = choose(model, MultiHeadSelfAttention, layers)
+    stems = choose(model, PatchEmbed)
+    if len(stems) > 1:
+        raise ValueError(
+            "`model` must have one stream of tokens, which begins at one PatchEmbed. Received:"
+            f" '{model.name}' with {', '.join(stems)}"
+        )
     others = other_mixers(model)
     if others and layers is None:
         raise ValueError(
@@ -122,8 +144,14 @@ def followed(model, layers):
 
 def other_mixers(model):
     """The names of what mixes tokens and is no attention."""
-    others = (TokenMixing, SpatialGating, PoolMixing, ConvMixerBlock)
-    return [n for n, at in places(model).items() if isinstance(mixer_of(at.operation), others)]
+    everything = places(model)
+    first, *_ = [*choose(model, PatchEmbed)]
+    after = list(everything).index(first)
+    return [
+        name
+        for name, node in list(everything.items())[after:]
+        if isinstance(mixer_of(node.operation), OTHER_MIXERS)
+    ]
 
 
 def one_grid(model, wanted):
@@ -141,8 +169,8 @@ def one_grid(model, wanted):
 def read_out(model, wanted, flow):
     """The row of a flow `(N, T, T)` that the model reads, on the grid: `(N, rows, columns)`.
 
-    It is that of the tokens which the model selects, or the first where it keeps a sequence that
-    has a prefix; else the patches' mean.
+    It is that of the tokens which the model selects, or of the class token where it keeps all; else
+    the patches' mean.
     """
     grid = one_grid(model, wanted)
     pools = [n.operation for n in places(model).values()]
@@ -150,7 +178,9 @@ def read_out(model, wanted, flow):
     averaging = (keras.layers.GlobalAveragePooling1D, AttentionPooling)
     averages = any(isinstance(layer, averaging) for layer in pools)
     if not selected:
-        selected = slice(grid.num_prefix, None) if averages or not grid.num_prefix else [0]
+        named = prefix_names(model, grid.num_prefix)
+        reads_patches = averages or not named or named[0].startswith("register")
+        selected = slice(grid.num_prefix, None) if reads_patches else [0]
     return grid.patches(flow[:, selected].mean(axis=1))
 
 

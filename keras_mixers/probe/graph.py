@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import numbers
 
 import keras
@@ -38,6 +39,8 @@ def run(model, x, visit, path=""):
         if is_functional(node.operation):
             y = run(node.operation, args, visit, f"{name}/")
         else:
+            if "training" in inspect.signature(node.operation.call).parameters:
+                kwargs["training"] = False  # Keras's augmentation layers augment by default
             y = visit(name, node.operation, *args, **kwargs)
         values.update(zip(map(id, node.outputs), keras.tree.flatten(y), strict=True))
     return [values[id(output)] for output in graph.outputs]
@@ -94,7 +97,8 @@ def named(everything, numbered, layers):
     if layers is None:
         return numbered
     wanted, names = set(), list(numbered)
-    for layer in layers if isinstance(layers, (list, tuple)) else [layers]:
+    given = list(layers) if isinstance(layers, (list, tuple)) else [layers]
+    for layer in given or [[]]:
         is_number = isinstance(layer, numbers.Integral) and not isinstance(layer, bool)
         if is_number and -len(names) <= layer < len(names):
             wanted.add(names[layer])
@@ -107,6 +111,13 @@ def named(everything, numbered, layers):
                 f" {', '.join(names)}. Received: {layer!r}{near}"
             )
     return {name: node for name, node in everything.items() if name in wanted}
+
+
+def one_layer(layer):
+    """Refuse what means several layers, where one is to be shown."""
+    if isinstance(layer, bool) or not isinstance(layer, (str, numbers.Integral)):
+        raise ValueError(f"`layer` must be a name or a number. Received: layer={layer!r}")
+    return layer
 
 
 def look(model, images, wanted, see, batch_size):

@@ -1,12 +1,13 @@
 """Where tokens stand on the image: the grid of patches, and the tokens before them."""
 
 import dataclasses
+import numbers
 
 import keras
 
-from keras_mixers.layers import PatchEmbed
+from keras_mixers.layers import PatchEmbed, PrefixTokens
 from keras_mixers.layers.patch_embed import patch_grid
-from keras_mixers.probe.graph import choose
+from keras_mixers.probe.graph import choose, places
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,12 +35,16 @@ class TokenGrid:
         Raises:
             ValueError: it lies outside.
         """
-        row, column = query
-        if not (0 <= row < self.rows and 0 <= column < self.columns):
+        is_pair = isinstance(query, (tuple, list)) and len(query) == 2
+        if not is_pair or not all(
+            isinstance(at, numbers.Integral) and not isinstance(at, bool) and 0 <= at < count
+            for at, count in zip(query, (self.rows, self.columns), strict=True)
+        ):
             raise ValueError(
                 f"`query` must be (row, column) on the grid of {self.rows} x {self.columns}"
-                f" patches, counted from 0. Received: query={tuple(query)}"
+                f" patches, counted from 0. Received: query={query!r}"
             )
+        row, column = query
         return self.num_prefix + row * self.columns + column
 
 
@@ -82,3 +87,15 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
 def grid_of(model, node):
     """The grid of the sequence `(N, T, D)` that a call gets."""
     return token_grid(model, node.input_tensors[0].shape[1])
+
+
+def prefix_names(model, count):
+    """What the tokens before the patches are called, where `PrefixTokens` made them."""
+    names = []
+    for node in places(model).values():
+        tokens = node.operation
+        if isinstance(tokens, PrefixTokens):
+            names += ["class token"] * tokens.class_token
+            names += ["distillation token"] * tokens.distillation_token
+            names += [f"register {i}" for i in range(tokens.num_registers)]
+    return names if len(names) == count else [f"token {i}" for i in range(count)]

@@ -7,7 +7,16 @@ import numpy as np
 
 from keras_mixers.layers import Residual
 from keras_mixers.probe.attention import followed, read_out
-from keras_mixers.probe.graph import batches, check_images, mixer_input, mixer_of, run, to_numpy
+from keras_mixers.probe.graph import (
+    batches,
+    check_images,
+    mixer_input,
+    mixer_of,
+    places,
+    run,
+    to_numpy,
+)
+from keras_mixers.probe.outputs import kind_of_output
 
 
 def relevance(
@@ -20,7 +29,8 @@ def relevance(
     """How much each patch speaks for a class: `R += A R` over the layers, from R = I.
 
     A is the mean over heads of `max(0, gradient * attention)`, the gradient that of the class's
-    logit by the attention weights. Of `R - I` the row is taken of the token that the model reads
+    logit by the attention weights (of the logarithm of its probability, in a model that ends in a
+    softmax). Of `R - I` the row is taken of the token that the model reads
     (its class token, or else the mean over the patches).
 
     Shapes: `(N, H, W, C) -> (N, rows, columns)`, 0 or more.
@@ -70,6 +80,8 @@ def flow(model, wanted, images, target):
             return y
 
         (logits,) = run(model, images, visit)
+        if kind_of_output(model) == "probabilities":
+            logits = keras.ops.log(logits + keras.backend.epsilon())
         predicted = keras.ops.argmax(logits, axis=-1) if target is None else target
         one_hot = keras.ops.one_hot(predicted, logits.shape[-1], dtype=logits.dtype)
         return keras.ops.sum(logits * one_hot)
@@ -94,6 +106,7 @@ def nudged(layer, x, nudge):
     y = attention.out(mixed)
     if not isinstance(layer, Residual):
         return y, weights
+    x = keras.ops.cast(x, y.dtype)  # as it comes into the layer's own call
     return x + (layer.scale(y) if layer.scale else y), weights
 
 
@@ -119,15 +132,14 @@ def gradients(function, tensors):
 
 def check_classes(model, images, target):
     """Refuse a model that is no classifier, and a target that it does not know."""
-    shapes = [tuple(output.shape) for output in model.outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 2:
+    if kind_of_output(model) is None:
         raise ValueError(
-            "`model` must have one output, logits (N, num_classes). Received:"
-            f" '{model.name}' with {', '.join(map(str, shapes))}"
+            "`model` must end in logits, a Dense without an activation, or in a softmax of them."
+            f" Received: '{model.name}', which ends in {list(places(model))[-1]!r}"
         )
     if target is None:
         return
-    known, given = shapes[0][-1], np.asarray(target)
+    known, given = model.outputs[0].shape[-1], np.asarray(target)
     if given.shape not in ((), (len(images),)):
         raise ValueError(
             f"`target` must be one number, or one for each of the {len(images)} images. Received:"

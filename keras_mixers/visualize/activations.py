@@ -10,6 +10,7 @@ from keras_mixers.probe import (
     token_grid,
     token_mixing_activations,
 )
+from keras_mixers.probe.graph import one_layer
 from keras_mixers.visualize.canvas import (
     draw_over,
     draw_picture,
@@ -44,7 +45,9 @@ def plot_token_mixing_activations(model: keras.Model, image: np.ndarray, layer: 
     """
     from matplotlib.figure import Figure
 
-    ((name, (hidden,)),) = token_mixing_activations(model, one_image(image), layer).items()
+    ((name, (hidden,)),) = token_mixing_activations(
+        model, one_image(image), one_layer(layer)
+    ).items()
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(hidden, aspect="auto", interpolation="nearest")
@@ -81,7 +84,9 @@ def plot_channel_mixing_activations(
         >>> model = MLPMixer("S/16", input_shape=(32, 48, 3), hidden_dim=64, depth=1)
         >>> figure = plot_channel_mixing_activations(model, np.zeros((32, 48, 3)))
     """
-    ((name, (hidden,)),) = channel_mixing_activations(model, one_image(image), layer).items()
+    ((name, (hidden,)),) = channel_mixing_activations(
+        model, one_image(image), one_layer(layer)
+    ).items()
     maps = token_grid(model, len(hidden)).patches(hidden.T)
     chosen = strongest(maps, arguments.integer("units", units))
     picture = what_is_patched(model, image, picture)
@@ -129,14 +134,15 @@ def plot_features(
     Source: "DINOv2: Learning Robust Visual Features without Supervision", arXiv 2304.07193,
     figure 1.
     """
-    ((name, (tokens,)),) = features(model, one_image(image), layer).items()
-    if tokens.ndim < 2:
+    ((name, (tokens,)),) = features(model, one_image(image), one_layer(layer)).items()
+    grid = token_grid(model, len(tokens) if tokens.ndim == 2 else None)
+    if tokens.ndim != 2 and tokens.shape[:-1] != (grid.rows, grid.columns):
         raise ValueError(
-            "`layer` must be one whose output is tokens (T, D) or their grid. Received:"
-            f" layer={layer!r}, whose output is {tokens.shape}"
+            "`layer` must be one whose output is tokens (T, D), or their grid of"
+            f" {grid.rows} x {grid.columns}. Received: layer={layer!r}, whose output is"
+            f" {tokens.shape}"
         )
     tokens = tokens.reshape(-1, tokens.shape[-1])
-    grid = token_grid(model, len(tokens))
     centred = tokens[grid.num_prefix :] - tokens[grid.num_prefix :].mean(axis=0)
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
     share = (size[:3] ** 2).sum() / max((size**2).sum(), 1e-12)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments, files
-from keras_mixers.visualize.attention import one_layer
+from keras_mixers.visualize.attention import maps_of
 from keras_mixers.visualize.canvas import (
     draw_over,
     draw_picture,
@@ -43,8 +43,8 @@ def animate_attention(
         The path.
 
     Raises:
-        ValueError: no attention in the model, no such head, the image is of another size, or
-            `path` does not end in `.gif`.
+        ValueError, TypeError: no attention in the model, no such head, the image is of another
+            size, or `path` does not end in `.gif` or lies in no folder.
         OSError: the file cannot be written; what was at `path` stays.
 
     Example:
@@ -55,15 +55,11 @@ def animate_attention(
         >>> path.name
         'a.gif'
     """
-    path = pathlib.Path(path)
-    if path.suffix.lower() != ".gif":
-        raise ValueError(f"`path` must end in .gif. Received: path='{path}'")
+    path = arguments.file_path(path, ".gif")
     arguments.integer("frames_per_second", frames_per_second, 1, 50)
-    name, maps, grid = one_layer(model, image, layer)
-    if head is not None and not 0 <= head < len(maps):
-        raise ValueError(
-            f"`head` must be None or a number from 0 to {len(maps) - 1}. Received: head={head!r}"
-        )
+    name, maps, grid = maps_of(model, image, layer)
+    if head is not None:
+        arguments.integer("head", head, 0, len(maps) - 1)
     weights = maps.mean(axis=0) if head is None else maps[head]
     heat = grid.patches(weights[grid.num_prefix :])
     picture = what_is_patched(model, image, picture)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_mixers import arguments
 from keras_mixers.layers import MultiHeadSelfAttention
 from keras_mixers.probe import (
     attention_distance,
@@ -11,7 +12,9 @@ from keras_mixers.probe import (
     relevance,
     token_grid,
 )
-from keras_mixers.probe.graph import choose
+from keras_mixers.probe.graph import choose, one_layer
+from keras_mixers.probe.grid import prefix_names
+from keras_mixers.probe.outputs import predict
 from keras_mixers.visualize.canvas import (
     draw_over,
     draw_picture,
@@ -55,7 +58,7 @@ def plot_attention(
         >>> len(figure.axes)  # image, mean and three heads; a colour bar for each map
         9
     """
-    name, maps, grid = one_layer(model, image, layer)
+    name, maps, grid = maps_of(model, image, layer)
     token = query_token(model, grid, query)
     picture = what_is_patched(model, image, picture)
     rows = grid.patches(maps[:, token])
@@ -74,9 +77,9 @@ def plot_attention(
     return figure
 
 
-def one_layer(model, image, layer):
+def maps_of(model, image, layer):
     """(name, weights `(heads, T, T)`, grid) of one attention layer for one image."""
-    ((name, (maps,)),) = attention_maps(model, one_image(image), layer).items()
+    ((name, (maps,)),) = attention_maps(model, one_image(image), one_layer(layer)).items()
     return name, maps, token_grid(model, maps.shape[-1])
 
 
@@ -88,7 +91,8 @@ def query_token(model, grid, query):
     """
     if query is not None:
         return grid.token(query)
-    if not grid.num_prefix:
+    names = prefix_names(model, grid.num_prefix)
+    if not names or names[0].startswith("register"):
         raise ValueError(
             "`query` must be (row, column) in a model without a class token. Received: query=None"
             f" for '{model.name}', on a grid of {grid.rows} x {grid.columns} patches"
@@ -117,7 +121,7 @@ def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | st
         >>> [axes.get_title() for axes in figure.axes[:3]]
         ['head 0', 'head 1', 'head 2']
     """
-    name, maps, grid = one_layer(model, image, layer)
+    name, maps, grid = maps_of(model, image, layer)
     prefix = f"{grid.num_prefix} + " if grid.num_prefix else ""
     title = f"{name}: weights of {prefix}{grid.rows} x {grid.columns} tokens"
     figure, everywhere = panels(len(maps), title, side=3.4)
@@ -191,10 +195,11 @@ def plot_relevance(
     Transformers", arXiv 2103.15679.
     """
     batch = one_image(image)
+    names = arguments.class_names(class_names, model.output_shape[-1])
     (heat,) = relevance(model, batch, target)
     if target is None:
-        target = int(keras.ops.argmax(model(batch, training=False)[0]))
-    named = f"{class_names[target]}" if class_names else f"class {target}"
+        target = int(predict(model, batch, 1).argmax())
+    named = f"class {target}" if names is None else names[target]
     title = f"What speaks for {named}"
     return beside(what_is_patched(model, image, picture), heat, title, "gradient x attention")
 

@@ -10,21 +10,15 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_mixers import files
-from keras_mixers.layers import PrefixTokens
+from keras_mixers import arguments, files
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.graph import check_images, places, to_numpy
+from keras_mixers.probe.graph import check_images
+from keras_mixers.probe.grid import prefix_names
+from keras_mixers.probe.outputs import kind_of_output, predict
 from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, what_is_patched
-from keras_mixers.visualize.views import encoded, views_of
+from keras_mixers.visualize.views import encoded, finite, views_of
 
 LONGEST_SIDE = 384  # of a picture, in pixels
-# What a model that gives probabilities or logits ends in.
-CLASSIFIERS = (
-    keras.layers.Activation,
-    keras.layers.Average,
-    keras.layers.Dense,
-    keras.layers.Softmax,
-)
 
 
 def attention_explorer(
@@ -50,9 +44,9 @@ def attention_explorer(
     Args:
         model: as for `km.attention_maps`, with one `PatchEmbed`.
         images: `(N, H, W, C)`, as the model takes them.
-        path: of the file; it is written whole or not at all.
+        path: of the file, ending in `.html`; it is written whole or not at all.
         layers: names or numbers among its attention, token-mixing and ConvMixer layers; `None` for
-            all.
+            all, and for rollout and relevance.
         class_names: one for each output, for the prediction.
         pictures: one for each image, what to lay the maps over, as for `plot_attention`.
 
@@ -60,7 +54,8 @@ def attention_explorer(
         The path.
 
     Raises:
-        ValueError: the model has no such layer, or images, names or pictures do not fit.
+        ValueError, TypeError: the model has no such layer or is not finite, images, names or
+            pictures do not fit, or `path` does not end in `.html` or lies in no folder.
         OSError: the file cannot be written; what was at `path` stays.
 
     Example:
@@ -71,6 +66,7 @@ def attention_explorer(
         >>> attention_explorer(model, np.zeros((1, 32, 32, 3)), page).name
         'explorer.html'
     """
+    path = arguments.file_path(path, ".html")
     check_images(model, images)
     images = np.asarray(images)
     if pictures is not None and len(pictures) != len(images):
@@ -98,7 +94,6 @@ def attention_explorer(
     template = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     # No text of the user's can end the script element it stands in.
     text = json.dumps(page).replace("<", "\\u003c")
-    path = pathlib.Path(path)
     with files.replacing(path) as temporary:
         temporary.write_text(template.replace("%DATA%", text), encoding="utf-8")
     return path
@@ -108,25 +103,20 @@ def predictions(model, images, class_names):
     """The likeliest classes of each image: `[[(name, probability), ...], ...]`; none of no classes.
 
     Raises:
-        ValueError: the names are not one for each class.
+        ValueError: the names are not one for each class, or there are no classes.
     """
-    outputs = keras.tree.flatten(model(images, training=False))
-    last = list(places(model).values())[-1].operation
-    classifies = len(outputs) == 1 and len(outputs[0].shape) == 2 and isinstance(last, CLASSIFIERS)
-    if not classifies:
+    if kind_of_output(model) is None:
+        if class_names is not None:
+            raise ValueError(
+                "`class_names` must be None for a model that does not end in logits or a softmax."
+                f" Received: class_names={class_names!r} for '{model.name}'"
+            )
         return [[] for _ in images]
-    scores = to_numpy(outputs[0])
-    names = class_names or [f"class {i}" for i in range(scores.shape[1])]
-    if len(names) != scores.shape[1]:
-        raise ValueError(
-            f"`class_names` must be {scores.shape[1]} names. Received: {len(names)} names"
-        )
-    if scores.min() < 0 or not np.allclose(scores.sum(axis=1), 1, atol=1e-3):  # logits
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores /= scores.sum(axis=1, keepdims=True)
+    names = arguments.class_names(class_names, model.output_shape[-1])
+    scores = finite(predict(model, images, batch_size=32))
     likeliest = np.argsort(-scores, axis=1)[:, :5]
     return [
-        [(str(names[i]), float(row[i])) for i in best]
+        [(names[i] if names else f"class {i}", float(row[i])) for i in best]
         for row, best in zip(scores, likeliest, strict=True)
     ]
 
@@ -144,18 +134,6 @@ def picture_of(picture):
         "width": picture.shape[1],
         "height": picture.shape[0],
     }
-
-
-def prefix_names(model, count):
-    """What the tokens before the patches are called."""
-    names = []
-    for node in places(model).values():
-        tokens = node.operation
-        if isinstance(tokens, PrefixTokens):
-            names += ["class token"] * tokens.class_token
-            names += ["distillation token"] * tokens.distillation_token
-            names += [f"register {i}" for i in range(tokens.num_registers)]
-    return names if len(names) == count else [f"token {i}" for i in range(count)]
 
 
 def colour_map(name):

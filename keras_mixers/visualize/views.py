@@ -16,6 +16,7 @@ from keras_mixers.probe import (
 )
 from keras_mixers.probe.attention import one_grid, other_mixers
 from keras_mixers.probe.graph import mixer_of, named, places
+from keras_mixers.probe.outputs import kind_of_output
 from keras_mixers.visualize.canvas import strongest
 
 KINDS = (MultiHeadSelfAttention, TokenMixing, ConvMixerBlock)
@@ -55,10 +56,10 @@ def views_of(model, images, layers):
         else:
             (kernels,) = depthwise_kernels(model, name).values()
             views.append(weights_view(name, "kernels", "kernel", kernels))
-    if maps and not other_mixers(model):
+    if maps and layers is None and not other_mixers(model):
         rollout = attention_rollout(model, images)
         views.append(map_view("All layers: rollout", "share in the output", rollout))
-        if len(model.outputs) == 1 and len(model.outputs[0].shape) == 2:
+        if kind_of_output(model):
             speaks = relevance(model, images)
             views.append(map_view("All layers: relevance", "gradient x attention", speaks))
     return views, grid
@@ -114,7 +115,7 @@ def weights_view(name, kind, one, maps):
         "one": one,
         "title": f"{one}s".capitalize() + (some if len(chosen) < len(maps) else ""),
         "numbers": chosen.tolist(),
-        "reach": float(np.abs(maps[chosen]).max()),
+        "reach": float(np.abs(maps[chosen]).max()) or 1.0,
         "rows": maps.shape[1],
         "columns": maps.shape[2],
         "step": 1,
@@ -136,5 +137,18 @@ def map_view(name, label, maps):
 
 
 def encoded(array, dtype):
-    """An array as text."""
-    return base64.b64encode(np.ascontiguousarray(array, dtype)).decode()
+    """A finite array as text."""
+    return base64.b64encode(np.ascontiguousarray(finite(array), dtype)).decode()
+
+
+def finite(array):
+    """The array itself.
+
+    Raises:
+        ValueError: there is NaN or infinity in it.
+    """
+    if not np.isfinite(array).all():
+        raise ValueError(
+            "`model` must have weights and answers that are finite. Received: NaN or infinity"
+        )
+    return array

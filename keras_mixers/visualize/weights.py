@@ -10,6 +10,7 @@ from keras_mixers.probe import (
     position_similarity,
     token_mixing_units,
 )
+from keras_mixers.probe.graph import one_layer
 from keras_mixers.visualize.canvas import signed, strongest, tiles, with_bar
 
 
@@ -33,7 +34,7 @@ def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: 
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601, figure 5.
     """
-    ((name, weights),) = token_mixing_units(model, layer).items()
+    ((name, weights),) = token_mixing_units(model, one_layer(layer)).items()
     return sheet("units", weights, units, f"{name}: hidden units over the patches")
 
 
@@ -58,7 +59,7 @@ def plot_depthwise_kernels(model: keras.Model, layer: int | str = 0, *, kernels:
 
     Source: "Patches Are All You Need?", arXiv 2201.09792, figure 4.
     """
-    ((name, weights),) = depthwise_kernels(model, layer).items()
+    ((name, weights),) = depthwise_kernels(model, one_layer(layer)).items()
     return sheet("kernels", weights, kernels, f"{name}: depthwise kernels")
 
 

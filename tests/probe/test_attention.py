@@ -63,16 +63,19 @@ def test_rollout_is_the_papers(golden, request):
     np.testing.assert_allclose(found, rollout_oracle(maps, *reads), rtol=0, atol=1e-6)
 
 
-def test_rollout_of_patches_that_attend_to_themselves_alone():
-    model = case("vit_gap").make()
-    for weight in model.weights:
-        if "attention/qkv/kernel" in weight.path:
-            weight.assign(100 * weight)  # a softmax of nearly one hot
-    images = case("vit_gap").images(2)
+def test_rollout_without_prefix_tokens_shares_out_one():
+    model, images = random_weights(case("vit_gap").make()), case("vit_gap").images(2)
     maps = km.attention_maps(model, images)
     found = km.attention_rollout(model, images)
     np.testing.assert_allclose(found, rollout_oracle(maps, range(6), 0, (2, 3)), atol=1e-6)
     np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-6)
+
+
+def test_rollout_reads_patches_where_all_is_kept_and_there_are_registers_alone():
+    model = random_weights(case("vit_sequence").make(class_token=False, num_registers=2))
+    maps = km.attention_maps(model, case("vit").images(2))
+    found = km.attention_rollout(model, case("vit").images(2))
+    np.testing.assert_allclose(found, rollout_oracle(maps, range(2, 8), 2, (2, 3)), atol=1e-6)
 
 
 def test_distance_is_that_between_patches(golden, request):
@@ -187,12 +190,23 @@ def test_models_nested_reloaded_and_in_mixed_precision(tmp_path):
         np.testing.assert_allclose(one.sum(axis=-1), 1, atol=1e-6)
 
 
+def test_augmentation_in_the_model_does_nothing():
+    """Keras's preprocessing layers change images unless they are told not to."""
+    vit = random_weights(case("vit").make())
+    noise = [keras.layers.RandomFlip(), keras.layers.GaussianNoise(0.5)]
+    model = keras.Sequential([keras.Input((8, 12, 2)), *noise, vit])
+    images = case("vit").images(4)
+    found, expected = km.attention_maps(model, images, 0), km.attention_maps(vit, images, 0)
+    np.testing.assert_array_equal(*found.values(), *expected.values())
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
         ("conv_mixer", {}, "`model` must have a MultiHeadSelfAttention layer.*ConvMixerBlock"),
         ("vit", {"layers": 2}, "`layers` must be names or numbers.*block_1_attention.*: 2"),
         ("vit", {"layers": "block_9_attention"}, "'block_9_attention'. Did you mean 'block_"),
+        ("vit", {"layers": []}, r"`layers` must be names or numbers.*Received: \[\]"),
         ("vit", {"layers": True}, "`layers` must be names or numbers.*True"),
         ("vit", {"batch_size": 0}, "`batch_size` must be an integer from 1"),
         ("vit", {"images": np.zeros((2, 12, 8, 2))}, r"shape \(N, 8, 12, 2\).*\(2, 12, 8, 2\)"),
@@ -216,6 +230,15 @@ def test_wrong_use_of_rollout():
     joined = layers.MultiHeadSelfAttention(2)(joined)
     with pytest.raises(ValueError, match="`model` must have one input.*which has 2"):
         km.attention_rollout(keras.Model(two, joined), images)
+    x = x_in = keras.Input((8, 12, 2))
+    towers = [case("vit").make(name=name)(x) for name in ("one", "two")]
+    with pytest.raises(ValueError, match="one stream of tokens.*one/patch_embed, two/patch_embed"):
+        km.attention_rollout(keras.Model(x, keras.layers.Average()(towers)), images)
+    x = layers.PatchEmbed(16, 4, flatten=False)(keras.layers.Conv2D(3, 1)(x_in))
+    x = keras.layers.Conv2D(16, 3, padding="same", name="neighbours")(x)
+    x = layers.MultiHeadSelfAttention(2)(keras.layers.Reshape((6, 16))(x))
+    with pytest.raises(ValueError, match=r"mixes tokens otherwise too.* with neighbours; layers="):
+        km.attention_rollout(keras.Model(x_in, x), images)
     pooled = keras.layers.AveragePooling1D(2)
     x = x_in = keras.Input((8, 12, 2))
     x = layers.MultiHeadSelfAttention(2)(pooled(layers.PatchEmbed(16, 4)(x)))

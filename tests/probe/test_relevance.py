@@ -84,6 +84,32 @@ def relevance_oracle(maps, slopes, pool):
     return row.reshape(2, 2)
 
 
+def test_of_a_softmax_it_is_the_logarithms():
+    """d log p / dA: what its logit gets beyond what all of them get on average."""
+    images = case("vit_gap").images(2)
+    one_layer = random_weights(case("vit_gap").make(num_classes=2, depth=1))
+    head = one_layer.get_layer("head")
+    kernel = np.array(head.kernel)
+    head.kernel.assign(np.stack([kernel[:, 0], 0 * kernel[:, 0]], axis=1))
+    ends = keras.Sequential([one_layer, keras.layers.Softmax()])
+    share = 1 - np.array(ends(images))[:, 0]
+    logits = km.probe.relevance(one_layer, images, 0)
+    found = km.probe.relevance(ends, images, 0)
+    np.testing.assert_allclose(found, logits * share[:, None, None], rtol=1e-3, atol=1e-7)
+
+
+def test_models_nested_distilled_and_in_mixed_precision():
+    images = case("vit").images(2)
+    model = random_weights(case("deit_distilled").make())
+    expected = km.probe.relevance(model, images, 1)
+    nested = keras.Sequential([keras.Input((8, 12, 2)), keras.layers.Rescaling(0.5), model])
+    np.testing.assert_allclose(km.probe.relevance(nested, 2 * images, 1), expected, rtol=1e-4)
+    half = case("deit_distilled").make(dtype="mixed_bfloat16")
+    half.set_weights(model.get_weights())
+    found = km.probe.relevance(half, images, 1)
+    assert np.abs(found - expected).max() < 0.1 * expected.max()
+
+
 @pytest.mark.parametrize(
     ("name", "classes", "message"),
     [
@@ -91,7 +117,7 @@ def relevance_oracle(maps, slopes, pool):
         ("vit", -1, "`target` must be numbers from 0 to 4"),
         ("vit", [0, 1], "`target` must be one number, or one for each of the 4 images"),
         ("vit", 1.5, "`target` must be numbers from 0 to 4"),
-        ("vit_sequence", None, r"must have one output, logits \(N, num_classes\).*\(None, 6, 16\)"),
+        ("vit_sequence", None, r"`model` must end in logits.*'vit', which ends in 'norm'"),
         ("hybrid_MA", 0, "`layers` must say which attention"),
         ("mlp_mixer", 0, "must have a MultiHeadSelfAttention"),
     ],

@@ -76,11 +76,15 @@ class Page:
     def hover(self, row, column, **grid):
         self.page.mouse.move(*self.patch(row, column, **grid))
 
+    def press(self, *keys):
+        for key in keys:
+            self.page.keyboard.press(key)
+
     def click(self, name):
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def layer(self, name):
-        self.page.get_by_label("Layer").select_option(label=name)
+        self.page.get_by_label("Layer", exact=True).select_option(label=name)
 
     def reading(self):
         return self.page.locator("#reading").inner_text()
@@ -177,15 +181,22 @@ def test_hold_the_query_and_read_a_key(vit, open_page):
 def test_the_keyboard_alone_will_do(vit, open_page):
     model, images, path = vit
     page = open_page(path)
-    for key in ("n", "j", "0", "ArrowUp", "ArrowLeft", "ArrowLeft", "ArrowDown"):
-        page.page.keyboard.press(key)
+    page.press("Tab", "n", "j", "0", "ArrowUp", "ArrowLeft", "ArrowLeft", "ArrowDown")
     weights = weights_of(model, images, "block_1_attention")[1, 0]
     assert_reads(page, weights, 4, "(1, 0)")
-    page.page.keyboard.press("m")
+    page.press("m")
     mean = weights_of(model, images, "block_1_attention")[1].mean(axis=0)
     assert_reads(page, mean, 4, "(1, 0)")
-    page.page.keyboard.press("c")
+    page.press("Enter", "ArrowUp", "ArrowRight")
+    assert page.reading().startswith("Patch (1, 0) attends")
+    assert "Under the pointer, patch (0, 1):" in page.reading()
+    assert page.numbers()[-1] == pytest.approx(mean[4, 2], abs=0.51e-4)
+    page.press("Enter", "c")
     assert page.reading().startswith("Class token")
+    page.press("j", "ArrowRight", "ArrowDown")
+    (shares,) = km.attention_rollout(model, images[1:2])
+    assert page.reading().startswith("Patch (1, 1):")
+    assert page.numbers() == [pytest.approx(shares[1, 1], abs=0.51e-4)]
 
 
 def test_rollout_relevance_and_prediction(vit, open_page):
@@ -210,7 +221,7 @@ def test_rollout_relevance_and_prediction(vit, open_page):
 def test_hidden_units_and_kernels(hybrid, open_page):
     model, path = hybrid
     page = open_page(path)
-    options = page.page.get_by_label("Layer").locator("option").all_inner_texts()
+    options = page.page.get_by_label("Layer", exact=True).locator("option").all_inner_texts()
     assert options == ["block_0_conv_mixer", "block_1_token_mixing", "block_2_attention"]
 
     page.click("kernel 5")
@@ -226,9 +237,11 @@ def test_hidden_units_and_kernels(hybrid, open_page):
     assert page.reading().startswith("Hidden unit 7. Patch (1, 2): ")
     assert page.numbers() == [pytest.approx(unit[1, 2], abs=0.51e-4)]
 
+    page.page.mouse.click(*page.patch(1, 1))  # holds nothing: there is no query
     page.layer("block_2_attention")
-    page.hover(0, 0)
-    assert page.reading().startswith("Patch (0, 0) attends most to")
+    for query in [(0, 0), (1, 2)]:
+        page.hover(*query)
+        assert page.reading().startswith(f"Patch {query} attends most to")
 
 
 def test_on_a_phone(vit, open_page):
@@ -238,6 +251,10 @@ def test_on_a_phone(vit, open_page):
     page.page.touchscreen.tap(*page.patch(1, 1))
     weights = weights_of(model, images, "block_0_attention")[0].mean(axis=0)
     assert_reads(page, weights, 5, "(1, 1)")
+    page.layer("All layers: rollout")
+    page.page.touchscreen.tap(*page.patch(0, 2))
+    (shares, *_) = km.attention_rollout(model, images)
+    assert page.numbers() == [pytest.approx(shares[0, 2], abs=0.51e-4)], "it stays, once tapped"
     assert page.page.evaluate("document.documentElement.scrollWidth") == 360
     for button in page.page.get_by_role("button").all():
         box = button.bounding_box()
@@ -252,6 +269,28 @@ def test_the_page_is_one_file_without_a_network(vit):
     assert "</script><b>fox" not in text, "a class's name is data, and ends no script"
 
 
+def test_patches_taken_together(browser, open_page, tmp_path, monkeypatch):
+    """3 x 5 patches without a prefix in squares of 2 x 2, the last of them smaller."""
+    monkeypatch.setattr(views, "MOST_BYTES", 500)
+    keras.utils.set_random_seed(0)
+    model = random_weights(case("vit_gap").make(input_shape=(12, 20, 2)))
+    image = np.random.default_rng(0).normal(size=(1, 12, 20, 2)).astype("float32")
+    picture = np.zeros((300, 500, 3), "uint8")
+    path = tmp_path / "explorer.html"
+    page = open_page(km.visualize.attention_explorer(model, image, path, pictures=[picture]))
+    maps = weights_of(model, image, "block_0_attention").mean(axis=1)
+    (weights,) = views.together(maps[:, None], km.probe.token_grid(model), 2)[:, 0]
+    page.hover(2, 0, rows=3, columns=5)
+    assert page.reading().startswith("Patches (2, 0 to 1) attends most to")
+    assert page.numbers() == [
+        pytest.approx(weights[3].max(), abs=0.51e-4),
+        pytest.approx(weights[3, 3], abs=0.51e-4),
+    ]
+    page.hover(2, 4, rows=3, columns=5)
+    assert page.reading().startswith("Patch (2, 4) attends most to")
+    assert page.numbers()[1] == pytest.approx(weights[5, 5], abs=0.51e-4)
+
+
 def test_a_large_model_makes_a_page_of_a_few_megabytes(tmp_path):
     """12 layers of 3 heads over 1 + 14 x 14 tokens, 8 images: patches go together."""
     size = {"input_shape": (56, 56, 1), "patch_size": 4, "hidden_dim": 12, "mlp_dim": 12}
@@ -259,6 +298,7 @@ def test_a_large_model_makes_a_page_of_a_few_megabytes(tmp_path):
     images = np.random.default_rng(0).normal(size=(8, 56, 56, 1)).astype("float32")
     path = km.visualize.attention_explorer(model, images, tmp_path / "explorer.html")
     assert path.stat().st_size < 5_000_000
+    assert '"step": 2, ' in path.read_text()
     (view, *_), _ = views.views_of(model, images, -1)
     assert (view["step"], view["rows"], view["columns"]) == (1, 14, 14), "one layer is kept whole"
 
@@ -280,7 +320,12 @@ def test_patches_together():
     ("arguments", "message"),
     [
         ({"images": np.zeros((2, 4, 4, 2))}, r"`images` must be .*\(N, 8, 12, 2\)"),
-        ({"class_names": ["a"]}, "`class_names` must be 5 names. Received: 1 names"),
+        (
+            {"images": np.full((2, 8, 12, 2), np.nan)},
+            "must have weights and answers that are finite",
+        ),
+        ({"class_names": ["a"]}, r"`class_names` must be 5 strings.*Received: 1: \['a'\]"),
+        ({"layers": []}, r"`layers` must be names or numbers.*Received: \[\]"),
         ({"pictures": [np.zeros((8, 12))]}, "`pictures` must be one for each of the 3 images"),
         ({"layers": 2}, "`layers` must be names or numbers"),
     ],
@@ -295,15 +340,52 @@ def test_wrong_use_leaves_the_page_that_was_there(vit, tmp_path, arguments, mess
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_model_that_has_diverged_makes_no_page(tmp_path):
+    model = case("vit").make()
+    model.get_layer("head").bias.assign([np.nan] * 5)
+    with pytest.raises(ValueError, match="`model` must have weights and answers that are finite"):
+        km.visualize.attention_explorer(model, case("vit").images(1), tmp_path / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_with_nothing_to_show():
     with pytest.raises(ValueError, match="must have a MultiHeadSelfAttention, TokenMixing or Conv"):
         model = case("hybrid_PG").make()
         km.visualize.attention_explorer(model, case("vit").images(1), "never.html")
 
 
-def test_features_are_no_prediction():
-    model = case("vit").make(num_classes=0)
-    assert explorer.predictions(model, case("vit").images(2), None) == [[], []]
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("vit", {}),
+        ("vit_pre_logits", {}),
+        ("vit_gap", {}),
+        ("deit_distilled", {}),
+        ("vit_sequence", {"num_classes": 5}),
+    ],
+)
+def test_features_are_no_prediction(name, more):
+    model, images = case(name).make(**{"num_classes": 0, **more}), case(name).images(2)
+    assert explorer.predictions(model, images, None) == [[], []]
+    with pytest.raises(ValueError, match="`class_names` must be None for a model that does not"):
+        explorer.predictions(model, images, NAMES)
+    found, _ = views.views_of(model, images, None)
+    assert [view["name"] for view in found][-1] == "All layers: rollout"
+
+
+def test_a_file_that_may_not_be_written(vit, tmp_path):
+    model, images, _ = vit
+    (tmp_path / "results.html").mkdir()
+    (tmp_path / "results.html" / "mine.txt").write_text("kept")
+    for path in ("results.html", "page.htm", "nowhere/page.html"):
+        with pytest.raises(ValueError, match="`path` must"):
+            km.visualize.attention_explorer(model, images, tmp_path / path)
+    assert (tmp_path / "results.html" / "mine.txt").read_text() == "kept"
+    with pytest.raises(TypeError, match="`path` must be a string or a path. Received: path=3"):
+        km.visualize.attention_explorer(model, images, 3)
+
+
+def test_probabilities_of_logits_and_of_a_softmax():
     ends = keras.Sequential([case("vit").make(), keras.layers.Softmax()])
     shares = np.array(ends(case("vit").images(2)))
     (best, *_), _ = explorer.predictions(ends, case("vit").images(2), None)

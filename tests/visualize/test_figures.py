@@ -103,8 +103,9 @@ def test_the_class_token_attends_where_no_patch_is_named(models):
     np.testing.assert_allclose(shown(panels(figure)[1]), expected)
     assert "class token" in figure.get_suptitle()
     assert not panels(figure)[0].patches
-    with pytest.raises(ValueError, match=r"`query` must be \(row, column\).*without a class token"):
-        visualize.plot_attention(models["vit_gap"], IMAGES[0])
+    for model in (models["vit_gap"], case("vit_gap").make(num_registers=2)):
+        with pytest.raises(ValueError, match="`query` must be .* without a class token"):
+            visualize.plot_attention(model, IMAGES[0])
 
 
 def test_a_picture_of_another_size_is_covered_as_the_image_is(models):
@@ -149,6 +150,8 @@ def test_relevance_names_the_class(models):
     figure = visualize.plot_relevance(models["vit"], IMAGES[0], class_names=names)
     assert figure.get_suptitle() == f"What speaks for animal {best}"
     assert visualize.plot_relevance(models["vit"], IMAGES[0], 3).get_suptitle().endswith("class 3")
+    with pytest.raises(ValueError, match="`class_names` must be 5 strings"):
+        visualize.plot_relevance(models["vit"], IMAGES[0], class_names=["one"])
 
 
 def test_distances_are_dots(models):
@@ -237,6 +240,10 @@ def test_features_of_patches_that_are_alike_have_like_colours():
     assert np.abs(colours[0, 0] - colours[1, 1]).max() > 0.1
     with pytest.raises(ValueError, match=r"output is tokens.*layer='head', whose output is \(5,\)"):
         visualize.plot_features(model, image, "head")
+    scaled = keras.Sequential([keras.layers.Rescaling(1.0, name="scaled"), model])
+    scaled.build((None, 16, 16, 1))
+    with pytest.raises(ValueError, match=r"their grid of 4 x 4.*output is \(16, 16, 1\)"):
+        visualize.plot_features(scaled, image, "scaled")
 
 
 def test_learning_curves():
@@ -273,9 +280,12 @@ def test_a_film_has_a_frame_for_each_patch(models, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": "film.mp4"}, "`path` must end in .gif"),
-        ({"head": 2}, "`head` must be None or a number from 0 to 1. Received: head=2"),
+        ({"path": "film.mp4"}, "`path` must end in '.gif'"),
+        ({"head": 2}, "`head` must be an integer from 0 to 1. Received: head=2"),
+        ({"head": True}, "`head` must be an integer from 0 to 1. Received: head=True"),
         ({"layer": 2}, "`layers` must be names or numbers"),
+        ({"layer": [0]}, r"`layer` must be a name or a number. Received: layer=\[0\]"),
+        ({"layer": None}, "`layer` must be a name or a number. Received: layer=None"),
         ({"frames_per_second": 0}, "`frames_per_second` must be an integer from 1 to 50"),
         ({"image": IMAGES}, r"`image` must be an array of shape \(H, W, C\).*\(3, 8, 12, 2\)"),
         ({"image": IMAGES[0][:4]}, r"shape \(N, 8, 12, 2\).*\(1, 4, 12, 2\)"),
@@ -285,12 +295,14 @@ def test_a_film_has_a_frame_for_each_patch(models, tmp_path):
 def test_wrong_use_of_the_film_leaves_nothing(models, tmp_path, arguments, message):
     arguments = {"image": IMAGES[0], "path": "film.gif", **arguments}
     arguments["path"] = tmp_path / arguments["path"]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         visualize.animate_attention(models["vit"], **arguments)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("query", [(2, 0), (0, 3), (0, -1)])
+@pytest.mark.parametrize(
+    "query", [(2, 0), (0, 3), (0, -1), 5, (1.0, 2), (True, 0), (0,), "01", (0, 1, 2)]
+)
 def test_a_query_outside_the_grid(models, query):
     with pytest.raises(ValueError, match="`query` must be .* 2 x 3 patches"):
         visualize.plot_attention(models["vit"], IMAGES[0], query)

@@ -1,0 +1,38 @@
+"""What a model's output is: logits, probabilities, or no classes at all."""
+
+import keras
+import numpy as np
+
+from keras_mixers.probe.graph import look, places
+
+
+def kind_of_output(model):
+    """`"logits"`, `"probabilities"`, or `None` for features, tokens, several outputs.
+
+    Logits come from a `Dense` without an activation (or as the mean of two), probabilities from a
+    softmax.
+    """
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        return None
+    last = list(places(model).values())[-1]
+    layer = last.operation
+    activation = getattr(layer, "activation", None)
+    if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
+        return "probabilities"
+    if isinstance(layer, keras.layers.Average):
+        layers = [node.operation for node in last.parent_nodes]
+    else:
+        layers = [layer]
+    linear = keras.activations.linear
+    dense = all(isinstance(each, keras.layers.Dense) for each in layers)
+    return "logits" if dense and all(each.activation is linear for each in layers) else None
+
+
+def predict(model, images, batch_size):
+    """The probabilities of a model that classifies: `(N, H, W, C) -> (N, num_classes)`."""
+    last = list(places(model))[-1]
+    (scores,) = look(model, images, [last], None, batch_size).values()
+    if kind_of_output(model) == "probabilities":
+        return scores
+    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return scores / scores.sum(axis=1, keepdims=True)
