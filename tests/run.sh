@@ -17,6 +17,7 @@ trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 # Under JAX what computes; arguments, sizes and wiring are judged before any backend is asked.
 KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers/test_contract.py \
     tests/layers/test_meaning.py tests/models/test_checkpointing.py tests/models/test_models.py \
+    "tests/probe/test_relevance.py::test_it_is_gradient_by_attention[gap]" \
     tests/test_preprocessing.py tests/training/test_parts.py \
     tests/weights/test_goldens.py
 KERAS_BACKEND=tensorflow "$python" -m pytest -n auto
