@@ -38,7 +38,7 @@ def parser(description, **defaults):
     made.add_argument("--weight-decay", type=float, help="strong: what is not needed fades")
     made.add_argument("--image", type=int, default=0, help="which test image the pictures show")
     made.add_argument("--seed", type=int, default=0, help="of weights, order and draws")
-    made.add_argument("--output", type=pathlib.Path, default=pathlib.Path("looked"))
+    made.add_argument("--output", type=pathlib.Path, default=pathlib.Path("looked"), help="folder")
     made.set_defaults(**defaults)
     return made
 
@@ -155,7 +155,7 @@ def main():
         look(model, images, args.image, class_names, args.output)
     except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
         raise SystemExit(f"visualize_attention.py: {error}") from None
-    print(f"The image is a {class_names[labels[args.image]]!r}.")
+    print(f"The pictures show test image {args.image}, a {class_names[labels[args.image]]!r}.")
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def attention_maps(
     """Attention weights: `softmax(score(q, k))` of each layer, head, query and key.
 
     Shapes: `(N, H, W, C) -> {layer name: (N, heads, T, T)}`, float32 whatever the model's policy.
-    A row is a query and sums to 1; with `token_grid`, columns become places on the image.
+    A row is a query and sums to 1; `token_grid(model)` lays its columns over the image.
 
     Nothing is computed beyond the last layer asked for, and nothing changes in the model: it may
     be built here or by hand, nested in another, or read from a file. Any `MultiHeadSelfAttention`
@@ -49,7 +49,7 @@ def attention_maps(
 
     Args:
         model: functional or sequential, with one input.
-        images: as the model takes them.
+        images: as the model takes them, on the scale that it was trained with.
         layers: names or numbers (0 is the first attention layer, -1 the last), or `None` for all.
         batch_size: how many images are computed at once.
 

@@ -166,6 +166,7 @@ def check_images(model, images):
         )
     expected, given = inputs[0].shape, getattr(images, "shape", None)
     fits = given is not None and len(given) == len(expected)
+    alone = given is not None and len(given) == len(expected) - 1
     fits = fits and all(e in (None, g) for e, g in zip(expected[1:], given[1:], strict=True))
     if not fits or not given[0]:
         sizes = ", ".join(str(side or "any") for side in expected[1:])
@@ -173,7 +174,10 @@ def check_images(model, images):
             f"`images` must be an array of shape (N, {sizes}) with an image or more, as model"
             f" '{model.name}' takes them. Received: "
             + (f"a {type(images).__name__}" if given is None else f"shape {tuple(given)}")
+            + ("; `image[None]` is a batch of one" if alone else "")
         )
+    if not np.isfinite(keras.ops.convert_to_numpy(images)).all():
+        raise ValueError("`images` must be finite. Received: NaN or infinity")
 
 
 def to_numpy(tensor):

@@ -5,6 +5,7 @@ import numbers
 
 import keras
 
+from keras_mixers import arguments
 from keras_mixers.layers import PatchEmbed, PrefixTokens
 from keras_mixers.layers.patch_embed import patch_grid
 from keras_mixers.probe.graph import choose, places
@@ -54,14 +55,14 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
     Args:
         model: functional or sequential, with one `PatchEmbed`.
         tokens: T, the length of a sequence in it; what is more than the patches is the prefix.
-            `None`: no prefix.
+            `None`: the prefix is what `PrefixTokens` adds.
 
     Raises:
         ValueError: the model has no `PatchEmbed` or several grids, or a sequence is shorter.
 
     Example:
         >>> from keras_mixers import ViT
-        >>> token_grid(ViT("Ti/16", input_shape=(32, 48, 3), depth=1), tokens=7)
+        >>> token_grid(ViT("Ti/16", input_shape=(32, 48, 3), depth=1))
         TokenGrid(rows=2, columns=3, patch_size=(16, 16), num_prefix=1)
     """
     grids = {
@@ -75,7 +76,11 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
             f" {', '.join(f'{name}: {grid}' for name, (grid, _) in grids.items())}"
         )
     (rows, columns), patch_size = next(iter(grids.values()))
-    num_prefix = 0 if tokens is None else tokens - rows * columns
+    if tokens is None:
+        layers = [node.operation for node in places(model).values()]
+        tokens = rows * columns
+        tokens += sum(layer.num_prefix for layer in layers if isinstance(layer, PrefixTokens))
+    num_prefix = arguments.integer("tokens", tokens) - rows * columns
     if num_prefix < 0:
         raise ValueError(
             f"`model` must keep its {rows} x {columns} patches apart. Received: '{model.name}',"

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_mixers.layers import Residual
-from keras_mixers.probe.attention import followed, read_out
+from keras_mixers.probe.attention import Layers, followed, read_out
 from keras_mixers.probe.graph import (
     batches,
     check_images,
@@ -23,6 +23,7 @@ def relevance(
     model: keras.Model,
     images: np.ndarray,
     target: int | Sequence[int] | None = None,
+    layers: Layers = None,
     *,
     batch_size: int = 8,
 ) -> np.ndarray:
@@ -39,6 +40,7 @@ def relevance(
         model: a functional or sequential classifier whose tokens are mixed by attention alone.
         images: as the model takes them.
         target: the class, for all images or one for each; `None` for those the model predicts.
+        layers: as in `attention_rollout`; those named are followed, whatever mixes between them.
         batch_size: how many images are computed at once.
 
     Raises:
@@ -56,7 +58,7 @@ def relevance(
     Transformers", arXiv 2103.15679, equations 5 and 6.
     """
     check_images(model, images)
-    wanted = followed(model, None)
+    wanted = followed(model, layers)
     check_classes(model, images, target)
     parts = []
     for batch in batches(model, images, batch_size):

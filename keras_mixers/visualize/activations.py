@@ -12,6 +12,7 @@ from keras_mixers.probe import (
 )
 from keras_mixers.probe.graph import one_layer
 from keras_mixers.visualize.canvas import (
+    aspect,
     draw_over,
     draw_picture,
     one_image,
@@ -92,7 +93,7 @@ def plot_channel_mixing_activations(
     picture = what_is_patched(model, image, picture)
 
     title = f"{name}: where hidden units are active"
-    figure, (first, *others) = panels(len(chosen) + 1, title)
+    figure, (first, *others) = panels(len(chosen) + 1, title, aspect=aspect(picture))
     draw_picture(first, picture)
     first.set_title("image")
     for axes, unit in zip(others, chosen, strict=True):
@@ -142,8 +143,9 @@ def plot_features(
             f" {grid.rows} x {grid.columns}. Received: layer={layer!r}, whose output is"
             f" {tokens.shape}"
         )
-    tokens = tokens.reshape(-1, tokens.shape[-1])
-    centred = tokens[grid.num_prefix :] - tokens[grid.num_prefix :].mean(axis=0)
+    patches = tokens[grid.num_prefix :] if tokens.ndim == 2 else tokens
+    patches = patches.reshape(-1, patches.shape[-1])
+    centred = patches - patches.mean(axis=0)
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
     share = (size[:3] ** 2).sum() / max((size**2).sum(), 1e-12)
     colours = np.zeros((len(centred), 3))
@@ -152,7 +154,7 @@ def plot_features(
     colours = 0.5 + colours / np.where(reach, 2 * reach, 1)
 
     picture = what_is_patched(model, image, picture)
-    figure, (first, second) = panels(2, f"{name}: features", side=3)
+    figure, (first, second) = panels(2, f"{name}: features", side=3, aspect=aspect(picture))
     draw_picture(first, picture)
     first.set_title("image")
     draw_picture(second, colours.reshape(grid.rows, grid.columns, 3))

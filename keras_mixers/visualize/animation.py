@@ -9,6 +9,7 @@ import numpy as np
 from keras_mixers import arguments, files
 from keras_mixers.visualize.attention import maps_of
 from keras_mixers.visualize.canvas import (
+    aspect,
     draw_over,
     draw_picture,
     mark_patch,
@@ -65,7 +66,7 @@ def animate_attention(
     picture = what_is_patched(model, image, picture)
 
     what = "mean of heads" if head is None else f"head {head}"
-    figure, (left, right) = panels(2, f"{name}, {what}", side=2.6)
+    figure, (left, right) = panels(2, f"{name}, {what}", side=2.6, aspect=aspect(picture))
     figure.set_dpi(70)  # a film of 12 x 12 patches is then 2 MB
     draw_picture(left, picture)
     left.set_title("query")

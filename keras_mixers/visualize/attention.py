@@ -1,5 +1,7 @@
 """Figures of attention: over the image, as a matrix, rolled out, and how far it reaches."""
 
+import math
+
 import keras
 import numpy as np
 
@@ -16,6 +18,7 @@ from keras_mixers.probe.graph import choose, one_layer
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.outputs import predict
 from keras_mixers.visualize.canvas import (
+    aspect,
     draw_over,
     draw_picture,
     mark_patch,
@@ -55,8 +58,8 @@ def plot_attention(
         >>> from keras_mixers import ViT
         >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=1, num_classes=10)
         >>> figure = plot_attention(model, np.zeros((32, 48, 3)), query=(1, 2))
-        >>> len(figure.axes)  # image, mean and three heads; a colour bar for each map
-        9
+        >>> [axes.get_title() for axes in figure.axes]
+        ['image', 'mean', 'head 0', 'head 1', 'head 2']
     """
     name, maps, grid = maps_of(model, image, layer)
     token = query_token(model, grid, query)
@@ -64,7 +67,8 @@ def plot_attention(
     rows = grid.patches(maps[:, token])
 
     what = "class token" if query is None else f"patch {tuple(query)}"
-    figure, (first, *others) = panels(len(rows) + 2, f"{name}: what the {what} attends to")
+    title = f"{name}: what the {what} attends to"
+    figure, (first, *others) = panels(len(rows) + 2, title, aspect=aspect(picture))
     draw_picture(first, picture)
     first.set_title("image")
     titles = ["mean", *(f"head {i}" for i in range(len(rows)))]
@@ -122,9 +126,11 @@ def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | st
         ['head 0', 'head 1', 'head 2']
     """
     name, maps, grid = maps_of(model, image, layer)
-    prefix = f"{grid.num_prefix} + " if grid.num_prefix else ""
-    title = f"{name}: weights of {prefix}{grid.rows} x {grid.columns} tokens"
-    figure, everywhere = panels(len(maps), title, side=3.4)
+    patches = f"{grid.rows} x {grid.columns} patches"
+    prefix = f"{grid.num_prefix} prefix and " if grid.num_prefix else ""
+    title = f"{name}: weights between {prefix}{patches}"
+    columns = math.ceil(math.sqrt(len(maps)))
+    figure, everywhere = panels(len(maps), title, side=3.4, columns=columns)
     for i, (axes, weights) in enumerate(zip(everywhere, maps, strict=True)):
         with_bar(figure, axes, axes.imshow(weights, vmin=0))
         axes.set(title=f"head {i}", xlabel="key", ylabel="query")
@@ -167,6 +173,7 @@ def plot_relevance(
     model: keras.Model,
     image: np.ndarray,
     target: int | None = None,
+    layers: int | str | list | None = None,
     *,
     class_names: list[str] | None = None,
     picture: np.ndarray | None = None,
@@ -177,6 +184,7 @@ def plot_relevance(
         model: as for `km.probe.relevance`.
         image: `(H, W, C)`, as the model takes it.
         target: the class, or `None` for the one the model predicts.
+        layers: as for `km.probe.relevance`.
         class_names: one for each class, for the title.
         picture: as for `plot_attention`.
 
@@ -196,7 +204,7 @@ def plot_relevance(
     """
     batch = one_image(image)
     names = arguments.class_names(class_names, model.output_shape[-1])
-    (heat,) = relevance(model, batch, target)
+    (heat,) = relevance(model, batch, target, layers)
     if target is None:
         target = int(predict(model, batch, 1).argmax())
     named = f"class {target}" if names is None else names[target]
@@ -206,7 +214,7 @@ def plot_relevance(
 
 def beside(picture, heat, title, label):
     """A picture, and a map over it."""
-    figure, (left, right) = panels(2, title, side=3)
+    figure, (left, right) = panels(2, title, side=3, aspect=aspect(picture))
     draw_picture(left, picture)
     with_bar(figure, right, draw_over(right, picture, heat), label)
     return figure
@@ -243,13 +251,14 @@ def plot_attention_distance(
     axes = figure.subplots()
     heads = max(each.shape[1] for each in distances.values())
     for depth, each in enumerate(distances.values()):
-        mean = each.mean(axis=0)
-        numbers = range(len(mean))
-        dots = axes.scatter([depth] * len(mean), mean, c=numbers, vmin=0, vmax=max(heads - 1, 1))
+        numbers = np.arange(each.shape[1])
+        beside = depth + 0.5 * (numbers / max(heads - 1, 1) - 0.5)  # or heads would hide others
+        dots = axes.scatter(beside, each.mean(axis=0), c=numbers, vmin=0, vmax=max(heads - 1, 1))
     if heads > 1:
         figure.colorbar(dots, ax=axes, label="head", ticks=MaxNLocator(integer=True))
     numbers = [list(choose(model, MultiHeadSelfAttention)).index(name) for name in distances]
     axes.set_xticks(range(len(numbers)), numbers)
+    axes.set_xlim(-0.5, len(numbers) - 0.5)
     axes.set(
         title=f"How far each head looks, mean of {len(images)} images",
         xlabel="attention layer",

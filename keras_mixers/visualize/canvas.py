@@ -12,14 +12,17 @@ SEQUENTIAL = "viridis"
 DIVERGING = "berlin"
 
 
-def panels(count, title, side=2.4):
-    """A figure of `count` panels in rows of nearly a square: `(Figure, [Axes])`."""
+def panels(count, title, side=2.4, aspect=1.0, columns=None):
+    """(Figure, [Axes]) of `count` panels, `side` inches wide and `aspect` times as high."""
     from matplotlib.figure import Figure
 
-    columns = count if count < 5 else min((3, 4, 5), key=lambda columns: -count % columns)
+    if columns is None:
+        columns = count if count < 5 else min((3, 4, 5), key=lambda columns: -count % columns)
     rows = math.ceil(count / columns)
-    size = (columns * side * 1.15, rows * (side * 0.95 + 0.3) + 0.4)  # bars beside, titles above
+    # bars beside them, titles above
+    size = (columns * side * 1.25, rows * (side * aspect + 0.35) + 0.45)
     figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15)  # inches, for the numbers at the bars
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[count:]:
@@ -28,8 +31,8 @@ def panels(count, title, side=2.4):
 
 
 def with_bar(figure, axes, drawn, label=None):
-    """A colour bar beside a panel."""
-    figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03, label=label)
+    """A colour bar beside a panel, as high as what it shows."""
+    figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.05, 1]), label=label)
 
 
 def what_is_patched(model, image, picture):
@@ -56,6 +59,11 @@ def one_image(image):
     return np.asarray(image)[None]
 
 
+def aspect(picture):
+    """How many times as high as wide."""
+    return picture.shape[0] / picture.shape[1]
+
+
 def drawable(name, picture):
     """An array as colours in [0, 1]: `(H, W)` or `(H, W, C) -> (H, W, 3)`.
 
@@ -69,6 +77,7 @@ def drawable(name, picture):
     if array.ndim not in (2, 3) or not array.size or not np.isfinite(array).all():
         raise ValueError(
             f"`{name}` must be finite, of shape (H, W) or (H, W, C). Received: shape {array.shape}"
+            + (", with NaN or infinity" if array.size and not np.isfinite(array).all() else "")
         )
     if array.dtype == "uint8":
         array = array / 255

@@ -46,7 +46,8 @@ def attention_explorer(
         images: `(N, H, W, C)`, as the model takes them.
         path: of the file, ending in `.html`; it is written whole or not at all.
         layers: names or numbers among its attention, token-mixing and ConvMixer layers; `None` for
-            all, and for rollout and relevance.
+            all, and where attention alone mixes tokens for rollout and relevance (of the class that
+            the model predicts).
         class_names: one for each output, for the prediction.
         pictures: one for each image, what to lay the maps over, as for `plot_attention`.
 
@@ -79,7 +80,8 @@ def attention_explorer(
         what_is_patched(model, image, None if pictures is None else pictures[i])
         for i, image in enumerate(images)
     ]
-    views, grid = views_of(model, images, layers)
+    classes = [likeliest[0][0] for likeliest in probabilities if likeliest]
+    views, grid = views_of(model, images, layers, classes)
     page = {
         "title": f"Inside {model.name}",
         "grid": {"rows": grid.rows, "columns": grid.columns, "prefix": grid.num_prefix},

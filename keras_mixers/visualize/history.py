@@ -28,10 +28,11 @@ def plot_history(history: keras.callbacks.History | Mapping[str, list[float]]):
     from matplotlib.ticker import MaxNLocator
 
     curves = getattr(history, "history", history)
-    if not curves or not all(len(values) for values in curves.values()):
+    fits = isinstance(curves, Mapping) and curves
+    if not fits or not all(len(values) for values in curves.values()):
         raise ValueError(
             "`history` must be what `model.fit` returned, of an epoch or more. Received:"
-            f" {dict(curves)!r}"
+            f" {curves!r}"
         )
     quantities = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
     figure = Figure(figsize=(4.5 * len(quantities), 3.6), layout="constrained")
@@ -40,10 +41,10 @@ def plot_history(history: keras.callbacks.History | Mapping[str, list[float]]):
         for name, label in ((quantity, "training"), (f"val_{quantity}", "validation")):
             if name in curves:
                 epochs = np.arange(1, len(curves[name]) + 1)
-                one = len(epochs) == 1  # a line of one point would not be seen
-                axes.plot(epochs, curves[name], marker="o" if one else None, label=label)
+                # a line of one point would not be seen
+                axes.plot(epochs, curves[name], "o" if len(epochs) == 1 else "-", label=label)
         axes.set(title=quantity.replace("_", " ").capitalize(), xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     return figure

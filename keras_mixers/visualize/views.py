@@ -16,17 +16,21 @@ from keras_mixers.probe import (
 )
 from keras_mixers.probe.attention import one_grid, other_mixers
 from keras_mixers.probe.graph import mixer_of, named, places
-from keras_mixers.probe.outputs import kind_of_output
 from keras_mixers.visualize.canvas import strongest
 
 KINDS = (MultiHeadSelfAttention, TokenMixing, ConvMixerBlock)
 MOST_BYTES = 4_000_000  # of attention in a page; beyond it patches are taken together
 MOST_UNITS = 64  # of a layer
+MEANINGS = {
+    "units": ("hidden unit", "a weight for each patch"),
+    "kernels": ("kernel", "a weight for each neighbour"),
+}
 
 
-def views_of(model, images, layers):
+def views_of(model, images, layers, classes):
     """(views, grid): what the page can show, as JSON can hold it, and the grid of the patches.
 
+    `classes` has the name of the class that each image is taken for, where there are classes.
     A view has `rows` x `columns` values, each of `step` x `step` patches (or of a kernel's cell).
     """
     everything = places(model)
@@ -52,16 +56,19 @@ def views_of(model, images, layers):
             views.append(attention_view(name, maps[name], grid, step))
         elif isinstance(mixer_of(node.operation), TokenMixing):
             (units,) = token_mixing_units(model, name).values()
-            views.append(weights_view(name, "units", "hidden unit", units))
+            views.append(weights_view(name, "units", units))
         else:
             (kernels,) = depthwise_kernels(model, name).values()
-            views.append(weights_view(name, "kernels", "kernel", kernels))
+            views.append(weights_view(name, "kernels", kernels))
     if maps and layers is None and not other_mixers(model):
         rollout = attention_rollout(model, images)
-        views.append(map_view("All layers: rollout", "share in the output", rollout))
-        if kind_of_output(model):
+        said = ["How much of each patch is in the output."] * len(images)
+        views.append(map_view("All layers: rollout", "share in the output", rollout, said))
+        if classes:
             speaks = relevance(model, images)
-            views.append(map_view("All layers: relevance", "gradient x attention", speaks))
+            said = [f"What speaks for {name}." for name in classes]
+            view = map_view("All layers: relevance", "gradient x attention", speaks, said)
+            views.append(view)
     return views, grid
 
 
@@ -104,8 +111,9 @@ def attention_view(name, maps, grid, step):
     }
 
 
-def weights_view(name, kind, one, maps):
+def weights_view(name, kind, maps):
     """The strongest hidden units or kernels of a layer."""
+    one, meaning = MEANINGS[kind]
     chosen = strongest(maps, MOST_UNITS)
     some = f", {len(chosen)} of {len(maps)}: those of largest norm"
     return {
@@ -113,6 +121,7 @@ def weights_view(name, kind, one, maps):
         "kind": kind,
         "label": "weight",
         "one": one,
+        "meaning": meaning,
         "title": f"{one}s".capitalize() + (some if len(chosen) < len(maps) else ""),
         "numbers": chosen.tolist(),
         "reach": float(np.abs(maps[chosen]).max()) or 1.0,
@@ -123,9 +132,10 @@ def weights_view(name, kind, one, maps):
     }
 
 
-def map_view(name, label, maps):
-    """One map for each image."""
+def map_view(name, label, maps, said):
+    """One map for each image, and what is said of it."""
     return {
+        "said": said,
         "name": name,
         "kind": "map",
         "label": label,

@@ -11,7 +11,7 @@ from keras_mixers.probe import (
     token_mixing_units,
 )
 from keras_mixers.probe.graph import one_layer
-from keras_mixers.visualize.canvas import signed, strongest, tiles, with_bar
+from keras_mixers.visualize.canvas import aspect, signed, strongest, tiles, with_bar
 
 
 def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: int = 64):
@@ -87,8 +87,7 @@ def one_panel(shown, title):
     """(Figure, Axes) for one picture without axes."""
     from matplotlib.figure import Figure
 
-    height, width = shown.shape[:2]
-    figure = Figure(figsize=(6.4, 0.9 + 5.4 * height / width), layout="constrained")
+    figure = Figure(figsize=(6.4, 0.7 + 5.6 * aspect(shown)), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
     axes.set_axis_off()
@@ -150,7 +149,7 @@ def plot_position_similarity(model: keras.Model):
     gapped[:, :rows, :, :columns] = similarity.transpose(0, 2, 1, 3)
     gapped = gapped.reshape(rows * (rows + 1), columns * (columns + 1))[:-1, :-1]
 
-    figure = Figure(figsize=(6.4, 0.7 + 5.4 * rows / columns), layout="constrained")
+    figure = Figure(figsize=(6.4, 0.7 + 5.6 * rows / columns), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(gapped, vmin=-1, vmax=1, interpolation="nearest")
     with_bar(figure, axes, drawn, "cosine similarity")

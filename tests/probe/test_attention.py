@@ -210,7 +210,12 @@ def test_augmentation_in_the_model_does_nothing():
         ("vit", {"layers": True}, "`layers` must be names or numbers.*True"),
         ("vit", {"batch_size": 0}, "`batch_size` must be an integer from 1"),
         ("vit", {"images": np.zeros((2, 12, 8, 2))}, r"shape \(N, 8, 12, 2\).*\(2, 12, 8, 2\)"),
-        ("vit", {"images": np.zeros((8, 12, 2))}, r"shape \(N, 8, 12, 2\).*\(8, 12, 2\)"),
+        (
+            "vit",
+            {"images": np.zeros((8, 12, 2))},
+            r"shape \(N, 8, 12, 2\).*\(8, 12, 2\); `image\[None\]` is",
+        ),
+        ("vit", {"images": np.full((2, 8, 12, 2), np.nan)}, "`images` must be finite"),
         ("vit", {"images": np.zeros((0, 8, 12, 2))}, "an image or more"),
         ("vit", {"images": [1, 2]}, "must be an array of shape.*a list"),
     ],
@@ -249,6 +254,7 @@ def test_wrong_use_of_rollout():
 
 
 def test_the_grid_of_tokens():
+    assert km.probe.token_grid(case("vit_registers").make()).num_prefix == 2
     grid = km.probe.token_grid(case("vit_registers").make(), 9)
     assert (grid.rows, grid.columns, grid.patch_size, grid.num_prefix) == (2, 3, (4, 4), 3)
     assert [grid.token(query) for query in ((0, 1), (1, 0), (1, 2))] == [4, 6, 8]

@@ -110,6 +110,11 @@ def test_models_nested_distilled_and_in_mixed_precision():
     assert np.abs(found - expected).max() < 0.1 * expected.max()
 
 
+def test_of_a_hybrid_the_layers_that_are_named():
+    model, images = random_weights(case("hybrid_MA").make()), case("hybrid_MA").images(2)
+    assert km.probe.relevance(model, images, 1, layers=-1).max() > 0
+
+
 @pytest.mark.parametrize(
     ("name", "classes", "message"),
     [

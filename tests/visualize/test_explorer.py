@@ -195,20 +195,29 @@ def test_the_keyboard_alone_will_do(vit, open_page):
     assert page.reading().startswith("Class token")
     page.press("j", "ArrowRight", "ArrowDown")
     (shares,) = km.attention_rollout(model, images[1:2])
-    assert page.reading().startswith("Patch (1, 1):")
+    assert "output. Patch (1, 1):" in page.reading()
     assert page.numbers() == [pytest.approx(shares[1, 1], abs=0.51e-4)]
 
 
 def test_rollout_relevance_and_prediction(vit, open_page):
     model, images, path = vit
     page = open_page(path)
-    for view, maps in [
-        ("All layers: rollout", km.attention_rollout(model, images)),
-        ("All layers: relevance", km.probe.relevance(model, images)),
+    best = NAMES[int(np.argmax(model(images[:1])))]
+    for view, said, maps in [
+        (
+            "All layers: rollout",
+            "How much of each patch is in the output.",
+            km.attention_rollout(model, images),
+        ),
+        (
+            "All layers: relevance",
+            f"What speaks for {best}.",
+            km.probe.relevance(model, images),
+        ),
     ]:
         page.layer(view)
         page.hover(1, 1)
-        assert page.reading().startswith("Patch (1, 1): ")
+        assert page.reading().startswith(f"{said} Patch (1, 1): ")
         assert page.numbers() == [pytest.approx(maps[0, 1, 1], abs=0.51e-4)]
     shares = np.array(keras.ops.softmax(model(images)))[0]
     lines = page.page.locator("#probabilities li").all_inner_texts()
@@ -227,14 +236,14 @@ def test_hidden_units_and_kernels(hybrid, open_page):
     page.click("kernel 5")
     page.hover(2, 0, rows=3, columns=3)
     kernel = km.probe.depthwise_kernels(model, 0)["block_0_conv_mixer"][5]
-    assert page.reading().startswith("Kernel 5. Weight (2, 0): ")
+    assert page.reading().startswith("Kernel 5, a weight for each neighbour. Weight (2, 0): ")
     assert page.numbers() == [pytest.approx(kernel[2, 0], abs=0.51e-4)]
 
     page.layer("block_1_token_mixing")
     page.click("hidden unit 7")
     page.hover(1, 2)
     unit = km.token_mixing_units(model, 0)["block_1_token_mixing"][7]
-    assert page.reading().startswith("Hidden unit 7. Patch (1, 2): ")
+    assert page.reading().startswith("Hidden unit 7, a weight for each patch. Patch (1, 2): ")
     assert page.numbers() == [pytest.approx(unit[1, 2], abs=0.51e-4)]
 
     page.page.mouse.click(*page.patch(1, 1))  # holds nothing: there is no query
@@ -299,7 +308,7 @@ def test_a_large_model_makes_a_page_of_a_few_megabytes(tmp_path):
     path = km.visualize.attention_explorer(model, images, tmp_path / "explorer.html")
     assert path.stat().st_size < 5_000_000
     assert '"step": 2, ' in path.read_text()
-    (view, *_), _ = views.views_of(model, images, -1)
+    (view, *_), _ = views.views_of(model, images, -1, [])
     assert (view["step"], view["rows"], view["columns"]) == (1, 14, 14), "one layer is kept whole"
 
 
@@ -322,7 +331,7 @@ def test_patches_together():
         ({"images": np.zeros((2, 4, 4, 2))}, r"`images` must be .*\(N, 8, 12, 2\)"),
         (
             {"images": np.full((2, 8, 12, 2), np.nan)},
-            "must have weights and answers that are finite",
+            "`images` must be finite. Received: NaN",
         ),
         ({"class_names": ["a"]}, r"`class_names` must be 5 strings.*Received: 1: \['a'\]"),
         ({"layers": []}, r"`layers` must be names or numbers.*Received: \[\]"),
@@ -369,7 +378,7 @@ def test_features_are_no_prediction(name, more):
     assert explorer.predictions(model, images, None) == [[], []]
     with pytest.raises(ValueError, match="`class_names` must be None for a model that does not"):
         explorer.predictions(model, images, NAMES)
-    found, _ = views.views_of(model, images, None)
+    found, _ = views.views_of(model, images, None, [])
     assert [view["name"] for view in found][-1] == "All layers: rollout"
 
 

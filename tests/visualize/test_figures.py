@@ -51,8 +51,13 @@ def test_every_figure_has_a_row():
     assert set(FIGURES) == {name for name in visualize.__all__ if name.startswith("plot_")}
 
 
-def is_bar(axes):
-    return hasattr(axes, "_colorbar")
+def colour_bars(figure):
+    everything = [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]
+    return [axes for axes in everything if hasattr(axes, "_colorbar")]
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if not hasattr(axes, "_colorbar")]
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -62,19 +67,15 @@ def test_a_figure_has_a_title_its_bars_and_can_be_saved(name, models, tmp_path):
     figure.savefig(tmp_path / "figure.png")
     assert not pyplot.get_fignums(), "a figure that pyplot holds is shown and never freed"
     assert (tmp_path / "figure.png").stat().st_size > 2000
-    assert figure.get_suptitle() or all(a.get_title() for a in figure.axes if not is_bar(a))
-    assert sum(map(is_bar, figure.axes)) == bars
-    for axes in figure.axes:
+    assert figure.get_suptitle() or all(axes.get_title() for axes in panels(figure))
+    assert len(colour_bars(figure)) == bars
+    for axes in panels(figure):
         named = axes.get_xlabel() or axes.get_ylabel()
-        assert is_bar(axes) or named or not axes.axison, "axes without names lie"
+        assert named or not axes.axison, "axes without names lie"
 
 
 def shown(axes):
     return np.ma.filled(axes.images[-1].get_array(), np.nan)
-
-
-def panels(figure):
-    return [axes for axes in figure.axes if not is_bar(axes)]
 
 
 def test_attention_over_the_image(models):
@@ -141,7 +142,7 @@ def test_the_whole_matrix(models):
     weights = km.attention_maps(models["vit"], IMAGES[:1], 0)["block_0_attention"][0]
     for axes, head in zip(panels(figure), weights, strict=True):
         np.testing.assert_allclose(shown(axes), head)
-    assert "1 + 2 x 3 tokens" in figure.get_suptitle()
+    assert "between 1 prefix and 2 x 3 patches" in figure.get_suptitle()
 
 
 def test_relevance_names_the_class(models):
@@ -158,7 +159,7 @@ def test_distances_are_dots(models):
     (axes,) = panels(visualize.plot_attention_distance(models["vit"], IMAGES))
     distances = probe.attention_distance(models["vit"], IMAGES).values()
     for depth, (dots, expected) in enumerate(zip(axes.collections, distances, strict=True)):
-        np.testing.assert_allclose(dots.get_offsets()[:, 0], depth)
+        np.testing.assert_allclose(dots.get_offsets()[:, 0], [depth - 0.25, depth + 0.25])
         np.testing.assert_allclose(dots.get_offsets()[:, 1], expected.mean(axis=0), rtol=1e-6)
 
 
@@ -203,7 +204,7 @@ def test_kernels_and_filters(models):
     filters = probe.patch_filters(in_colour)
     expected = filters[5] / (2 * np.abs(filters).max()) + 0.5
     np.testing.assert_allclose(tile(shown(panels(figure)[0]), 5, 4, 4), expected, atol=1e-6)
-    assert not any(map(is_bar, figure.axes)), "no bar explains three colours"
+    assert not colour_bars(figure), "no bar explains three colours"
 
 
 def test_positions(models):
@@ -256,7 +257,7 @@ def test_learning_curves():
         lines = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
         assert lines == {"training": [2.0, 1.0], "validation": [2.5, 1.5]}
         assert list(loss.lines[0].get_xdata()) == [1, 2]
-    for nothing in ({}, {"loss": []}):
+    for nothing in ({}, {"loss": []}, [1, 2]):
         with pytest.raises(ValueError, match="`history` must be what `model.fit` returned"):
             visualize.plot_history(nothing)
 
