@@ -1,6 +1,6 @@
 """Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and hybrids of them."""
 
-from keras_mixers import data, layers, training
+from keras_mixers import data, layers, training, tuning
 from keras_mixers.export import ExportReport, export
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, count_flops, variants
 from keras_mixers.preprocessing import Preprocessing
@@ -34,5 +34,6 @@ __all__ = [
     "recipes",
     "save_weights",
     "training",
+    "tuning",
     "variants",
 ]

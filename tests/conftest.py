@@ -15,6 +15,8 @@ if "TFDS_DATA_DIR" not in os.environ:
 import keras
 import pytest
 
+from keras_mixers.models import shapes
+
 
 @pytest.fixture(scope="session")
 def digits_folder():
@@ -35,11 +37,6 @@ def clean_slate():
 
 @pytest.fixture
 def shapes_alone():
-    """Models are built without allocating a weight.
-
-    Keras remembers such weights, and would make all of them, billions of numbers, the next time
-    any model computes without state: it is told to forget them.
-    """
-    with keras.StatelessScope(initialize_variables=False):
+    """Models are built without allocating a weight."""
+    with shapes.shapes_alone():
         yield
-    keras.utils.clear_session(free_memory=False)

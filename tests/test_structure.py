@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "weights": {"layers", "models"},
     "export": {"layers", "models"},
     "training": {"data", "layers"},
+    "tuning": {"data", "export", "models", "training"},
 }
 OPEN = {"arguments", "files", "preprocessing", "version"}
 # A builder's `weights` is the one way back, taken when it is asked for.
@@ -38,6 +39,11 @@ LATE = {
     PACKAGE / "export" / "convolutions.py",
     PACKAGE / "export" / "one_token.py",
     PACKAGE / "layers" / "tensorflow_cpu.py",
+    PACKAGE / "tuning" / "batches.py",
+    PACKAGE / "tuning" / "budget.py",
+    PACKAGE / "tuning" / "families.py",
+    PACKAGE / "tuning" / "search.py",
+    PACKAGE / "tuning" / "space.py",
 }
 
 
@@ -118,7 +124,7 @@ def test_importing_the_package_brings_nothing_heavier_than_keras():
 def signatures():
     """Every public name, with its arguments: `keras_mixers.ViT(variant, *, ...)`."""
     lines = []
-    for module in (km, km.layers, km.data, km.training):
+    for module in (km, km.layers, km.data, km.training, km.tuning):
         prefix = module.__name__
         for name in module.__all__:
             thing = getattr(module, name)
@@ -134,7 +140,7 @@ def test_the_public_names_are_those_committed():
 
 
 def test_public_things_are_documented_with_an_example():
-    modules = (km, km.layers, km.data, km.training)
+    modules = (km, km.layers, km.data, km.training, km.tuning)
     for thing in [getattr(module, name) for module in modules for name in module.__all__]:
         if callable(thing):
             text = inspect.getdoc(thing)
