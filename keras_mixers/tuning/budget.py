@@ -13,7 +13,6 @@ from keras_tuner.errors import FailedTrialError
 
 from keras_mixers import arguments
 from keras_mixers.export import export
-from keras_mixers.models import count_flops
 
 RUNTIMES = ("keras", "onnxruntime")
 MARK = "infeasible: "
@@ -34,6 +33,7 @@ class Infeasible(keras.Model):
     def __init__(self, why):
         super().__init__(name="infeasible")
         self.why = why
+        self.compile()
 
     def call(self, images):
         raise InfeasibleError(self.why)
@@ -68,12 +68,12 @@ class Budget:
                 f" through. Received: latency_of='onnxruntime' on {keras.backend.backend()!r}"
             )
 
-    def check_size(self, model):
-        """Refuse a model by its shapes, which it needs no weights for."""
-        if self.params is not None and model.count_params() > self.params:
-            over("parameters", model.count_params(), "max_params", self.params)
-        if self.flops is not None and count_flops(model) > self.flops:
-            over("multiply-adds", count_flops(model), "max_flops", self.flops)
+    def check_size(self, params, flops):
+        """Refuse what costs more, before it has a weight."""
+        if self.params is not None and params > self.params:
+            over("parameters", params, "max_params", self.params)
+        if self.flops is not None and flops > self.flops:
+            over("multiply-adds", flops, "max_flops", self.flops)
 
     def check_latency(self, model):
         """Refuse a model by the time it takes, before it is trained."""

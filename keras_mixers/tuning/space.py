@@ -6,6 +6,7 @@ import keras_tuner
 
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
+from keras_mixers.models import count_flops
 from keras_mixers.models.architecture import image_shape
 from keras_mixers.models.shapes import shapes_alone
 from keras_mixers.training import Recipe
@@ -106,22 +107,27 @@ class SearchSpace(keras_tuner.HyperModel):
             **{name: point[name] for name in same},
         )
 
+    def cost_of(self, hp) -> dict[str, int]:
+        """What a point costs, told by shapes alone: `{"params": ..., "flops": ...}`."""
+        with shapes_alone():
+            model = self.builder(**self.arguments_of(hp))
+        return {"params": model.count_params(), "flops": count_flops(model)}
+
     def build(self, hp):
         """The compiled model of a point; one over budget, or too large for memory, is a stand-in.
 
         How many steps a training takes is known to `fit` alone: until then the learning rate stands
         at its highest.
         """
-        arguments = self.arguments_of(hp)
         recipe = dataclasses.replace(self.recipe_of(hp, epochs=1), warmup_epochs=0.0)
         try:
-            with shapes_alone():
-                self.budget.check_size(self.builder(**arguments))
+            self.budget.check_size(**self.cost_of(hp))
             with within_memory():
-                model = self.builder(**arguments)
+                model = self.builder(**self.arguments_of(hp))
+                recipe.compile(model, MANY_STEPS)
+                model.optimizer.build(model.trainable_variables)  # a checkpoint has its moments
         except InfeasibleError as error:
-            model = Infeasible(error.why)
-        recipe.compile(model, MANY_STEPS)
+            return Infeasible(error.why)
         return model
 
     def fit(self, hp, model, *data, load=None, **options):
@@ -151,10 +157,18 @@ class SearchSpace(keras_tuner.HyperModel):
             raise
 
     def _train(self, hp, model, data, load, options):
-        epochs = options.get("epochs", 1)
-        recipe = self.recipe_of(hp, epochs)
+        recipe = self.recipe_of(hp, options.get("epochs", 1))
         data, options, steps = batches(recipe, load, data, options)
-        recipe.compile(model, steps)
-        # A trial of Hyperband that goes on does so in the schedule too.
-        model.optimizer.iterations.assign(options.get("initial_epoch", 0) * steps)
+        recompile(model, recipe, steps, options.get("initial_epoch", 0))
         return model.fit(*data, **options)
+
+
+def recompile(model, recipe, steps, initial_epoch):
+    """Compile for so many steps an epoch; what Hyperband goes on with keeps its moments."""
+    before = model.optimizer
+    recipe.compile(model, steps)
+    if initial_epoch:
+        model.optimizer.build(model.trainable_variables)
+        for variable, value in zip(model.optimizer.variables, before.variables, strict=True):
+            variable.assign(value)
+        model.optimizer.iterations.assign(initial_epoch * steps)
