@@ -12,7 +12,9 @@ against cost, model.keras, recipe.json and model.onnx. On 2 CPU cores the digits
 """
 
 import argparse
+import contextlib
 import functools
+import io
 import json
 import pathlib
 import time
@@ -220,7 +222,9 @@ def main():
         raise SystemExit(f"tune.py: {error}") from None
     announce(tuner, space)
     keras.utils.set_random_seed(args.seed)
-    tuner.search(load=load, epochs=args.epochs, verbose=0)
+    # KerasTuner prints a traceback for each point over budget, which a line has told already.
+    with contextlib.redirect_stderr(io.StringIO()):
+        tuner.search(load=load, epochs=args.epochs, verbose=0)
 
     rows = front(tuner, space)
     print(f"{len(km.tuning.infeasible(tuner))} points were over budget")

@@ -1,6 +1,7 @@
 """What a search needs beyond its trials: it goes on past infeasible points, and tidies up."""
 
 import functools
+import math
 import pathlib
 
 import keras_tuner
@@ -73,6 +74,8 @@ def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
     if isinstance(oracle, keras_tuner.Oracle):  # else a worker's, and the chief's is the one
         oracle.populate_space = functools.partial(populate_space, oracle)
         oracle.end_trial = functools.partial(end_trial, tuner, keep)
+        if isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
+            continue_grid(oracle)
     return tuner
 
 
@@ -92,13 +95,16 @@ def note(tuner, trial, why):
 
 
 def populate_space(oracle, trial_id):
-    """The oracle's own proposal, for which infeasible trials are as bad as the worst."""
+    """The oracle's own proposal, for which infeasible trials are just worse than the worst."""
     trials = oracle.trials.values()
     scores = [trial.score for trial in trials if trial.status == "COMPLETED"]
     failed = [trial for trial in trials if is_infeasible(trial)] if scores else []
     for trial in failed:
         trial.status = "COMPLETED"
-        trial.score = min(scores) if oracle.objective.direction == "max" else max(scores)
+        if oracle.objective.direction == "max":
+            trial.score = math.nextafter(min(scores), -math.inf)
+        else:
+            trial.score = math.nextafter(max(scores), math.inf)
     try:
         return type(oracle).populate_space(oracle, trial_id)
     finally:
@@ -120,6 +126,17 @@ def end_trial(tuner, keep, trial):
     finally:
         oracle.max_consecutive_failed_trials = most
     remove_checkpoints(tuner, keep)
+
+
+def continue_grid(oracle):
+    """What a GridSearch has tried, in its order: KerasTuner forgets it, and would end there."""
+    if oracle.trials and not oracle._populate_next:
+        order = functools.cmp_to_key(
+            lambda a, b: oracle._compare(a.hyperparameters.values, b.hyperparameters.values)
+        )
+        for trial in sorted(oracle.trials.values(), key=order):
+            oracle._ordered_ids.insert(trial.trial_id)
+            oracle._populate_next.append(trial.trial_id)
 
 
 def is_infeasible(trial):
