@@ -79,8 +79,12 @@ def find_space(args, info):
 
 def find_tuner(args, space):
     """The tuner, at its beginning or where it was broken off."""
-    common = {"objective": "val_accuracy", "seed": args.seed, "directory": args.output}
-    common["project_name"] = "search"
+    common = {
+        "objective": "val_accuracy",
+        "seed": 1000 * args.seed,  # KerasTuner's neighbouring seeds draw the same numbers
+        "directory": args.output,
+        "project_name": "search",
+    }
     if args.tuner == "hyperband":
         tuner = keras_tuner.Hyperband(space, max_epochs=args.epochs, **common)
     elif args.tuner == "bayesian":

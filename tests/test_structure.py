@@ -42,6 +42,7 @@ LATE = {
     PACKAGE / "tuning" / "batches.py",
     PACKAGE / "tuning" / "budget.py",
     PACKAGE / "tuning" / "families.py",
+    PACKAGE / "tuning" / "memory.py",
     PACKAGE / "tuning" / "search.py",
     PACKAGE / "tuning" / "space.py",
 }

@@ -1,6 +1,5 @@
 """What a point may cost, and what happens to one that costs more."""
 
-import contextlib
 import dataclasses
 import pathlib
 import statistics
@@ -105,24 +104,3 @@ def exported_latency(model):
     """Milliseconds for one image by the ONNX file of a model, in onnxruntime."""
     with tempfile.TemporaryDirectory() as folder:
         return export(model, pathlib.Path(folder, "model.onnx"), target="onnxruntime").latency
-
-
-@contextlib.contextmanager
-def within_memory():
-    """What needs more memory than there is becomes infeasible; other errors stay what they are."""
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        first_line = str(error).strip().partition("\n")[0]
-        raise InfeasibleError(f"out of memory ({type(error).__name__}: {first_line})") from None
-
-
-def is_out_of_memory(error):
-    """Whether a backend, NumPy or Python has run out of memory."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError")
-        or "RESOURCE_EXHAUSTED" in str(error)  # of JAX, and of XLA
-    )

@@ -13,7 +13,8 @@ from keras_mixers.training import Recipe
 from keras_mixers.training.schedule import SHAPES
 from keras_mixers.tuning import ranges, search
 from keras_mixers.tuning.batches import batches
-from keras_mixers.tuning.budget import Budget, Infeasible, InfeasibleError, within_memory
+from keras_mixers.tuning.budget import Budget, Infeasible, InfeasibleError
+from keras_mixers.tuning.memory import forgotten_gradients, within_memory
 from keras_mixers.tuning.ranges import searched
 
 Range = int | float | str | list | tuple
@@ -148,7 +149,7 @@ class SearchSpace(keras_tuner.HyperModel):
         try:
             if isinstance(model, Infeasible):
                 raise InfeasibleError(model.why)
-            with within_memory():
+            with within_memory(), forgotten_gradients():
                 self.budget.check_latency(model)
                 return self._train(hp, model, data, load, options)
         except InfeasibleError as error:

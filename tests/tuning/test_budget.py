@@ -12,7 +12,7 @@ from scored import TINY, tiny
 
 import keras_mixers as km
 from keras_mixers.models import shapes
-from keras_mixers.tuning import budget
+from keras_mixers.tuning import budget, memory
 
 # 16 tokens of width 8: the patches, their norm, three blocks with kernels of 5, the head.
 DEFAULT = {
@@ -164,7 +164,7 @@ def test_a_search_goes_on_where_models_need_too_much_memory(tmp_path, monkeypatc
 
 
 def test_another_error_is_no_matter_of_memory():
-    with pytest.raises(ZeroDivisionError), budget.within_memory():
+    with pytest.raises(ZeroDivisionError), memory.within_memory():
         _ = 1 / 0
 
 

@@ -8,12 +8,14 @@ import socket
 import subprocess
 import sys
 import time
+import types
 
 import keras_tuner
 import pytest
 from scored import tiny
 
 import keras_mixers as km
+from keras_mixers.tuning.search import promotable
 
 PROCESS = pathlib.Path(__file__).with_name("search_process.py")
 FEASIBLE = 600  # parameters: of the 24 points, those with a width of 4 and some with 8
@@ -187,3 +189,25 @@ def test_a_chief_and_two_workers(tmp_path):
 def test_a_wrong_number_to_keep(keep, tmp_path):
     with pytest.raises((ValueError, TypeError), match="`keep` must be an integer from 1"):
         km.tuning.bounded(make("RandomSearch", tmp_path), keep=keep)
+
+
+def test_checkpoints_that_hyperband_may_go_on_from_stay():
+    """Of a round as many as the next takes, and those that a trial at work goes on from."""
+
+    def trial(number, status, score=None, **values):
+        values = {key.replace("_", "/", 1): value for key, value in values.items()}
+        hyperparameters = types.SimpleNamespace(values=values)
+        return types.SimpleNamespace(
+            trial_id=str(number), status=status, score=score, hyperparameters=hyperparameters
+        )
+
+    trials = [trial(i, "COMPLETED", score) for i, score in enumerate((0.1, 0.5, 0.4, 0.2, 0.3))]
+    trials += [trial(5, "FAILED"), trial(6, "RUNNING", tuner_trial_id="0")]
+    rounds = [[{"id": str(i)} for i in range(6)], [{"id": "6"}], []]
+    oracle = types.SimpleNamespace(
+        _brackets=[{"bracket_num": 2, "rounds": rounds}],
+        _get_size=lambda bracket, number: {1: 2, 2: 1}[number],
+        objective=types.SimpleNamespace(direction="max"),
+        trials={each.trial_id: each for each in trials},
+    )
+    assert promotable(oracle) - {None} == {"1", "2", "0"}
