@@ -9,7 +9,7 @@ from keras_mixers.tuning.ranges import searched
 from keras_mixers.tuning.space import Range, SearchSpace
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class HyperViT(SearchSpace):
     """A search space of Vision Transformers, for any of KerasTuner's tuners.
 
@@ -59,7 +59,7 @@ class HyperViT(SearchSpace):
         >>> space = HyperViT((16, 16, 1), 10, depth=(2, 6), mlp_dim=[64, 128], max_params=500_000)
         >>> model = space.build(keras_tuner.HyperParameters())  # the default point
         >>> f"{model.count_params():,}"
-        '406,794'
+        '408,970'
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929.
     """
@@ -83,7 +83,7 @@ class HyperViT(SearchSpace):
         }
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class HyperMLPMixer(SearchSpace):
     """A search space of MLP-Mixers; what every family has is told in `HyperViT`.
 
@@ -114,7 +114,7 @@ class HyperMLPMixer(SearchSpace):
         return {"variant": "S/16", **{name: point[name] for name in names}}
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class HyperConvMixer(SearchSpace):
     """A search space of ConvMixers; what every family has is told in `HyperViT`.
 
@@ -141,7 +141,7 @@ class HyperConvMixer(SearchSpace):
         return {"variant": "256/8-k5-p2", **{name: point[name] for name in names}}
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, kw_only=True)
 class HyperHybrid(SearchSpace):
     """A search space of hybrids, the mixer of each block too; the rest is told in `HyperViT`.
 
