@@ -27,6 +27,8 @@ import keras_mixers as km
 
 TUNERS = ("random", "bayesian", "hyperband")
 HELD_OUT = 0.2  # of the training images, which the search judges by
+ERRORS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80)  # where the picture has its lines, in %
+LEAST_ERROR = 0.1  # what is drawn for none
 
 
 def at_least_one(text):
@@ -148,21 +150,30 @@ def front(tuner, space):
 
 
 def plot(rows, path, title):
-    """Accuracy against parameters: a dot for each point, the darker the more attention it has."""
+    """Accuracy against parameters: a dot for each point, the darker the more attention it has.
+
+    The scale of accuracy is that of the error's logarithm: the good ones lie apart.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     best = [row for row in rows if row["front"]]
     rest = [row for row in rows if not row["front"]]
-    xs, ys = [row["parameters"] for row in best], [row["accuracy"] for row in best]
+
+    def places(found):
+        errors = [max(100 - row["accuracy"], LEAST_ERROR) for row in found]
+        return [row["parameters"] for row in found], errors
+
+    xs, ys = places(best)
+    xs, ys = [*xs, max(row["parameters"] for row in rows)], [*ys, ys[-1]]
     axes.step(xs, ys, where="post", color="#999999", zorder=1, label="best at the cost")
     for found, size in ((rest, 35), (best, 90)):
+        shares = [row["pattern"].count("A") / len(row["pattern"]) for row in found]
         dots = axes.scatter(
-            [row["parameters"] for row in found],
-            [row["accuracy"] for row in found],
+            *places(found),
             size,
-            [row["pattern"].count("A") / len(row["pattern"]) for row in found],
+            shares,
             cmap="YlOrRd",
             vmin=0,
             vmax=1,
@@ -170,22 +181,22 @@ def plot(rows, path, title):
             linewidths=0.6,
             zorder=2,
         )
-    for row in best:
-        place = row["parameters"], row["accuracy"]
+    for row, x, y in zip(best, *places(best), strict=True):
         axes.annotate(
-            row["pattern"],
-            place,
-            (-6, 6),
-            textcoords="offset points",
-            ha="right",
-            fontsize=9,
+            row["pattern"], (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize=9
         )
     figure.colorbar(dots, label="share of blocks that are attention")
     axes.set(title=title, xlabel="parameters", ylabel="accuracy on held-out images, %")
-    axes.margins(0.1, 0.1)
+    axes.set(xscale="log", yscale="log")
+    axes.margins(0.12)
+    lowest, highest = axes.get_ylim()
+    ticks = [error for error in ERRORS if lowest <= error <= highest]
+    axes.set_yticks(ticks, [f"{100 - error:g}" for error in ticks])
+    axes.set_yticks([], minor=True)
+    axes.invert_yaxis()
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower right", frameon=False)
     figure.savefig(path, dpi=120)
 
 
