@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scored import TINY
+from tensorflow.python.framework.ops import gradient_registry
 
 import keras_mixers as km
 from keras_mixers.tuning.space import recompile
@@ -140,7 +141,9 @@ def test_hyperband_on_digits(tmp_path, digits_folder):
     tuner = keras_tuner.Hyperband(
         of, "val_accuracy", max_epochs=2, factor=2, seed=2, directory=tmp_path
     )
+    remembered = len(gradient_registry.list())
     tuner.search(load=functools.partial(km.data.load, "digits"), verbose=0)
+    assert len(gradient_registry.list()) == remembered, "TensorFlow keeps what is there for ever"
     trials = tuner.oracle.trials.values()
     assert {trial.status for trial in trials} == {"COMPLETED"}
     went_on = [trial for trial in trials if "tuner/trial_id" in trial.hyperparameters.values]
