@@ -117,8 +117,8 @@ def test_a_grid_search_goes_on(tmp_path):
     tuner.search(verbose=0)
     whole = make("GridSearch", tmp_path / "whole")
     whole.search(verbose=0)
-    values = [
-        [trial.hyperparameters.values for trial in each.oracle.trials.values()]
+    values = [  # by name: what is read again stands in the order of the file system
+        {name: trial.hyperparameters.values for name, trial in each.oracle.trials.items()}
         for each in (tuner, whole)
     ]
     assert values[0] == values[1]
