@@ -137,7 +137,9 @@ def test_what_hyperband_goes_on_with_keeps_moments_and_schedule():
 
 def test_hyperband_on_digits(tmp_path, digits_folder):
     """All of it in earnest, with all that is searched: two short trials, of which one goes on."""
-    of = km.tuning.HyperConvMixer((8, 8, 1), 10, patch_size=2, hidden_dim=8, depth=1, kernel_size=3)
+    size = {"patch_size": 2, "hidden_dim": 8, "depth": 1, "kernel_size": 3}
+    some = [SHIFTED, km.data.Augmentation()]  # without RandAugment, whose graph takes seconds
+    of = km.tuning.HyperConvMixer((8, 8, 1), 10, augmentation=some, **size)
     tuner = keras_tuner.Hyperband(
         of, "val_accuracy", max_epochs=2, factor=2, seed=2, directory=tmp_path
     )
