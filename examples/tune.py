@@ -95,7 +95,24 @@ def find_tuner(args, space):
         )
     else:
         tuner = keras_tuner.RandomSearch(space, max_trials=args.trials, **common)
-    return km.tuning.bounded(tuner, keep=3)
+    tuner = km.tuning.bounded(tuner, keep=3)
+    if args.tuner != "hyperband":  # whose first trials are of a bracket
+        begin_at_default(tuner)
+    return tuner
+
+
+def begin_at_default(tuner):
+    """Try the space's default point first: what is found is no worse."""
+    populate_space = tuner.oracle.populate_space
+
+    def default_first(trial_id):
+        if tuner.oracle.trials:
+            return populate_space(trial_id)
+        space = tuner.oracle.get_space()
+        values = {hp.name: hp.default for hp in space.space if space.is_active(hp)}
+        return {"status": "RUNNING", "values": values}
+
+    tuner.oracle.populate_space = default_first
 
 
 def announce(tuner, space):
