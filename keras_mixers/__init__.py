@@ -1,8 +1,16 @@
 """Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and hybrids of them."""
 
-from keras_mixers import data, layers, probe, training, visualize
+from keras_mixers import data, layers, probe, training, tuning, visualize
 from keras_mixers.export import ExportReport, export
-from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT, count_flops, variants
+from keras_mixers.models import (
+    ConvMixer,
+    Hybrid,
+    MLPMixer,
+    ViT,
+    count_flops,
+    shapes_alone,
+    variants,
+)
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.probe import attention_maps, attention_rollout, token_mixing_units
 from keras_mixers.training import Recipe, recipes
@@ -37,8 +45,10 @@ __all__ = [
     "probe",
     "recipes",
     "save_weights",
+    "shapes_alone",
     "token_mixing_units",
     "training",
+    "tuning",
     "variants",
     "visualize",
 ]

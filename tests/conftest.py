@@ -11,6 +11,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in ever
 import keras
 import pytest
 
+from keras_mixers.models import shapes
+
 
 def pytest_configure(config):
     """Prepared datasets go where the suite's other traces go, and not to the user's home.
@@ -42,11 +44,6 @@ def clean_slate():
 
 @pytest.fixture
 def shapes_alone():
-    """Models are built without allocating a weight.
-
-    Keras remembers such weights, and would make all of them, billions of numbers, the next time
-    any model computes without state: it is told to forget them.
-    """
-    with keras.StatelessScope(initialize_variables=False):
+    """Models are built without allocating a weight."""
+    with shapes.shapes_alone():
         yield
-    keras.utils.clear_session(free_memory=False)

@@ -328,6 +328,59 @@ def test_compare_mixers_builds_the_whole_study():
     assert len(module.STUDY) == 8
 
 
+def test_tune(tmp_path, digits_folder):
+    """Interrupted in its second trial, and gone on with by the same command."""
+    few = ["--trials", "2", "--epochs", "1", "--final-epochs", "1", "--depth", "1"]
+    few += ["--letters", "C", "M", "--output", "here"]
+    fit, runs = km.tuning.HyperHybrid.fit, []
+
+    def interrupted(self, hp, *arguments, **options):
+        runs.append(hp.values)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return fit(self, hp, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(km.tuning.HyperHybrid, "fit", interrupted)
+        main("tune.py", *few, cwd=tmp_path)
+    output, why = main("tune.py", *few, cwd=tmp_path)
+    assert not why
+    found = [line.split()[1] for line in output.splitlines() if line.startswith("Trial ")]
+    assert found == ["1:"], "the first is not run again"
+    rows = list(csv.DictReader((tmp_path / "here" / "table.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert {row["pattern"] for row in rows} <= {"C", "M"}
+    assert rows[0]["front"] == "*", "nothing is cheaper"
+    assert "0 points were over budget" in output
+    assert re.search(r"The best point \([CM], [\d,]+ parameters\): [\d.]+% of 360 test", output)
+    assert re.search(r"The default point \(C, [\d,]+ parameters\): [\d.]+% of 360 test", output)
+    assert (tmp_path / "here" / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert keras.models.load_model(tmp_path / "here" / "model.keras").output_shape == (None, 10)
+    assert km.Recipe.load(tmp_path / "here" / "recipe.json").epochs == 1
+    assert "here/model.onnx: onnx in float32" in output
+
+    _, why = main("tune.py", "--letters", "X", cwd=tmp_path)
+    assert "tune.py: `letters` must be one of" in why
+
+
+def test_the_front_is_what_nothing_cheaper_beats():
+    trials, costs = {}, {}
+    for i, (score, cost) in enumerate([(0.9, 30), (0.8, 10), (0.7, 20), (0.95, 40)]):
+        trials[str(i)] = argparse.Namespace(
+            trial_id=str(i), status="COMPLETED", score=score, hyperparameters=i
+        )
+        costs[i] = {"params": cost, "flops": 1000 * cost}
+    space = argparse.Namespace(
+        arguments_of=lambda i: {"pattern": "CA", "patch_size": 4, "hidden_dim": i},
+        recipe_of=lambda i, epochs: km.Recipe(epochs=epochs),
+        cost_of=lambda i: costs[i],
+    )
+    tuner = argparse.Namespace(oracle=argparse.Namespace(trials=trials))
+    rows = load_example("tune").front(tuner, space)
+    assert [row["trial"] for row in rows] == ["1", "2", "0", "3"]
+    assert [row["front"] for row in rows] == ["*", "", "*", "*"]
+
+
 def test_train_distributed(tmp_path, digits_folder):
     """Two processes on loopback, and one, with the same batches: the same losses."""
     with socket.socket() as free:

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "training": {"data", "layers"},
     "probe": {"layers", "models"},
     "visualize": {"layers", "probe"},
+    "tuning": {"data", "export", "models", "training"},
 }
 OPEN = {"arguments", "files", "preprocessing", "version"}
 # A builder's `weights` is the one way back, taken when it is asked for.
@@ -41,6 +42,12 @@ LATE = {
     PACKAGE / "export" / "convolutions.py",
     PACKAGE / "export" / "one_token.py",
     PACKAGE / "layers" / "tensorflow_cpu.py",
+    PACKAGE / "tuning" / "batches.py",
+    PACKAGE / "tuning" / "budget.py",
+    PACKAGE / "tuning" / "families.py",
+    PACKAGE / "tuning" / "memory.py",
+    PACKAGE / "tuning" / "search.py",
+    PACKAGE / "tuning" / "space.py",
 }
 
 
@@ -118,7 +125,7 @@ def test_importing_the_package_brings_nothing_heavier_than_keras():
     assert new == {"keras_mixers"}
 
 
-PUBLIC = (km, km.layers, km.data, km.probe, km.training, km.visualize)
+PUBLIC = (km, km.layers, km.data, km.probe, km.training, km.tuning, km.visualize)
 
 
 def signatures():

@@ -1,0 +1,17 @@
+"""KerasTuner search spaces for every family, imported as they are asked for."""
+
+import importlib
+
+__all__ = ["HyperConvMixer", "HyperHybrid", "HyperMLPMixer", "HyperViT", "bounded", "infeasible"]
+
+
+def __getattr__(name):
+    """KerasTuner brings TensorFlow: it waits until a space is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    file = "search" if name in ("bounded", "infeasible") else "families"
+    return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,41 @@
+"""One process of a search: alone, to be killed; or, as the environment says, a chief or worker."""
+
+import pathlib
+import sys
+import time
+import traceback
+import warnings
+
+import keras_tuner
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+
+from scored import Scored, tiny
+
+import keras_mixers as km
+
+
+def main(folder, seconds):
+    warnings.simplefilter("ignore")
+    traceback.print_exc = lambda: None
+    train = Scored._train
+
+    def slow(self, *arguments):
+        time.sleep(float(seconds))
+        return train(self, *arguments)
+
+    Scored._train = slow
+    space = tiny(max_params=600)
+    tuner = keras_tuner.RandomSearch(
+        space, "val_accuracy", max_trials=8, seed=1, directory=folder, project_name="search"
+    )
+    km.tuning.bounded(tuner, keep=2)
+    tuner.search(verbose=0)
+    if hasattr(tuner.oracle, "trials"):  # the chief's, or of the one process
+        print(len(tuner.oracle.trials), "trials")
+        for why in km.tuning.infeasible(tuner).values():
+            print("infeasible", why)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,213 @@
+"""KerasTuner's tuners on the spaces: broken off and gone on with, tidied up, in many processes."""
+
+import collections
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+
+import keras_tuner
+import pytest
+from scored import tiny
+
+import keras_mixers as km
+from keras_mixers.tuning.search import promotable
+
+PROCESS = pathlib.Path(__file__).with_name("search_process.py")
+FEASIBLE = 600  # parameters: of the 24 points, those with a width of 4 and some with 8
+
+
+def make(kind, folder, **more):
+    space = tiny(max_params=FEASIBLE)
+    common = {"objective": "val_accuracy", "directory": folder, "seed": 1, **more}
+    if kind == "Hyperband":
+        return keras_tuner.Hyperband(space, max_epochs=3, **common)
+    if kind == "BayesianOptimization":
+        return keras_tuner.BayesianOptimization(
+            space, **{"max_trials": 6, "num_initial_points": 4, **common}
+        )
+    return getattr(keras_tuner, kind)(space, **{"max_trials": 6, **common})
+
+
+def checkpoints(tuner):
+    found = pathlib.Path(tuner.project_dir).glob("trial_*/checkpoint*")
+    return {file.parent.name.removeprefix("trial_") for file in found}
+
+
+@pytest.mark.parametrize("kind", ["RandomSearch", "BayesianOptimization", "GridSearch"])
+def test_a_search_within_a_budget(kind, tmp_path):
+    tuner = km.tuning.bounded(make(kind, tmp_path), keep=2)
+    tuner.search(verbose=0)
+    trials = tuner.oracle.trials
+    states = collections.Counter(trial.status for trial in trials.values())
+    assert states == {"COMPLETED": 6 - states["FAILED"], "FAILED": states["FAILED"]}
+    assert states["FAILED"] == len(km.tuning.infeasible(tuner)) > 0
+    best = tuner.oracle.get_best_trials(2)
+    assert checkpoints(tuner) == {trial.trial_id for trial in best}
+    (model,) = tuner.get_best_models()
+    assert model.count_params() / 1000 == best[0].score <= FEASIBLE / 1000
+
+
+def test_hyperband_goes_on_with_the_best_of_what_is_feasible(tmp_path):
+    """It overlooks failed trials, and would wait for others in their place, or end."""
+    tuner = make("Hyperband", tmp_path)
+    tuner.search(epochs=1, verbose=0)
+    trials = tuner.oracle.trials
+    runs = collections.defaultdict(list)
+    for trial in trials.values():
+        values = trial.hyperparameters.values
+        runs[values["tuner/bracket"], values["tuner/round"]].append(trial)
+    assert {key: len(found) for key, found in runs.items()} == {(1, 0): 3, (1, 1): 1, (0, 0): 2}
+    first = [trial for trial in runs[1, 0] if trial.status == "COMPLETED"]
+    assert 0 < len(first) < 3
+    (gone_on,) = runs[1, 1]
+    best = max(first, key=lambda trial: trial.score)
+    assert gone_on.hyperparameters.values["tuner/trial_id"] == best.trial_id
+    assert gone_on.score == best.score
+
+
+def test_what_is_infeasible_counts_as_the_worst_where_the_next_is_chosen(tmp_path, monkeypatch):
+    """BayesianOptimization overlooks failed trials, and would guess the same again and again."""
+    tuner = make("BayesianOptimization", tmp_path)
+    tuner.search(verbose=0)
+    oracle, seen = tuner.oracle, {}
+    before = {trial.trial_id: (trial.status, trial.score) for trial in oracle.trials.values()}
+
+    def populate_space(self, trial_id):
+        seen.update((t.trial_id, (t.status, t.score)) for t in self.trials.values())
+        return {"status": "STOPPED"}
+
+    monkeypatch.setattr(type(oracle), "populate_space", populate_space)
+    assert oracle.populate_space("7") == {"status": "STOPPED"}
+    assert {
+        trial.trial_id: (trial.status, trial.score) for trial in oracle.trials.values()
+    } == before
+    worst = min(score for status, score in before.values() if status == "COMPLETED")
+    for trial_id, (status, score) in before.items():
+        if status == "COMPLETED":
+            assert seen[trial_id] == (status, score)
+        else:
+            assert seen[trial_id][0] == "COMPLETED"
+            assert worst - 1e-9 < seen[trial_id][1] < worst
+
+
+def break_off(tuner, after):
+    """Run a search as far as so many trials."""
+    end, ended = tuner.on_trial_end, []
+
+    def on_trial_end(trial):
+        end(trial)
+        ended.append(trial)
+        if len(ended) == after:
+            raise KeyboardInterrupt
+
+    tuner.on_trial_end = on_trial_end
+    with pytest.raises(KeyboardInterrupt):
+        tuner.search(verbose=0)
+
+
+def test_a_grid_search_goes_on(tmp_path):
+    """KerasTuner's own forgets where it was, and ends without a word."""
+    break_off(make("GridSearch", tmp_path), after=2)
+    tuner = km.tuning.bounded(make("GridSearch", tmp_path))
+    tuner.search(verbose=0)
+    whole = make("GridSearch", tmp_path / "whole")
+    whole.search(verbose=0)
+    values = [  # by name: what is read again stands in the order of the file system
+        {name: trial.hyperparameters.values for name, trial in each.oracle.trials.items()}
+        for each in (tuner, whole)
+    ]
+    assert values[0] == values[1]
+    assert len(values[0]) == 6
+
+
+def environment(**more):
+    paths = [str(PROCESS.parents[2]), *sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
+
+
+def start(folder, seconds=0.0, **more):
+    return subprocess.Popen(
+        [sys.executable, PROCESS, folder, str(seconds)],
+        env=environment(**more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_and_gone_on_with(tmp_path):
+    process = start(tmp_path, seconds=0.5)
+    while process.poll() is None and not list(tmp_path.glob("search/trial_3/trial.json")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+    tuner = make("RandomSearch", tmp_path, max_trials=8, project_name="search")
+    before = {name: trial.status for name, trial in tuner.oracle.trials.items()}
+    assert 3 <= len(before) < 8
+    tuner.search(verbose=0)
+    after = tuner.oracle.trials
+    assert len(after) == 8
+    assert {trial.status for trial in after.values()} == {"COMPLETED", "FAILED"}
+    assert all(after[name].status == state for name, state in before.items() if state != "RUNNING")
+    whole = make("RandomSearch", tmp_path / "whole", max_trials=8)
+    whole.search(verbose=0)
+    for name, trial in whole.oracle.trials.items():
+        assert after[name].hyperparameters.values == trial.hyperparameters.values
+        assert after[name].score == trial.score
+
+
+def test_a_chief_and_two_workers(tmp_path):
+    """The chief sees no reason but in the trials' folders, and does not end at three in a row."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    oracle = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    started = [
+        start(tmp_path, seconds=0.2, KERASTUNER_TUNER_ID=name, **oracle)
+        for name in ("chief", "worker0", "worker1")
+    ]
+    outputs = []
+    for process in started:
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+        outputs.append(output)
+    assert "8 trials" in outputs[0]
+    assert "trials" not in outputs[1] + outputs[2]
+    failed = outputs[0].count("infeasible")
+    assert 0 < failed == outputs[0].count("parameters, over max_params=600")
+    assert len(list(tmp_path.glob("search/trial_*/checkpoint*"))) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 1.5, "2"])
+def test_a_wrong_number_to_keep(keep, tmp_path):
+    with pytest.raises((ValueError, TypeError), match="`keep` must be an integer from 1"):
+        km.tuning.bounded(make("RandomSearch", tmp_path), keep=keep)
+
+
+def test_checkpoints_that_hyperband_may_go_on_from_stay():
+    """Of a round as many as the next takes, and those that a trial at work goes on from."""
+
+    def trial(number, status, score=None, **values):
+        values = {key.replace("_", "/", 1): value for key, value in values.items()}
+        hyperparameters = types.SimpleNamespace(values=values)
+        return types.SimpleNamespace(
+            trial_id=str(number), status=status, score=score, hyperparameters=hyperparameters
+        )
+
+    trials = [trial(i, "COMPLETED", score) for i, score in enumerate((0.1, 0.5, 0.4, 0.2, 0.3))]
+    trials += [trial(5, "FAILED"), trial(6, "RUNNING", tuner_trial_id="0")]
+    rounds = [[{"id": str(i)} for i in range(6)], [{"id": "6"}], []]
+    oracle = types.SimpleNamespace(
+        _brackets=[{"bracket_num": 2, "rounds": rounds}],
+        _get_size=lambda bracket, number: {1: 2, 2: 1}[number],
+        objective=types.SimpleNamespace(direction="max"),
+        trials={each.trial_id: each for each in trials},
+    )
+    assert promotable(oracle) - {None} == {"1", "2", "0"}
