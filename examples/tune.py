@@ -101,6 +101,23 @@ def find_tuner(args, space):
     return tuner
 
 
+def check_flags(args):
+    """A search goes on with the flags it began with, or another begins in another folder."""
+    free = ("output", "final_epochs")
+    flags = {name: str(value) for name, value in vars(args).items() if name not in free}
+    file = args.output / "flags.json"
+    before = json.loads(file.read_text()) if file.exists() else flags
+    changed = [name for name, value in flags.items() if value != before.get(name)]
+    if changed:
+        wanted = ", ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in changed)
+        raise ValueError(
+            f"--output must be another folder for another search; the one in {args.output} had"
+            f" {wanted}"
+        )
+    args.output.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(flags, indent=2) + "\n")
+
+
 def begin_at_default(tuner):
     """Try the space's default point first: what is found is no worse."""
     populate_space = tuner.oracle.populate_space
@@ -164,6 +181,13 @@ def front(tuner, space):
         row["front"] = "*" if row["accuracy"] > highest else ""
         highest = max(highest, row["accuracy"])
     return rows
+
+
+def find_best(tuner):
+    """The point with the best accuracy; of several, few images being held out, the least loss."""
+    done = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
+    best = max(done, key=lambda t: (t.score, -t.metrics.get_best_value("val_loss")))
+    return best.hyperparameters
 
 
 def plot(rows, path, title):
@@ -249,6 +273,7 @@ def main():
     try:
         _, _, info = load()
         space = find_space(args, info)
+        check_flags(args)
         tuner = find_tuner(args, space)
     except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
         raise SystemExit(f"tune.py: {error}") from None
@@ -265,8 +290,7 @@ def main():
     show(rows, args.output / "table.csv")
     plot(rows, args.output / "picture.png", f"{args.dataset}: hybrids of {' '.join(args.letters)}")
 
-    best = tuner.get_best_hyperparameters()[0]
-    model, recipe = train(args, space, best, "The best point")
+    model, recipe = train(args, space, find_best(tuner), "The best point")
     model.save(args.output / "model.keras")
     recipe.save(args.output / "recipe.json")
     print(km.export(model, args.output / "model.onnx", preprocessing=info.preprocessing))

@@ -46,6 +46,7 @@ LATE = {
     PACKAGE / "tuning" / "budget.py",
     PACKAGE / "tuning" / "families.py",
     PACKAGE / "tuning" / "memory.py",
+    PACKAGE / "tuning" / "ranges.py",
     PACKAGE / "tuning" / "search.py",
     PACKAGE / "tuning" / "space.py",
 }

@@ -26,6 +26,8 @@ def batches(recipe, load, data, options):
             "search() must be given the data: load=..., arrays x, y, or batches. Received: none"
         )
     if hasattr(x, "shape"):
+        if options.get("batch_size", 1) is None:
+            raise FatalTypeError("`batch_size` must be left out, or a number. Received: None")
         options = {"batch_size": recipe.batch_size, **options}
         images = len(x) - int(len(x) * options.get("validation_split", 0.0))
         steps = options.get("steps_per_epoch") or -(-images // options["batch_size"])

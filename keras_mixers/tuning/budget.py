@@ -34,8 +34,11 @@ class Infeasible(keras.Model):
         self.why = why
         self.compile()
 
-    def call(self, images):
+    def fit(self, *data, **options):
+        """It cannot be trained, judged or asked."""
         raise InfeasibleError(self.why)
+
+    call = evaluate = predict = fit
 
 
 @dataclasses.dataclass(frozen=True)

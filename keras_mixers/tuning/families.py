@@ -13,15 +13,17 @@ from keras_mixers.tuning.space import Range, SearchSpace
 class HyperViT(SearchSpace):
     """A search space of Vision Transformers, for any of KerasTuner's tuners.
 
-    A quantity is what its argument says: a list is a choice of these, `(low, high)` a range of
-    which both ends belong, and anything else one fixed value. Widths step by the number named
-    below, or double. Every point is a valid model: patches divide the image, heads the width. The
-    default of each quantity is the value in its range nearest to a small model's that trains well.
+    A quantity is what its argument says: a list is a choice of these, `(low, high)` a range, and
+    anything else one fixed value. Whole numbers go from the low end, in the steps named below, as
+    far as they reach; others are any number between the ends. Every point is a valid model: patches
+    divide the image, heads the width. The default of each quantity is the value in its range
+    nearest to a small model's that trains well.
 
     `tuner.search(load=..., epochs=...)` takes a function `load(batch_size=..., augmentation=...)
     -> (train, validation, ...)`, such as `functools.partial(km.data.load, "digits")`, and so
     searches all there is; `search(x, y, validation_data=...)` with arrays all but the augmentation;
-    batches are taken as they are. Give `epochs` (Hyperband does): the schedule spans them.
+    batches are taken as they are. Fix what is then not used, or it is searched for nothing. Give
+    `epochs` (Hyperband does): the schedule spans them.
 
     A point over budget, or for which memory does not suffice, is a failed trial with the reason as
     its message; it does not end the search. See `infeasible` and `bounded`.
@@ -39,9 +41,9 @@ class HyperViT(SearchSpace):
         schedule: how it falls after that; see `km.Recipe`.
         batch_size: images a step; a range doubles.
         augmentation: what training images go through; `km.data.Augmentation`s.
-        recipe: what is not searched, of the training (its `epochs` aside) and, as its
-            `model_arguments`, of the model, such as `{"dtype": "mixed_bfloat16"}`; `None` for
-            gradients clipped to a norm of 1.
+        recipe: what is not searched, of the training (its `epochs` and the quantities above are
+            not used) and, as its `model_arguments`, of the model, such as
+            `{"dtype": "mixed_bfloat16"}`; `None` for gradients clipped to a norm of 1.
         max_params: most weights of a model; `None` for any, as for the next two.
         max_flops: most multiply-adds of an image, as `km.count_flops` counts them.
         max_latency_ms: most milliseconds for one image on this machine, timed before training.

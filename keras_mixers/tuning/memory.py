@@ -42,7 +42,7 @@ def within_memory():
 
 
 def is_out_of_memory(error):
-    """Whether a backend, NumPy or Python has run out of memory."""
+    """Whether TensorFlow, JAX, NumPy or Python has run out of memory."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError")

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import math
 
+from keras_tuner.errors import FatalValueError
+
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
 
@@ -37,6 +39,8 @@ class Choices:
             value = hp.Fixed(name, self.values[0])
         else:
             value = hp.Choice(name, list(self.values), default=self.default)
+        if value is not None and value not in self.values:  # None: not active
+            outside(name, value, f"one of {', '.join(map(str, self.values))}")
         return self.meaning.get(value, value)
 
 
@@ -52,7 +56,18 @@ class Interval:
     def ask(self, hp, name):
         """The value at this point of the space, which it is registered in."""
         sampling = "log" if self.log else "linear"
-        return hp.Float(name, self.low, self.high, sampling=sampling, default=self.default)
+        value = hp.Float(name, self.low, self.high, sampling=sampling, default=self.default)
+        if not self.low <= value <= self.high:
+            outside(name, value, f"from {self.low} to {self.high}")
+        return value
+
+
+def outside(name, value, expected):
+    """Refuse what came into the search past the space."""
+    raise FatalValueError(
+        f"`{name}` must be {expected}, as the space has it; its constructor takes another range."
+        f" Received: {name}={value!r}"
+    )
 
 
 def integers(name, value, usual, step=1, doubling=False):

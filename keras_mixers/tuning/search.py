@@ -9,6 +9,7 @@ import keras_tuner
 from keras_mixers import arguments
 from keras_mixers.tuning.budget import MARK
 
+UNENDED = ("RUNNING", "INVALID")  # at work, or to be tried again
 NOTE = "infeasible.txt"  # in a trial's folder: the one way for a worker's reason to the chief
 
 
@@ -41,7 +42,8 @@ def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
     """A tuner that infeasible points do not end, and that keeps the best checkpoints alone.
 
     The spaces' own `fit` does this to the tuner that runs it. Call it yourself for another `keep`,
-    and where a chief and workers are processes of their own: the chief trains nothing. Besides
+    for a search that goes on (it must know before its first trial), and where a chief and workers
+    are processes of their own: the chief trains nothing. Besides
 
     - an infeasible trial does not count among the failures in a row that end a search;
     - it counts as the worst so far where Hyperband and BayesianOptimization, which overlook failed
@@ -72,6 +74,9 @@ def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
     keep = arguments.integer("keep", keep)
     oracle = tuner.oracle
     if isinstance(oracle, keras_tuner.Oracle):  # else a worker's, and the chief's is the one
+        # Read again, they stand in the order of the file system; among equals the first is best.
+        begun = [each for each in oracle.start_order if each in oracle.trials]
+        oracle.trials = {each: oracle.trials[each] for each in begun}
         oracle.populate_space = functools.partial(populate_space, oracle)
         oracle.end_trial = functools.partial(end_trial, tuner, keep)
         if isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
@@ -89,9 +94,16 @@ def running(callbacks):
     return None
 
 
-def note(tuner, trial, why):
-    """Leave the reason why a trial is infeasible where its end, in whatever process, finds it."""
-    pathlib.Path(tuner.get_trial_dir(trial.trial_id), NOTE).write_text(why)
+def note(tuner, trial, why=None):
+    """Leave the reason why a trial is infeasible where its end, in whatever process, finds it.
+
+    With none, what an earlier run of the trial may have left is taken away.
+    """
+    file = pathlib.Path(tuner.get_trial_dir(trial.trial_id), NOTE)
+    if why is None:
+        file.unlink(missing_ok=True)
+    else:
+        file.write_text(why)
 
 
 def populate_space(oracle, trial_id):
@@ -118,14 +130,21 @@ def end_trial(tuner, keep, trial):
     why = reason(tuner, trial)
     if why and trial.status != "COMPLETED":
         trial.status, trial.message = "FAILED", why
-    # Failures in a row are looked for among all trials: so many more are allowed as are infeasible.
-    most = oracle.max_consecutive_failed_trials
-    oracle.max_consecutive_failed_trials += len(infeasible(tuner)) + bool(why)
-    try:
-        type(oracle).end_trial(oracle, trial)
-    finally:
-        oracle.max_consecutive_failed_trials = most
+    oracle._check_consecutive_failures = functools.partial(check_failures, oracle)
+    type(oracle).end_trial(oracle, trial)
     remove_checkpoints(tuner, keep)
+
+
+def check_failures(oracle):
+    """The oracle's own check of failures in a row, for which infeasible trials do not stand."""
+    order, oracle.end_order = (
+        oracle.end_order,
+        [each for each in oracle.end_order if not is_infeasible(oracle.trials[each])],
+    )
+    try:
+        type(oracle)._check_consecutive_failures(oracle)
+    finally:
+        oracle.end_order = order
 
 
 def continue_grid(oracle):
@@ -146,12 +165,11 @@ def is_infeasible(trial):
 
 def reason(tuner, trial):
     """Why a trial was infeasible, or the trial that Hyperband lets it go on from; else None."""
-    for trial_id in (trial.trial_id, trial.hyperparameters.values.get("tuner/trial_id")):
-        if trial_id is not None:
-            file = pathlib.Path(tuner.get_trial_dir(trial_id), NOTE)
-            if file.exists():
-                return file.read_text()
-    return None
+    file = pathlib.Path(tuner.get_trial_dir(trial.trial_id), NOTE)
+    if file.exists():
+        return file.read_text()
+    parent = tuner.oracle.trials.get(trial.hyperparameters.values.get("tuner/trial_id"))
+    return parent.message if parent and is_infeasible(parent) else None
 
 
 def remove_checkpoints(tuner, keep):
@@ -159,7 +177,7 @@ def remove_checkpoints(tuner, keep):
     oracle = tuner.oracle
     kept = {trial.trial_id for trial in oracle.get_best_trials(keep)} | promotable(oracle)
     for trial_id, trial in oracle.trials.items():
-        if trial_id not in kept and trial.status != "RUNNING":
+        if trial_id not in kept and trial.status not in UNENDED:
             for file in pathlib.Path(tuner.get_trial_dir(trial_id)).glob("checkpoint*"):
                 file.unlink()
 
@@ -175,6 +193,6 @@ def promotable(oracle):
             size = oracle._get_size(bracket["bracket_num"], number)
             needed |= {trial.trial_id for trial in done[:size]}
     for trial in oracle.trials.values():
-        if trial.status == "RUNNING":
+        if trial.status in UNENDED:
             needed.add(trial.hyperparameters.values.get("tuner/trial_id"))
     return needed

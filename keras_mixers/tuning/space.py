@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras_tuner
+from keras_tuner.errors import FatalValueError
 
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
@@ -79,7 +80,12 @@ class SearchSpace(keras_tuner.HyperModel):
             )
 
     def point(self, hp) -> dict:
-        """Each quantity's value at a point, all of them registered: `{name: value}`."""
+        """Each quantity's value at a point, all of them registered: `{name: value}`.
+
+        Raises:
+            FatalValueError: a value is none of the range, as KerasTuner's `hyperparameters` can
+                have it.
+        """
         return {name: choices.ask(hp, name) for name, choices in self.ranges.items()}
 
     def declare_hyperparameters(self, hp):
@@ -146,11 +152,15 @@ class SearchSpace(keras_tuner.HyperModel):
             keras_tuner.errors.FailedTrialError: the point is over budget, or out of memory.
         """
         running = search.running(options.get("callbacks", ()))
+        if running:
+            search.note(*running)
+            check_compiling(running[0])
         try:
             if isinstance(model, Infeasible):
                 raise InfeasibleError(model.why)
             with within_memory(), forgotten_gradients():
-                self.budget.check_latency(model)
+                if not options.get("initial_epoch"):  # what Hyperband goes on with has been judged
+                    self.budget.check_latency(model)
                 return self._train(hp, model, data, load, options)
         except InfeasibleError as error:
             if running:
@@ -162,6 +172,16 @@ class SearchSpace(keras_tuner.HyperModel):
         data, options, steps = batches(recipe, load, data, options)
         recompile(model, recipe, steps, options.get("initial_epoch", 0))
         return model.fit(*data, **options)
+
+
+def check_compiling(tuner):
+    """Refuse what a tuner would compile with: a point's recipe says it."""
+    given = [name for name in ("optimizer", "loss", "metrics") if getattr(tuner, name, None)]
+    if given:
+        raise FatalValueError(
+            f"`{given[0]}` must be left to the space, whose points say how they are trained; what"
+            f" is not searched comes from its `recipe`. Received: a tuner with {', '.join(given)}"
+        )
 
 
 def recompile(model, recipe, steps, initial_epoch):

@@ -125,6 +125,56 @@ def test_a_grid_search_goes_on(tmp_path):
     assert len(values[0]) == 6
 
 
+def test_equal_scores_keep_their_checkpoints_when_read_again(tmp_path, monkeypatch):
+    """Among equals the first is best; a folder is read in any order."""
+    monkeypatch.setattr("scored.score", lambda model: 0.5)
+    km.tuning.bounded(make("RandomSearch", tmp_path, max_trials=4), keep=2).search(verbose=0)
+    tuner = make("RandomSearch", tmp_path, max_trials=5)
+    kept = checkpoints(tuner)
+    assert len(kept) == 2
+    tuner.oracle.trials = dict(reversed(tuner.oracle.trials.items()))
+    km.tuning.bounded(tuner, keep=2)
+    assert {trial.trial_id for trial in tuner.oracle.get_best_trials(2)} == kept
+    tuner.search(verbose=0)
+    assert len(tuner.get_best_models(2)) == 2
+    assert checkpoints(tuner) == kept
+
+
+def test_a_loss_is_the_better_the_lower(tmp_path):
+    objective = keras_tuner.Objective("val_accuracy", "min")
+    tuner = make("RandomSearch", tmp_path, max_trials=8, objective=objective)
+    km.tuning.bounded(tuner, keep=2).search(verbose=0)
+    scores = {i: t.score for i, t in tuner.oracle.trials.items() if t.status == "COMPLETED"}
+    assert checkpoints(tuner) == set(sorted(scores, key=scores.get)[:2])
+
+
+def test_disk_stays_bounded_over_many_trials(tmp_path):
+    tuner = keras_tuner.GridSearch(
+        tiny(), "val_accuracy", max_trials=7, directory=tmp_path, executions_per_trial=2
+    )
+    counts = []
+    end = tuner.on_trial_end
+    tuner.on_trial_end = lambda trial: (end(trial), counts.append(len(checkpoints(tuner))))
+    km.tuning.bounded(tuner, keep=3).search(verbose=0)
+    assert len(counts) == 7
+    assert max(counts) == 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("hidden_dim", 6), ("learning_rate", 0.5)])
+def test_a_value_that_came_past_the_space_ends_the_search(name, value, tmp_path):
+    """KerasTuner lets a tuner have hyperparameters of its own."""
+    hp = keras_tuner.HyperParameters()
+    hp.Fixed(name, value)
+    with pytest.raises(keras_tuner.errors.FatalValueError, match=f"`{name}` must be .*={value}"):
+        make("RandomSearch", tmp_path, hyperparameters=hp)
+
+
+def test_what_a_point_says_is_not_left_to_the_tuner(tmp_path):
+    tuner = make("RandomSearch", tmp_path, optimizer="sgd", loss="mse")
+    with pytest.raises(keras_tuner.errors.FatalValueError, match="`optimizer` must be left to the"):
+        tuner.search(verbose=0)
+
+
 def environment(**more):
     paths = [str(PROCESS.parents[2]), *sys.path]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
