@@ -44,9 +44,17 @@ def linear(info):
 
 def with_draws(info):
     """A model with all that a step may change: draws, moving averages."""
-    rates = {"stochastic_depth_rate": 0.3, "dropout_rate": 0.1}
-    size = {"input_shape": info.input_shape, "patch_size": 4, "hidden_dim": 8}
-    return km.Hybrid("CM", num_classes=10, **size, **rates)
+    mixing = km.layers.ChannelMixing(8, dropout_rate=0.1)
+    return keras.Sequential(
+        [
+            keras.Input(info.input_shape),
+            km.layers.PatchEmbed(8, 8),
+            km.layers.Residual(mixing, stochastic_depth_rate=0.3),
+            keras.layers.BatchNormalization(),
+            keras.layers.GlobalAveragePooling1D(),
+            keras.layers.Dense(10),
+        ]
+    )
 
 
 def train(backup, *callbacks, build=linear, poison=False, judged=False):
