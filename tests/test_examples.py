@@ -276,6 +276,18 @@ def test_benchmark(tmp_path):
     assert float(row["GMACs"]) == round((16 * 256 * (12 + 8 * (25 + 256)) + 256_000) / 1e9, 3)
 
 
+def test_benchmark_probe(tmp_path, monkeypatch):
+    small = {"input_shape": (32, 32, 3), "depth": 2}
+    vit = km.ViT
+    monkeypatch.setattr(km, "ViT", lambda variant, **more: vit(variant, **small, **more))
+    few = ["--batch", "1", "--rounds", "1", "--csv", "table.csv"]
+    output, _ = main("benchmark_probe.py", *few, cwd=tmp_path)
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["layer"] for row in rows] == ["block_0_attention", "block_1_attention"]
+    assert all(float(row["ratio"]) > 0 for row in rows)
+    assert re.search(r"after: \d", output)
+
+
 @pytest.mark.parametrize("name", ["ViT-192/6", "MLPMixer-192/6", "ConvMixer-128/8"])
 def test_benchmark_contestants_are_the_same_model(name):
     builders = load_example("benchmark_models").BUILDERS

@@ -266,7 +266,7 @@ MUTATIONS = [
     ),
     (
         layers.ChannelMixing,
-        "call",
+        "hidden",
         "gate, training) * x",
         "x, training) * gate",
         meaning.test_swiglu,

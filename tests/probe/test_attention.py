@@ -143,7 +143,7 @@ def node_counts(model):
 def hand_assembled():
     x = images = keras.Input((8, 12, 2))
     x = layers.PatchEmbed(16, 4)(x)
-    x = layers.PrefixTokens(num_registers=1)(x)
+    x = layers.PrefixTokens(num_registers=1, name="prefix")(x)
     x = layers.MultiHeadSelfAttention(2, name="bare")(x)
     shared = layers.Residual(layers.MultiHeadSelfAttention(2), name="shared")
     x = shared(shared(x))
@@ -155,7 +155,7 @@ def test_models_assembled_by_hand_and_layers_called_twice():
     maps = km.attention_maps(model, images)
     assert list(maps) == ["bare", "shared", "shared:1"]
     assert all(weights.shape == (2, 2, 8, 8) for weights in maps.values())
-    tokens = layer_output(model, "prefix_tokens", images)
+    tokens = layer_output(model, "prefix", images)
     _, expected = model.get_layer("bare")(tokens, return_attention_scores=True)
     np.testing.assert_allclose(maps["bare"], expected, atol=1e-6)
     assert np.abs(maps["shared"] - maps["shared:1"]).max() > 1e-4
