@@ -22,6 +22,7 @@ import time
 
 import keras
 from benchmark import show
+from train import at_least
 
 import keras_mixers as km
 
@@ -74,12 +75,6 @@ MODELS = {
 STUDY = list(MODELS)[:8]
 
 
-def at_least_one(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
-    return int(text)
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
@@ -100,8 +95,8 @@ def parse_arguments():
         metavar="NAME",
         help="a name in km.recipes()",
     )
-    parser.add_argument("--epochs", type=at_least_one, help="instead of the recipe's")
-    parser.add_argument("--seeds", type=at_least_one, default=1, help="trainings of each model")
+    parser.add_argument("--epochs", type=at_least(1), help="instead of the recipe's")
+    parser.add_argument("--seeds", type=at_least(1), default=1, help="trainings of each model")
     parser.add_argument(
         "--without-augmentation", action="store_true", help="train each without it too"
     )

@@ -15,21 +15,11 @@ import dataclasses
 import pathlib
 
 import keras
+from train import at_least
 
 import keras_mixers as km
 
 FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
-
-
-def at_least(lowest):
-    def parse(text):
-        number = int(text)
-        if number < lowest:
-            raise argparse.ArgumentTypeError(f"must be {lowest} or more, not {number}")
-        return number
-
-    parse.__name__ = "int"  # what argparse calls a value that is none
-    return parse
 
 
 def share(text):

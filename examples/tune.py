@@ -22,6 +22,7 @@ import time
 import keras
 import keras_tuner
 from benchmark import show
+from train import at_least
 
 import keras_mixers as km
 
@@ -31,12 +32,6 @@ ERRORS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80)  # where the picture has i
 LEAST_ERROR = 0.1  # what is drawn for none
 
 
-def at_least_one(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, not {text}")
-    return int(text)
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0],
@@ -44,17 +39,17 @@ def parse_arguments():
         allow_abbrev=False,
     )
     parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
-    parser.add_argument("--image-size", type=at_least_one, default=16, help="pixels to resize to")
+    parser.add_argument("--image-size", type=at_least(1), default=16, help="pixels to resize to")
     parser.add_argument("--letters", nargs="+", default=["C", "M", "A"], help="mixers to try")
-    parser.add_argument("--depth", type=at_least_one, default=5, help="most blocks")
+    parser.add_argument("--depth", type=at_least(1), default=5, help="most blocks")
     parser.add_argument("--tuner", choices=TUNERS, default="random", help="of KerasTuner's")
-    parser.add_argument("--trials", type=at_least_one, default=20, help="but for hyperband's")
-    parser.add_argument("--epochs", type=at_least_one, default=12, help="of a trial")
-    parser.add_argument("--final-epochs", type=at_least_one, default=40, help="of the best")
-    parser.add_argument("--max-params", type=at_least_one, default=160_000, help="budget")
-    parser.add_argument("--max-flops", type=at_least_one, help="budget, multiply-adds an image")
+    parser.add_argument("--trials", type=at_least(1), default=20, help="but for hyperband's")
+    parser.add_argument("--epochs", type=at_least(1), default=12, help="of a trial")
+    parser.add_argument("--final-epochs", type=at_least(1), default=40, help="of the best")
+    parser.add_argument("--max-params", type=at_least(1), default=160_000, help="budget")
+    parser.add_argument("--max-flops", type=at_least(1), help="budget, multiply-adds an image")
     parser.add_argument("--max-latency-ms", type=float, help="budget, one image on this machine")
-    parser.add_argument("--seed", type=at_least_one, default=1, help="of the search and trainings")
+    parser.add_argument("--seed", type=at_least(1), default=1, help="of the search and trainings")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("tuned"), help="folder")
     return parser.parse_args()
 

@@ -1,7 +1,12 @@
-"""What the tests need of a backend beyond keras.ops: gradients."""
+"""What the tests need of a backend beyond keras.ops: gradients, and the ways it computes."""
 
 import keras
 from keras import ops
+
+ON_JAX = keras.backend.backend() == "jax"
+WAYS = [{"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True}]
+if ON_JAX:
+    WAYS.remove({"jit_compile": False})  # which is to run eagerly there
 
 
 def gradients(layer, inputs, training=False):
@@ -16,7 +21,7 @@ def gradients(layer, inputs, training=False):
         image = keras.Input(batch_shape=inputs.shape, dtype=inputs.dtype)
         layer = keras.Model(image, layer(image))
     variables = layer.trainable_variables
-    if keras.backend.backend() == "tensorflow":
+    if not ON_JAX:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:

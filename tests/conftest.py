@@ -1,6 +1,7 @@
 """Every test starts from the same seed and the default dtype policy."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -32,6 +33,13 @@ def digits_folder():
 
     km.data.load("digits")
     return os.environ["TFDS_DATA_DIR"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def little_garbage():
+    """What earlier files' tests leave for ever is not looked through with each collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -140,12 +140,16 @@ def random_crop(image, preprocessing, scale, draws):
     return tf.saturate_cast(tf.round(part), "uint8")
 
 
+def _check_two(name, value, expected):
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{expected} Received: {name}={value!r}")
+
+
 def _crop_scale(name, value):
     if value is None:
         return None
     expected = f"`{name}` must be None or (lowest, highest), with 0 < lowest <= highest <= 1."
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
+    _check_two(name, value, expected)
     lowest, highest = (arguments.real(name, share, 0.0) for share in value)
     if not 0 < lowest <= highest <= 1:
         raise ValueError(f"{expected} Received: {name}={value!r}")
@@ -156,8 +160,7 @@ def _rand_augment(name, value):
     if value is None:
         return None
     expected = f"`{name}` must be None or (transformations an image, magnitude from 0 to 10)."
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
+    _check_two(name, value, expected)
     num_ops = arguments.integer(name, value[0], maximum=10)
     magnitude = arguments.real(name, value[1], 0.0)
     if magnitude > 10:

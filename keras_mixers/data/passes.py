@@ -24,11 +24,8 @@ class Batches:
 
     @property
     def count(self):
-        return (
-            self.num_images // self.size
-            if self.drop_remainder
-            else -(-self.num_images // self.size)
-        )
+        batches = self.num_images / self.size
+        return math.floor(batches) if self.drop_remainder else math.ceil(batches)
 
 
 def train_batches(source, info, batches, augmentation, seed, start):

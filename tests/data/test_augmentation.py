@@ -136,11 +136,13 @@ def test_solarizing_spares_the_shades_below_its_threshold():
 
 
 def test_draws_are_a_function_of_the_key():
-    images = photo()
-    first, again, other = (
-        augmented(images, key=key, rand_augment=(2, 9), mixup=0.5)[0]
-        for key in ((1, 2, 3), (1, 2, 3), (1, 2, 4))
+    images, labels = tf.constant(photo()), tf.range(32) % 4
+    augment = Augmenter(
+        km.data.Augmentation(rand_augment=(2, 9), mixup=0.5), AS_BYTES, (12, 16, 3), 4
     )
+    run = tf.function(lambda *key: augment(images, labels, Draws(*key))[0])
+    keys = ((1, 2, 3), (1, 2, 3), (1, 2, 4))
+    first, again, other = (run(*map(tf.constant, key)).numpy() for key in keys)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
 

@@ -27,7 +27,7 @@ def train(scope):
     keras.utils.set_random_seed(1)
     with scope:
         model = km.Hybrid(
-            "MA", input_shape=info.input_shape, patch_size=4, hidden_dim=16, num_classes=10
+            "M", input_shape=info.input_shape, patch_size=4, hidden_dim=16, num_classes=10
         )
         RECIPE.compile(model, len(batches))
     history = model.fit(batches, validation_data=test, epochs=2, shuffle=False, verbose=0).history

@@ -38,7 +38,7 @@ def test_rows_are_whole(row):
 
 
 @rows
-def test_a_rows_arguments_build_its_model(row):
+def test_a_rows_arguments_build_its_model(row, shapes_alone):
     """Small in depth, as published in everything else; and its weights have names there."""
     builder = getattr(km, row.family)
     model = builder(row.variant, num_classes=row.num_classes, **{"depth": 1, **row.arguments})
