@@ -1,5 +1,7 @@
 """The data of a trial: batches of the size, and augmented as, its recipe says."""
 
+import math
+
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
 
@@ -25,13 +27,15 @@ def batches(recipe, load, data, options):
         raise FatalTypeError(
             "search() must be given the data: load=..., arrays x, y, or batches. Received: none"
         )
+    if "batch_size" in options:
+        raise FatalTypeError(
+            "`batch_size` must be left to the space, each of whose points has one; its constructor"
+            f" fixes it. Received: search() with batch_size={options['batch_size']!r}"
+        )
     if hasattr(x, "shape"):
-        if options.get("batch_size", 1) is None:
-            raise FatalTypeError("`batch_size` must be left out, or a number. Received: None")
-        options = {"batch_size": recipe.batch_size, **options}
         images = len(x) - int(len(x) * options.get("validation_split", 0.0))
-        steps = options.get("steps_per_epoch") or -(-images // options["batch_size"])
-        return data, options, steps
+        steps = options.get("steps_per_epoch") or math.ceil(images / recipe.batch_size)
+        return data, {**options, "batch_size": recipe.batch_size}, steps
     return data, options, options.get("steps_per_epoch") or length(x)
 
 

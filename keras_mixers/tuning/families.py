@@ -33,7 +33,7 @@ class HyperViT(SearchSpace):
         num_classes: how many classes there are.
         patch_size: pixels of a square patch's side; `None` for those that make 16 to 256 tokens. Of
             a range, the divisors of the image.
-        hidden_dim: width of a token; in steps of 64.
+        hidden_dim: width of a token; in steps of 64, or of a part of that in a narrower range.
         depth: how many blocks.
         learning_rate: the highest, on a logarithmic scale.
         weight_decay: likewise.

@@ -71,12 +71,16 @@ def outside(name, value, expected):
 
 
 def integers(name, value, usual, step=1, doubling=False):
-    """The `Choices` of a whole number; a range goes in steps, or doubles from its low end."""
+    """The `Choices` of a whole number; a range goes in steps, or doubles from its low end.
+
+    A range narrower than a step goes in the largest part of one that leads to its high end.
+    """
     if isinstance(value, tuple):
         low, high = _ends(name, value, arguments.integer)
         if doubling:
             values = [low << i for i in range((high // low).bit_length())]
         else:
+            step = step if step <= high - low else math.gcd(step, high - low)
             values = range(low, high + 1, step)
     else:
         values = _each(name, value, arguments.integer)

@@ -53,7 +53,7 @@ def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
 
     Args:
         tuner: any of KerasTuner's, for one of the spaces here.
-        keep: how many checkpoints stay, of the best trials; `tuner.get_best_models` loads them.
+        keep: how many checkpoints stay, of the best trials; `tuner.get_best_models` loads so many.
 
     Returns:
         The same tuner.
@@ -81,7 +81,18 @@ def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
         oracle.end_trial = functools.partial(end_trial, tuner, keep)
         if isinstance(oracle, keras_tuner.oracles.GridSearchOracle):
             continue_grid(oracle)
+        tuner.load_model = functools.partial(load_model, tuner, keep)
     return tuner
+
+
+def load_model(tuner, keep, trial):
+    """The tuner's own, which `get_best_models` calls; of a trial whose checkpoint stays."""
+    if not checkpoints(tuner, trial.trial_id):
+        raise ValueError(
+            f"`num_models` must be at most keep={keep} of tuning.bounded: the checkpoints of other"
+            f" trials are removed. Received: trial {trial.trial_id}, which has none"
+        )
+    return type(tuner).load_model(tuner, trial)
 
 
 def running(callbacks):
@@ -178,8 +189,13 @@ def remove_checkpoints(tuner, keep):
     kept = {trial.trial_id for trial in oracle.get_best_trials(keep)} | promotable(oracle)
     for trial_id, trial in oracle.trials.items():
         if trial_id not in kept and trial.status not in UNENDED:
-            for file in pathlib.Path(tuner.get_trial_dir(trial_id)).glob("checkpoint*"):
+            for file in checkpoints(tuner, trial_id):
                 file.unlink()
+
+
+def checkpoints(tuner, trial_id):
+    """The files of a trial's weights, as KerasTuner names them."""
+    return list(pathlib.Path(tuner.get_trial_dir(trial_id)).glob("checkpoint*"))
 
 
 def promotable(oracle):

@@ -53,9 +53,8 @@ def test_arrays_are_cut_into_batches(fitted):
     assert (schedule.peak, schedule.shape) == (2e-3, "linear")
     fit(of, x=IMAGES, y=LABELS, validation_split=0.3, epochs=1)
     assert fitted[-1]["schedule"].steps == 2, "14 of the 20 images"
-    fit(of, IMAGES, LABELS, batch_size=5)
-    assert fitted[-1]["batch_size"] == 5, "the user's own, and one epoch, as Keras has it"
-    assert fitted[-1]["schedule"].steps == 4
+    fit(of, IMAGES, LABELS)
+    assert fitted[-1]["schedule"].steps == 3, "one epoch, as Keras has it"
 
 
 def test_load_is_asked_for_batches_of_the_point(fitted):
@@ -92,6 +91,7 @@ def test_batches_are_taken_as_they_are(fitted):
         ((), {"load": len, "validation_data": 1}, "in place of.*validation_data"),
         ((), {"load": "digits"}, "`load` must be a function.*'digits'"),
         ((iter([]),), {}, "must be given steps_per_epoch"),
+        ((IMAGES, LABELS), {"batch_size": 5}, "`batch_size` must be left to the space.*=5"),
     ],
 )
 def test_wrong_data_end_the_search(data, options, message, tmp_path):

@@ -50,6 +50,8 @@ def test_a_search_within_a_budget(kind, tmp_path):
     assert checkpoints(tuner) == {trial.trial_id for trial in best}
     (model,) = tuner.get_best_models()
     assert model.count_params() / 1000 == best[0].score <= FEASIBLE / 1000
+    with pytest.raises(ValueError, match="`num_models` must be at most keep=2"):
+        tuner.get_best_models(3)
 
 
 def test_hyperband_goes_on_with_the_best_of_what_is_feasible(tmp_path):

@@ -137,6 +137,9 @@ def test_a_tuner_finds_the_whole_space_at_once(monkeypatch, tmp_path):
     [
         ({"hidden_dim": [48, 96]}, (48, 96), 96),
         ({"hidden_dim": (32, 160)}, (32, 96, 160), 96),
+        ({"hidden_dim": (16, 64)}, (16, 32, 48, 64), 64),
+        ({"hidden_dim": (64, 100)}, tuple(range(64, 101, 4)), 100),
+        ({"mlp_dim": (32, 64)}, (32, 64), 64),
         ({"depth": (1, 3)}, (1, 2, 3), 3),
         ({"batch_size": (16, 100)}, (16, 32, 64), 64),
         ({"patch_size": (2, 9)}, (2, 4, 8), 2),
