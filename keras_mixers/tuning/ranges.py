@@ -65,8 +65,9 @@ class Interval:
 def outside(name, value, expected):
     """Refuse what came into the search past the space."""
     raise FatalValueError(
-        f"`{name}` must be {expected}, as the space has it; its constructor takes another range."
-        f" Received: {name}={value!r}"
+        f"`{name}` must be {expected}, as the space has it; its constructor takes another range,"
+        " and the search of another space another `directory`, or overwrite=True. Received:"
+        f" {name}={value!r}"
     )
 
 

@@ -87,6 +87,11 @@ def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
 
 def load_model(tuner, keep, trial):
     """The tuner's own, which `get_best_models` calls; of a trial whose checkpoint stays."""
+    if is_infeasible(trial):
+        raise ValueError(
+            "the search must have a feasible trial, within the budget, to load. Received: trial"
+            f" {trial.trial_id}, {trial.message.removeprefix(MARK).strip()}"
+        )
     if not checkpoints(tuner, trial.trial_id):
         raise ValueError(
             f"`num_models` must be at most keep={keep} of tuning.bounded: the checkpoints of other"

@@ -54,6 +54,15 @@ def test_a_search_within_a_budget(kind, tmp_path):
         tuner.get_best_models(3)
 
 
+def test_a_search_without_a_feasible_point_has_no_model_to_load(tmp_path):
+    tuner = keras_tuner.RandomSearch(
+        tiny(max_params=1), "val_accuracy", max_trials=2, directory=tmp_path, seed=1
+    )
+    tuner.search(verbose=0)
+    with pytest.raises(ValueError, match="must have a feasible trial.*over max_params=1"):
+        tuner.get_best_models()
+
+
 def test_hyperband_goes_on_with_the_best_of_what_is_feasible(tmp_path):
     """It overlooks failed trials, and would wait for others in their place, or end."""
     tuner = make("Hyperband", tmp_path)
