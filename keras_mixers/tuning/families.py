@@ -25,6 +25,9 @@ class HyperViT(SearchSpace):
     batches are taken as they are. Fix what is then not used, or it is searched for nothing. Give
     `epochs` (Hyperband does): the schedule spans them.
 
+    A range of widths goes in steps from its low end; one narrower than a step goes in the largest
+    part of a step that leads to its high end.
+
     A point over budget, or for which memory does not suffice, is a failed trial with the reason as
     its message; it does not end the search. See `infeasible` and `bounded`.
 
@@ -33,7 +36,7 @@ class HyperViT(SearchSpace):
         num_classes: how many classes there are.
         patch_size: pixels of a square patch's side; `None` for those that make 16 to 256 tokens. Of
             a range, the divisors of the image.
-        hidden_dim: width of a token; in steps of 64, or of a part of that in a narrower range.
+        hidden_dim: width of a token; in steps of 64.
         depth: how many blocks.
         learning_rate: the highest, on a logarithmic scale.
         weight_decay: likewise.
