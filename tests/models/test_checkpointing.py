@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from backends import gradients
+from backends import ON_JAX, gradients
 from cases import case as model_case
 from keras import ops
 
@@ -11,7 +11,7 @@ import keras_mixers as km
 
 CASES = ["hybrid_MMA", "conv_mixer"]
 # JAX compiles each operation of an eager step alone, which takes minutes.
-WAYS = ["compiled"] if keras.backend.backend() == "jax" else ["compiled", "eager"]
+WAYS = ["compiled"] if ON_JAX else ["compiled", "eager"]
 
 
 def trained(case_id, checkpointing, **compiling):
@@ -60,7 +60,7 @@ class Counting(keras.layers.Dense):
         return super().call(x)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX traces a function once")
+@pytest.mark.skipif(ON_JAX, reason="JAX traces a function once")
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_the_branch_is_computed_again(checkpointing):
     mixer = Counting(6)

@@ -3,19 +3,16 @@
 import keras
 import numpy as np
 import pytest
+from backends import ON_JAX
 from cases import case, random_weights
 
 import keras_mixers as km
 from keras_mixers import layers
 
 # JAX has 64 bits only where the whole process has.
-DTYPE, STEP, EXACT = (
-    ("float32", 1e-2, 1e-3) if keras.backend.backend() == "jax" else ("float64", 1e-4, 1e-6)
-)
-
-
+DTYPE, STEP, EXACT = ("float32", 1e-2, 1e-3) if ON_JAX else ("float64", 1e-4, 1e-6)
 # Outside a graph JAX compiles each operation for each shape.
-TARGETS = (1,) if keras.backend.backend() == "jax" else (None, 1, [2, 0])
+TARGETS = (1,) if ON_JAX else (None, 1, [2, 0])
 IMAGES = np.random.default_rng(1).normal(size=(np.size(TARGETS[-1]), 4, 4, 1)).astype(DTYPE)
 
 

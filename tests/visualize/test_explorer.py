@@ -22,7 +22,7 @@ NAMES = ["cat", "dog", "</script><b>fox", "hen", "owl"]
 @pytest.fixture(scope="module")
 def browser():
     if not CHROMIUM:
-        pytest.skip("no Chromium on this machine; CI installs one")
+        pytest.skip(reason="no Chromium on this machine; CI installs one")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,14 +1,13 @@
 """The models give the answers of the original implementations."""
 
 import goldens
-import keras
 import pytest
+from backends import ON_JAX
 
 import keras_mixers as km
 
 # Under JAX one of each kind of layer: files and their rules are the same on every backend.
 KINDS = ("timm_vit_registers_layerscale_gap", "google_mixer", "timm_convmixer.")
-ON_JAX = keras.backend.backend() == "jax"
 ASKED = [name for name in goldens.GOLDENS if not ON_JAX or name.startswith(KINDS)]
 
 
