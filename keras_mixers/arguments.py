@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 # Far above any published size, far below what would hang a machine before it can complain.
 LARGEST_INTEGER = 2**20
+MOST_BLOCKS = 1_000
 
 
 def integer(name, value, minimum=1, maximum=LARGEST_INTEGER):

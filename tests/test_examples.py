@@ -173,12 +173,13 @@ def test_finetune_with_a_wrong_argument(arguments, message, tmp_path, digits_fol
 
 def test_finetune_from_the_catalog(tmp_path, digits_folder, monkeypatch):
     import keras_mixers as km
+    from keras_mixers.models import published
     from keras_mixers.weights import catalog, locate
 
     architecture = {"hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 256, "patch_size": 8}
     row = catalog.timm_vit("Ti/16", "a_vit.here", size=32, **architecture)
     monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
-    monkeypatch.setattr(locate, "check_arguments", lambda *_: None)  # it is no published one
+    monkeypatch.setattr(published, "check_arguments", lambda *_: None)  # it is no published one
     monkeypatch.setattr(locate, "download", lambda row: TIMM_VIT)
     assert km.pretrained("ViT") == {"a_vit.here": row}
     few = ["--head-epochs", "0", "--epochs", "1"]

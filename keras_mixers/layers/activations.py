@@ -2,7 +2,6 @@
 
 import keras
 
-from keras_mixers.layers import seam
 from keras_mixers.layers.base import PACKAGE
 
 
@@ -52,15 +51,6 @@ def get(activation):
             f" Received: activation={activation!r}"
         )
     return activation
-
-
-def activate(function, x, training):
-    """`function(x)`, in the form that its place wants where there are several."""
-    fast = seam.fast_forms(x)
-    form = fast and fast.ACTIVATIONS.get(function)
-    if not form:
-        return function(x)
-    return form.training(x) if training else form.inference(x)
 
 
 def _loadable(function):

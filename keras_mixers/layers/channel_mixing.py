@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import activations
+from keras_mixers.layers import activations, seam
 from keras_mixers.layers.base import PACKAGE, Layer
 from keras_mixers.layers.dense import Dense, mlp
 from keras_mixers.layers.dropout import Dropout
@@ -73,6 +73,6 @@ class ChannelMixing(Layer):
     def hidden(self, x, training=None):
         """The hidden units of each token: `(..., D) -> (..., mlp_dim)`."""
         if not self.gated:
-            return activations.activate(self.activation, self.fc1(x), training)
+            return seam.activate(self.activation, self.fc1(x), training)
         gate, x = ops.split(self.fc1(x), 2, axis=-1)
-        return activations.activate(self.activation, gate, training) * x
+        return seam.activate(self.activation, gate, training) * x

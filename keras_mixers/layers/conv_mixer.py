@@ -98,16 +98,16 @@ class ConvMixerBlock(Layer):
 
     def forgetful(self, x):
         """The same in training, but for the moving averages: what they are to see comes out too."""
-        active = activations.activate(self.activation, self.depthwise(x), True)
+        active = seam.activate(self.activation, self.depthwise(x), True)
         normal, mean1, variance1 = self.norm1.normalized(active)
-        active = activations.activate(self.activation, self.pointwise(x + normal), True)
+        active = seam.activate(self.activation, self.pointwise(x + normal), True)
         y, mean2, variance2 = self.norm2.normalized(active)
         return y, mean1, variance1, mean2, variance2
 
     def finished(self, x, norm, training):
         """`norm(activation(x))`, what follows either convolution."""
         with seam.one_pass(x, training):
-            active = activations.activate(self.activation, x, training)
+            active = seam.activate(self.activation, x, training)
             return norm(active, training=training)
 
 

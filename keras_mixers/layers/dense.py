@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_mixers.layers import activations, seam
+from keras_mixers.layers import seam
 
 
 class Dense(keras.layers.Dense):
@@ -24,7 +24,7 @@ def mlp(x, fc1, activation, dropout, fc2, training):
     """`fc2(dropout(activation(fc1(x))))`."""
 
     def plain(x):
-        hidden = activations.activate(activation, fc1(x), training)
+        hidden = seam.activate(activation, fc1(x), training)
         return fc2(dropout(hidden, training=training))
 
     fast = seam.fast_forms(x)

@@ -47,6 +47,15 @@ def fast_forms(x):
     return tensorflow_cpu
 
 
+def activate(function, x, training):
+    """`function(x)`, by the fast kernel where there is one."""
+    fast = fast_forms(x)
+    kernel = fast and fast.ACTIVATIONS.get(function)
+    if not kernel:
+        return function(x)
+    return kernel.training(x) if training else kernel.inference(x)
+
+
 def one_pass(x, training):
     """A scope whose elementwise operators are one loop over memory, where that must be said."""
     fast = fast_forms(x)

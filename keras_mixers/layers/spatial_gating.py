@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import activations
+from keras_mixers.layers import activations, seam
 from keras_mixers.layers.base import PACKAGE, Layer
 from keras_mixers.layers.dense import Dense
 from keras_mixers.layers.dropout import Dropout
@@ -87,7 +87,7 @@ class SpatialGating(Layer):
         return tokens * (width * self.mlp_dim + tokens * half + half * width)
 
     def call(self, x, training=None):
-        x = activations.activate(self.activation, self.fc1(x), training)
+        x = seam.activate(self.activation, self.fc1(x), training)
         value, gate = ops.split(x, 2, axis=-1)
         gate = ops.transpose(self.norm(gate), (0, 2, 1))
         gate = ops.transpose(self.spatial(gate), (0, 2, 1))

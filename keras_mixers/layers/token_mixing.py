@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import activations
+from keras_mixers.layers import activations, seam
 from keras_mixers.layers.base import PACKAGE, Layer
 from keras_mixers.layers.dense import Dense, mlp
 from keras_mixers.layers.dropout import Dropout
@@ -71,4 +71,4 @@ class TokenMixing(Layer):
     def hidden(self, x):
         """The hidden units of each channel: `(N, T, D) -> (N, tokens_mlp_dim, D)`."""
         hidden = self.fc1(ops.transpose(x, (0, 2, 1)))
-        return ops.transpose(activations.activate(self.activation, hidden, False), (0, 2, 1))
+        return ops.transpose(seam.activate(self.activation, hidden, False), (0, 2, 1))

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 from keras_mixers import arguments
+from keras_mixers.arguments import MOST_BLOCKS
 from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
 from keras_mixers.layers.patch_embed import patch_grid
@@ -20,7 +21,6 @@ LETTERS = {
 GRID_LETTERS = {"C", "P"}
 POOLS = ("token", "gap", "map", None)
 
-MOST_BLOCKS = 1_000
 MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32: beyond this a number was mistyped
 
 

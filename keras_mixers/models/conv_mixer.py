@@ -108,5 +108,5 @@ def ConvMixer(
         activation=row.activation,
         gradient_checkpointing=gradient_checkpointing,
     )
-    source = located(weights, "ConvMixer", variant, architecture)
+    source = located(weights, "ConvMixer", VARIANTS, variant, architecture)
     return filled(assemble(architecture, name, dtype), source)

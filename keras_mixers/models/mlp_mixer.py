@@ -126,5 +126,5 @@ def MLPMixer(
         stochastic_depth_rate=stochastic_depth_rate,
         gradient_checkpointing=gradient_checkpointing,
     )
-    source = located(weights, "MLPMixer", variant, architecture)
+    source = located(weights, "MLPMixer", VARIANTS, variant, architecture)
     return filled(assemble(architecture, name, dtype), source)

@@ -192,5 +192,5 @@ def ViT(
         stochastic_depth_rate=stochastic_depth_rate,
         gradient_checkpointing=gradient_checkpointing,
     )
-    source = located(weights, "ViT", variant, architecture)
+    source = located(weights, "ViT", VARIANTS, variant, architecture)
     return filled(assemble(architecture, name, dtype), source)

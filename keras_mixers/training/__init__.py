@@ -3,7 +3,8 @@
 from keras_mixers.training.backup import Backup
 from keras_mixers.training.labels import Accuracy, Crossentropy
 from keras_mixers.training.optimizer import LayerwiseAdamW
-from keras_mixers.training.recipe import Recipe, recipes
+from keras_mixers.training.published import recipes
+from keras_mixers.training.recipe import Recipe
 from keras_mixers.training.schedule import WarmUp
 
 __all__ = [

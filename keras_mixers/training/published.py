@@ -5,6 +5,8 @@ beyond the scale, becomes 10. big_vision's weight decay of 1e-4 is not multiplie
 1e-3: as ours is, 0.1. Its warm-up of 10,000 steps is said in epochs of ImageNet's 1,268,355 images.
 """
 
+import dataclasses
+
 from keras_mixers.data import Augmentation
 from keras_mixers.training.recipe import Recipe
 
@@ -161,3 +163,15 @@ RECIPES = {
         source="here: tens of thousands of small photos, such as CIFAR-10; not measured",
     ),
 }
+
+
+def recipes() -> dict[str, Recipe]:
+    """Published recipes, and small ones for little data, by name; a new dict each time.
+
+    Example:
+        >>> recipes()["DeiT"].learning_rate
+        0.001
+        >>> sorted(recipes())[:3]
+        ['ConvMixer CIFAR-10', 'ConvMixer CIFAR-10 100 epochs', 'ConvMixer ImageNet']
+    """
+    return {name: dataclasses.replace(recipe) for name, recipe in RECIPES.items()}

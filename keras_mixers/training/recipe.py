@@ -189,17 +189,3 @@ def _as_json(name, value):
         f"`{name}` must be a dict of what JSON can hold: names, numbers, lists. Received:"
         f" {name}={value!r}"
     )
-
-
-def recipes() -> dict[str, Recipe]:
-    """Published recipes, and small ones for little data, by name; a new dict each time.
-
-    Example:
-        >>> recipes()["DeiT"].learning_rate
-        0.001
-        >>> sorted(recipes())[:3]
-        ['ConvMixer CIFAR-10', 'ConvMixer CIFAR-10 100 epochs', 'ConvMixer ImageNet']
-    """
-    from keras_mixers.training.published import RECIPES
-
-    return {name: dataclasses.replace(recipe) for name, recipe in RECIPES.items()}

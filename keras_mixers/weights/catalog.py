@@ -360,3 +360,5 @@ CHECKPOINTS = (
         representation_size=384,
     ),
 )
+
+FAMILIES = tuple(dict.fromkeys(row.family for row in CHECKPOINTS))

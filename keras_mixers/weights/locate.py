@@ -7,21 +7,11 @@ import pathlib
 import keras
 
 from keras_mixers import arguments, files
-from keras_mixers.models.variants import TABLES
 from keras_mixers.weights import checkpoint
-from keras_mixers.weights.catalog import CHECKPOINTS, Checkpoint
+from keras_mixers.weights.catalog import CHECKPOINTS, FAMILIES, Checkpoint
 from keras_mixers.weights.hub import HUB
 
 SUFFIXES = {".npz", ".safetensors", ".pth", ".tar", ".keras", ".h5"}
-# The images' and patches' size is the user's choice: weights are resized to it.
-FREE = {"input_shape", "patch_size", "position_prefix"}
-# What shapes do not show, as published models have it where their rows say nothing else.
-UNSEEN = {
-    "activation": "gelu",
-    "epsilon": 1e-6,
-    "head_dim": None,
-    "score": "scaled_dot",
-}
 
 
 def pretrained(family: str) -> dict[str, Checkpoint]:
@@ -38,7 +28,7 @@ def pretrained(family: str) -> dict[str, Checkpoint]:
         >>> row.variant, row.top1, row.preprocessing.crop_fraction
         ('B/16', 84.532, 0.9)
     """
-    arguments.choice("family", family, TABLES)
+    arguments.choice("family", family, FAMILIES)
     return {row.name: row for row in CHECKPOINTS if row.family == family}
 
 
@@ -125,12 +115,12 @@ def check_digest(row, path):
         )
 
 
-def locate(weights, family, variant, architecture):
-    """The file that a builder's `weights` mean: a path as it is, a name by the catalog.
+def locate(weights, family, variant, input_shape):
+    """What a builder's `weights` mean: a path, or the `Checkpoint` of that name, yet to be fetched.
 
     Raises:
-        ValueError: there is no such name, or the model would not compute what it is for.
-        OSError: it could not be fetched.
+        ValueError: there is no such name.
+        FileNotFoundError: there is no such file.
     """
     if not isinstance(weights, (str, os.PathLike)):
         raise TypeError(
@@ -144,32 +134,4 @@ def locate(weights, family, variant, architecture):
         if not pathlib.Path(weights).is_file():
             raise FileNotFoundError(f"`weights` must be a file. Received: weights={weights!r}")
         return weights
-    row = find(family, variant, weights, architecture.input_shape)
-    check_arguments(row, architecture)
-    return download(row)
-
-
-def given_argument(architecture, name):
-    """What a builder was given, by its own name for it."""
-    if name == "depth":
-        return len(architecture.pattern)
-    value = getattr(architecture, "mlp_dim" if name == "channels_mlp_dim" else name)
-    if name == "kernel_size" and value[0] == value[1]:
-        return value[0]
-    return getattr(value, "__name__", value)  # an activation may be a function
-
-
-def check_arguments(row, architecture):
-    """Refuse a model that would not compute what the weights were trained for.
-
-    Its architecture is the row's arguments, else its variant's, else what all of them have. It is
-    compared before anything is fetched, and shows what the shapes of weights would not.
-    """
-    published = {**UNSEEN, **TABLES[row.family][row.variant], **row.arguments}
-    for name in sorted(set(published) - FREE):
-        given = given_argument(architecture, name)
-        if given != published[name]:
-            raise ValueError(
-                f"`{name}` must be {published[name]!r} for weights={row.name!r}. Received:"
-                f" {name}={given!r}"
-            )
+    return find(family, variant, weights, input_shape)

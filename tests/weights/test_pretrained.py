@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import keras_mixers as km
+from keras_mixers.models import published
 from keras_mixers.weights import catalog, locate
 
 rows = pytest.mark.parametrize("row", catalog.CHECKPOINTS, ids=lambda row: row.name)
@@ -66,9 +67,11 @@ def test_a_rows_own_model_is_accepted_and_another_is_not(row, monkeypatch):
         monkeypatch.setattr(family, "assemble", lambda architecture, *_: architecture)
         monkeypatch.setattr(family, "filled", lambda model, source: model)
     builder = getattr(km, row.family)
-    locate.check_arguments(row, builder(row.variant, **row.arguments))
+    variant = km.variants(row.family)[row.variant]
+    published.check_arguments(row, variant, builder(row.variant, **row.arguments))
     with pytest.raises(ValueError, match="`depth` must be"):
-        locate.check_arguments(row, builder(row.variant, **{**row.arguments, "depth": 7}))
+        wrong = builder(row.variant, **{**row.arguments, "depth": 7})
+        published.check_arguments(row, variant, wrong)
 
 
 def test_a_name_or_a_training_finds_its_row():

@@ -2,7 +2,7 @@
 
 import re
 
-from keras_mixers.models.architecture import MOST_BLOCKS
+from keras_mixers.arguments import MOST_BLOCKS
 from keras_mixers.weights.rules import (
     Format,
     by_name,
