@@ -7,6 +7,7 @@ from keras_mixers.export.forms import (
     ACTIVATIONS,
     FORMS,
     fused_attention,
+    mixed_by_scores,
     token_mixing_of_rows,
 )
 
@@ -28,10 +29,10 @@ def replaced(attribute, values):
 
 
 def bound(form, layer):
-    """A layer's `call` by a form; what asks for more, such as scores, is the layer's own."""
+    """A layer's `call` by a form; attention with its scores by the form that has them."""
 
-    def call(x, training=None, mask=None, **more):
-        return type(layer).call(layer, x, **more) if any(more.values()) else form(layer, x)
+    def call(x, training=None, mask=None, return_attention_scores=False):
+        return mixed_by_scores(layer, x) if return_attention_scores else form(layer, x)
 
     return call
 

@@ -11,6 +11,7 @@ import keras
 
 from keras_mixers.export import marks, quantize
 from keras_mixers.export.graph import DRAWN, LARGEST_FILE, OPSET, bodies
+from keras_mixers.export.lowering import lowered
 
 FORMAT = "onnx"
 TARGETS = ("onnx", "onnxruntime")
@@ -58,8 +59,11 @@ def convert(serving, progress):
     # Weights are inputs of what is converted, so that no step on the way copies or inspects them.
     @tf.function(input_signature=[serving.images, inputs], autograph=False)
     def serve(images, weights):
-        with keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))):
-            return serving(images, lower=True)
+        with (
+            keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))),
+            lowered(model, serving.target, serving.quantize),
+        ):
+            return serving(images)
 
     traced = serve.get_concrete_function()
     if traced.captured_inputs:

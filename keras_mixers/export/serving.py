@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_mixers import layers
-from keras_mixers.export import forms, lowering
+from keras_mixers.export import lowering
 from keras_mixers.layers.seam import plain_forms
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
@@ -63,23 +63,19 @@ class Serving:
         )
         return serve.get_concrete_function()
 
-    def of_prepared(self, images, policy="float32", lower=False):
+    def of_prepared(self, images, policy="float32"):
         """The outputs of images as the model takes them.
 
         Args:
             images: `(N, H, W, C)`.
             policy: the dtype policy to compute in, whatever the model's own.
-            lower: whether to trace in forms for ONNX.
         """
         maps = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(computing_in(self.model, policy))
             stack.enter_context(plain_forms())
-            if lower:
-                stack.enter_context(lowering.lowered(self.model, self.target, self.quantize))
             if self.attention_maps:
-                mix = forms.mixed_by_scores if lower else with_scores
-                calls = [(layer, recording(layer, mix, maps)) for layer in attentions(self.model)]
+                calls = [(layer, recording(layer, maps)) for layer in attentions(self.model)]
                 stack.enter_context(lowering.replaced("call", calls))
             logits = keras.ops.cast(self.answer(images), "float32")
         outputs = {"logits": logits}
@@ -137,20 +133,16 @@ def attentions(model):
     return [layer for layer in inside if isinstance(layer, layers.MultiHeadSelfAttention)]
 
 
-def recording(layer, mix, maps):
-    """An attention layer's `call` by `mix`, which adds the weights, `(N, H, T, T)`, to a list."""
+def recording(layer, maps):
+    """An attention layer's `call` as it is now, which also adds its weights to a list."""
+    original = layer.call
 
     def call(x, training=None, return_attention_scores=False):
-        y, weights = mix(layer, x)
+        y, weights = original(x, return_attention_scores=True)
         maps.append(keras.ops.cast(weights, "float32"))
         return (y, weights) if return_attention_scores else y
 
     return call
-
-
-def with_scores(layer, x):
-    """Attention as the layer itself gives it with its weights."""
-    return type(layer).call(layer, x, return_attention_scores=True)
 
 
 @contextlib.contextmanager
