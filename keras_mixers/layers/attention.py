@@ -47,6 +47,8 @@ class MultiHeadSelfAttention(Layer):
     """
 
     rank = 3
+    mixes = frozenset(["tokens"])
+    role = "attention"
 
     def __init__(
         self,

@@ -34,6 +34,10 @@ class Layer(keras.layers.Layer):
     """
 
     rank = None  # how many axes the input has, where it matters: 3 for tokens, 4 for a grid
+    # How tools that read models know a mixer: what it mixes, of "tokens" and "channels", and the
+    # name of its weights' role in a checkpoint. A mixer of a user's own sets them too.
+    mixes = frozenset()
+    role = None
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -77,6 +81,11 @@ class Layer(keras.layers.Layer):
                 for name, value in config.items()
             }
         )
+
+
+def mixes_tokens(layer):
+    """Whether a layer says of itself that it mixes tokens."""
+    return "tokens" in getattr(layer, "mixes", ())
 
 
 def _plain(value):

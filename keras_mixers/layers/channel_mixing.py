@@ -36,6 +36,9 @@ class ChannelMixing(Layer):
     arXiv 2105.01601.
     """
 
+    mixes = frozenset(["channels"])
+    role = "channel_mixing"
+
     def __init__(
         self,
         mlp_dim: int,

@@ -35,6 +35,8 @@ class ConvMixerBlock(Layer):
     """
 
     rank = 4
+    mixes = frozenset(["channels", "tokens"])
+    role = "conv_mixer"
 
     def __init__(
         self,

@@ -29,6 +29,8 @@ class PoolMixing(Layer):
     """
 
     rank = 3
+    mixes = frozenset(["tokens"])
+    role = "pool_mixing"
 
     def __init__(self, grid: int | tuple[int, int], pool_size: int | tuple[int, int] = 3, **kwargs):
         super().__init__(**kwargs)

@@ -39,6 +39,8 @@ class SpatialGating(Layer):
     """
 
     rank = 3
+    mixes = frozenset(["channels", "tokens"])
+    role = "spatial_gating"
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class TokenMixing(Layer):
     """
 
     rank = 3
+    mixes = frozenset(["tokens"])
+    role = "token_mixing"
 
     def __init__(
         self,

@@ -9,16 +9,8 @@ from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
 from keras_mixers.layers.patch_embed import patch_grid
 from keras_mixers.layers.position_embedding import KINDS
+from keras_mixers.models.mixers import GRID_LETTERS, LETTERS
 
-LETTERS = {
-    "A": "attention",
-    "M": "token MLP",
-    "C": "ConvMixer block",
-    "P": "pooling",
-    "G": "spatial gating",
-}
-# These move over the grid of patches, where a class token or register has no place.
-GRID_LETTERS = {"C", "P"}
 POOLS = ("token", "gap", "map", None)
 
 MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32: beyond this a number was mistyped

@@ -7,22 +7,15 @@ import keras
 from keras_mixers.layers import (
     AttentionPooling,
     ChannelMixing,
-    ConvMixerBlock,
-    MultiHeadSelfAttention,
     PatchEmbed,
-    PoolMixing,
     PositionEmbedding,
     PrefixTokens,
     Residual,
     SelectToken,
-    SpatialGating,
-    TokenMixing,
     activations,
 )
 from keras_mixers.layers.dropout import Dropout
-
-# ConvMixer's BatchNorms, as published: PyTorch's epsilon, and its momentum of 0.1 in Keras's sense.
-BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+from keras_mixers.models.mixers import BATCH_NORM, MIXERS
 
 
 def assemble(architecture, name, dtype=None):
@@ -63,16 +56,10 @@ def stem(a, images):
 
 def block(a, letter, i, x):
     """One letter of the pattern: mix the tokens, then the channels."""
-    name = f"block_{i}"
-    if letter == "C":
-        x = as_grid(a, x, f"{name}_grid")
-        return ConvMixerBlock(
-            a.kernel_size,
-            a.activation,
-            **BATCH_NORM,
-            gradient_checkpointing=a.gradient_checkpointing,
-            name=f"{name}_conv_mixer",
-        )(x)
+    mixer, name = MIXERS[letter], f"block_{i}"
+    role = mixer.layer.role
+    if mixer.is_block:
+        return mixer.make(a, f"{name}_{role}")(as_grid(a, x, f"{name}_grid"))
 
     x = as_tokens(a, x, f"{name}_tokens")
     rate = a.stochastic_depth_rate * i / max(len(a.pattern) - 1, 1)
@@ -82,36 +69,13 @@ def block(a, letter, i, x):
         "epsilon": a.epsilon,
         "gradient_checkpointing": a.gradient_checkpointing,
     }
-    mixer = TOKEN_MIXERS[letter](a)
-    x = Residual(mixer, **branch, name=f"{name}_{mixer.name}")(x)
-    if letter == "G":  # its gate has mixed the channels too
+    x = Residual(mixer.make(a, role), **branch, name=f"{name}_{role}")(x)
+    if "channels" in mixer.layer.mixes:
         return x
     channels = ChannelMixing(
         a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="channel_mixing"
     )
     return Residual(channels, **branch, name=f"{name}_channel_mixing")(x)
-
-
-TOKEN_MIXERS = {
-    "A": lambda a: MultiHeadSelfAttention(
-        a.num_heads,
-        head_dim=a.head_dim,
-        qkv_bias=a.qkv_bias,
-        qk_norm=a.qk_norm,
-        score=a.score,
-        attention_dropout_rate=a.attention_dropout_rate,
-        dropout_rate=a.dropout_rate,
-        epsilon=a.epsilon,
-        name="attention",
-    ),
-    "M": lambda a: TokenMixing(
-        a.tokens_mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="token_mixing"
-    ),
-    "P": lambda a: PoolMixing(a.grid, name="pool_mixing"),
-    "G": lambda a: SpatialGating(
-        a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="spatial_gating"
-    ),
-}
 
 
 def head(a, x):

@@ -3,6 +3,7 @@
 import copy
 
 from keras_mixers import arguments, layers
+from keras_mixers.layers.base import mixes_tokens
 from keras_mixers.models import conv_mixer, mlp_mixer, vit
 
 TABLES = {
@@ -51,8 +52,7 @@ def variant_of(model):
 
 def has_other_mixers(parts, mixer):
     """Whether tokens are mixed in other ways too: a hybrid."""
-    others = tuple({*MIXERS} - {mixer})
-    return any(isinstance(layer, others) for layer in parts)
+    return any(mixes_tokens(layer) and not isinstance(layer, mixer) for layer in parts)
 
 
 def read_vit(parts, attention):
@@ -87,13 +87,6 @@ def channel_width(parts):
     return widths.pop() if len(widths) == 1 else None
 
 
-MIXERS = (
-    layers.MultiHeadSelfAttention,
-    layers.TokenMixing,
-    layers.ConvMixerBlock,
-    layers.PoolMixing,
-    layers.SpatialGating,
-)
 FAMILIES = {
     "ViT": (layers.MultiHeadSelfAttention, read_vit),
     "MLPMixer": (layers.TokenMixing, read_mlp_mixer),

@@ -7,23 +7,16 @@ import numpy as np
 
 from keras_mixers.layers import (
     AttentionPooling,
-    ConvMixerBlock,
     MultiHeadSelfAttention,
     PatchEmbed,
-    PoolMixing,
     SelectToken,
-    SpatialGating,
-    TokenMixing,
 )
+from keras_mixers.layers.base import mixes_tokens
 from keras_mixers.probe.graph import choose, look, mixer_input, mixer_of, places
 from keras_mixers.probe.grid import grid_of, prefix_names
 
-# What mixes tokens otherwise, of this package and of Keras, behind the patches.
-OTHER_MIXERS = (
-    ConvMixerBlock,
-    PoolMixing,
-    SpatialGating,
-    TokenMixing,
+# Of Keras's own layers, those that mix tokens behind the patches.
+KERAS_MIXERS = (
     keras.layers.Attention,
     keras.layers.Conv1D,
     keras.layers.Conv2D,
@@ -147,10 +140,12 @@ def other_mixers(model):
     everything = places(model)
     first, *_ = [*choose(model, PatchEmbed)]
     after = list(everything).index(first)
+    mixers = {name: mixer_of(node.operation) for name, node in list(everything.items())[after:]}
     return [
         name
-        for name, node in list(everything.items())[after:]
-        if isinstance(mixer_of(node.operation), OTHER_MIXERS)
+        for name, mixer in mixers.items()
+        if not isinstance(mixer, MultiHeadSelfAttention)
+        and (mixes_tokens(mixer) or isinstance(mixer, KERAS_MIXERS))
     ]
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT
-from keras_mixers.models.architecture import LETTERS
+from keras_mixers.models.mixers import LETTERS
 from keras_mixers.tuning import ranges
 from keras_mixers.tuning.ranges import searched
 from keras_mixers.tuning.space import Range, SearchSpace

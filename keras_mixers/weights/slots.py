@@ -9,14 +9,8 @@ import dataclasses
 import keras
 
 from keras_mixers import layers
+from keras_mixers.layers.base import mixes_tokens
 from keras_mixers.layers.patch_embed import patch_grid
-
-TOKEN_MIXERS = {
-    layers.MultiHeadSelfAttention: "attention",
-    layers.TokenMixing: "token_mixing",
-    layers.SpatialGating: "spatial_gating",
-    layers.PoolMixing: "pool_mixing",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +153,7 @@ def read_half_block(backbone, layer):
     kind = "channel_mixing" if mixes_channels else token_mixer(layer)
     if not mixes_channels:
         backbone.mixers.append(kind)
-    backbone.waits_for_channels = not mixes_channels and kind != "spatial_gating"
+    backbone.waits_for_channels = "channels" not in layer.mixer.mixes
     half = 2 if mixes_channels else 1
     backbone.add(f"{backbone.block}.norm{half}", layer.norm)
     backbone.add(f"{backbone.block}.{kind}", layer.mixer)
@@ -169,9 +163,8 @@ def read_half_block(backbone, layer):
 
 def token_mixer(layer):
     """The role of a Residual's token mixer."""
-    for kind, role in TOKEN_MIXERS.items():
-        if isinstance(layer.mixer, kind):
-            return role
+    if mixes_tokens(layer.mixer) and layer.mixer.role:
+        return layer.mixer.role
     raise ValueError(
         "`model` must mix tokens by layers of keras_mixers, to know the place of each weight."
         f" Received: {type(layer.mixer).__name__} in layer {layer.name!r}"
