@@ -81,7 +81,8 @@ class Residual(Layer):
             )
         if not self.mixer.built:  # a layer that was used before it was given to this one is
             self.mixer.build(x_shape)
-        mixed_shape = tuple(self.mixer.compute_output_shape(x_shape))
+        spec = keras.KerasTensor(x_shape, dtype=self.compute_dtype)
+        mixed_shape = tuple(self.mixer.compute_output_spec(spec).shape)
         if mixed_shape[1:] != tuple(x_shape)[1:]:  # it would broadcast, or fail far from here
             raise ValueError(
                 "`mixer` must keep its input's shape, to be added to it. Received:"
