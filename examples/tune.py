@@ -90,7 +90,7 @@ def find_tuner(args, space):
         )
     else:
         tuner = keras_tuner.RandomSearch(space, max_trials=args.trials, **common)
-    tuner = km.tuning.bounded(tuner, keep=3)
+    tuner = km.tuning.within_budget(tuner, keep=3)
     if args.tuner != "hyperband":  # whose first trials are of a bracket
         begin_at_default(tuner)
     return tuner
@@ -262,7 +262,7 @@ def main():
         km.data.load,
         args.dataset,
         image_size=args.image_size,
-        validation_share=HELD_OUT,
+        validation_fraction=HELD_OUT,
         seed=args.seed,
     )
     try:

@@ -1,14 +1,15 @@
 """Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and hybrids of them."""
 
 from keras_mixers import data, layers, probe, training, tuning, visualize
-from keras_mixers.export import ExportReport, export
+from keras_mixers.deprecation import renamed
+from keras_mixers.exporting import ExportReport, export
 from keras_mixers.models import (
     ConvMixer,
     Hybrid,
     MLPMixer,
     ViT,
+    abstract_weights,
     count_flops,
-    shapes_alone,
     variants,
 )
 from keras_mixers.preprocessing import Preprocessing
@@ -34,6 +35,7 @@ __all__ = [
     "Recipe",
     "ViT",
     "__version__",
+    "abstract_weights",
     "attention_maps",
     "attention_rollout",
     "count_flops",
@@ -45,10 +47,11 @@ __all__ = [
     "probe",
     "recipes",
     "save_weights",
-    "shapes_alone",
     "token_mixing_units",
     "training",
     "tuning",
     "variants",
     "visualize",
 ]
+
+shapes_alone = renamed("shapes_alone", abstract_weights)

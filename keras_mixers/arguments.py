@@ -4,7 +4,9 @@ A wrong type is a `TypeError`, a wrong value a `ValueError`. Checks return the v
 stored form (a plain int, a pair as a tuple), so that a config read back from JSON is equal.
 """
 
+import dataclasses
 import difflib
+import functools
 import math
 import numbers
 import os
@@ -139,3 +141,32 @@ def known_tokens(layer, tokens):
             f"{layer} has one weight for each token, so their number must be known. Received an"
             " input of shape (N, None, D); give the model a fixed input_shape"
         )
+
+
+def checked(check, default=dataclasses.MISSING, *, default_factory=dataclasses.MISSING):
+    """A dataclass field whose value becomes `check(name, value)`.
+
+    The check skips None if None is the default: the argument is optional.
+    """
+    metadata = {"check": check}
+    return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
+
+
+class CheckedDataclass:
+    """Base of frozen dataclasses whose fields are declared by `checked(check, default)`."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None or field.default is not None:
+                value = field.metadata["check"](field.name, value)
+                object.__setattr__(self, field.name, value)  # because the dataclass is frozen
+
+
+def one_of(*choices):
+    """A check that the value is one of `choices`."""
+    return functools.partial(choice, choices=choices)
+
+
+count = functools.partial(integer, minimum=0)
+non_negative = functools.partial(real, minimum=0.0)

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in ever
 import keras
 import pytest
 
-from keras_mixers.models import shapes
+from keras_mixers.models import abstract
 
 
 def pytest_configure(config):
@@ -51,7 +51,7 @@ def clean_slate():
 
 
 @pytest.fixture
-def shapes_alone():
+def abstract_weights():
     """Models are built without allocating a weight."""
-    with shapes.shapes_alone():
+    with abstract.abstract_weights():
         yield

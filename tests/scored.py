@@ -10,7 +10,7 @@ TINY = {
     "kernel_size": [3, 5],
     "learning_rate": 1e-3,
     "weight_decay": 0.0,
-    "warmup_share": 0.0,
+    "warmup_fraction": 0.0,
     "schedule": "cosine",
     "batch_size": 16,
     "augmentation": km.data.Augmentation(),

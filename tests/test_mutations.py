@@ -13,19 +13,22 @@ import tensorflow
 
 import keras_mixers as km
 from keras_mixers import layers
-from keras_mixers.data import draws, passes
-from keras_mixers.export import forms, lowering, one_token, onnx as onnx_target, serving, verify
+from keras_mixers.data import epochs, rng
+from keras_mixers.exporting import onnx as onnx_target, serving, verify
+from keras_mixers.exporting.onnx import lowering, lowerings
+from keras_mixers.exporting.onnx.passes import last_token
 from keras_mixers.layers import (
     attention,
     norms,
     position_embedding,
     residual,
-    tensorflow_cpu,
     token_mixing,
 )
+from keras_mixers.layers.kernels import tensorflow_cpu
+from keras_mixers.layers.kernels.tensorflow_cpu import softmax_attention
 from keras_mixers.models import assemble
-from keras_mixers.training import backup, labels, optimizer
-from keras_mixers.weights import load, match, resize, save
+from keras_mixers.training import backup, losses, optimizer
+from keras_mixers.weights import load, plan, resize, save
 from keras_mixers.weights.formats import google
 
 HERE = pathlib.Path(__file__).parent
@@ -38,7 +41,7 @@ def load_file(path):
     return module
 
 
-fast_forms = load_file(HERE / "layers" / "test_fast_forms.py")
+fused_kernels = load_file(HERE / "layers" / "test_kernels.py")
 meaning = load_file(HERE / "layers" / "test_meaning.py")
 assembly = load_file(HERE / "models" / "test_assembly.py")
 models = load_file(HERE / "models" / "test_models.py")
@@ -56,10 +59,10 @@ loads = load_file(HERE / "weights" / "test_load.py")
 adapt_tests = load_file(HERE / "weights" / "test_adapt.py")
 refusals = load_file(HERE / "weights" / "test_refusals.py")
 saves = load_file(HERE / "weights" / "test_save.py")
-exports = load_file(HERE / "export" / "test_export.py")
-onnx_tests = load_file(HERE / "export" / "test_onnx.py")
-formats = load_file(HERE / "export" / "test_formats.py")
-precision_tests = load_file(HERE / "export" / "test_precision.py")
+exports = load_file(HERE / "exporting" / "test_export.py")
+onnx_tests = load_file(HERE / "exporting" / "test_onnx.py")
+formats = load_file(HERE / "exporting" / "test_formats.py")
+precision_tests = load_file(HERE / "exporting" / "test_precision.py")
 
 
 def in_a_folder(test, *arguments):
@@ -142,15 +145,15 @@ def weights_beside_test():
 
 def fast(label):
     """The agreement of a fast form with the plain one, in training."""
-    (case,) = (case for case in fast_forms.CASES if case.id == label)
-    return lambda: fast_forms.test_values_and_gradients_are_those_of_the_plain_form_in_float64(
+    (case,) = (case for case in fused_kernels.CASES if case.id == label)
+    return lambda: fused_kernels.test_values_and_gradients_are_those_of_the_plain_form_in_float64(
         case, True
     )
 
 
 def long_attention():
     with pytest.MonkeyPatch.context() as patch:
-        fast_forms.test_long_sequences_take_one_image_at_a_time(True, patch)
+        fused_kernels.test_long_sequences_take_one_image_at_a_time(True, patch)
 
 
 def checkpointing_test():
@@ -201,7 +204,7 @@ MUTATIONS = [
     (layers.Residual, "branch", "self.norm(x, training=training)", "x", meaning.test_residual),
     (
         layers.Residual,
-        "branch",
+        "scaled",
         "if self.scale else branch",
         "if False else branch",
         meaning.test_residual,
@@ -240,7 +243,7 @@ MUTATIONS = [
         "[fill.slot.variable.assign(read(fill)) for",
         nan_test,
     ),
-    (match, "leftovers", "extra.append(key)", "pass", extra_key_test),
+    (plan, "leftovers", "extra.append(key)", "pass", extra_key_test),
     (resize, "patch_kernel", "np.kron(rows, columns)", "np.kron(columns, rows)", patch_test),
     (resize, "resize_matrix", "x, -0.75", "x, -0.5", bicubic_test),
     (
@@ -367,14 +370,14 @@ MUTATIONS = [
     ),
     (verify, "_difference", "if not error <= bound:", "if False:", wrong_answer_test),
     (verify, "agreement", "np.mean", "np.max", agreement_test),
-    (forms, "mixed_by_scores", "softmax(logits)", "softmax(logits, axis=-2)", vit_export_test),
+    (lowerings, "mixed_by_scores", "softmax(logits)", "softmax(logits, axis=-2)", vit_export_test),
     (lowering, "replaced", "own[attribute] = value\n", "pass\n", untouched_test),
     (serving, "computing_in", "layer.dtype_policy = own", "pass", untouched_test),
     (serving.Serving, "calibrated", "MOST_IMAGES - count", "MOST_IMAGES", calibration_test),
     (tensorflow_cpu, "mlp", "x, d_hidden, transpose_a", "x, d_hidden * 2, transpose_a", fast_mlp),
     (tensorflow_cpu, "batch_normalization", "(count - 1) / count", "1.0", fast_batch_norm),
-    (tensorflow_cpu, "_attention_weights", "** -0.5", "** -1.0", fast_attention),
-    (tensorflow_cpu, "_attention_by_image", "(d_weights - mean)", "d_weights", long_attention),
+    (softmax_attention, "_attention_weights", "** -0.5", "** -1.0", fast_attention),
+    (softmax_attention, "_attention_by_image", "(d_weights - mean)", "d_weights", long_attention),
     (
         tensorflow_cpu,
         "depthwise_convolution",
@@ -382,14 +385,14 @@ MUTATIONS = [
         "side // 2, (side - 1) // 2",
         fast_even_block,
     ),
-    (serving.Serving, "of_prepared", "plain_forms()", "contextlib.nullcontext()", plain_test),
-    (one_token, "_wanted_for", "all(", "any(", whole_sequence_test),
+    (serving.Serving, "of_prepared", "reference_kernels()", "contextlib.nullcontext()", plain_test),
+    (last_token, "_wanted_for", "all(", "any(", whole_sequence_test),
     (residual.Residual, "call", "keras.remat(branch)", "branch", checkpointing_test),
     (norms.BatchNormalization, "remember", "now * (1.0", "now * 0 * (1.0", moving_averages_test),
     (optimizer, "clipped", "ops.maximum(norm, clip_norm)", "norm", adamw_test),
-    (labels.Crossentropy, "call", "self.label_smoothing / classes", "0", smoothing_test),
-    (draws.Draws, "__init__", "tf.cast(part,", "tf.cast(part * 0,", draws_test),
-    (passes.Passes, "begin", "self.left or", "", broken_off_test),
+    (losses.Crossentropy, "call", "self.label_smoothing / classes", "0", smoothing_test),
+    (rng.KeyedSeeds, "__init__", "tf.cast(part,", "tf.cast(part * 0,", draws_test),
+    (epochs.Passes, "begin", "self.left or", "", broken_off_test),
     (backup.Backup, "on_epoch_end", "epoch + 1", "epoch", ended_test),
     (onnx_target, "remove_stale", "not in used", "in ()", weights_beside_test),
 ]

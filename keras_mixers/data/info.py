@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_mixers import deprecation
 from keras_mixers.preprocessing import Preprocessing
 
 
@@ -15,7 +16,8 @@ class Info:
         class_names: one for each class, in the order of the labels' numbers.
         num_train: images to train on.
         num_validation: images to judge by.
-        judged_by: where those are from: `"validation"`, `"test"`, or `"train"` if held out of it.
+        validation_source: the split that they come from: `"validation"`, `"test"`, or
+            `"train"` if `load` held them out of it.
         preprocessing: what was done to each image; `km.export` takes it too.
     """
 
@@ -24,8 +26,14 @@ class Info:
     class_names: tuple[str, ...]
     num_train: int
     num_validation: int
-    judged_by: str
+    validation_source: str
     preprocessing: Preprocessing
+
+    @property
+    def judged_by(self) -> str:
+        """The old name of `validation_source`."""
+        deprecation.warn("judged_by", "validation_source")
+        return self.validation_source
 
     @property
     def num_classes(self) -> int:

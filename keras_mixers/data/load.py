@@ -5,11 +5,13 @@ import os
 from keras_mixers import arguments
 from keras_mixers.data import sources
 from keras_mixers.data.augmentation import Augmentation
+from keras_mixers.data.epochs import Batches, train_batches, validation_batches
 from keras_mixers.data.info import Info
-from keras_mixers.data.passes import Batches, train_batches, validation_batches
+from keras_mixers.deprecation import renamed_argument
 from keras_mixers.preprocessing import Preprocessing
 
 
+@renamed_argument("validation_share", "validation_fraction")
 def load(
     name: str | os.PathLike,
     image_size: int | tuple[int, int] | None = None,
@@ -17,7 +19,7 @@ def load(
     *,
     preprocessing: Preprocessing | None = None,
     augmentation: Augmentation | None = None,
-    validation_share: float | None = None,
+    validation_fraction: float | None = None,
     drop_remainder: bool = False,
     seed: int = 0,
     start: tuple[int, int] = (0, 0),
@@ -40,7 +42,7 @@ def load(
             resized to `image_size` (bilinear), in [-1, 1]. Three means make grey images coloured.
         augmentation: what training images go through. If it mixes labels, those of `train` are
             shares of each class, float32 `(batch, num_classes)`.
-        validation_share: share of the training images to hold out and judge by; `None` takes the
+        validation_fraction: share of the training images to hold out and judge by; `None` takes the
             dataset's validation split, or its test split, or holds out a tenth.
         drop_remainder: leave out of each pass of `train` what does not fill a batch, so that all
             are of one size, as several devices and XLA like them.
@@ -63,7 +65,7 @@ def load(
         >>> train, validation, info = load("digits", image_size=16)
         >>> train.element_spec[0].shape.as_list()
         [None, 16, 16, 1]
-        >>> info.class_names[:3], info.num_train, info.judged_by
+        >>> info.class_names[:3], info.num_train, info.validation_source
         (('0', '1', '2'), 1437, 'test')
     """
     batch_size = arguments.integer("batch_size", batch_size)
@@ -72,10 +74,10 @@ def load(
     start = _start("start", start)
     if image_size is not None:
         image_size = arguments.pair("image_size", image_size)
-    if validation_share is not None:
-        validation_share = arguments.rate("validation_share", validation_share)
-        if not validation_share:
-            raise ValueError("`validation_share` must be None or above 0. Received: 0")
+    if validation_fraction is not None:
+        validation_fraction = arguments.rate("validation_fraction", validation_fraction)
+        if not validation_fraction:
+            raise ValueError("`validation_fraction` must be None or above 0. Received: 0")
     for argument, value, kinds in (
         ("preprocessing", preprocessing, Preprocessing),
         ("augmentation", augmentation, Augmentation),
@@ -91,7 +93,7 @@ def load(
         )
 
     size_is_known = preprocessing is not None or image_size is not None
-    source = sources.find(name, validation_share, data_dir, size_is_known)
+    source = sources.find(name, validation_fraction, data_dir, size_is_known)
     if preprocessing is None:
         preprocessing = _usual(image_size, source.image_shape)
     channels = source.image_shape[-1] or 3
@@ -103,7 +105,7 @@ def load(
         class_names=source.class_names,
         num_train=source.num_train,
         num_validation=source.num_validation,
-        judged_by=source.judged_by,
+        validation_source=source.validation_source,
         preprocessing=preprocessing,
     )
     batches = Batches(batch_size, drop_remainder, source.num_train)

@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 
-from keras_mixers.data.draws import Draws
+from keras_mixers.data.rng import KeyedSeeds
 
 
 class RandAugment:
@@ -33,7 +33,7 @@ class RandAugment:
         # A loop in the graph, whose body is set up once: an epoch begins with setting it up.
         _, images = tf.while_loop(
             lambda i, _: i < self.num_ops,
-            lambda i, images: (i + 1, self.once(images, Draws(draws.key, i))),
+            lambda i, images: (i + 1, self.once(images, KeyedSeeds(draws.key, i))),
             [0, images],
         )
         return tf.clip_by_value(images, 0.0, 255.0)

@@ -26,12 +26,12 @@ class Source:
     validation: Any
     num_train: int
     num_validation: int
-    judged_by: str
+    validation_source: str
     class_names: tuple
     image_shape: tuple
 
 
-def find(name, validation_share, data_dir, size_is_known=True):
+def find(name, validation_fraction, data_dir, size_is_known=True):
     """The `Source` of a name or a folder; whatever will not do is refused before any download."""
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(
@@ -63,7 +63,7 @@ def find(name, validation_share, data_dir, size_is_known=True):
             builder.download_and_prepare()
         except FileExistsError:  # another process has prepared it meanwhile: read what it left
             builder = find_builder(name, data_dir)
-    return divided(name, builder, validation_share)
+    return divided(name, builder, validation_fraction)
 
 
 def find_builder(name, data_dir):
@@ -123,7 +123,7 @@ def has_images(label):
     return any(file.name.lower().endswith(FORMATS) for file in files)
 
 
-def divided(name, builder, validation_share):
+def divided(name, builder, validation_fraction):
     """The `Source`: a split to train on, and another or a part of it to judge by."""
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     if not sizes.get("train"):
@@ -131,23 +131,25 @@ def divided(name, builder, validation_share):
             "`name` must be a dataset with a train split. Received:"
             f" name={name!r}, which has {', '.join(sizes)}"
         )
-    judged_by = next((split for split in ("validation", "test") if sizes.get(split)), "train")
-    if validation_share is not None:
-        judged_by = "train"
+    validation_source = next(
+        (split for split in ("validation", "test") if sizes.get(split)), "train"
+    )
+    if validation_fraction is not None:
+        validation_source = "train"
 
     train = decoded(builder, "train")
     num_train = sizes["train"]
-    if judged_by != "train":
-        validation, num_validation = decoded(builder, judged_by), sizes[judged_by]
+    if validation_source != "train":
+        validation, num_validation = decoded(builder, validation_source), sizes[validation_source]
     else:
-        share = HELD_OUT if validation_share is None else validation_share
+        share = HELD_OUT if validation_fraction is None else validation_fraction
         num_validation = max(1, round(share * num_train))
         num_train -= num_validation
         if not num_train:
             raise ValueError(
                 "`name` must be a dataset with images to train on beside those held out. Received:"
                 f" name={name!r}, of {num_validation} images, and"
-                f" validation_share={validation_share!r}"
+                f" validation_fraction={validation_fraction!r}"
             )
         train, validation = train.skip(num_validation), train.take(num_validation)
 
@@ -158,7 +160,7 @@ def divided(name, builder, validation_share):
         validation=validation,
         num_train=num_train,
         num_validation=num_validation,
-        judged_by=judged_by,
+        validation_source=validation_source,
         class_names=tuple(features["label"].names),
         image_shape=shape,
     )

@@ -2,10 +2,10 @@
 
 import keras
 
-from keras_mixers.layers.base import PACKAGE
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 def gelu_tanh(x):
     """GELU by its tanh approximation: `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
 

@@ -1,19 +1,22 @@
 """Tokens mixed by attention: each reads the others by how well their keys answer its query."""
 
+import functools
+
 import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import seam
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers import kernels
+from keras_mixers.layers.base import Layer
 from keras_mixers.layers.dense import Dense
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.layers.norms import LayerNormalization
+from keras_mixers.serialization import registered
 
 SCORES = ("scaled_dot", "dot", "bilinear", "additive")
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class MultiHeadSelfAttention(Layer):
     """Multi-head self-attention: `softmax(score(q, k)) v` in each head, heads joined by a matrix.
 
@@ -137,19 +140,27 @@ class MultiHeadSelfAttention(Layer):
     def call(self, x, training=None, return_attention_scores=False):
         drops_weights = training and self.attention_dropout_rate > 0
         if self.score == "scaled_dot" and not (drops_weights or return_attention_scores):
-            mixed = self.attend(x)
+            y = self.out(self.attend(x))
         else:
-            query, key, value = self.project(x)
-            scores = ops.cast(self.attention_scores(query, key), value.dtype)
-            dropped = self.attention_dropout(scores, training=training)
-            mixed = self.weighted(dropped, value)
+            drop = functools.partial(self.attention_dropout, training=training)
+            y, scores = self.with_weights(x, drop)
 
-        y = self.dropout(self.out(mixed), training=training)
-        return (y, scores) if return_attention_scores else y
+        y = self.dropout(y, training=training)
+        return (y, ops.cast(scores, y.dtype)) if return_attention_scores else y
+
+    def with_weights(self, x, edit=lambda weights: weights):
+        """The output computed from `edit(weights)`, and the weights before the edit.
+
+        Shapes: `(N, T, D) -> (N, T, D), (N, H, T, T)`. The weights have at least 32 bits.
+        """
+        query, key, value = self.project(x)
+        weights = self.attention_scores(query, key)
+        mixed = self.weighted(ops.cast(edit(weights), value.dtype), value)
+        return self.out(mixed), weights
 
     def attend(self, x):
         """`softmax(q . k / sqrt(d)) v` on the backend's fused path: `(N, T, D) -> (N, T, H d)`."""
-        fast = seam.fast_forms(x)
+        fast = kernels.fused_kernels(x)
         if fast and not self.qk_norm and x.shape[1] is not None:
             return fast.attention(self.qkv(x), *self.head_shape)
         query, key, value = self.project(x)

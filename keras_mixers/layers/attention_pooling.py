@@ -7,13 +7,14 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.layers.attention import sequence_shape
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.base import Layer
 from keras_mixers.layers.channel_mixing import ChannelMixing
 from keras_mixers.layers.dense import Dense
 from keras_mixers.layers.norms import LayerNormalization
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class AttentionPooling(Layer):
     """A learned probe attends to the tokens: `y = attend(probe, x)`, then `y + mlp(norm(y))`.
 

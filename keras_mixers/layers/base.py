@@ -1,13 +1,11 @@
 """The base of every layer here: a config that is the constructor's signature, and no masks."""
 
-import inspect
-
 import keras
 
-PACKAGE = "keras_mixers"
+from keras_mixers.serialization import ConfigFromSignature
 
 
-class KeepsDraws:
+class SavesSeedState:
     """Saves where a layer's random draws stand, which Keras's files leave out.
 
     Training that is read back then goes on with the draws it would have had.
@@ -26,7 +24,7 @@ class KeepsDraws:
             self.seed_generator.state.assign(state)
 
 
-class Layer(keras.layers.Layer):
+class Layer(ConfigFromSignature, keras.layers.Layer):
     """A Keras layer whose config is read off its constructor's signature.
 
     The rule a subclass keeps: one attribute for each constructor argument, of the same name and
@@ -65,37 +63,7 @@ class Layer(keras.layers.Layer):
         """How many products of an input and a weight, or of two inputs, one image takes."""
         return 0
 
-    def get_config(self):
-        arguments = inspect.signature(type(self).__init__).parameters.values()
-        own = [a.name for a in arguments if a.name != "self" and a.kind is not a.VAR_KEYWORD]
-        return {**super().get_config(), **{name: _plain(getattr(self, name)) for name in own}}
-
-    @classmethod
-    def from_config(cls, config):
-        # Through Keras's own function, so that the caller's `safe_mode` stays in force.
-        return cls(
-            **{
-                name: keras.saving.deserialize_keras_object(value)
-                if isinstance(value, dict)
-                else value
-                for name, value in config.items()
-            }
-        )
-
 
 def mixes_tokens(layer):
     """Whether a layer says of itself that it mixes tokens."""
     return "tokens" in getattr(layer, "mixes", ())
-
-
-def _plain(value):
-    """A constructor argument as JSON can hold it."""
-    if isinstance(value, keras.layers.Layer):
-        config = keras.saving.serialize_keras_object(value)
-        # Its parent builds it again, inside the parent's name scope: read back already built, its
-        # weights would have other paths than before.
-        config.pop("build_config", None)
-        return config
-    if callable(value):
-        return keras.activations.serialize(value)
-    return value

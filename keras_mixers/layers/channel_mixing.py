@@ -3,17 +3,17 @@
 import math
 from collections.abc import Callable
 
-import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import activations, seam
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers import activations, kernels
+from keras_mixers.layers.base import Layer
 from keras_mixers.layers.dense import Dense, mlp
 from keras_mixers.layers.dropout import Dropout
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class ChannelMixing(Layer):
     """The MLP on each token alone: `fc2(activation(fc1(x)))`.
 
@@ -76,6 +76,6 @@ class ChannelMixing(Layer):
     def hidden(self, x, training=None):
         """The hidden units of each token: `(..., D) -> (..., mlp_dim)`."""
         if not self.gated:
-            return seam.activate(self.activation, self.fc1(x), training)
+            return kernels.activate(self.activation, self.fc1(x), training)
         gate, x = ops.split(self.fc1(x), 2, axis=-1)
-        return seam.activate(self.activation, gate, training) * x
+        return kernels.activate(self.activation, gate, training) * x

@@ -6,12 +6,13 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import activations, seam
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers import activations, kernels
+from keras_mixers.layers.base import Layer
 from keras_mixers.layers.norms import BatchNormalization
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class ConvMixerBlock(Layer):
     """`x + norm1(activation(depthwise(x)))`, then `norm2(activation(pointwise(x)))`.
 
@@ -56,7 +57,7 @@ class ConvMixerBlock(Layer):
             "gradient_checkpointing", gradient_checkpointing
         )
         # XLA for CPUs runs depthwise convolutions in one slow loop.
-        self.supports_jit = not seam.on_tensorflow_cpu()
+        self.supports_jit = not kernels.on_tensorflow_cpu()
 
         same = {"dtype": self.dtype_policy}
         # PyTorch's default limit for a depthwise kernel: each output sums kernel-size inputs.
@@ -100,16 +101,16 @@ class ConvMixerBlock(Layer):
 
     def forgetful(self, x):
         """The same in training, but for the moving averages: what they are to see comes out too."""
-        active = seam.activate(self.activation, self.depthwise(x), True)
+        active = kernels.activate(self.activation, self.depthwise(x), True)
         normal, mean1, variance1 = self.norm1.normalized(active)
-        active = seam.activate(self.activation, self.pointwise(x + normal), True)
+        active = kernels.activate(self.activation, self.pointwise(x + normal), True)
         y, mean2, variance2 = self.norm2.normalized(active)
         return y, mean1, variance1, mean2, variance2
 
     def finished(self, x, norm, training):
         """`norm(activation(x))`, what follows either convolution."""
-        with seam.one_pass(x, training):
-            active = seam.activate(self.activation, x, training)
+        with kernels.fused_elementwise(x, training):
+            active = kernels.activate(self.activation, x, training)
             return norm(active, training=training)
 
 
@@ -117,7 +118,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras's DepthwiseConv2D of stride 1 and padding `"same"`, by a faster gradient."""
 
     def call(self, x):
-        fast = seam.fast_forms(x)
+        fast = kernels.fused_kernels(x)
         if not fast or None in x.shape[1:]:
             return super().call(x)
         y = fast.depthwise_convolution(x, ops.convert_to_tensor(self.kernel))

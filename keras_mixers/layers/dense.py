@@ -3,14 +3,14 @@
 import keras
 from keras import ops
 
-from keras_mixers.layers import seam
+from keras_mixers.layers import kernels
 
 
 class Dense(keras.layers.Dense):
     """Keras's Dense, on rows where that is faster."""
 
     def call(self, x, training=None):
-        fast = seam.fast_forms(x)
+        fast = kernels.fused_kernels(x)
         if fast and len(x.shape) > 2 and self.activation is keras.activations.linear:
             return fast.dense(x, *weights(self))
         return super().call(x, training=training)
@@ -24,10 +24,10 @@ def mlp(x, fc1, activation, dropout, fc2, training):
     """`fc2(dropout(activation(fc1(x))))`."""
 
     def plain(x):
-        hidden = seam.activate(activation, fc1(x), training)
+        hidden = kernels.activate(activation, fc1(x), training)
         return fc2(dropout(hidden, training=training))
 
-    fast = seam.fast_forms(x)
+    fast = kernels.fused_kernels(x)
     if not (fast and _is_bare(fc1) and _is_bare(fc2)):
         return plain(x)
     form = fast.ACTIVATIONS.get(activation)

@@ -2,11 +2,12 @@
 
 import keras
 
-from keras_mixers.layers.base import PACKAGE, KeepsDraws
+from keras_mixers.layers.base import SavesSeedState
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class Dropout(KeepsDraws, keras.layers.Dropout):
+@registered
+class Dropout(SavesSeedState, keras.layers.Dropout):
     """Keras's Dropout; a saved one goes on with the draws it would have had.
 
     Shapes: any, kept.

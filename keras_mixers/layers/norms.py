@@ -3,20 +3,20 @@
 import keras
 from keras import ops
 
-from keras_mixers.layers import seam
+from keras_mixers.layers import kernels
 
 
 class LayerNormalization(keras.layers.LayerNormalization):
     """Keras's LayerNormalization over the last axis."""
 
     def call(self, x, training=None):
-        fast = seam.fast_forms(x)
+        fast = kernels.fused_kernels(x)
         if not fast:
             return super().call(x)
         weights = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
         if training:
             return fast.layer_normalization(x, *weights, self.epsilon)
-        if seam.has_onednn() and not seam.is_small(x):
+        if kernels.has_onednn() and not kernels.is_small(x):
             return fast.layer_normalization_inference(x, *weights, self.epsilon)
         return super().call(x)
 
@@ -25,7 +25,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's BatchNormalization over the last axis of a grid."""
 
     def call(self, x, training=None):
-        if not (seam.fast_forms(x) and training and self.trainable):
+        if not (kernels.fused_kernels(x) and training and self.trainable):
             return super().call(x, training=training)
         y, mean, variance = self.normalized(x)
         self.remember(mean, variance)
@@ -34,7 +34,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def normalized(self, x):
         """In training: what comes out, the means and the variances; nothing is remembered."""
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
-        fast = seam.fast_forms(x)
+        fast = kernels.fused_kernels(x)
         if fast:
             return fast.batch_normalization(x, gamma, beta, self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))

@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.base import Layer
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class PatchEmbed(Layer):
     """Cut an image into patches and project each: `token = patch . kernel + bias`.
 

@@ -1,13 +1,13 @@
 """Tokens mixed by nothing but an average of neighbours."""
 
-import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.base import Layer
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class PoolMixing(Layer):
     """PoolFormer's token mixer: `average(x over its neighbours) - x`. It has no weights.
 

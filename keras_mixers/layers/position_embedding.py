@@ -5,12 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.base import Layer
+from keras_mixers.serialization import registered
 
 KINDS = ("learned", "sincos2d")
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class PositionEmbedding(Layer):
     """Add a vector for each position: `x + positions`.
 

@@ -6,11 +6,12 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE, KeepsDraws, Layer
+from keras_mixers.layers.base import Layer, SavesSeedState
 from keras_mixers.layers.norms import LayerNormalization
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class Residual(Layer):
     """`x + drop(scale(mixer(norm(x))))`: pre-norm, any mixer, back onto the stream.
 
@@ -106,11 +107,14 @@ class Residual(Layer):
         return x + self.drop(branch(x), training=training)
 
     def branch(self, x, training):
-        branch = self.mixer(self.norm(x, training=training), training=training)
+        return self.scaled(self.mixer(self.norm(x, training=training), training=training))
+
+    def scaled(self, branch):
+        """The mixer's output times LayerScale, if there is one."""
         return self.scale(branch) if self.scale else branch
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class LayerScale(Layer):
     """`x * gamma`, one learned factor a channel that begins small.
 
@@ -141,8 +145,8 @@ class LayerScale(Layer):
         return x * ops.cast(self.gamma, x.dtype)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
-class StochasticDepth(KeepsDraws, Layer):
+@registered
+class StochasticDepth(SavesSeedState, Layer):
     """In training, drop whole samples of a branch and divide the others by the share kept.
 
     `x * bernoulli(1 - rate) / (1 - rate)`, one draw a sample, so the expectation is x. At

@@ -1,12 +1,11 @@
 """One token picked out of the sequence."""
 
-import keras
-
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers.base import Layer
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class SelectToken(Layer):
     """The token at `index`: `x[:, index]`, which the classifier reads.
 

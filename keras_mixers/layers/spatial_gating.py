@@ -6,14 +6,15 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import activations, seam
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers import activations, kernels
+from keras_mixers.layers.base import Layer
 from keras_mixers.layers.dense import Dense
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.layers.norms import LayerNormalization
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class SpatialGating(Layer):
     """The gMLP block's branch: `fc2(u * spatial(norm(v)))` with `u, v = split(activation(fc1(x)))`.
 
@@ -89,7 +90,7 @@ class SpatialGating(Layer):
         return tokens * (width * self.mlp_dim + tokens * half + half * width)
 
     def call(self, x, training=None):
-        x = seam.activate(self.activation, self.fc1(x), training)
+        x = kernels.activate(self.activation, self.fc1(x), training)
         value, gate = ops.split(x, 2, axis=-1)
         gate = ops.transpose(self.norm(gate), (0, 2, 1))
         gate = ops.transpose(self.spatial(gate), (0, 2, 1))

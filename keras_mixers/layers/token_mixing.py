@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 
-import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers import activations, seam
-from keras_mixers.layers.base import PACKAGE, Layer
+from keras_mixers.layers import activations, kernels
+from keras_mixers.layers.base import Layer
 from keras_mixers.layers.dense import Dense, mlp
 from keras_mixers.layers.dropout import Dropout
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class TokenMixing(Layer):
     """The MLP of MLP-Mixer across tokens: `transpose(fc2(activation(fc1(transpose(x)))))`.
 
@@ -73,4 +73,4 @@ class TokenMixing(Layer):
     def hidden(self, x):
         """The hidden units of each channel: `(N, T, D) -> (N, tokens_mlp_dim, D)`."""
         hidden = self.fc1(ops.transpose(x, (0, 2, 1)))
-        return ops.transpose(seam.activate(self.activation, hidden, False), (0, 2, 1))
+        return ops.transpose(kernels.activate(self.activation, hidden, False), (0, 2, 1))

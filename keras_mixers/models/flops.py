@@ -5,7 +5,7 @@ import math
 import keras
 
 from keras_mixers import layers
-from keras_mixers.models.graph import nodes
+from keras_mixers.graph import nodes
 
 
 def count_flops(model: keras.Model) -> int:

@@ -3,6 +3,7 @@
 import copy
 
 from keras_mixers import arguments, layers
+from keras_mixers.graph import all_layers
 from keras_mixers.layers.base import mixes_tokens
 from keras_mixers.models import conv_mixer, mlp_mixer, vit
 
@@ -31,7 +32,7 @@ def variants(family: str) -> dict[str, dict]:
 
 def variant_of(model):
     """The published size of a model, as `"ViT S/16"`, or None; told by its layers alone."""
-    parts = model._flatten_layers()
+    parts = all_layers(model)
     for family, (mixer, read) in FAMILIES.items():
         blocks = [layer for layer in parts if isinstance(layer, mixer)]
         embeds = [layer for layer in parts if isinstance(layer, layers.PatchEmbed)]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_mixers.graph import layer_calls
 from keras_mixers.layers import (
     AttentionPooling,
     MultiHeadSelfAttention,
@@ -12,7 +13,7 @@ from keras_mixers.layers import (
     SelectToken,
 )
 from keras_mixers.layers.base import mixes_tokens
-from keras_mixers.probe.graph import choose, look, mixer_input, mixer_of, places
+from keras_mixers.probe.collect import choose, look, mixer_input, mixer_of
 from keras_mixers.probe.grid import grid_of, prefix_names
 
 # Of Keras's own layers, those that mix tokens behind the patches.
@@ -137,7 +138,7 @@ def followed(model, layers):
 
 def other_mixers(model):
     """The names of what mixes tokens and is no attention."""
-    everything = places(model)
+    everything = layer_calls(model)
     first, *_ = [*choose(model, PatchEmbed)]
     after = list(everything).index(first)
     mixers = {name: mixer_of(node.operation) for name, node in list(everything.items())[after:]}
@@ -168,7 +169,7 @@ def read_out(model, wanted, flow):
     the patches' mean.
     """
     grid = one_grid(model, wanted)
-    pools = [n.operation for n in places(model).values()]
+    pools = [n.operation for n in layer_calls(model).values()]
     selected = [layer.index for layer in pools if isinstance(layer, SelectToken)]
     averaging = (keras.layers.GlobalAveragePooling1D, AttentionPooling)
     averages = any(isinstance(layer, averaging) for layer in pools)

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_mixers.layers import ConvMixerBlock, PatchEmbed, PositionEmbedding
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.graph import choose, to_numpy
+from keras_mixers.probe.collect import choose, to_numpy
 
 
 def patch_filters(model: keras.Model) -> np.ndarray:

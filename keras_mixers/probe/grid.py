@@ -6,9 +6,10 @@ import numbers
 import keras
 
 from keras_mixers import arguments
+from keras_mixers.graph import layer_calls
 from keras_mixers.layers import PatchEmbed, PrefixTokens
 from keras_mixers.layers.patch_embed import patch_grid
-from keras_mixers.probe.graph import choose, places
+from keras_mixers.probe.collect import choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
         )
     (rows, columns), patch_size = next(iter(grids.values()))
     if tokens is None:
-        layers = [node.operation for node in places(model).values()]
+        layers = [node.operation for node in layer_calls(model).values()]
         tokens = rows * columns
         tokens += sum(layer.num_prefix for layer in layers if isinstance(layer, PrefixTokens))
     num_prefix = arguments.integer("tokens", tokens) - rows * columns
@@ -97,7 +98,7 @@ def grid_of(model, node):
 def prefix_names(model, count):
     """What the tokens before the patches are called, where `PrefixTokens` made them."""
     names = []
-    for node in places(model).values():
+    for node in layer_calls(model).values():
         tokens = node.operation
         if isinstance(tokens, PrefixTokens):
             names += ["class token"] * tokens.class_token

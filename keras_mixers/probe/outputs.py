@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_mixers.probe.graph import look, places
+from keras_mixers.graph import layer_calls
+from keras_mixers.probe.collect import look
 
 
 def kind_of_output(model):
@@ -14,7 +15,7 @@ def kind_of_output(model):
     """
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         return None
-    last = list(places(model).values())[-1]
+    last = list(layer_calls(model).values())[-1]
     layer = last.operation
     activation = getattr(layer, "activation", None)
     if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
@@ -30,7 +31,7 @@ def kind_of_output(model):
 
 def predict(model, images, batch_size):
     """The probabilities of a model that classifies: `(N, H, W, C) -> (N, num_classes)`."""
-    last = list(places(model))[-1]
+    last = list(layer_calls(model))[-1]
     (scores,) = look(model, images, [last], None, batch_size).values()
     if kind_of_output(model) == "probabilities":
         return scores

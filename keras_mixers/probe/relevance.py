@@ -5,17 +5,10 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_mixers.graph import layer_calls, run
 from keras_mixers.layers import Residual
 from keras_mixers.probe.attention import Layers, followed, read_out
-from keras_mixers.probe.graph import (
-    batches,
-    check_images,
-    mixer_input,
-    mixer_of,
-    places,
-    run,
-    to_numpy,
-)
+from keras_mixers.probe.collect import batches, check_images, mixer_input, mixer_of, to_numpy
 from keras_mixers.probe.outputs import kind_of_output
 
 
@@ -101,15 +94,11 @@ def flow(model, wanted, images, target):
 
 def nudged(layer, x, nudge):
     """A layer's output where its attention weights are changed by `nudge`, and the weights."""
-    attention = mixer_of(layer)
-    query, key, value = attention.project(mixer_input(layer, x))
-    weights = attention.attention_scores(query, key)
-    mixed = attention.weighted(keras.ops.cast(weights + nudge, value.dtype), value)
-    y = attention.out(mixed)
+    y, weights = mixer_of(layer).with_weights(mixer_input(layer, x), lambda w: w + nudge)
     if not isinstance(layer, Residual):
         return y, weights
-    x = keras.ops.cast(x, y.dtype)  # as it comes into the layer's own call
-    return x + (layer.scale(y) if layer.scale else y), weights
+    x = keras.ops.cast(x, y.dtype)  # because Keras casts the input of a layer's call too
+    return x + layer.scaled(y), weights
 
 
 def gradients(function, tensors):
@@ -137,7 +126,7 @@ def check_classes(model, images, target):
     if kind_of_output(model) is None:
         raise ValueError(
             "`model` must end in logits, a Dense without an activation, or in a softmax of them."
-            f" Received: '{model.name}', which ends in {list(places(model))[-1]!r}"
+            f" Received: '{model.name}', which ends in {list(layer_calls(model))[-1]!r}"
         )
     if target is None:
         return

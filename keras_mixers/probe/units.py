@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 
+from keras_mixers.graph import layer_calls
 from keras_mixers.layers import ChannelMixing, ConvMixerBlock, Residual, TokenMixing
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.graph import choose, look, mixer_input, mixer_of, named, places, to_numpy
+from keras_mixers.probe.collect import choose, look, mixer_input, mixer_of, named, to_numpy
 from keras_mixers.probe.grid import grid_of
 
 # Of blocks; `features` counts them.
@@ -127,7 +128,7 @@ def features(
         >>> list(features(model, np.zeros((1, 32, 48, 3)), layers=["norm", "pool"]))
         ['norm', 'pool']
     """
-    everything = places(model)
+    everything = layer_calls(model)
     halves = {n: node for n, node in everything.items() if isinstance(node.operation, HALVES)}
     wanted = named(everything, halves, layers)
     return look(model, images, wanted, None, batch_size)

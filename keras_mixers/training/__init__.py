@@ -1,7 +1,7 @@
 """What trains a model by plain `compile` and `fit`: recipes, their parts, a backup."""
 
 from keras_mixers.training.backup import Backup
-from keras_mixers.training.labels import Accuracy, Crossentropy
+from keras_mixers.training.losses import Accuracy, Crossentropy
 from keras_mixers.training.optimizer import LayerwiseAdamW
 from keras_mixers.training.published import recipes
 from keras_mixers.training.recipe import Recipe

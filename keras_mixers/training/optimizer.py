@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE
+from keras_mixers.serialization import registered
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class LayerwiseAdamW(keras.optimizers.Adam):
     """AdamW that spares what is no kernel its decay, and can be slower in early layers.
 

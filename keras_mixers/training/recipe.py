@@ -10,7 +10,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
 from keras_mixers.files import replacing
-from keras_mixers.training import labels, optimizer, schedule
+from keras_mixers.training import losses, optimizer, schedule
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class Recipe:
             "layer_decay": optimizer.layer_decay_of("layer_decay", self.layer_decay),
             "epsilon": arguments.real("epsilon", self.epsilon, 0.0),
             "beta_2": arguments.rate("beta_2", self.beta_2),
-            "loss": arguments.choice("loss", self.loss, labels.KINDS),
+            "loss": arguments.choice("loss", self.loss, losses.KINDS),
             "label_smoothing": arguments.rate("label_smoothing", self.label_smoothing),
         }
         for name, value in checked.items():
@@ -142,8 +142,8 @@ class Recipe:
                 use_ema=self.ema_decay is not None,
                 **averaging,
             ),
-            labels.Crossentropy(self.label_smoothing, self.loss),
-            metrics=[labels.Accuracy()],
+            losses.Crossentropy(self.label_smoothing, self.loss),
+            metrics=[losses.Accuracy()],
         )
 
     def get_config(self) -> dict:

@@ -5,12 +5,12 @@ import numpy as np
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.base import PACKAGE
+from keras_mixers.serialization import registered
 
 SHAPES = ("cosine", "linear", "one_cycle")
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@registered
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """Linearly up to `peak` in `warmup_steps`, then down to `final` until `steps`.
 

@@ -2,14 +2,25 @@
 
 import importlib
 
-__all__ = ["HyperConvMixer", "HyperHybrid", "HyperMLPMixer", "HyperViT", "bounded", "infeasible"]
+from keras_mixers.deprecation import renamed
+
+__all__ = [
+    "HyperConvMixer",
+    "HyperHybrid",
+    "HyperMLPMixer",
+    "HyperViT",
+    "infeasible",
+    "within_budget",
+]
 
 
 def __getattr__(name):
     """KerasTuner brings TensorFlow: it waits until a space is asked for."""
+    if name == "bounded":
+        return renamed("bounded", __getattr__("within_budget"))
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    file = "search" if name in ("bounded", "infeasible") else "families"
+    file = "search" if name in ("within_budget", "infeasible") else "families"
     return getattr(importlib.import_module(f"{__name__}.{file}"), name)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from keras_tuner.errors import FailedTrialError
 
 from keras_mixers import arguments
-from keras_mixers.export import export
+from keras_mixers.exporting import export
 
 RUNTIMES = ("keras", "onnxruntime")
 MARK = "infeasible: "

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_mixers.deprecation import renamed_argument
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT
 from keras_mixers.models.mixers import LETTERS
 from keras_mixers.tuning import ranges
@@ -9,6 +10,7 @@ from keras_mixers.tuning.ranges import searched
 from keras_mixers.tuning.space import Range, SearchSpace
 
 
+@renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperViT(SearchSpace):
     """A search space of Vision Transformers, for any of KerasTuner's tuners.
@@ -29,7 +31,7 @@ class HyperViT(SearchSpace):
     part of a step that leads to its high end.
 
     A point over budget, or for which memory does not suffice, is a failed trial with the reason as
-    its message; it does not end the search. See `infeasible` and `bounded`.
+    its message; it does not end the search. See `infeasible` and `within_budget`.
 
     Args:
         input_shape: (height, width, channels) of the images.
@@ -40,7 +42,7 @@ class HyperViT(SearchSpace):
         depth: how many blocks.
         learning_rate: the highest, on a logarithmic scale.
         weight_decay: likewise.
-        warmup_share: share of the training in which the rate grows.
+        warmup_fraction: share of the training in which the rate grows.
         schedule: how it falls after that; see `km.Recipe`.
         batch_size: images a step; a range doubles.
         augmentation: what training images go through; `km.data.Augmentation`s.
@@ -88,6 +90,7 @@ class HyperViT(SearchSpace):
         }
 
 
+@renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperMLPMixer(SearchSpace):
     """A search space of MLP-Mixers; what every family has is told in `HyperViT`.
@@ -119,6 +122,7 @@ class HyperMLPMixer(SearchSpace):
         return {"variant": "S/16", **{name: point[name] for name in names}}
 
 
+@renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperConvMixer(SearchSpace):
     """A search space of ConvMixers; what every family has is told in `HyperViT`.
@@ -146,6 +150,7 @@ class HyperConvMixer(SearchSpace):
         return {"variant": "256/8-k5-p2", **{name: point[name] for name in names}}
 
 
+@renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperHybrid(SearchSpace):
     """A search space of hybrids, the mixer of each block too; the rest is told in `HyperViT`.

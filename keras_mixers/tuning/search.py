@@ -38,7 +38,7 @@ def infeasible(tuner: keras_tuner.Tuner) -> dict[str, str]:
     }
 
 
-def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
+def within_budget(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
     """A tuner that infeasible points do not end, and that keeps the best checkpoints alone.
 
     The spaces' own `fit` does this to the tuner that runs it. Call it yourself for another `keep`,
@@ -64,7 +64,7 @@ def bounded(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
     Example:
         >>> import tempfile
         >>> from keras_mixers import tuning
-        >>> tuner = bounded(
+        >>> tuner = within_budget(
         ...     keras_tuner.RandomSearch(
         ...         tuning.HyperViT((8, 8, 1), 10), "val_accuracy", directory=tempfile.mkdtemp()
         ...     ),
@@ -94,8 +94,9 @@ def load_model(tuner, keep, trial):
         )
     if not checkpoints(tuner, trial.trial_id):
         raise ValueError(
-            f"`num_models` must be at most keep={keep} of tuning.bounded: the checkpoints of other"
-            f" trials are removed. Received: trial {trial.trial_id}, which has none"
+            f"`num_models` must be at most keep={keep} of tuning.within_budget: the"
+            " checkpoints of other trials are removed. Received: trial"
+            f" {trial.trial_id}, which has none"
         )
     return type(tuner).load_model(tuner, trial)
 
@@ -105,7 +106,7 @@ def running(callbacks):
     for callback in callbacks:
         if hasattr(callback, "tuner") and hasattr(callback, "trial"):
             if "end_trial" not in vars(callback.tuner.oracle):
-                bounded(callback.tuner)
+                within_budget(callback.tuner)
             return callback.tuner, callback.trial
     return None
 

@@ -8,8 +8,8 @@ from keras_tuner.errors import FatalValueError
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
 from keras_mixers.models import count_flops
+from keras_mixers.models.abstract import abstract_weights
 from keras_mixers.models.architecture import image_shape
-from keras_mixers.models.shapes import shapes_alone
 from keras_mixers.training import Recipe
 from keras_mixers.training.schedule import SHAPES
 from keras_mixers.tuning import ranges, search
@@ -45,7 +45,7 @@ class SearchSpace(keras_tuner.HyperModel):
     depth: Range = searched(ranges.integers, (2, 12), usual=4)
     learning_rate: Range = searched(ranges.reals, (3e-4, 5e-3), usual=2e-3, log=True)
     weight_decay: Range = searched(ranges.reals, (1e-3, 0.3), usual=0.05, log=True)
-    warmup_share: Range = searched(ranges.reals, (0.0, 0.3), usual=0.1, below=1.0)
+    warmup_fraction: Range = searched(ranges.reals, (0.0, 0.3), usual=0.1, below=1.0)
     schedule: Range = searched(ranges.names, ["cosine", "linear"], of=SHAPES)
     batch_size: Range = searched(ranges.integers, (32, 128), usual=64, doubling=True)
     augmentation: Augmentation | list = searched(ranges.augmentations, AUGMENTATIONS)
@@ -110,13 +110,13 @@ class SearchSpace(keras_tuner.HyperModel):
         return dataclasses.replace(
             self.recipe,
             epochs=epochs,
-            warmup_epochs=point["warmup_share"] * epochs,
+            warmup_epochs=point["warmup_fraction"] * epochs,
             **{name: point[name] for name in same},
         )
 
     def cost_of(self, hp) -> dict[str, int]:
         """What a point costs, told by shapes alone: `{"params": ..., "flops": ...}`."""
-        with shapes_alone():
+        with abstract_weights():
             model = self.builder(**self.arguments_of(hp))
         return {"params": model.count_params(), "flops": count_flops(model)}
 

@@ -10,7 +10,7 @@ from keras_mixers.probe import (
     token_grid,
     token_mixing_activations,
 )
-from keras_mixers.probe.graph import one_layer
+from keras_mixers.probe.collect import one_layer
 from keras_mixers.visualize.canvas import (
     aspect,
     draw_over,

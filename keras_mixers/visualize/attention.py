@@ -14,7 +14,7 @@ from keras_mixers.probe import (
     relevance,
     token_grid,
 )
-from keras_mixers.probe.graph import choose, one_layer
+from keras_mixers.probe.collect import choose, one_layer
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.outputs import predict
 from keras_mixers.visualize.canvas import (

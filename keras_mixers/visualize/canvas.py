@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_mixers.layers import PatchEmbed
-from keras_mixers.probe.graph import choose, look
+from keras_mixers.probe.collect import choose, look
 
 # Both perceptually uniform: from nothing up, and both ways from zero.
 SEQUENTIAL = "viridis"

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_mixers import arguments, files
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.graph import check_images
+from keras_mixers.probe.collect import check_images
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.outputs import kind_of_output, predict
 from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, what_is_patched

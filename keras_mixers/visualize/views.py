@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from keras_mixers.graph import layer_calls
 from keras_mixers.layers import ConvMixerBlock, MultiHeadSelfAttention, TokenMixing
 from keras_mixers.probe import (
     attention_maps,
@@ -15,7 +16,7 @@ from keras_mixers.probe import (
     token_mixing_units,
 )
 from keras_mixers.probe.attention import one_grid, other_mixers
-from keras_mixers.probe.graph import mixer_of, named, places
+from keras_mixers.probe.collect import mixer_of, named
 from keras_mixers.visualize.canvas import strongest
 
 KINDS = (MultiHeadSelfAttention, TokenMixing, ConvMixerBlock)
@@ -33,7 +34,7 @@ def views_of(model, images, layers, classes):
     `classes` has the name of the class that each image is taken for, where there are classes.
     A view has `rows` x `columns` values, each of `step` x `step` patches (or of a kernel's cell).
     """
-    everything = places(model)
+    everything = layer_calls(model)
     found = {n: at for n, at in everything.items() if isinstance(mixer_of(at.operation), KINDS)}
     if not found:
         raise ValueError(

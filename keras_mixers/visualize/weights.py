@@ -10,7 +10,7 @@ from keras_mixers.probe import (
     position_similarity,
     token_mixing_units,
 )
-from keras_mixers.probe.graph import one_layer
+from keras_mixers.probe.collect import one_layer
 from keras_mixers.visualize.canvas import aspect, signed, strongest, tiles, with_bar
 
 

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments
-from keras_mixers.weights import checkpoint, own, resize
+from keras_mixers.weights import checkpoint, keras_files, resize
 from keras_mixers.weights.hub import local_file
-from keras_mixers.weights.match import make_plan
+from keras_mixers.weights.plan import make_plan
 from keras_mixers.weights.report import LoadReport
-from keras_mixers.weights.slots import find_slots
+from keras_mixers.weights.roles import find_slots
 
 HEADS = ("auto", "keep", "skip")
 
@@ -82,7 +82,7 @@ def load_weights(
                 "`head` and `adapt` must stay at their defaults for Keras's own files, which fit"
                 f" as a whole or not at all. Received: head={head!r}, adapt={adapt}"
             )
-        return own.load(model, source, kind)
+        return keras_files.load(model, source, kind)
 
     entries = checkpoint.read_entries(source, kind)
     file_grid = checkpoint.stored_grid(source, kind)

@@ -10,7 +10,7 @@ import numpy as np
 from keras_mixers import arguments, files
 from keras_mixers.weights.checkpoint import GRID
 from keras_mixers.weights.formats import google, timm
-from keras_mixers.weights.slots import find_slots
+from keras_mixers.weights.roles import find_slots
 
 FORMATS = {"timm": (timm.FORMATS, ".safetensors"), "google": (google.FORMATS, ".npz")}
 

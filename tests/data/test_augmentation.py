@@ -6,8 +6,8 @@ import tensorflow as tf
 
 import keras_mixers as km
 from keras_mixers.data.augmentation import Augmenter, random_crop
-from keras_mixers.data.draws import Draws
 from keras_mixers.data.rand_augment import applied, transformations
+from keras_mixers.data.rng import KeyedSeeds
 
 AS_BYTES = km.Preprocessing((12, 16), 1.0, "bilinear", 0.0, 1 / 255)
 BAD = {
@@ -28,7 +28,7 @@ def photo(count=32, channels=3):
 def augmented(images, labels=None, key=(0,), preprocessing=AS_BYTES, **arguments):
     augment = Augmenter(km.data.Augmentation(**arguments), preprocessing, images.shape[1:], 4)
     labels = np.arange(len(images)) % 4 if labels is None else labels
-    run = tf.function(lambda x, y: augment(x, y, Draws(*key)))
+    run = tf.function(lambda x, y: augment(x, y, KeyedSeeds(*key)))
     return [part.numpy() for part in run(tf.constant(images), tf.constant(labels))]
 
 
@@ -117,7 +117,7 @@ def test_each_transformation_grows_with_its_magnitude(index):
     for strength in (0.1, 1.0):
         layer = transformations(strength, 3)[index]
         layer.build((None, 12, 16, 3))
-        moved = tf.function(lambda x, layer=layer: applied(layer, x, Draws(1)))(images)
+        moved = tf.function(lambda x, layer=layer: applied(layer, x, KeyedSeeds(1)))(images)
         distances.append(float(tf.reduce_mean(tf.abs(moved - images))))
     always = {"AutoContrast", "Equalization"}  # these have no magnitude
     if type(layer).__name__ in always:
@@ -130,7 +130,7 @@ def test_each_transformation_grows_with_its_magnitude(index):
 def test_solarizing_spares_the_shades_below_its_threshold():
     ramp = tf.tile(tf.range(256.0)[None, :, None, None], (100, 1, 2, 1))
     layer = next(t for t in transformations(0.5, 1) if type(t).__name__ == "Solarize")
-    seen = tf.function(lambda x: applied(layer, x, Draws(2)))(ramp).numpy()[:, :, 0, 0]
+    seen = tf.function(lambda x: applied(layer, x, KeyedSeeds(2)))(ramp).numpy()[:, :, 0, 0]
     np.testing.assert_allclose(seen[:, :127], np.tile(np.arange(127.0), (100, 1)))
     assert (seen[:, 255] == 0).all()
 
@@ -140,7 +140,7 @@ def test_draws_are_a_function_of_the_key():
     augment = Augmenter(
         km.data.Augmentation(rand_augment=(2, 9), mixup=0.5), AS_BYTES, (12, 16, 3), 4
     )
-    run = tf.function(lambda *key: augment(images, labels, Draws(*key))[0])
+    run = tf.function(lambda *key: augment(images, labels, KeyedSeeds(*key))[0])
     keys = ((1, 2, 3), (1, 2, 3), (1, 2, 4))
     first, again, other = (run(*map(tf.constant, key)).numpy() for key in keys)
     np.testing.assert_array_equal(first, again)
@@ -151,7 +151,7 @@ def test_a_random_crop_is_a_part_of_the_image():
     rows = np.tile(np.arange(0, 200, 5, dtype="uint8")[:, None, None], (1, 60, 1))
     heights = []
     for number in range(40):
-        crop = random_crop(tf.constant(rows), km.Preprocessing(20), (0.2, 0.5), Draws(number))
+        crop = random_crop(tf.constant(rows), km.Preprocessing(20), (0.2, 0.5), KeyedSeeds(number))
         assert crop.shape == (20, 20, 1)
         column = crop.numpy()[:, 10, 0].astype(float)
         assert (np.diff(column) >= 0).all()

@@ -24,7 +24,7 @@ def by_class(tmp_path):
 def test_a_folder_of_classes(by_class):
     train, validation, info = km.data.load(by_class, image_size=4, batch_size=32)
     assert info.class_names == ("cat", "dog")
-    assert (info.num_train, info.num_validation, info.judged_by) == (18, 2, "train")
+    assert (info.num_train, info.num_validation, info.validation_source) == (18, 2, "train")
     seen = [next(iter(part)) for part in (train, validation)]
     shades = np.concatenate([(images.numpy()[:, 0, 0, 0] + 1) * 127.5 for images, _ in seen])
     labels = np.concatenate([labels for _, labels in seen])
@@ -38,7 +38,7 @@ def test_a_folder_of_splits(by_class):
         (by_class / name).rename(by_class / "train" / name)
     write(by_class / "test" / "dog" / "a.png", 7)
     _, test, info = km.data.load(by_class, image_size=4)
-    assert (info.num_train, info.num_validation, info.judged_by) == (20, 1, "test")
+    assert (info.num_train, info.num_validation, info.validation_source) == (20, 1, "test")
     assert next(iter(test))[1].numpy() == [1]
 
 

@@ -116,8 +116,8 @@ def test_training_and_serving_see_the_same(digits_folder):
 
 
 def test_a_share_held_out_of_the_training_images(digits_folder):
-    train, validation, info = km.data.load("digits", validation_share=0.2)
-    assert (info.num_train, info.num_validation, info.judged_by) == (1150, 287, "train")
+    train, validation, info = km.data.load("digits", validation_fraction=0.2)
+    assert (info.num_train, info.num_validation, info.validation_source) == (1150, 287, "train")
     parts = [{image.tobytes() for image in gather(part)[0]} for part in (train, validation)]
     assert len(parts[0] & parts[1]) <= 1, "the digits have one image twice"
     assert sum(map(len, parts)) >= 1436
@@ -180,8 +180,8 @@ def test_any_tfds_name(tmp_path):
             {"name": "digits", "batch_size": 1438, "drop_remainder": True},
             "`batch_size` must be at most.*1438 of 1437",
         ),
-        ({"name": "digits", "validation_share": 0}, "`validation_share` must.*0"),
-        ({"name": "digits", "validation_share": 1}, "`validation_share` must.*1"),
+        ({"name": "digits", "validation_fraction": 0}, "`validation_fraction` must.*0"),
+        ({"name": "digits", "validation_fraction": 1}, "`validation_fraction` must.*1"),
         ({"name": "digits", "drop_remainder": 1}, "`drop_remainder` must.*1"),
         ({"name": "digits", "augmentation": {}}, r"`augmentation` must be Augmentation.*\{\}"),
         ({"name": "digits", "preprocessing": 8}, "`preprocessing` must be Preprocessing.*8"),
@@ -200,14 +200,14 @@ def test_bad_input_is_named(arguments, message, no_network):
 def test_validation_is_preferred_to_test(tmp_path):
     describe("cifar10", ["train", "test", "validation"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
-        assert sources.find("cifar10", None, tmp_path).judged_by == "validation"
+        assert sources.find("cifar10", None, tmp_path).validation_source == "validation"
 
 
 def test_a_tenth_is_held_out_where_there_is_nothing_to_judge_by(tmp_path):
     describe("tf_flowers", ["train"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
         train, validation, info = km.data.load("tf_flowers", image_size=16, data_dir=tmp_path)
-        assert (info.num_train, info.num_validation, info.judged_by) == (18, 2, "train")
+        assert (info.num_train, info.num_validation, info.validation_source) == (18, 2, "train")
         assert len(gather(train)[1]) == 18
         assert len(gather(validation)[1]) == 2
 

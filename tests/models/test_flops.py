@@ -20,7 +20,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("family, variant", PUBLISHED)
-def test_published_figures(family, variant, shapes_alone):
+def test_published_figures(family, variant, abstract_weights):
     model = getattr(km, family)(variant)
     assert round(km.count_flops(model) / 1e9, 1) == PUBLISHED[family, variant]
 

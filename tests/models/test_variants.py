@@ -80,7 +80,7 @@ COUNTS = [
 
 
 @pytest.mark.parametrize(("family", "variant", "arguments", "count"), COUNTS)
-def test_parameter_count(family, variant, arguments, count, shapes_alone):
+def test_parameter_count(family, variant, arguments, count, abstract_weights):
     model = getattr(km, family)(variant, **arguments)
     sizes = [_product(weight.shape) for weight in model.trainable_weights]
     assert sum(sizes) == count
@@ -93,7 +93,7 @@ def _product(shape):
     return size
 
 
-def test_conv_mixer_moving_statistics(shapes_alone):
+def test_conv_mixer_moving_statistics(abstract_weights):
     model = km.ConvMixer("512/16")
     moving = [_product(weight.shape) for weight in model.non_trainable_weights]
     assert sum(moving) == 2 * (1 + 2 * 16) * 512

@@ -8,7 +8,7 @@ from cases import case, random_weights
 
 import keras_mixers as km
 from keras_mixers import layers
-from keras_mixers.probe.graph import places
+from keras_mixers.graph import layer_calls
 
 WITH_ATTENTION = [name for name in goldens.GOLDENS if "attention_0" in goldens.answers(name)]
 
@@ -270,4 +270,4 @@ def test_the_grid_of_tokens():
 
 def test_every_layer_has_its_place():
     model = case("hybrid_CM").make()
-    assert list(places(model)) == [layer.name for layer in model.layers[1:]]
+    assert list(layer_calls(model)) == [layer.name for layer in model.layers[1:]]

@@ -29,7 +29,7 @@ def main(folder, seconds):
     tuner = keras_tuner.RandomSearch(
         space, "val_accuracy", max_trials=8, seed=1, directory=folder, project_name="search"
     )
-    km.tuning.bounded(tuner, keep=2)
+    km.tuning.within_budget(tuner, keep=2)
     tuner.search(verbose=0)
     if hasattr(tuner.oracle, "trials"):  # the chief's, or of the one process
         print(len(tuner.oracle.trials), "trials")

@@ -11,7 +11,7 @@ import tensorflow as tf
 from scored import TINY, tiny
 
 import keras_mixers as km
-from keras_mixers.models import shapes
+from keras_mixers.models import abstract
 from keras_mixers.tuning import budget, memory
 
 # 16 tokens of width 8: the patches, their norm, three blocks with kernels of 5, the head.
@@ -29,7 +29,7 @@ def test_flops_of_shapes_alone_are_published_ones_at_no_cost():
     """ViT-B/16 in float32 would be 346 MB, and seconds of drawing them."""
     tracemalloc.start()
     begin = time.process_time()
-    with shapes.shapes_alone():
+    with abstract.abstract_weights():
         small, base = km.ViT("S/16"), km.ViT("B/16")
     seconds, (_, peak) = time.process_time() - begin, tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -43,7 +43,7 @@ def test_flops_of_shapes_alone_are_published_ones_at_no_cost():
 
 def test_shapes_alone_leaves_nothing_behind():
     keras.config.set_dtype_policy("mixed_bfloat16")
-    with pytest.raises(ZeroDivisionError), shapes.shapes_alone():
+    with pytest.raises(ZeroDivisionError), abstract.abstract_weights():
         model = km.ViT("Ti/16", input_shape=(16, 16, 3), depth=1)
         _ = 1 / 0
     assert keras.config.dtype_policy().name == "mixed_bfloat16"

@@ -41,7 +41,7 @@ def fit(of, *data, **options):
 
 
 def test_arrays_are_cut_into_batches(fitted):
-    of = space(batch_size=8, learning_rate=2e-3, warmup_share=0.25, schedule="linear")
+    of = space(batch_size=8, learning_rate=2e-3, warmup_fraction=0.25, schedule="linear")
     assert fit(of, IMAGES, LABELS, epochs=4, validation_data=(IMAGES, LABELS)) == {
         "val_accuracy": 1.0
     }
@@ -116,7 +116,7 @@ def test_what_is_not_searched_comes_of_the_recipe(fitted):
 
 def test_a_built_model_trains_before_its_steps_are_known():
     """As after `tuner.hypermodel.build(best)`: the rate stands, instead of coming to its end."""
-    model = space(learning_rate=1e-3, warmup_share=0.3).build(keras_tuner.HyperParameters())
+    model = space(learning_rate=1e-3, warmup_fraction=0.3).build(keras_tuner.HyperParameters())
     for step in (0, 100_000):
         model.optimizer.iterations.assign(step)
         assert float(model.optimizer.learning_rate) == pytest.approx(1e-3, rel=1e-3)

@@ -40,7 +40,7 @@ def checkpoints(tuner):
 
 @pytest.mark.parametrize("kind", ["RandomSearch", "BayesianOptimization", "GridSearch"])
 def test_a_search_within_a_budget(kind, tmp_path):
-    tuner = km.tuning.bounded(make(kind, tmp_path), keep=2)
+    tuner = km.tuning.within_budget(make(kind, tmp_path), keep=2)
     tuner.search(verbose=0)
     trials = tuner.oracle.trials
     states = collections.Counter(trial.status for trial in trials.values())
@@ -124,7 +124,7 @@ def break_off(tuner, after):
 def test_a_grid_search_goes_on(tmp_path):
     """KerasTuner's own forgets where it was, and ends without a word."""
     break_off(make("GridSearch", tmp_path), after=2)
-    tuner = km.tuning.bounded(make("GridSearch", tmp_path))
+    tuner = km.tuning.within_budget(make("GridSearch", tmp_path))
     tuner.search(verbose=0)
     whole = make("GridSearch", tmp_path / "whole")
     whole.search(verbose=0)
@@ -139,12 +139,12 @@ def test_a_grid_search_goes_on(tmp_path):
 def test_equal_scores_keep_their_checkpoints_when_read_again(tmp_path, monkeypatch):
     """Among equals the first is best; a folder is read in any order."""
     monkeypatch.setattr("scored.score", lambda model: 0.5)
-    km.tuning.bounded(make("RandomSearch", tmp_path, max_trials=4), keep=2).search(verbose=0)
+    km.tuning.within_budget(make("RandomSearch", tmp_path, max_trials=4), keep=2).search(verbose=0)
     tuner = make("RandomSearch", tmp_path, max_trials=5)
     kept = checkpoints(tuner)
     assert len(kept) == 2
     tuner.oracle.trials = dict(reversed(tuner.oracle.trials.items()))
-    km.tuning.bounded(tuner, keep=2)
+    km.tuning.within_budget(tuner, keep=2)
     assert {trial.trial_id for trial in tuner.oracle.get_best_trials(2)} == kept
     tuner.search(verbose=0)
     assert len(tuner.get_best_models(2)) == 2
@@ -154,7 +154,7 @@ def test_equal_scores_keep_their_checkpoints_when_read_again(tmp_path, monkeypat
 def test_a_loss_is_the_better_the_lower(tmp_path):
     objective = keras_tuner.Objective("val_accuracy", "min")
     tuner = make("RandomSearch", tmp_path, max_trials=8, objective=objective)
-    km.tuning.bounded(tuner, keep=2).search(verbose=0)
+    km.tuning.within_budget(tuner, keep=2).search(verbose=0)
     scores = {i: t.score for i, t in tuner.oracle.trials.items() if t.status == "COMPLETED"}
     assert checkpoints(tuner) == set(sorted(scores, key=scores.get)[:2])
 
@@ -166,7 +166,7 @@ def test_disk_stays_bounded_over_many_trials(tmp_path):
     counts = []
     end = tuner.on_trial_end
     tuner.on_trial_end = lambda trial: (end(trial), counts.append(len(checkpoints(tuner))))
-    km.tuning.bounded(tuner, keep=3).search(verbose=0)
+    km.tuning.within_budget(tuner, keep=3).search(verbose=0)
     assert len(counts) == 7
     assert max(counts) == 3
 
@@ -249,7 +249,7 @@ def test_a_chief_and_two_workers(tmp_path):
 @pytest.mark.parametrize("keep", [0, 1.5, "2"])
 def test_a_wrong_number_to_keep(keep, tmp_path):
     with pytest.raises((ValueError, TypeError), match="`keep` must be an integer from 1"):
-        km.tuning.bounded(make("RandomSearch", tmp_path), keep=keep)
+        km.tuning.within_budget(make("RandomSearch", tmp_path), keep=keep)
 
 
 def test_checkpoints_that_hyperband_may_go_on_from_stay():

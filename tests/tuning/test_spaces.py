@@ -14,7 +14,7 @@ FAMILIES = ("HyperViT", "HyperMLPMixer", "HyperConvMixer", "HyperHybrid")
 TRAINING = {
     "learning_rate": "3e-4 to 5e-3, log; 2e-3",
     "weight_decay": "1e-3 to 0.3, log; 0.05",
-    "warmup_share": "0.0 to 0.3; 0.1",
+    "warmup_fraction": "0.0 to 0.3; 0.1",
     "schedule": "cosine linear; cosine",
     "batch_size": "32 64 128; 64",
     "augmentation": "translation=0.1 | none | translation=0.1, rand_augment=[1, 3.0]"
@@ -180,7 +180,7 @@ def test_a_list_a_range_or_a_value(arguments, values, default):
         ({"head_dim": [16, 24]}, "`head_dim` must divide `hidden_dim`. Received: head_dim=24 and"),
         ({"learning_rate": (0.0, 1e-3)}, "`learning_rate` must have a range that begins above 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
-        ({"warmup_share": 1.0}, "`warmup_share` must be .*below 1.0"),
+        ({"warmup_fraction": 1.0}, "`warmup_fraction` must be .*below 1.0"),
         ({"schedule": ("cosine", "linear")}, "`schedule` must be a list of choices or one value"),
         ({"schedule": "cosin"}, "`schedule` must be one of.*Did you mean 'cosine'"),
         ({"augmentation": "none"}, "`augmentation` must be km.data.Augmentation"),

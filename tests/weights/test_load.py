@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import keras_mixers as km
-from keras_mixers.weights import checkpoint, slots
-from keras_mixers.weights.match import make_plan
+from keras_mixers.weights import checkpoint, roles
+from keras_mixers.weights.plan import make_plan
 
 every = pytest.mark.parametrize("name", goldens.GOLDENS)
 
@@ -27,7 +27,7 @@ def test_every_key_is_used_once_and_every_weight_set_once(name):
     path = goldens.FOLDER / name
     model = goldens.make(name)
     entries = checkpoint.read_entries(path, checkpoint.container(path))
-    plan = make_plan(entries, slots.find_slots(model), path, "keep", False, None)
+    plan = make_plan(entries, roles.find_slots(model), path, "keep", False, None)
     used = [entry.key for fill in plan.fills for entry in fill.entries]
     assert sorted([*used, *plan.skipped]) == sorted(entries)
     filled = [fill.slot.variable.path for fill in plan.fills]

@@ -39,7 +39,7 @@ def test_rows_are_whole(row):
 
 
 @rows
-def test_a_rows_arguments_build_its_model(row, shapes_alone):
+def test_a_rows_arguments_build_its_model(row, abstract_weights):
     """Small in depth, as published in everything else; and its weights have names there."""
     builder = getattr(km, row.family)
     model = builder(row.variant, num_classes=row.num_classes, **{"depth": 1, **row.arguments})
@@ -50,7 +50,7 @@ def test_a_rows_arguments_build_its_model(row, shapes_alone):
 
 
 def locate_slots(model):
-    from keras_mixers.weights.slots import find_slots
+    from keras_mixers.weights.roles import find_slots
 
     return find_slots(model)
 

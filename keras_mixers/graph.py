@@ -1,0 +1,105 @@
+"""Walk the graph of a functional model.
+
+This is the only module that uses Keras's private names, so a Keras release can break one file.
+"""
+
+import inspect
+
+import keras
+from keras.src.backend.common import global_state
+
+
+def functional(model):
+    """The functional model inside a built Sequential; a functional model as it is.
+
+    Raises:
+        ValueError: if the model is neither functional nor a built Sequential.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        return model._functional
+    if not is_functional(model):
+        raise ValueError(
+            "`model` must be a functional or Sequential model that is built. Received:"
+            f" model={model!r}"
+        )
+    return model
+
+
+def is_functional(operation):
+    """Whether an operation is a model with a graph."""
+    built = isinstance(operation, keras.Sequential) and operation.built
+    return built or (isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth"))
+
+
+def nodes(model):
+    """The calls in a model's graph without its inputs, as Keras nodes in order of execution."""
+    by_depth = functional(model)._nodes_by_depth
+    ordered = (node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth])
+    return [node for node in ordered if not node.is_input]
+
+
+def named_nodes(model, path=""):
+    """Yield (name, node) for each call in order; a layer's second call is `name:1`."""
+    counts = {}
+    for node in nodes(model):
+        name = path + node.operation.name
+        count = counts[name] = counts.get(name, -1) + 1
+        yield (f"{name}:{count}" if count else name), node
+
+
+def layer_calls(model, path=""):
+    """`{name: node}` for each call of a layer in order of execution.
+
+    Calls inside a nested model are named `inner/name`.
+    """
+    found = {}
+    for name, node in named_nodes(model, path):
+        if is_functional(node.operation):
+            found.update(layer_calls(node.operation, f"{name}/"))
+        else:
+            found[name] = node
+    return found
+
+
+def graph_layers(model):
+    """Yield the layers of a model and of models nested in it, in the order they were added."""
+    for layer in model.layers:
+        nested = isinstance(layer, keras.Model) and getattr(layer, "inputs", None)
+        yield from graph_layers(layer) if nested else [layer]
+
+
+def all_layers(layer):
+    """Every layer inside a model or layer, at any depth, each once."""
+    return layer._flatten_layers(include_self=False)
+
+
+def producer(tensor):
+    """The layer or operation that computes a symbolic tensor; looks inside nested models."""
+    operation = tensor._keras_history.operation
+    while isinstance(operation, keras.Model):
+        operation = operation.outputs[0]._keras_history.operation
+    return operation
+
+
+def run(model, x, visit, path=""):
+    """Execute a model with `visit(name, layer, *args, **kwargs) -> outputs` for each call.
+
+    Calls inside a nested model are named `inner/name`. The model and its layers do not change.
+    """
+    graph = functional(model)
+    values = dict(zip(map(id, graph.inputs), keras.tree.flatten(x), strict=True))
+    for name, node in named_nodes(model, path):
+        args, kwargs = node.arguments.fill_in(values)
+        if is_functional(node.operation):
+            y = run(node.operation, args, visit, f"{name}/")
+        else:
+            if "training" in inspect.signature(node.operation.call).parameters:
+                kwargs["training"] = False  # because Keras's augmentation layers augment by default
+            y = visit(name, node.operation, *args, **kwargs)
+        values.update(zip(map(id, node.outputs), keras.tree.flatten(y), strict=True))
+    return [values[id(output)] for output in graph.outputs]
+
+
+def uninitialized_variables():
+    """Keras's list of variables whose initialization it has postponed; Keras appends to it."""
+    return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)

@@ -1,0 +1,34 @@
+"""Fused kernels for float32 in TensorFlow graphs on CPUs.
+
+Each kernel computes the values and gradients of the reference implementation next to its caller.
+Three techniques make them faster:
+
+- XLA compiles elementwise parts only, because its convolutions and its products with a transposed
+  matrix are slower than TensorFlow's.
+- Gradients have a closed form, so that the backward pass keeps fewer tensors.
+- Inference uses the patterns that TensorFlow replaces by one oneDNN kernel.
+"""
+
+from keras_mixers.layers.kernels.tensorflow_cpu.activations import ACTIVATIONS, fused_elementwise
+from keras_mixers.layers.kernels.tensorflow_cpu.depthwise import depthwise_convolution
+from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
+    batch_normalization,
+    layer_normalization,
+    layer_normalization_inference,
+)
+from keras_mixers.layers.kernels.tensorflow_cpu.products import dense, like, mlp, rows
+from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import attention
+
+__all__ = [
+    "ACTIVATIONS",
+    "attention",
+    "batch_normalization",
+    "dense",
+    "depthwise_convolution",
+    "fused_elementwise",
+    "layer_normalization",
+    "layer_normalization_inference",
+    "like",
+    "mlp",
+    "rows",
+]

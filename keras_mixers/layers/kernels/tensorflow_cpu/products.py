@@ -1,0 +1,52 @@
+"""Matrix products of tokens as rows of one matrix: a dense layer, and an MLP of two."""
+
+import tensorflow as tf
+
+
+def rows(x):
+    """`(..., D) -> (M, D)`."""
+    return tf.reshape(x, (-1, x.shape[-1]))
+
+
+def like(y, x):
+    """Rows with the leading axes of x: `(M, E), (..., D) -> (..., E)`."""
+    if len(x.shape) == 2:
+        return y
+    if None in x.shape[1:-1]:
+        return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [y.shape[-1]]], 0))
+    return tf.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
+
+
+def dense(x, kernel, bias):
+    """`x kernel + bias` on rows: the product, its bias and a GELU become one kernel."""
+    product = tf.matmul(rows(x), kernel)
+    return like(product if bias is None else tf.nn.bias_add(product, bias), x)
+
+
+def mlp(x, kernel1, bias1, kernel2, bias2, activation):
+    """`activation(x kernel1 + bias1) kernel2 + bias2`, on rows.
+
+    The gradient keeps x and the hidden sums. The activation itself, as large as all else in a
+    block, is computed again on the way back.
+    """
+
+    @tf.custom_gradient
+    def call(x, kernel1, bias1, kernel2, bias2):
+        hidden = tf.nn.bias_add(tf.matmul(x, kernel1), bias1)
+        y = tf.nn.bias_add(tf.matmul(activation.forward(hidden), kernel2), bias2)
+
+        def gradient(dy):
+            active, d_hidden, d_bias1 = activation.recompute(
+                hidden, tf.matmul(dy, kernel2, transpose_b=True)
+            )
+            return (
+                tf.matmul(d_hidden, kernel1, transpose_b=True),
+                tf.matmul(x, d_hidden, transpose_a=True),
+                d_bias1,
+                tf.matmul(active, dy, transpose_a=True),
+                tf.raw_ops.BiasAddGrad(out_backprop=dy),
+            )
+
+        return y, gradient
+
+    return like(call(rows(x), kernel1, bias1, kernel2, bias2), x)

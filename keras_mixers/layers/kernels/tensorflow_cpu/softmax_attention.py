@@ -1,0 +1,67 @@
+"""Attention; long sequences are computed one image at a time."""
+
+import tensorflow as tf
+
+# From this many tokens on, attention computes one image at a time: as fast, with less memory.
+LONG = 512
+
+
+def attention(qkv, num_heads, head_dim):
+    """`softmax(q k' / sqrt(d)) v` in each head: `(N, T, 3 H d) -> (N, T, H d)`."""
+    if qkv.shape[1] >= LONG:
+        return _attention_by_image(qkv, num_heads, head_dim)
+    query, key, value = _heads(qkv, 3, num_heads)
+    return _join(tf.matmul(_attention_weights(query, key), value))
+
+
+def _attention_by_image(qkv, num_heads, head_dim):
+    """One image after the other, so that the T x T weights of one are all that is ever held."""
+
+    def forward(qkv):
+        query, key, value = _heads(qkv[None], 3, num_heads)
+        return _join(tf.matmul(_attention_weights(query, key), value))[0]
+
+    def backward(of_one_image):
+        qkv, dy = of_one_image
+        query, key, value = _heads(qkv[None], 3, num_heads)
+        weights = _attention_weights(query, key)
+        (d_mixed,) = _heads(dy[None], 1, num_heads)
+        d_value = tf.matmul(weights, d_mixed, transpose_a=True)
+        d_weights = tf.matmul(d_mixed, value, transpose_b=True)
+        mean = tf.reduce_sum(d_weights * weights, -1, keepdims=True)
+        d_logits = weights * (d_weights - mean) * head_dim**-0.5
+        d_query = tf.matmul(d_logits, key)
+        d_key = tf.matmul(d_logits, query, transpose_a=True)
+        return tf.concat([_join(part)[0] for part in (d_query, d_key, d_value)], -1)
+
+    @tf.custom_gradient
+    def call(qkv):
+        each_y = tf.TensorSpec((qkv.shape[1], num_heads * head_dim), qkv.dtype)
+        each_d_qkv = tf.TensorSpec(qkv.shape[1:], qkv.dtype)
+        one_at_a_time = {"parallel_iterations": 1}
+
+        def gradient(dy):
+            both = (qkv, dy)
+            return tf.map_fn(backward, both, fn_output_signature=each_d_qkv, **one_at_a_time)
+
+        return tf.map_fn(forward, qkv, fn_output_signature=each_y, **one_at_a_time), gradient
+
+    return call(qkv)
+
+
+def _heads(x, parts, num_heads):
+    """Some tensors of heads from one, in one move: `(N, T, P H d) -> P x (N, H, T, d)`."""
+    _, tokens, width = x.shape
+    apart = tf.reshape(x, (-1, tokens, parts, num_heads, width // (parts * num_heads)))
+    return tf.unstack(tf.transpose(apart, (2, 0, 3, 1, 4)))
+
+
+def _attention_weights(query, key):
+    scaled = query * query.shape[-1] ** -0.5
+    return tf.nn.softmax(tf.matmul(scaled, key, transpose_b=True))
+
+
+def _join(mixed):
+    """Heads side by side: `(N, H, T, d) -> (N, T, H d)`."""
+    _, heads, tokens, head_dim = mixed.shape
+    return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, tokens, heads * head_dim))

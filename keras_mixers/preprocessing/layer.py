@@ -1,0 +1,68 @@
+"""`Preprocessing` as a Keras layer."""
+
+import keras
+from keras import ops
+
+from keras_mixers.layers.base import Layer
+from keras_mixers.preprocessing import resample
+from keras_mixers.preprocessing.specification import Specification
+from keras_mixers.serialization import registered
+
+
+@registered
+class PreprocessImages(Layer):
+    """`Preprocessing` as a layer: it takes images of any size, in float32 whatever the policy.
+
+    It is made of matrix products, so that every backend and file format can hold it. Where height
+    and width are known, the matrices are constants.
+
+    Shapes: `(N, H, W, C) -> (N, *size, C)`, with H and W known or None; bytes, or floats in 0..255.
+
+    Args:
+        size: as in `Preprocessing`, and so the others.
+        crop_fraction: side of the crop over side of the resized image.
+        interpolation: `"bicubic"` or `"bilinear"`.
+        mean: subtracted from the image in 0..1.
+        std: what the difference is divided by.
+
+    Raises:
+        ValueError: `mean` or `std` does not have one number for each channel of the image.
+
+    Example:
+        >>> PreprocessImages(32)(keras.Input((None, 48, 3), dtype="uint8")).shape
+        (None, 32, 32, 3)
+
+    Source: Pillow, `src/libImaging/Resample.c`; bicubic: Keys, "Cubic convolution interpolation for
+    digital image processing", with a = -0.5.
+    """
+
+    rank = 4
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = (224, 224),
+        crop_fraction: float = 0.875,
+        interpolation: str = "bicubic",
+        mean: float | tuple[float, ...] = (0.5, 0.5, 0.5),
+        std: float | tuple[float, ...] = (0.5, 0.5, 0.5),
+        **kwargs,
+    ):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.specification = Specification(size, crop_fraction, interpolation, mean, std)
+        self.size = self.specification.size
+        self.crop_fraction = self.specification.crop_fraction
+        self.interpolation = self.specification.interpolation
+        self.mean = self.specification.mean
+        self.std = self.specification.std
+
+    def build(self, x_shape):
+        self.specification.check_channels(x_shape[-1])
+        self.input_spec = keras.layers.InputSpec(ndim=self.rank, axes={-1: x_shape[-1]})
+
+    def compute_output_shape(self, x_shape):
+        return (x_shape[0], *self.size, x_shape[-1])
+
+    def call(self, x):
+        return resample.normalized(
+            self.specification, resample.resized(self.specification, x, *ops.shape(x)[1:3], ops)
+        )

@@ -1,0 +1,79 @@
+"""What a checkpoint expects of an image, as checked data."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from keras_mixers import arguments
+from keras_mixers.arguments import CheckedDataclass, checked, one_of
+from keras_mixers.preprocessing import resample
+from keras_mixers.serialization import ConfigFromSignature
+
+# Of float32, in which the numbers are used: what it makes 0 or infinite is refused.
+SMALLEST, LARGEST = float(np.finfo("float32").tiny), float(np.finfo("float32").max)
+
+
+def _crop_fraction(name, value):
+    try:
+        value = arguments.real(name, value, SMALLEST)
+        if value > 1:
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        expected = "a number above 0 and at most 1"
+        raise type(error)(f"`{name}` must be {expected}. Received: {name}={value!r}") from None
+    return value
+
+
+def _per_channel(name, value, which, minimum):
+    expected = f"a number, or a tuple of one for each channel, {which}"
+    several = isinstance(value, (tuple, list))
+    try:
+        each = value if several else [value]
+        checked = tuple(arguments.real(name, number, minimum, LARGEST) for number in each)
+        if not checked:
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"`{name}` must be {expected}. Received: {name}={value!r}") from None
+    return checked if several else checked[0]
+
+
+_mean = functools.partial(_per_channel, which="finite", minimum=-LARGEST)
+_std = functools.partial(_per_channel, which="finite and above 0", minimum=SMALLEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Specification(CheckedDataclass, ConfigFromSignature):
+    """The fields of `Preprocessing`, each checked."""
+
+    size: int | tuple[int, int] = checked(arguments.pair, (224, 224))
+    crop_fraction: float = checked(_crop_fraction, 0.875)
+    interpolation: str = checked(one_of(*resample.KERNELS), "bicubic")
+    mean: float | tuple[float, ...] = checked(_mean, (0.5, 0.5, 0.5))
+    std: float | tuple[float, ...] = checked(_std, (0.5, 0.5, 0.5))
+
+    def __post_init__(self):
+        super().__post_init__()
+        largest = arguments.LARGEST_INTEGER
+        if max(self.size) > largest * self.crop_fraction:
+            raise ValueError(
+                f"`crop_fraction` must be such that `size` / `crop_fraction` is at most {largest}."
+                f" Received: crop_fraction={self.crop_fraction} and size={self.size}"
+            )
+        lengths = {len(value) for value in (self.mean, self.std) if isinstance(value, tuple)}
+        if len(lengths) > 1:
+            raise ValueError(
+                "`std` must have as many numbers as `mean`. Received:"
+                f" mean={self.mean!r}, std={self.std!r}"
+            )
+
+    def check_channels(self, channels):
+        """Refuse an image whose channels are not those of `mean` and `std`."""
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) != channels:
+                raise ValueError(
+                    f"`{name}` must have one number for each channel of the image, or be one"
+                    f" number for all. Received: {name}={value!r} for an image of"
+                    f" {'unknown' if channels is None else channels} channels"
+                )

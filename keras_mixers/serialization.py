@@ -1,0 +1,51 @@
+"""How objects of this package are saved: the registered name, and the config of a constructor."""
+
+import inspect
+
+import keras
+
+# A decorator: Keras finds the class or function by the name "keras_mixers>Name" in a file.
+registered = keras.saving.register_keras_serializable("keras_mixers")
+
+
+class ConfigFromSignature:
+    """Read `get_config` off the constructor's signature.
+
+    A subclass keeps one attribute for each constructor argument, of the same name and meaning.
+    The config then has each argument exactly once, so no key can be missing or surplus.
+    """
+
+    def get_config(self):
+        arguments = inspect.signature(type(self).__init__).parameters.values()
+        names = [a.name for a in arguments if a.name != "self" and a.kind is not a.VAR_KEYWORD]
+        # Keras's base classes have a config of their own; plain classes such as dataclasses do not.
+        inherited = super().get_config() if hasattr(super(), "get_config") else {}
+        return {**inherited, **{name: to_json(getattr(self, name)) for name in names}}
+
+    @classmethod
+    def from_config(cls, config):
+        # Keras's own function deserializes nested objects, because it applies the caller's
+        # `safe_mode`.
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(value)
+                if isinstance(value, dict)
+                else value
+                for name, value in config.items()
+            }
+        )
+
+
+def to_json(value):
+    """A constructor argument as JSON can hold it."""
+    if isinstance(value, keras.layers.Layer):
+        config = keras.saving.serialize_keras_object(value)
+        # The parent rebuilds this layer inside the parent's name scope. A layer that is read back
+        # already built would keep weight paths without that scope.
+        config.pop("build_config", None)
+        return config
+    if isinstance(value, tuple):
+        return list(value)
+    if callable(value):
+        return keras.activations.serialize(value)
+    return value

@@ -1,0 +1,178 @@
+"""Half precision and 8-bit integers: what the file holds, and how far its answers are."""
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from cases import case, random_weights
+
+import keras_mixers as km
+from keras_mixers.exporting import verify
+from keras_mixers.exporting.serving import Serving
+
+targets = pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
+
+
+def run(path, images):
+    return onnxruntime.InferenceSession(path).run(["logits"], {"images": images})[0]
+
+
+def stored_types(path):
+    """How many numbers the file holds of each type."""
+    counts = {}
+    for tensor in onnx.load(path).graph.initializer:
+        name = onnx.TensorProto.DataType.Name(tensor.data_type)
+        counts[name] = counts.get(name, 0) + int(np.prod(tensor.dims))
+    return counts
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["model.onnx", "saved_model"])
+def test_mixed_precision_is_exported_in_float32(policy, name, tmp_path):
+    plain = random_weights(case("vit").make())
+    mixed = case("vit").make(dtype=policy)
+    mixed.set_weights(plain.get_weights())
+    report = km.export(mixed, tmp_path / name)
+    assert report.precision == "float32"
+    assert report.largest_difference < 1e-5
+    if name.endswith(".onnx"):
+        assert not {"FLOAT16", "BFLOAT16"} & set(stored_types(report.path))
+        images = case("vit").images(5)
+        expected = np.asarray(plain(images))
+        np.testing.assert_allclose(run(report.path, images), expected, rtol=1e-4, atol=1e-5)
+
+
+@targets
+@pytest.mark.parametrize("name", ["vit", "conv_mixer", "hybrid_MMA"])
+def test_half_precision_computes_in_half(name, target, tmp_path):
+    model = random_weights(case(name).make())
+    report = km.export(model, tmp_path / "model.onnx", dtype="float16", target=target)
+    assert "FLOAT" not in stored_types(report.path)
+    session = onnxruntime.InferenceSession(report.path)
+    types = [value.type for value in (*session.get_inputs(), *session.get_outputs())]
+    assert types == ["tensor(float)"] * 2
+    images = case(name).images(5)
+    expected = np.asarray(model(images))
+    difference = np.abs(run(report.path, images) - expected).max()
+    assert 1e-6 < difference < 2e-2 * max(1, np.abs(expected).max())
+
+
+def test_a_saved_model_in_half_precision(tmp_path):
+    import tensorflow as tf
+
+    model = random_weights(case("vit").make())
+    report = km.export(model, tmp_path / "saved_model", dtype="float16")
+    assert report.precision == "float16"
+    assert 0 < report.largest_difference
+    serve = tf.saved_model.load(str(report.path)).signatures["serving_default"]
+    functions = serve.graph.as_graph_def().library.function
+    products = [node for f in functions for node in f.node_def if "MatMul" in node.op]
+    assert {tf.dtypes.as_dtype(node.attr["T"].type).name for node in products} == {"float16"}
+    assert serve(images=tf.constant(case("vit").images()))["logits"].dtype.name == "float32"
+
+
+def test_weights_in_half_precision_halve_the_file(tmp_path):
+    model = random_weights(km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, num_classes=10))
+    plain = km.export(model, tmp_path / "plain.onnx")
+    half = km.export(model, tmp_path / "half.onnx", quantize="float16")
+    assert half.size < 0.52 * plain.size
+    assert half.agreement == 1.0
+    assert half.precision == "float16"
+    types = stored_types(half.path)
+    assert types["FLOAT16"] > 50 * types["FLOAT"], "vectors alone stay as they are"
+
+
+def test_a_weight_that_half_precision_cannot_hold_is_named(tmp_path):
+    model = case("vit").make()
+    model.get_layer("head").kernel.assign(np.full((16, 5), 1e5))
+    with pytest.raises(ValueError, match="`quantize`='float16' cannot hold.*'head/kernel'.*1e.05"):
+        km.export(model, tmp_path / "model.onnx", quantize="float16")
+    assert not list(tmp_path.iterdir())
+
+
+@targets
+@pytest.mark.parametrize("calibrated", [False, True])
+@pytest.mark.parametrize("name", ["vit", "mlp_mixer", "hybrid_CM"])
+def test_integers(name, calibrated, target, tmp_path):
+    model = case(name).make()
+    images = case(name).images(20)
+    data = images if calibrated else None
+    report = km.export(
+        model, tmp_path / "model.onnx", quantize="int8", calibration_data=data, target=target
+    )
+    types = stored_types(report.path)
+    matrices = sum(weight.numpy().size for weight in model.weights if len(weight.shape) == 2)
+    assert types["INT8"] >= matrices > 0
+    found = {node.op_type for node in onnx.load(report.path).graph.node}
+    assert ("QuantizeLinear" if calibrated else "MatMulInteger") in found
+    expected = np.asarray(model(images))
+    relative = np.linalg.norm(run(report.path, images) - expected) / np.linalg.norm(expected)
+    assert relative < 0.1
+    same = np.mean(run(report.path, images).argmax(-1) == expected.argmax(-1))
+    assert report.agreement == pytest.approx(same) if calibrated else 0 <= report.agreement <= 1
+
+
+def test_agreement_is_the_share_of_equal_classes():
+    model = case("vit").make()
+    images = case("vit").images(8)
+    logits = np.array(model(images))
+    logits[:3] = -logits[:3]  # three of eight say another class
+    serving = Serving(model).calibrated(images)
+    run = lambda _: {"logits": logits}  # noqa: E731
+    assert verify.agreement(serving, serving.compiled(), run) == 5 / 8
+
+
+@pytest.mark.parametrize("sizes", [[8], [1] * 8, [0, 2, 6]])
+def test_both_batches_are_compared_whatever_the_calibrations(sizes):
+    model, images = case("vit").make(), case("vit").images(8)
+    batches = np.split(images, np.cumsum(sizes)[:-1])
+    serving = Serving(model, quantize="int8").calibrated(batches)
+    reference, seen = serving.compiled(), []
+
+    def run(images):
+        seen.append(len(images))
+        return verify.answers_of(reference, images)
+
+    verify.largest_difference(serving, reference, run)
+    assert seen == [1, 3]
+
+
+def test_integers_that_answer_the_same_to_all_are_not_taken():
+    inputs = keras.Input((8, 12, 2))
+    features = case("vit").make(num_classes=0)(inputs)
+    model = random_weights(keras.Model(inputs, keras.layers.Dense(3, "softmax")(features)))
+    serving = Serving(model, quantize="int8")
+    with pytest.raises(RuntimeError, match="over the bound"):
+        verify.largest_difference(
+            serving, serving.compiled(), lambda x: {"logits": np.full((len(x), 3), 1 / 3)}
+        )
+
+
+def test_calibration_takes_arrays_batches_and_datasets():
+    import tensorflow as tf
+
+    images = case("vit").images(300)
+    serving = Serving(case("vit").make())
+    forms = {
+        "array": images,
+        "batches": [images[:100], images[100:]],
+        "with labels": [(images[:150], np.zeros(150)), (images[150:], np.zeros(150))],
+        "dataset": tf.data.Dataset.from_tensor_slices(images).batch(64),
+    }
+    for label, data in forms.items():
+        batches = serving.calibrated(data).calibration
+        np.testing.assert_array_equal(np.concatenate(batches), images[:256], err_msg=label)
+
+
+def test_integers_that_miss_by_much_are_not_put_in_place(tmp_path):
+    """One channel a million times the others: eight bits for both are too few."""
+    inputs = keras.Input((8, 12, 2))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    x = keras.layers.Dense(2, use_bias=False, name="unequal")(x)
+    model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, name="even")(x))
+    model.get_layer("unequal").kernel.assign([[1e6, 1.0], [1e6, -3.0]])
+    model.get_layer("even").kernel.assign([[1e-6], [50.0]])
+    with pytest.raises(RuntimeError, match="over the bound"):
+        km.export(model, tmp_path / "model.onnx", quantize="int8")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,347 @@
+"""Preprocessing against Pillow on real photos, in both forms; what is refused; what is kept."""
+
+import functools
+import json
+import math
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from keras_mixers.preprocessing import PreprocessImages, Preprocessing, resample
+
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+AS_BYTES = {"mean": 0, "std": 1 / 255}
+
+
+@functools.cache
+def photos():
+    china, flower = load_sample_images().images
+    return {
+        "landscape": china,
+        "portrait": np.ascontiguousarray(flower.transpose(1, 0, 2)),
+        "tiny": china[200:217, 300:320],
+        "strip": flower[100:140],
+        "square": flower[50:250, 200:400],
+        "grey": flower[..., 1:2],
+    }
+
+
+def pillow(image, size, crop_fraction, interpolation):
+    """timm's evaluation transform up to `ToTensor`, by Pillow: the cropped bytes."""
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    width, height = picture.size
+    rows, columns = (math.floor(side / crop_fraction) for side in size)
+    if rows == columns:
+        short, long = sorted((width, height))
+        longer = int(rows * long / short)
+        resized = (rows, longer) if width <= height else (longer, rows)
+    else:
+        ratio = min(height / rows, width / columns)
+        resized = (round(width / ratio), round(height / ratio))
+    picture = picture.resize(resized, getattr(Image.Resampling, interpolation.upper()))
+    top = round((resized[1] - size[0]) / 2.0)
+    left = round((resized[0] - size[1]) / 2.0)
+    cropped = np.asarray(picture.crop((left, top, left + size[1], top + size[0])))
+    return cropped.reshape(*size, -1)
+
+
+def by_layer(preprocessing, images):
+    return keras.ops.convert_to_numpy(preprocessing.layer()(images))
+
+
+CASES = [
+    ("landscape", (224, 224), 0.9),
+    ("landscape", (384, 384), 1.0),
+    ("landscape", (96, 160), 0.875),
+    ("landscape", (35, 35), 1.0),  # 17 columns to spare: the half goes down, elsewhere up
+    ("portrait", (224, 224), 0.875),
+    ("portrait", (96, 160), 0.875),
+    ("portrait", (160, 96), 0.9),
+    ("tiny", (224, 224), 0.875),
+    ("tiny", (34, 34), 1.0),  # twice as large: sums that end in a half
+    ("strip", (48, 48), 0.95),
+    ("square", (200, 200), 1.0),  # nothing to do
+    ("square", (32, 32), 1.0),
+    ("grey", (224, 224), 0.9),
+]
+
+
+BOTH = [(*case, "bicubic") for case in CASES] + [(*case, "bilinear") for case in CASES[::2]]
+if not ON_TENSORFLOW:  # where each size is compiled anew
+    BOTH = BOTH[::2]
+
+
+@pytest.mark.parametrize(("photo", "size", "crop_fraction", "interpolation"), BOTH)
+def test_both_forms_give_pillows_bytes(photo, size, crop_fraction, interpolation):
+    image = photos()[photo]
+    expected = pillow(image, size, crop_fraction, interpolation)
+    preprocessing = Preprocessing(size, crop_fraction, interpolation, **AS_BYTES)
+    mapped = preprocessing(image).numpy()
+    layered = by_layer(preprocessing, image[None])[0]
+    # Not one byte differs; 1e-4 is for the way through 0..1 and back.
+    np.testing.assert_allclose(mapped, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(layered, expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(layered, mapped, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (7, 5)])
+def test_a_kernel_over_hundreds_of_pixels_gives_pillows_bytes(size):
+    image = np.random.default_rng(0).integers(0, 256, (600, 1100, 3), "uint8")
+    image[:300] //= 255  # and nearly black
+    preprocessing = Preprocessing(size, 1.0, **AS_BYTES)
+    expected = pillow(image, size, 1.0, "bicubic")
+    np.testing.assert_allclose(preprocessing(image).numpy(), expected, rtol=0, atol=1e-4)
+
+
+def test_every_small_size_is_resized_and_cropped_as_by_pillow():
+    image = photos()["landscape"]
+    for height in range(2, 12):
+        for width in (3, 8, 11, 30):
+            small = image[100 : 100 + height, 200 : 200 + width]
+            for size in ((5, 5), (6, 9)):
+                found = Preprocessing(size, 0.8, **AS_BYTES)(small).numpy()
+                expected = pillow(small, size, 0.8, "bicubic")
+                np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", resample.KERNELS.values())
+@pytest.mark.parametrize(("length", "resized"), [(20, 34), (640, 371), (4000, 50), (9, 900)])
+def test_factors_cut_to_11_bits_lose_nothing(kernel, length, resized):
+    """A GPU multiplies float32 as TF32, of 11 bits: bytes, coarse and fine weights have no more."""
+    *_, parts = resample._weights(kernel, length, resized, 30, np)
+    for part in parts:
+        mantissa = np.frexp(part)[0] * 2**11
+        np.testing.assert_array_equal(mantissa, np.round(mantissa))
+    whole = parts[0] / 2**10 + parts[1] / 2**22
+    np.testing.assert_allclose(whole.sum(1), 1, atol=1e-4)
+
+
+def test_mean_and_std_are_applied_channel_by_channel():
+    image = photos()["landscape"]
+    preprocessing = Preprocessing(64, **IMAGENET)
+    expected = pillow(image, (64, 64), 0.875, "bicubic") / 255
+    expected = (expected - IMAGENET["mean"]) / IMAGENET["std"]
+    np.testing.assert_allclose(by_layer(preprocessing, image[None])[0], expected, atol=1e-6)
+    np.testing.assert_allclose(preprocessing(image).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64"])
+def test_the_images_type_does_not_matter(dtype):
+    images = np.stack([photos()["square"], photos()["square"][::-1]])
+    preprocessing = Preprocessing(40)
+    expected = by_layer(preprocessing, images)
+    assert expected.dtype == "float32"
+    np.testing.assert_array_equal(by_layer(preprocessing, images.astype(dtype)), expected)
+    found = preprocessing(images.astype(dtype))
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_the_layer_is_float32_whatever_the_policy(policy):
+    images = photos()["landscape"][None].astype("float32")
+    expected = by_layer(Preprocessing(64), images)
+    keras.config.set_dtype_policy(policy)
+    for layer in (Preprocessing(64).layer(), PreprocessImages(64, dtype="float16")):
+        outputs = layer(images)
+        assert keras.backend.standardize_dtype(outputs.dtype) == "float32"
+        assert layer(keras.Input((None, None, 3))).dtype == "float32"
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(outputs), expected)
+
+
+@pytest.mark.parametrize("signature", [(None, None, 3), (427, None, 3), (None, 640, 3)])
+@pytest.mark.parametrize("size", [48, (48, 80)])
+def test_a_dataset_of_images_of_unknown_size_is_mapped(signature, size):
+    import tensorflow as tf
+
+    preprocessing = Preprocessing(size)
+    image = photos()["landscape"]
+    signature = (tf.TensorSpec(signature, "uint8"), tf.TensorSpec((), "int32"))
+    dataset = tf.data.Dataset.from_generator(lambda: [(image, 7)], output_signature=signature)
+    mapped = dataset.map(preprocessing)
+    assert mapped.element_spec[0].shape == (*preprocessing.size, 3)
+    ((found, label),) = mapped
+    assert int(label) == 7
+    expected = by_layer(preprocessing, image[None])[0]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+
+
+def test_a_dataset_of_images_alone_and_of_batches_is_mapped():
+    import tensorflow as tf
+
+    preprocessing = Preprocessing(32)
+    images = np.stack([photos()["square"], photos()["square"][::-1]])
+    expected = by_layer(preprocessing, images)
+    alone = tf.data.Dataset.from_tensor_slices(images).map(preprocessing)
+    np.testing.assert_allclose(np.stack([x.numpy() for x in alone]), expected, atol=1e-6)
+    (batch,) = tf.data.Dataset.from_tensors((images, [0, 1], [1.0, 2.0])).map(preprocessing)
+    assert len(batch) == 3
+    np.testing.assert_allclose(batch[0].numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="only TensorFlow traces unknown sizes")
+@pytest.mark.parametrize("shape", [(None, None, None, 3), (2, 427, None, 3), (None, None, 640, 3)])
+@pytest.mark.parametrize("size", [48, (48, 80)])
+def test_the_layer_takes_unknown_sizes_in_a_graph(shape, size):
+    import tensorflow as tf
+
+    layer = Preprocessing(size).layer()
+    traced = tf.function(lambda x: layer(x), input_signature=[tf.TensorSpec(shape, "uint8")])
+    assert traced.get_concrete_function().output_shapes == (shape[0], *layer.size, 3)
+    names = ["landscape"] if 427 in shape or 640 in shape else ["landscape", "portrait", "tiny"]
+    for name in names:
+        images = np.stack([photos()[name]] * 2)
+        np.testing.assert_allclose(traced(images).numpy(), layer(images).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_model_takes_photos_of_several_sizes(jit):
+    image = keras.Input((None, None, 3), dtype="uint8")
+    model = keras.Model(image, Preprocessing(48).layer()(image))
+    model.compile(jit_compile=jit)
+    assert model.output_shape == (None, 48, 48, 3)
+    for name in ("landscape", "tiny"):
+        images = photos()[name][None]
+        expected = by_layer(Preprocessing(48), images)
+        np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-6)
+
+
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="TensorFlow is the backend that exports")
+def test_the_layer_becomes_plain_onnx():
+    import onnx
+    import onnxruntime
+    import tensorflow as tf
+    import tf2onnx
+
+    layer = Preprocessing(224, 0.9).layer()
+    signature = [tf.TensorSpec((None, None, None, 3), "uint8", name="images")]
+    function = tf.function(lambda images: {"out": layer(images)}, input_signature=signature)
+    converted, _ = tf2onnx.convert.from_function(function, signature, opset=18)
+    onnx.checker.check_model(converted, full_check=True)
+    assert {node.domain for node in converted.graph.node} == {""}
+    assert len(converted.graph.node) <= 180
+    session = onnxruntime.InferenceSession(
+        converted.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for name in ("landscape", "portrait", "tiny"):
+        images = photos()[name][None]
+        (found,) = session.run(["out"], {"images": images})
+        np.testing.assert_allclose(found, layer(images).numpy(), atol=1e-6)
+
+
+EVERY_ARGUMENT = {
+    "size": (20, 30),
+    "crop_fraction": 0.7,
+    "interpolation": "bilinear",
+    **IMAGENET,
+}
+
+
+@pytest.mark.parametrize("given", [{}, EVERY_ARGUMENT, {"size": 8, "mean": 0.5, "std": [0.1, 1]}])
+def test_the_config_survives_json(given):
+    preprocessing = Preprocessing(**given)
+    config = preprocessing.get_config()
+    assert json.loads(json.dumps(config)) == config
+    again = Preprocessing.from_config(json.loads(json.dumps(config)))
+    assert again == preprocessing
+    assert hash(again) == hash(preprocessing)
+    assert eval(repr(preprocessing)) == preprocessing
+    layer = preprocessing.layer(name="mine")
+    again = PreprocessImages.from_config(layer.get_config())
+    assert again.specification.get_config() == config
+    assert layer.name == "mine"
+
+
+def test_it_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        Preprocessing().size = 3
+
+
+def test_a_saved_model_preprocesses_as_before(tmp_path):
+    image = keras.Input((None, None, 3), dtype="uint8")
+    model = keras.Model(image, Preprocessing(**EVERY_ARGUMENT).layer()(image))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert again.layers[1].get_config() == model.layers[1].get_config()
+    images = photos()["landscape"][None]
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(again(images)), keras.ops.convert_to_numpy(model(images))
+    )
+
+
+NAN, INF = float("nan"), float("inf")
+BAD = {
+    "size": [0, -1, 1.5, "3", True, None, NAN, 2**40, (2,), (2, 3, 4), (2, 0), (2, 1.5)],
+    "crop_fraction": [0, 0.0, -0.1, 1.1, 2, 1e-9, "0.9", True, None, NAN, INF, (0.9, 0.9)],
+    "interpolation": ["", "nonsense", "bicubics", "nearest", 3, True, None],
+    "mean": ["0.5", 1e60, True, None, NAN, INF, -INF, (), (0.5, NAN), (0.5, "0.5"), (0.5, None)],
+    "std": [
+        "0.5",
+        1e-60,
+        True,
+        None,
+        NAN,
+        INF,
+        0,
+        0.0,
+        -0.5,
+        (),
+        (0.5, 0.0),
+        (0.5, NAN),
+        (1, True),
+    ],
+}
+
+
+@pytest.mark.parametrize("make", [Preprocessing, PreprocessImages])
+@pytest.mark.parametrize(("name", "bad"), [(name, bad) for name in BAD for bad in BAD[name]])
+def test_a_bad_argument_is_named(make, name, bad):
+    with pytest.raises((ValueError, TypeError)) as error:
+        make(**{name: bad})
+    message = str(error.value)
+    assert f"`{name}` must be" in message
+    assert "Received" in message
+    assert repr(bad) in message
+
+
+def test_a_mean_and_a_std_of_different_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"`std` must have as many .*\(0.0, 1.0\).*\(0.5, 0.5"):
+        Preprocessing(mean=(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [("mean", {"std": 1}), ("std", {"mean": 0}), ("mean", {})]
+)
+@pytest.mark.parametrize("channels", [1, 4])
+def test_another_number_of_channels_is_refused(name, given, channels):
+    preprocessing = Preprocessing(8, **given)
+    message = rf"`{name}` must have one number for each channel.*{name}=\(0.5.*{channels} channels"
+    with pytest.raises(ValueError, match=message):
+        preprocessing(np.zeros((9, 9, channels), "uint8"))
+    with pytest.raises(ValueError, match=message):
+        preprocessing.layer()(keras.Input((None, None, channels)))
+
+
+def test_an_unknown_number_of_channels_is_refused_where_it_matters():
+    with pytest.raises(ValueError, match="`mean` must have.*unknown channels"):
+        Preprocessing(8).layer()(keras.Input((None, None, None)))
+    layer = Preprocessing(8, mean=0.5, std=0.5).layer()
+    assert layer(keras.Input((None, None, None))).shape == (None, 8, 8, None)
+
+
+def test_the_layer_keeps_to_the_channels_it_was_built_for():
+    layer = Preprocessing(8, mean=0.5, std=0.5).layer()
+    layer(np.zeros((1, 9, 9, 3), "uint8"))
+    with pytest.raises(ValueError, match="preprocessing.*expected axis -1 .* value 3"):
+        layer(np.zeros((1, 9, 9, 1), "uint8"))
+
+
+def test_another_rank_is_refused():
+    with pytest.raises(ValueError, match=r"`image` must have shape \(H, W, C\).*\(9, 9\)"):
+        Preprocessing(8)(np.zeros((9, 9), "uint8"))
+    with pytest.raises(ValueError, match="preprocessing.*expected ndim=4"):
+        Preprocessing(8).layer()(np.zeros((9, 9, 3), "uint8"))
