@@ -1,0 +1,128 @@
+"""The README: its code, its commands, its table of variants and its pictures."""
+
+import importlib.util
+import pathlib
+import re
+import shlex
+import sys
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_mixers as km
+
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def downloads(tmp_path, monkeypatch):
+    """What the README's code would download lies in the caches: weights and class names."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    (name,) = set(re.findall(r'km\.pretrained\("ViT"\)\["(.+?)"\]', README))
+    checkpoint = km.pretrained("ViT")[name]
+    file = tmp_path / "home" / "keras_mixers" / f"{checkpoint.name}.safetensors"
+    file.parent.mkdir(parents=True)
+    km.save_weights(km.ViT(checkpoint.variant), file, format="timm")
+    classes = {str(i): [f"n{i}", f"class {i}"] for i in range(1000)}
+    imagenet = sys.modules["keras.src.applications.imagenet_utils"]
+    monkeypatch.setattr(imagenet, "CLASS_INDEX", classes)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """The files that the README's reader has: cat.jpg, and a folder for each class."""
+    generator = np.random.default_rng(0)
+    files = [tmp_path / "photos" / label / f"{i}.jpg" for label in ("cat", "dog") for i in range(4)]
+    for file in [tmp_path / "cat.jpg", *files]:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (120, 100, 3), dtype="uint8")
+        Image.fromarray(pixels).save(file)
+
+
+def test_readme_code_runs(tmp_path, monkeypatch, digits_folder, downloads, photos, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", digits_folder)
+    assert len(blocks("python")) >= 10
+    assert not blocks("py"), "every block of code is run"
+    scope = {}
+    for block in blocks("python"):
+        exec(compile(block.replace("epochs=10,", "epochs=1,"), "README.md", "exec"), scope)
+    printed = capsys.readouterr().out
+    assert re.search(r"^class \d+: 0\.\d%$", printed, re.MULTILINE), "the photo has a top class"
+    assert re.search(r"^(cat|dog)$", printed, re.MULTILINE), "the exported file names a class"
+    for file in ("photos.keras", "photos.onnx", "model.onnx", "saved_model", "explorer.html"):
+        assert pathlib.Path(file).exists(), file
+
+
+def commands():
+    """Each shell command, its parts between `&&` apart, with its continued lines joined."""
+    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
+    return [part.strip() for line in lines for part in line.split("&&") if part.strip()]
+
+
+def test_readme_commands_name_what_exists():
+    setup = (ROOT / "setup.cfg").read_text()
+    assert len(commands()) >= 7
+    for extra in re.findall(r"-e \"\.\[(\w+)\]\"", README):
+        assert re.search(rf"^{extra} =", setup, re.MULTILINE), extra
+    for command in commands():
+        words = [word for word in shlex.split(command) if "=" not in word or "/" not in word]
+        program, *arguments = words
+        assert program in {"python", "python3", ".venv/bin/pip", ".venv/bin/python", "bash"}
+        for file in [word for word in arguments if word.endswith((".py", ".sh"))]:
+            assert (ROOT / file).is_file(), command
+
+
+def test_readme_finetune_command_runs(tmp_path, monkeypatch, digits_folder):
+    (command,) = [command for command in commands() if "finetune.py" in command]
+    _, example, *arguments = shlex.split(command)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", digits_folder)
+    small = {"patch_size": 8, "hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 128}
+    model = km.ViT("Ti/16", input_shape=(32, 32, 3), num_classes=10, **small)
+    km.save_weights(model, "vit.safetensors", format="timm")
+    quick = ["--head-epochs", "1", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", [example, *arguments, *quick])
+    spec = importlib.util.spec_from_file_location("finetune", ROOT / example)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.main()
+    assert keras.models.load_model("out/model.keras").output_shape == (None, 10)
+
+
+def test_readme_table_of_variants_is_complete():
+    rows = re.findall(r"^\| `([A-Z]\w+)` \| (`.+?) \|", README, re.MULTILINE)
+    listed = {(family, name) for family, names in rows for name in re.findall(r"`(.+?)`", names)}
+    families = ("ViT", "MLPMixer", "ConvMixer")
+    assert listed == {(family, name) for family in families for name in km.variants(family)}
+
+
+def test_readme_pictures_exist_and_are_small():
+    pictures = re.findall(r"!\[[^]]+\]\((.+?)\)", README)
+    assert len(pictures) >= 3
+    assert README.index(pictures[0]) < README.index("## Install"), "a picture on the first screen"
+    for picture in pictures:
+        file = ROOT / picture
+        assert file.read_bytes().startswith(b"\x89PNG")
+        assert file.stat().st_size < 200_000, picture
+
+
+def test_readme_links_point_to_something():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+    headings = re.findall(r"^## (.+)$", README, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#(.+?)\)", README)) <= anchors
+
+
+def test_readme_counts_the_catalog():
+    (count,) = re.findall(r"catalog \((\d+) checkpoints", README)
+    families = ("ViT", "MLPMixer", "ConvMixer")
+    assert int(count) == sum(len(km.pretrained(family)) for family in families)
