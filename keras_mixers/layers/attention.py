@@ -153,10 +153,17 @@ class MultiHeadSelfAttention(Layer):
 
         Shapes: `(N, T, D) -> (N, T, D), (N, H, T, T)`. The weights have at least 32 bits.
         """
-        query, key, value = self.project(x)
-        weights = self.attention_scores(query, key)
+        weights, value = self.weights_and_values(x)
         mixed = self.weighted(ops.cast(edit(weights), value.dtype), value)
         return self.out(mixed), weights
+
+    def weights_and_values(self, x):
+        """The attention weights, and the values that they weight.
+
+        Shapes: `(N, T, D) -> (N, H, T, T), (N, T, H, d)`. The weights have at least 32 bits.
+        """
+        query, key, value = self.project(x)
+        return self.attention_scores(query, key), value
 
     def attend(self, x):
         """`softmax(q . k / sqrt(d)) v` on the backend's fused path: `(N, T, D) -> (N, T, H d)`."""

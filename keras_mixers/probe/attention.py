@@ -65,9 +65,8 @@ def attention_maps(
 
 def weights_of(layer, x):
     """Attention weights where the layer gets x: `(N, T, D) -> (N, heads, T, T)`."""
-    attention = mixer_of(layer)
-    query, key, _ = attention.project(mixer_input(layer, x))
-    return attention.attention_scores(query, key)
+    weights, _ = mixer_of(layer).weights_and_values(mixer_input(layer, x))
+    return weights
 
 
 def attention_rollout(
