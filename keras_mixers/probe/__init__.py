@@ -1,9 +1,9 @@
 """Arrays of what a model sees: attention, hidden units, filters, features, relevance."""
 
 from keras_mixers.probe.attention import attention_distance, attention_maps, attention_rollout
+from keras_mixers.probe.class_relevance import relevance
 from keras_mixers.probe.filters import depthwise_kernels, patch_filters, position_similarity
 from keras_mixers.probe.grid import TokenGrid, token_grid
-from keras_mixers.probe.relevance import relevance
 from keras_mixers.probe.units import (
     channel_mixing_activations,
     features,

@@ -13,7 +13,7 @@ from keras_mixers.layers import (
     SelectToken,
 )
 from keras_mixers.layers.base import mixes_tokens
-from keras_mixers.probe.collect import choose, look, mixer_input, mixer_of
+from keras_mixers.probe.collect import collect, find_layers, mixer_input, mixer_of
 from keras_mixers.probe.grid import grid_of, prefix_names
 
 # Of Keras's own layers, those that mix tokens behind the patches.
@@ -59,8 +59,8 @@ def attention_maps(
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929.
     """
-    wanted = choose(model, MultiHeadSelfAttention, layers)
-    return look(model, images, wanted, weights_of, batch_size)
+    wanted = find_layers(model, MultiHeadSelfAttention, layers)
+    return collect(model, images, wanted, weights_of, batch_size)
 
 
 def weights_of(layer, x):
@@ -97,8 +97,8 @@ def attention_rollout(
 
     Source: "Quantifying Attention Flow in Transformers", arXiv 2005.00928, equation 1.
     """
-    wanted = followed(model, layers)
-    means = look(
+    wanted = attention_path(model, layers)
+    means = collect(
         model,
         images,
         wanted,
@@ -111,14 +111,14 @@ def attention_rollout(
     return read_out(model, wanted, flow)
 
 
-def followed(model, layers):
+def attention_path(model, layers):
     """The attention layers through which a flow is followed: `{name: node}`.
 
     Raises:
         ValueError: something else mixes tokens too, and nobody said to look past it.
     """
-    wanted = choose(model, MultiHeadSelfAttention, layers)
-    stems = choose(model, PatchEmbed)
+    wanted = find_layers(model, MultiHeadSelfAttention, layers)
+    stems = find_layers(model, PatchEmbed)
     if len(stems) > 1:
         raise ValueError(
             "`model` must have one stream of tokens, which begins at one PatchEmbed. Received:"
@@ -138,7 +138,7 @@ def followed(model, layers):
 def other_mixers(model):
     """The names of what mixes tokens and is no attention."""
     everything = layer_calls(model)
-    first, *_ = [*choose(model, PatchEmbed)]
+    first, *_ = [*find_layers(model, PatchEmbed)]
     after = list(everything).index(first)
     mixers = {name: mixer_of(node.operation) for name, node in list(everything.items())[after:]}
     return [
@@ -208,17 +208,17 @@ def attention_distance(
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7 and appendix D.7.
     """
-    wanted = choose(model, MultiHeadSelfAttention, layers)
+    wanted = find_layers(model, MultiHeadSelfAttention, layers)
     grids = {id(node.operation): grid_of(model, node) for node in wanted.values()}
 
-    def see(layer, x):
+    def compute(layer, x):
         grid = grids[id(layer)]
         weights = weights_of(layer, x)[:, :, grid.num_prefix :, grid.num_prefix :]
         weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
         reach = keras.ops.sum(weights * patch_distances(grid), axis=-1)
         return keras.ops.mean(reach, axis=-1)
 
-    return look(model, images, wanted, see, batch_size)
+    return collect(model, images, wanted, compute, batch_size)
 
 
 def patch_distances(grid):

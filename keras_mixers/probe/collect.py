@@ -12,7 +12,7 @@ from keras_mixers.graph import functional, layer_calls, run
 from keras_mixers.layers import Residual
 
 
-class Enough(Exception):
+class StopForward(Exception):
     """Raised by a visitor of `run` that has seen all it wants: what follows is not computed."""
 
 
@@ -26,7 +26,7 @@ def mixer_input(layer, x):
     return layer.norm(x) if isinstance(layer, Residual) else x
 
 
-def choose(model, kind, layers=None):
+def find_layers(model, kind, layers=None):
     """The places of layers of one kind, alone or in a `Residual`: `{name: node}`.
 
     Raises:
@@ -42,10 +42,10 @@ def choose(model, kind, layers=None):
             f"`model` must have a {kind.__name__} layer. Received: '{model.name}', made of"
             f" {', '.join(inside)}"
         )
-    return named(found, found, layers)
+    return select(found, found, layers)
 
 
-def named(everything, numbered, layers):
+def select(everything, numbered, layers):
     """Those of `everything` that `layers` names, or numbers as they stand in `numbered`.
 
     It is a name, a number (-1 is the last), a list of such, or `None` for all that are numbered.
@@ -79,11 +79,11 @@ def one_layer(layer):
     return layer
 
 
-def look(model, images, wanted, see, batch_size):
-    """What `see(layer, x)` gives of each wanted call and its input: `{name: array (N, ...)}`.
+def collect(model, images, wanted, compute, batch_size):
+    """What `compute(layer, x)` gives of each wanted call and its input: `{name: array (N, ...)}`.
 
-    `see` is a function of a layer and its input's batch, or `None` for the layer's output. Nothing
-    is computed beyond the last wanted call; arrays are float32.
+    `compute` is a function of a layer and its input's batch, or `None` for the layer's output.
+    Nothing is computed beyond the last wanted call; arrays are float32.
     """
     seen = {name: [] for name in wanted}
     for batch in batches(model, images, batch_size):
@@ -92,13 +92,13 @@ def look(model, images, wanted, see, batch_size):
         def visit(name, layer, *args, left=left, **kwargs):
             output = functools.cache(lambda: layer(*args, **kwargs))
             if name in left:
-                seen[name].append(to_numpy(see(layer, args[0]) if see else output()))
+                seen[name].append(to_numpy(compute(layer, args[0]) if compute else output()))
                 left.remove(name)
                 if not left:
-                    raise Enough
+                    raise StopForward
             return output()
 
-        with contextlib.suppress(Enough):
+        with contextlib.suppress(StopForward):
             run(model, batch, visit)
     return {name: np.concatenate(parts) for name, parts in seen.items()}
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_mixers.layers import ConvMixerBlock, PatchEmbed, PositionEmbedding
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.collect import choose, to_numpy
+from keras_mixers.probe.collect import find_layers, to_numpy
 
 
 def patch_filters(model: keras.Model) -> np.ndarray:
@@ -26,7 +26,7 @@ def patch_filters(model: keras.Model) -> np.ndarray:
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
     """
-    (node,) = choose(model, PatchEmbed, 0).values()
+    (node,) = find_layers(model, PatchEmbed, 0).values()
     return to_numpy(node.operation.projection.kernel).transpose(3, 0, 1, 2)
 
 
@@ -49,7 +49,7 @@ def position_similarity(model: keras.Model) -> np.ndarray:
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
     """
-    (node,) = choose(model, PositionEmbedding, 0).values()
+    (node,) = find_layers(model, PositionEmbedding, 0).values()
     positions = node.operation
     table = to_numpy(positions.table)[0, positions.num_prefix :]
     # A position that is nothing but zeros is like no other.
@@ -80,5 +80,5 @@ def depthwise_kernels(model: keras.Model, layers: Layers = None) -> dict[str, np
     """
     return {
         name: to_numpy(node.operation.depthwise.kernel)[..., 0].transpose(2, 0, 1)
-        for name, node in choose(model, ConvMixerBlock, layers).items()
+        for name, node in find_layers(model, ConvMixerBlock, layers).items()
     }

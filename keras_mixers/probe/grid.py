@@ -9,7 +9,7 @@ from keras_mixers import arguments
 from keras_mixers.graph import layer_calls
 from keras_mixers.layers import PatchEmbed, PrefixTokens
 from keras_mixers.layers.patch_embed import patch_grid
-from keras_mixers.probe.collect import choose
+from keras_mixers.probe.collect import find_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
     """
     grids = {
         name: (patch_grid(node.input_tensors[0].shape[1:3], size), size)
-        for name, node in choose(model, PatchEmbed).items()
+        for name, node in find_layers(model, PatchEmbed).items()
         for size in [node.operation.patch_size]
     }
     if len(set(grids.values())) > 1:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_mixers.graph import layer_calls
-from keras_mixers.probe.collect import look
+from keras_mixers.probe.collect import collect
 
 
 def kind_of_output(model):
@@ -32,7 +32,7 @@ def kind_of_output(model):
 def predict(model, images, batch_size):
     """The probabilities of a model that classifies: `(N, H, W, C) -> (N, num_classes)`."""
     last = list(layer_calls(model))[-1]
-    (scores,) = look(model, images, [last], None, batch_size).values()
+    (scores,) = collect(model, images, [last], None, batch_size).values()
     if kind_of_output(model) == "probabilities":
         return scores
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))

@@ -6,7 +6,7 @@ import numpy as np
 from keras_mixers.graph import layer_calls
 from keras_mixers.layers import ChannelMixing, ConvMixerBlock, Residual, TokenMixing
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.collect import choose, look, mixer_input, mixer_of, named, to_numpy
+from keras_mixers.probe.collect import collect, find_layers, mixer_input, mixer_of, select, to_numpy
 from keras_mixers.probe.grid import grid_of
 
 # Of blocks; `features` counts them.
@@ -37,7 +37,7 @@ def token_mixing_units(model: keras.Model, layers: Layers = None) -> dict[str, n
     """
     return {
         name: grid_of(model, node).patches(to_numpy(mixer_of(node.operation).fc1.kernel).T)
-        for name, node in choose(model, TokenMixing, layers).items()
+        for name, node in find_layers(model, TokenMixing, layers).items()
     }
 
 
@@ -67,7 +67,7 @@ def token_mixing_activations(
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """
-    return look(model, images, choose(model, TokenMixing, layers), hidden_units, batch_size)
+    return collect(model, images, find_layers(model, TokenMixing, layers), hidden_units, batch_size)
 
 
 def channel_mixing_activations(
@@ -97,7 +97,9 @@ def channel_mixing_activations(
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """
-    return look(model, images, choose(model, ChannelMixing, layers), hidden_units, batch_size)
+    return collect(
+        model, images, find_layers(model, ChannelMixing, layers), hidden_units, batch_size
+    )
 
 
 def hidden_units(layer, x):
@@ -130,5 +132,5 @@ def features(
     """
     everything = layer_calls(model)
     halves = {n: node for n, node in everything.items() if isinstance(node.operation, HALVES)}
-    wanted = named(everything, halves, layers)
-    return look(model, images, wanted, None, batch_size)
+    wanted = select(everything, halves, layers)
+    return collect(model, images, wanted, None, batch_size)

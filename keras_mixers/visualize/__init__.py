@@ -4,13 +4,13 @@ Every function that begins with `plot_` returns a matplotlib `Figure`, to save o
 touches pyplot.
 """
 
-from keras_mixers.visualize.activations import (
+from keras_mixers.visualize.activation_figures import (
     plot_channel_mixing_activations,
     plot_features,
     plot_token_mixing_activations,
 )
 from keras_mixers.visualize.animation import animate_attention
-from keras_mixers.visualize.attention import (
+from keras_mixers.visualize.attention_figures import (
     plot_attention,
     plot_attention_distance,
     plot_attention_matrix,
@@ -19,7 +19,7 @@ from keras_mixers.visualize.attention import (
 )
 from keras_mixers.visualize.explorer import attention_explorer
 from keras_mixers.visualize.history import plot_history
-from keras_mixers.visualize.weights import (
+from keras_mixers.visualize.weight_figures import (
     plot_depthwise_kernels,
     plot_patch_filters,
     plot_position_similarity,

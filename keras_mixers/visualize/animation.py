@@ -7,15 +7,15 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments, files
-from keras_mixers.visualize.attention import maps_of
+from keras_mixers.visualize.attention_figures import maps_of
 from keras_mixers.visualize.canvas import (
+    add_colorbar,
     aspect,
-    draw_over,
+    background,
     draw_picture,
     mark_patch,
+    overlay,
     panels,
-    what_is_patched,
-    with_bar,
 )
 
 
@@ -63,16 +63,16 @@ def animate_attention(
         arguments.integer("head", head, 0, len(maps) - 1)
     weights = maps.mean(axis=0) if head is None else maps[head]
     heat = grid.patches(weights[grid.num_prefix :])
-    picture = what_is_patched(model, image, picture)
+    picture = background(model, image, picture)
 
     what = "mean of heads" if head is None else f"head {head}"
     figure, (left, right) = panels(2, f"{name}, {what}", side=2.6, aspect=aspect(picture))
     figure.set_dpi(70)  # a film of 12 x 12 patches is then 2 MB
     draw_picture(left, picture)
     left.set_title("query")
-    drawn = draw_over(right, picture, heat[0], vmax=heat.max())  # one scale for all frames
+    drawn = overlay(right, picture, heat[0], vmax=heat.max())  # one scale for all frames
     right.set_title("attends to")
-    with_bar(figure, right, drawn)
+    add_colorbar(figure, right, drawn)
     frame = mark_patch(left, picture, grid, (0, 0))
 
     def film():
@@ -80,7 +80,7 @@ def animate_attention(
             row, column = divmod(token, grid.columns)
             frame.set_xy((column * frame.get_width(), row * frame.get_height()))
             drawn.set_data(weights)
-            yield photograph(figure)
+            yield render_frame(figure)
             figure.set_layout_engine("none")  # found once, it is that of all frames
 
     first, *others = film()
@@ -95,7 +95,7 @@ def animate_attention(
     return path
 
 
-def photograph(figure):
+def render_frame(figure):
     """A figure as it stands, in few colours and without dithering, which GIF compresses badly.
 
     The frame around the query is small, and must be among the colours.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_mixers.layers import PatchEmbed
-from keras_mixers.probe.collect import choose, look
+from keras_mixers.probe.collect import collect, find_layers
 
 # Both perceptually uniform: from nothing up, and both ways from zero.
 SEQUENTIAL = "viridis"
@@ -30,18 +30,18 @@ def panels(count, title, side=2.4, aspect=1.0, columns=None):
     return figure, list(axes[:count])
 
 
-def with_bar(figure, axes, drawn, label=None):
+def add_colorbar(figure, axes, drawn, label=None):
     """A colour bar beside a panel, as high as what it shows."""
     figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.05, 1]), label=label)
 
 
-def what_is_patched(model, image, picture):
+def background(model, image, picture):
     """The picture that maps are laid over: what `PatchEmbed` gets, or what the caller has of it."""
     image = one_image(image)
     if picture is not None:
         return drawable("picture", picture)
-    (patch_embed,) = choose(model, PatchEmbed, 0)
-    (seen,) = look(model, image, [patch_embed], lambda layer, x: x, 1).values()
+    (patch_embed,) = find_layers(model, PatchEmbed, 0)
+    (seen,) = collect(model, image, [patch_embed], lambda layer, x: x, 1).values()
     return drawable("image", seen[0])
 
 
@@ -97,7 +97,7 @@ def draw_picture(axes, picture):
     axes.set_axis_off()
 
 
-def draw_over(axes, picture, heat, **colours):
+def overlay(axes, picture, heat, **colours):
     """A map on the grid over a picture: each value covers its patch, whatever the sizes."""
     height, width = picture.shape[:2]
     draw_picture(axes, np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1))

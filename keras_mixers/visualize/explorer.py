@@ -15,7 +15,7 @@ from keras_mixers.probe.attention import Layers
 from keras_mixers.probe.collect import check_images
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.outputs import kind_of_output, predict
-from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, what_is_patched
+from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, background
 from keras_mixers.visualize.views import encoded, finite, views_of
 
 LONGEST_SIDE = 384  # of a picture, in pixels
@@ -77,7 +77,7 @@ def attention_explorer(
         )
     probabilities = predictions(model, images, class_names)
     shown = [
-        what_is_patched(model, image, None if pictures is None else pictures[i])
+        background(model, image, None if pictures is None else pictures[i])
         for i, image in enumerate(images)
     ]
     classes = [likeliest[0][0] for likeliest in probabilities if likeliest]

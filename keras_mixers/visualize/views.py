@@ -16,7 +16,7 @@ from keras_mixers.probe import (
     token_mixing_units,
 )
 from keras_mixers.probe.attention import one_grid, other_mixers
-from keras_mixers.probe.collect import mixer_of, named
+from keras_mixers.probe.collect import mixer_of, select
 from keras_mixers.visualize.canvas import strongest
 
 KINDS = (MultiHeadSelfAttention, TokenMixing, ConvMixerBlock)
@@ -41,7 +41,7 @@ def views_of(model, images, layers, classes):
             "`model` must have a MultiHeadSelfAttention, TokenMixing or ConvMixerBlock layer."
             f" Received: '{model.name}'"
         )
-    wanted = named(found, found, layers)
+    wanted = select(found, found, layers)
     attending = {
         name: node
         for name, node in wanted.items()
@@ -83,7 +83,7 @@ def smallest_step(maps, grid):
     return step
 
 
-def together(maps, grid, step):
+def coarsen(maps, grid, step):
     """Weights between squares of patches: keys added, queries averaged; the prefix stays.
 
     Shapes: `(N, heads, T, T) -> (N, heads, S, S)`, whose rows still sum to 1.
@@ -97,7 +97,7 @@ def together(maps, grid, step):
 
 def attention_view(name, maps, grid, step):
     """The weights of a layer, in 16-bit parts of the largest in each row."""
-    maps = together(maps, grid, step) if step > 1 else maps
+    maps = coarsen(maps, grid, step) if step > 1 else maps
     largest = maps.max(axis=-1)
     return {
         "name": name,

@@ -288,7 +288,7 @@ def test_patches_taken_together(browser, open_page, tmp_path, monkeypatch):
     path = tmp_path / "explorer.html"
     page = open_page(km.visualize.attention_explorer(model, image, path, pictures=[picture]))
     maps = weights_of(model, image, "block_0_attention").mean(axis=1)
-    (weights,) = views.together(maps[:, None], km.probe.token_grid(model), 2)[:, 0]
+    (weights,) = views.coarsen(maps[:, None], km.probe.token_grid(model), 2)[:, 0]
     page.hover(2, 0, rows=3, columns=5)
     assert page.reading().startswith("Patches (2, 0 to 1) attends most to")
     assert page.numbers() == [
@@ -316,7 +316,7 @@ def test_patches_together():
     maps = np.random.default_rng(0).uniform(size=(2, 3, 16, 16)).astype("float32")
     maps /= maps.sum(axis=-1, keepdims=True)
     grid = km.probe.TokenGrid(rows=3, columns=5, patch_size=(4, 4), num_prefix=1)
-    found = views.together(maps, grid, 2)
+    found = views.coarsen(maps, grid, 2)
     assert found.shape == (2, 3, 7, 7)
     np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-6)
     first, last = [1, 2, 6, 7], [15]  # the squares at the top left and at the bottom right

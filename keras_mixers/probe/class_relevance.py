@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_mixers.graph import layer_calls, run
 from keras_mixers.layers import Residual
-from keras_mixers.probe.attention import Layers, followed, read_out
+from keras_mixers.probe.attention import Layers, attention_path, read_out
 from keras_mixers.probe.collect import batches, check_images, mixer_input, mixer_of, to_numpy
 from keras_mixers.probe.outputs import kind_of_output
 
@@ -51,7 +51,7 @@ def relevance(
     Transformers", arXiv 2103.15679, equations 5 and 6.
     """
     check_images(model, images)
-    wanted = followed(model, layers)
+    wanted = attention_path(model, layers)
     check_classes(model, images, target)
     parts = []
     for batch in batches(model, images, batch_size):
@@ -71,7 +71,7 @@ def flow(model, wanted, images, target):
         def visit(name, layer, *args, **kwargs):
             if name not in wanted:
                 return layer(*args, **kwargs)
-            y, weights[name] = nudged(layer, args[0], nudges.get(name, 0.0))
+            y, weights[name] = perturbed(layer, args[0], nudges.get(name, 0.0))
             return y
 
         (logits,) = run(model, images, visit)
@@ -92,7 +92,7 @@ def flow(model, wanted, images, target):
     return total - identity
 
 
-def nudged(layer, x, nudge):
+def perturbed(layer, x, nudge):
     """A layer's output where its attention weights are changed by `nudge`, and the weights."""
     y, weights = mixer_of(layer).with_weights(mixer_input(layer, x), lambda w: w + nudge)
     if not isinstance(layer, Residual):

@@ -12,14 +12,14 @@ from keras_mixers.probe import (
 )
 from keras_mixers.probe.collect import one_layer
 from keras_mixers.visualize.canvas import (
+    add_colorbar,
     aspect,
-    draw_over,
+    background,
     draw_picture,
     one_image,
+    overlay,
     panels,
     strongest,
-    what_is_patched,
-    with_bar,
 )
 
 
@@ -52,7 +52,7 @@ def plot_token_mixing_activations(model: keras.Model, image: np.ndarray, layer: 
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(hidden, aspect="auto", interpolation="nearest")
-    with_bar(figure, axes, drawn, "activation")
+    add_colorbar(figure, axes, drawn, "activation")
     axes.set(title=f"{name}: hidden units for an image", xlabel="channel", ylabel="hidden unit")
     return figure
 
@@ -90,7 +90,7 @@ def plot_channel_mixing_activations(
     ).items()
     maps = token_grid(model, len(hidden)).patches(hidden.T)
     chosen = strongest(maps, arguments.integer("units", units))
-    picture = what_is_patched(model, image, picture)
+    picture = background(model, image, picture)
 
     title = f"{name}: where hidden units are active"
     figure, (first, *others) = panels(len(chosen) + 1, title, aspect=aspect(picture))
@@ -98,7 +98,7 @@ def plot_channel_mixing_activations(
     first.set_title("image")
     for axes, unit in zip(others, chosen, strict=True):
         low = min(0.0, float(maps[unit].min()))  # of GELU a little below zero
-        with_bar(figure, axes, draw_over(axes, picture, maps[unit], vmin=low))
+        add_colorbar(figure, axes, overlay(axes, picture, maps[unit], vmin=low))
         axes.set_title(f"unit {unit}")
     return figure
 
@@ -153,7 +153,7 @@ def plot_features(
     reach = np.abs(colours).max(axis=0)
     colours = 0.5 + colours / np.where(reach, 2 * reach, 1)
 
-    picture = what_is_patched(model, image, picture)
+    picture = background(model, image, picture)
     figure, (first, second) = panels(2, f"{name}: features", side=3, aspect=aspect(picture))
     draw_picture(first, picture)
     first.set_title("image")

@@ -14,18 +14,18 @@ from keras_mixers.probe import (
     relevance,
     token_grid,
 )
-from keras_mixers.probe.collect import choose, one_layer
+from keras_mixers.probe.collect import find_layers, one_layer
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.outputs import predict
 from keras_mixers.visualize.canvas import (
+    add_colorbar,
     aspect,
-    draw_over,
+    background,
     draw_picture,
     mark_patch,
     one_image,
+    overlay,
     panels,
-    what_is_patched,
-    with_bar,
 )
 
 
@@ -63,7 +63,7 @@ def plot_attention(
     """
     name, maps, grid = maps_of(model, image, layer)
     token = query_token(model, grid, query)
-    picture = what_is_patched(model, image, picture)
+    picture = background(model, image, picture)
     rows = grid.patches(maps[:, token])
 
     what = "class token" if query is None else f"patch {tuple(query)}"
@@ -73,7 +73,7 @@ def plot_attention(
     first.set_title("image")
     titles = ["mean", *(f"head {i}" for i in range(len(rows)))]
     for axes, heat, title in zip(others, [rows.mean(axis=0), *rows], titles, strict=True):
-        with_bar(figure, axes, draw_over(axes, picture, heat))
+        add_colorbar(figure, axes, overlay(axes, picture, heat))
         axes.set_title(title)
     if query is not None:
         for axes in (first, *others):
@@ -132,7 +132,7 @@ def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | st
     columns = math.ceil(math.sqrt(len(maps)))
     figure, everywhere = panels(len(maps), title, side=3.4, columns=columns)
     for i, (axes, weights) in enumerate(zip(everywhere, maps, strict=True)):
-        with_bar(figure, axes, axes.imshow(weights, vmin=0))
+        add_colorbar(figure, axes, axes.imshow(weights, vmin=0))
         axes.set(title=f"head {i}", xlabel="key", ylabel="query")
     return figure
 
@@ -166,7 +166,7 @@ def plot_attention_rollout(
     Source: "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
     """
     (heat,) = attention_rollout(model, one_image(image), layers)
-    return beside(what_is_patched(model, image, picture), heat, "Attention rollout", "share")
+    return beside(background(model, image, picture), heat, "Attention rollout", "share")
 
 
 def plot_relevance(
@@ -209,14 +209,14 @@ def plot_relevance(
         target = int(predict(model, batch, 1).argmax())
     named = f"class {target}" if names is None else names[target]
     title = f"What speaks for {named}"
-    return beside(what_is_patched(model, image, picture), heat, title, "gradient x attention")
+    return beside(background(model, image, picture), heat, title, "gradient x attention")
 
 
 def beside(picture, heat, title, label):
     """A picture, and a map over it."""
     figure, (left, right) = panels(2, title, side=3, aspect=aspect(picture))
     draw_picture(left, picture)
-    with_bar(figure, right, draw_over(right, picture, heat), label)
+    add_colorbar(figure, right, overlay(right, picture, heat), label)
     return figure
 
 
@@ -256,7 +256,7 @@ def plot_attention_distance(
         dots = axes.scatter(beside, each.mean(axis=0), c=numbers, vmin=0, vmax=max(heads - 1, 1))
     if heads > 1:
         figure.colorbar(dots, ax=axes, label="head", ticks=MaxNLocator(integer=True))
-    numbers = [list(choose(model, MultiHeadSelfAttention)).index(name) for name in distances]
+    numbers = [list(find_layers(model, MultiHeadSelfAttention)).index(name) for name in distances]
     axes.set_xticks(range(len(numbers)), numbers)
     axes.set_xlim(-0.5, len(numbers) - 0.5)
     axes.set(

@@ -11,7 +11,7 @@ from keras_mixers.probe import (
     token_mixing_units,
 )
 from keras_mixers.probe.collect import one_layer
-from keras_mixers.visualize.canvas import aspect, signed, strongest, tiles, with_bar
+from keras_mixers.visualize.canvas import add_colorbar, aspect, signed, strongest, tiles
 
 
 def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: int = 64):
@@ -71,7 +71,9 @@ def sheet(name, maps, most, title):
     chosen, title = most_of(name, maps, most, title)
     shown = tiles(maps[chosen])
     figure, axes = one_panel(shown, title)
-    with_bar(figure, axes, axes.imshow(shown, interpolation="nearest", **signed(shown)), "weight")
+    add_colorbar(
+        figure, axes, axes.imshow(shown, interpolation="nearest", **signed(shown)), "weight"
+    )
     return figure
 
 
@@ -152,7 +154,7 @@ def plot_position_similarity(model: keras.Model):
     figure = Figure(figsize=(6.4, 0.7 + 5.6 * rows / columns), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(gapped, vmin=-1, vmax=1, interpolation="nearest")
-    with_bar(figure, axes, drawn, "cosine similarity")
+    add_colorbar(figure, axes, drawn, "cosine similarity")
     axes.set(
         title="Likeness of positions: at each patch's place, its map",
         xlabel="column",
