@@ -12,20 +12,10 @@ from keras_mixers.layers import (
     PatchEmbed,
     SelectToken,
 )
-from keras_mixers.layers.base import mixes_tokens
 from keras_mixers.probe.collect import collect, find_layers, mixer_input, mixer_of
 from keras_mixers.probe.grid import grid_of, prefix_names
+from keras_mixers.probe.token_mixers import declares_nothing, other_token_mixers
 
-# Of Keras's own layers, those that mix tokens behind the patches.
-KERAS_MIXERS = (
-    keras.layers.Attention,
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.GroupQueryAttention,
-    keras.layers.MultiHeadAttention,
-)
 Layers = int | str | Sequence[int | str] | None
 
 
@@ -124,29 +114,29 @@ def attention_path(model, layers):
             "`model` must have one stream of tokens, which begins at one PatchEmbed. Received:"
             f" '{model.name}' with {', '.join(stems)}"
         )
-    others = other_mixers(model)
-    if others and layers is None:
-        raise ValueError(
-            "`layers` must say which attention to follow in a model that mixes tokens otherwise"
-            f" too. Received: layers=None for '{model.name}' with {', '.join(others)};"
-            f" layers={list(wanted)} would follow attention alone"
-        )
     one_grid(model, wanted)
+    if layers is None:
+        check_no_other_mixers(model, wanted)
     return wanted
 
 
-def other_mixers(model):
-    """The names of what mixes tokens and is no attention."""
-    everything = layer_calls(model)
-    first, *_ = [*find_layers(model, PatchEmbed)]
-    after = list(everything).index(first)
-    mixers = {name: mixer_of(node.operation) for name, node in list(everything.items())[after:]}
-    return [
-        name
-        for name, mixer in mixers.items()
-        if not isinstance(mixer, MultiHeadSelfAttention)
-        and (mixes_tokens(mixer) or isinstance(mixer, KERAS_MIXERS))
-    ]
+def check_no_other_mixers(model, wanted):
+    """Refuse a model in which something other than the wanted attention mixes tokens."""
+    others = other_token_mixers(model, wanted)
+    if not others:
+        return
+    received = ", ".join(f"{name} ({type(layer).__name__})" for name, layer in others.items())
+    message = (
+        "`layers` must name the attention layers to follow, because other layers of the model mix"
+        f" tokens or may mix them. Received: layers=None for '{model.name}' with {received}."
+        f" layers={list(wanted)} follows attention only."
+    )
+    if any(map(declares_nothing, others.values())):
+        message += (
+            " A layer of yours declares what it mixes by a class attribute:"
+            ' mixes = frozenset({"tokens"}) or mixes = frozenset({"channels"})'
+        )
+    raise ValueError(message)
 
 
 def one_grid(model, wanted):

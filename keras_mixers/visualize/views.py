@@ -15,8 +15,9 @@ from keras_mixers.probe import (
     token_grid,
     token_mixing_units,
 )
-from keras_mixers.probe.attention import one_grid, other_mixers
+from keras_mixers.probe.attention import one_grid
 from keras_mixers.probe.collect import mixer_of, select
+from keras_mixers.probe.token_mixers import other_token_mixers
 from keras_mixers.visualize.canvas import strongest
 
 KINDS = (MultiHeadSelfAttention, TokenMixing, ConvMixerBlock)
@@ -61,7 +62,7 @@ def views_of(model, images, layers, classes):
         else:
             (kernels,) = depthwise_kernels(model, name).values()
             views.append(weights_view(name, "kernels", kernels))
-    if maps and layers is None and not other_mixers(model):
+    if maps and layers is None and not other_token_mixers(model, maps):
         rollout = attention_rollout(model, images)
         said = ["How much of each patch is in the output."] * len(images)
         views.append(map_view("All layers: rollout", "share in the output", rollout, said))

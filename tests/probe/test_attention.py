@@ -242,7 +242,7 @@ def test_wrong_use_of_rollout():
     x = layers.PatchEmbed(16, 4, flatten=False)(keras.layers.Conv2D(3, 1)(x_in))
     x = keras.layers.Conv2D(16, 3, padding="same", name="neighbours")(x)
     x = layers.MultiHeadSelfAttention(2)(keras.layers.Reshape((6, 16))(x))
-    with pytest.raises(ValueError, match=r"mixes tokens otherwise too.* with neighbours; layers="):
+    with pytest.raises(ValueError, match=r"may mix them.* with neighbours \(Conv2D\)\. layers="):
         km.attention_rollout(keras.Model(x_in, x), images)
     pooled = keras.layers.AveragePooling1D(2)
     x = x_in = keras.Input((8, 12, 2))

@@ -124,7 +124,7 @@ def test_of_a_hybrid_the_layers_that_are_named():
         ("vit", [0, 1], "`target` must be one number, or one for each of the 4 images"),
         ("vit", 1.5, "`target` must be numbers from 0 to 4"),
         ("vit_sequence", None, r"`model` must end in logits.*'vit', which ends in 'norm'"),
-        ("hybrid_MA", 0, "`layers` must say which attention"),
+        ("hybrid_MA", 0, "`layers` must name the attention layers to follow.*block_0_token_mixing"),
         ("mlp_mixer", 0, "must have a MultiHeadSelfAttention"),
     ],
 )

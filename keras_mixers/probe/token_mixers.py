@@ -1,0 +1,102 @@
+"""Find the calls that mix tokens, or that may mix them.
+
+A layer declares what it mixes by the class attribute `mixes`. Keras's own layers and operations
+declare nothing, so those that keep tokens apart are listed here. Everything else may mix tokens.
+"""
+
+import keras
+
+from keras_mixers.graph import is_functional, layer_calls
+from keras_mixers.layers import PatchEmbed
+from keras_mixers.probe.collect import find_layers, mixer_of
+
+# They compute each token from the same token of their inputs, if inputs and output have the same
+# tokens. At inference dropout and noise do nothing, and BatchNormalization is a linear function.
+TOKENWISE = {
+    keras.layers.Activation,
+    keras.layers.ActivityRegularization,
+    keras.layers.Add,
+    keras.layers.AlphaDropout,
+    keras.layers.Average,
+    keras.layers.BatchNormalization,
+    keras.layers.Dense,
+    keras.layers.Dropout,
+    keras.layers.ELU,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.Identity,
+    keras.layers.LeakyReLU,
+    keras.layers.Maximum,
+    keras.layers.Minimum,
+    keras.layers.Multiply,
+    keras.layers.Normalization,
+    keras.layers.PReLU,
+    keras.layers.ReLU,
+    keras.layers.Rescaling,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.Subtract,
+}
+# They normalize over `axis`, which must be that of the channels.
+NORMS = {
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    keras.layers.UnitNormalization,
+}
+# They join sequences or channels, or select tokens.
+MOVES = {keras.layers.Concatenate, keras.layers.Cropping1D}
+# Names of classes, because Keras has no public name for the class of an operation.
+TOKENWISE_OPERATIONS = {
+    *("Add", "Cast", "Divide", "Multiply", "Negative", "Subtract", "TrueDivide"),
+    *("Elu", "Gelu", "LeakyRelu", "Relu", "Sigmoid", "Silu", "Softplus", "Tanh"),
+}
+
+
+def other_token_mixers(model, followed):
+    """The calls between the patches and the head that mix tokens, or that may mix them.
+
+    Args:
+        model: a functional model with a `PatchEmbed`.
+        followed: names of calls to leave out.
+
+    Returns:
+        `{name: layer}`; for a `Residual` the layer is its mixer. The head begins after the last
+        call that returns tokens.
+    """
+    calls = list(layer_calls(model).items())
+    stem = next(iter(find_layers(model, PatchEmbed)))
+    first = [name for name, _ in calls].index(stem) + 1
+    last = max(i for i, (_, node) in enumerate(calls) if len(node.output_tensors[0].shape) > 2)
+    return {
+        name: mixer_of(node.operation)
+        for name, node in calls[first : last + 1]
+        if name not in followed and not keeps_tokens_apart(node)
+    }
+
+
+def keeps_tokens_apart(node):
+    """Whether a call is known to compute each token from that token only."""
+    layer = mixer_of(node.operation)
+    if hasattr(layer, "mixes"):
+        return "tokens" not in layer.mixes
+    if is_functional(layer):
+        return all(keeps_tokens_apart(inner) for inner in layer_calls(layer).values())
+
+    kind = type(layer)  # a subclass of Keras's layer may compute something else
+    operation = "" if isinstance(layer, keras.layers.Layer) else kind.__name__
+    inputs, output = [x.shape for x in node.input_tensors], node.output_tensors[0].shape
+    if kind in TOKENWISE or operation in TOKENWISE_OPERATIONS:
+        return all(shape[:-1] == output[:-1] for shape in inputs)
+    if kind in NORMS:
+        axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+        return {axis % len(output) for axis in axes} == {len(output) - 1}
+    if kind is keras.layers.Reshape or operation == "Reshape":
+        return inputs[0][-1] == output[-1]
+    if operation == "GetItem":  # a slice that keeps the shape can only reverse an axis
+        return inputs[0] != output
+    return kind in MOVES or operation == "Concatenate"
+
+
+def declares_nothing(layer):
+    """Whether a layer belongs to a user and does not say what it mixes."""
+    return not hasattr(layer, "mixes") and not type(layer).__module__.startswith("keras.")
