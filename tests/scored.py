@@ -1,4 +1,4 @@
-"""Spaces whose trials cost little: tiny models that are built and saved, and not trained."""
+"""Search spaces with cheap trials: each trial builds and saves a tiny model, without training."""
 
 import keras_mixers as km
 from keras_mixers.tuning.families import HyperConvMixer
@@ -18,17 +18,17 @@ TINY = {
 
 
 def score(model):
-    """More weights score higher."""
+    """The validation accuracy that a trial reports: higher for a model with more weights."""
     return model.count_params() / 1000
 
 
 def tiny(**more):
-    """A space of 24 points."""
+    """A search space of 24 configurations."""
     return Scored((8, 8, 1), 3, **{**TINY, **more})
 
 
 class Scored(HyperConvMixer):
-    """Its trials end after one epoch in which nothing is trained; more weights score higher."""
+    """Report `score(model)` after one epoch, and train nothing."""
 
     def _train(self, hp, model, data, load, options):
         logs = {"val_accuracy": score(model)}

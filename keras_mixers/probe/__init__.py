@@ -1,4 +1,4 @@
-"""Arrays of what a model sees: attention, hidden units, filters, features, relevance."""
+"""Arrays that show what a model computes: attention, hidden units, filters, features, relevance."""
 
 from keras_mixers.probe.attention import attention_distance, attention_maps, attention_rollout
 from keras_mixers.probe.class_relevance import relevance

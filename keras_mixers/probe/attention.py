@@ -1,4 +1,4 @@
-"""What attends to what: the weights, their product over the layers, and how far they reach."""
+"""Attention weights, their product over the layers (rollout), and their mean distance."""
 
 from collections.abc import Sequence
 
@@ -24,21 +24,25 @@ def attention_maps(
 ) -> dict[str, np.ndarray]:
     """Attention weights: `softmax(score(q, k))` of each layer, head, query and key.
 
-    Shapes: `(N, H, W, C) -> {layer name: (N, heads, T, T)}`, float32 whatever the model's policy.
-    A row is a query and sums to 1; `token_grid(model)` lays its columns over the image.
+    Shapes: `(N, H, W, C) -> {layer name: (N, heads, T, T)}`, float32 for every dtype policy.
+    Each row belongs to one query and sums to 1. `token_grid(model)` maps the columns of a row to
+    patches of the image.
 
-    Nothing is computed beyond the last layer asked for, and nothing changes in the model: it may
-    be built here or by hand, nested in another, or read from a file. Any `MultiHeadSelfAttention`
-    in its graph counts, alone or in a `Residual`; one inside a layer of yours does not.
+    Keras computes nothing beyond the last layer asked for, and the model does not change. The
+    model may be built here, assembled by hand, nested in another model or loaded from a file. The
+    function finds each `MultiHeadSelfAttention` in the model's graph, inside a `Residual` or not.
+    It does not look inside a custom layer.
 
     Args:
-        model: functional or sequential, with one input.
-        images: as the model takes them, on the scale that it was trained with.
-        layers: names or numbers (0 is the first attention layer, -1 the last), or `None` for all.
-        batch_size: how many images are computed at once.
+        model: functional or sequential model with one input.
+        images: array in the value range that the model expects.
+        layers: names or numbers of attention layers (0 is the first, -1 the last), or `None` for
+            all.
+        batch_size: number of images in one forward pass.
 
     Raises:
-        ValueError: the model has no attention or not that layer, or the images do not fit.
+        ValueError: if the model has no attention layer, `layers` names a layer that does not
+            exist, or the images do not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -54,7 +58,7 @@ def attention_maps(
 
 
 def weights_of(layer, x):
-    """Attention weights where the layer gets x: `(N, T, D) -> (N, heads, T, T)`."""
+    """Attention weights of a layer with input x: `(N, T, D) -> (N, heads, T, T)`."""
     weights, _ = mixer_of(layer).weights_and_values(mixer_input(layer, x))
     return weights
 
@@ -62,22 +66,30 @@ def weights_of(layer, x):
 def attention_rollout(
     model: keras.Model, images: np.ndarray, layers: Layers = None, *, batch_size: int = 32
 ) -> np.ndarray:
-    """How much each patch flows into the output: the product of `(mean over heads + I) / 2`.
+    """How much each patch contributes to the output: product of `(mean over heads + I) / 2`.
 
-    Shapes: `(N, H, W, C) -> (N, rows, columns)`. The row taken is that of the token the model
-    reads (its class token, or else the mean over the patches); what is missing from a sum of 1 is
-    the share of the prefix tokens.
+    Shapes: `(N, H, W, C) -> (N, rows, columns)`. The result is the row of the class token if the
+    model's head reads it, or else the mean of the patches' rows. The values of one image sum to 1
+    minus the contribution of the prefix tokens.
+
+    The rollout is correct only if nothing but attention mixes tokens. The function therefore
+    checks each call between the patches and the head. It accepts this package's layers and custom
+    layers if their class attribute `mixes` does not contain `"tokens"`. It also accepts Keras's
+    layers and operations that compute each token separately, such as `Dense` or `Dropout`. A
+    custom layer without `mixes` may mix tokens, so the function refuses it, inside a `Residual`
+    or not. Declare `mixes = frozenset({"tokens"})` or `mixes = frozenset({"channels"})` in its
+    class, or pass `layers`, which skips this check.
 
     Args:
-        model: a functional or sequential model whose tokens are mixed by attention alone.
-        images: as the model takes them.
-        layers: as in `attention_maps`; those named are followed, whatever mixes between them.
-        batch_size: how many images are computed at once.
+        model: functional or sequential model in which only attention mixes tokens.
+        images: array in the value range that the model expects.
+        layers: as in `attention_maps`. The rollout follows these layers and ignores all other
+            token mixers.
+        batch_size: number of images in one forward pass.
 
     Raises:
-        ValueError: the model has no attention, or mixes tokens otherwise too (by another layer of
-            this package, or Keras's convolutions and attention) and `layers` does not say which to
-            follow; or the images do not fit.
+        ValueError: if the model has no attention layer, if `layers` is `None` and another layer
+            mixes tokens or does not declare what it mixes, or if the images do not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -102,10 +114,11 @@ def attention_rollout(
 
 
 def attention_path(model, layers):
-    """The attention layers through which a flow is followed: `{name: node}`.
+    """The attention layers that rollout and relevance follow: `{name: node}`.
 
     Raises:
-        ValueError: something else mixes tokens too, and nobody said to look past it.
+        ValueError: if the model has several streams of tokens or several grids, or if `layers` is
+            `None` and another layer may mix tokens.
     """
     wanted = find_layers(model, MultiHeadSelfAttention, layers)
     stems = find_layers(model, PatchEmbed)
@@ -121,7 +134,7 @@ def attention_path(model, layers):
 
 
 def check_no_other_mixers(model, wanted):
-    """Refuse a model in which something other than the wanted attention mixes tokens."""
+    """Raise a ValueError if anything except the wanted attention layers may mix tokens."""
     others = other_token_mixers(model, wanted)
     if not others:
         return
@@ -133,17 +146,17 @@ def check_no_other_mixers(model, wanted):
     )
     if any(map(declares_nothing, others.values())):
         message += (
-            " A layer of yours declares what it mixes by a class attribute:"
+            " A custom layer declares what it mixes by a class attribute:"
             ' mixes = frozenset({"tokens"}) or mixes = frozenset({"channels"})'
         )
     raise ValueError(message)
 
 
 def one_grid(model, wanted):
-    """The grid over which all of these attend.
+    """The grid of patches that all of these attention layers share.
 
     Raises:
-        ValueError: they have several.
+        ValueError: if the grids differ.
     """
     grids = {name: grid_of(model, node) for name, node in wanted.items()}
     if len(set(grids.values())) > 1:
@@ -152,10 +165,10 @@ def one_grid(model, wanted):
 
 
 def read_out(model, wanted, flow):
-    """The row of a flow `(N, T, T)` that the model reads, on the grid: `(N, rows, columns)`.
+    """The rows of `flow` that the model's head reads: `(N, T, T) -> (N, rows, columns)`.
 
-    It is that of the tokens which the model selects, or of the class token where it keeps all; else
-    the patches' mean.
+    These are the tokens that `SelectToken` selects. A model without `SelectToken` is read at the
+    class token, or at the mean of the patches if it averages them or has no class token.
     """
     grid = one_grid(model, wanted)
     pools = [n.operation for n in layer_calls(model).values()]
@@ -163,8 +176,8 @@ def read_out(model, wanted, flow):
     averaging = (keras.layers.GlobalAveragePooling1D, AttentionPooling)
     averages = any(isinstance(layer, averaging) for layer in pools)
     if not selected:
-        named = prefix_names(model, grid.num_prefix)
-        reads_patches = averages or not named or named[0].startswith("register")
+        names = prefix_names(model, grid.num_prefix)
+        reads_patches = averages or not names or names[0].startswith("register")
         selected = slice(grid.num_prefix, None) if reads_patches else [0]
     return grid.patches(flow[:, selected].mean(axis=1))
 
@@ -174,20 +187,21 @@ def attention_distance(
 ) -> dict[str, np.ndarray]:
     """Mean attention distance of each head, in pixels: the size of its receptive field.
 
-    `sum over patches k of weight(q, k) |q - k| / sum of weight(q, k)`, the mean over patches q,
-    between the centres of patches as `PatchEmbed` cuts them; prefix tokens have no place and are
-    left out.
+    Formula: `sum over patches k of weight(q, k) |q - k| / sum of weight(q, k)`, averaged over the
+    patches q. Distances are those between the centres of the patches that `PatchEmbed` cuts.
+    Prefix tokens have no position, so the formula leaves them out.
 
     Shapes: `(N, H, W, C) -> {layer name: (N, heads)}`.
 
     Args:
-        model: functional or sequential, with one input.
-        images: as the model takes them.
+        model: functional or sequential model with one input.
+        images: array in the value range that the model expects.
         layers: as in `attention_maps`.
-        batch_size: how many images are computed at once.
+        batch_size: number of images in one forward pass.
 
     Raises:
-        ValueError: the model has no attention or not that layer, or the images do not fit.
+        ValueError: if the model has no attention layer, `layers` names a layer that does not
+            exist, or the images do not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -201,17 +215,17 @@ def attention_distance(
     wanted = find_layers(model, MultiHeadSelfAttention, layers)
     grids = {id(node.operation): grid_of(model, node) for node in wanted.values()}
 
-    def compute(layer, x):
+    def mean_distance(layer, x):
         grid = grids[id(layer)]
         weights = weights_of(layer, x)[:, :, grid.num_prefix :, grid.num_prefix :]
         weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
-        reach = keras.ops.sum(weights * patch_distances(grid), axis=-1)
-        return keras.ops.mean(reach, axis=-1)
+        distance = keras.ops.sum(weights * patch_distances(grid), axis=-1)
+        return keras.ops.mean(distance, axis=-1)
 
-    return collect(model, images, wanted, compute, batch_size)
+    return collect(model, images, wanted, mean_distance, batch_size)
 
 
 def patch_distances(grid):
-    """Pixels between the centres of patches: `(T, T)`."""
-    places = np.mgrid[: grid.rows, : grid.columns].reshape(2, -1).T * grid.patch_size
-    return np.linalg.norm(places[:, None] - places[None], axis=-1).astype("float32")
+    """Distances between the centres of patches, in pixels: `(T, T)`."""
+    centres = np.mgrid[: grid.rows, : grid.columns].reshape(2, -1).T * grid.patch_size
+    return np.linalg.norm(centres[:, None] - centres[None], axis=-1).astype("float32")

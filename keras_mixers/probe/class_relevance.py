@@ -1,4 +1,4 @@
-"""Which patches a decision rests on: attention weighted by its gradient."""
+"""Relevance of each patch for a class: attention weights multiplied by their gradients."""
 
 from collections.abc import Sequence
 
@@ -20,26 +20,28 @@ def relevance(
     *,
     batch_size: int = 8,
 ) -> np.ndarray:
-    """How much each patch speaks for a class: `R += A R` over the layers, from R = I.
+    """How much each patch supports a class: `R += A R` over the layers, from R = I.
 
-    A is the mean over heads of `max(0, gradient * attention)`, the gradient that of the class's
-    logit by the attention weights (of the logarithm of its probability, in a model that ends in a
-    softmax). Of `R - I` the row is taken of the token that the model reads
-    (its class token, or else the mean over the patches).
+    A is the mean over heads of `max(0, gradient * attention)`. The gradient is that of the class's
+    logit with respect to the attention weights. In a model that ends in a softmax, the logarithm
+    of the probability replaces the logit. The result is the row of `R - I` of the class token if
+    the model's head reads it, or else the mean of the patches' rows.
 
-    Shapes: `(N, H, W, C) -> (N, rows, columns)`, 0 or more.
+    Shapes: `(N, H, W, C) -> (N, rows, columns)`, values of 0 or more.
 
     Args:
-        model: a functional or sequential classifier whose tokens are mixed by attention alone.
-        images: as the model takes them.
-        target: the class, for all images or one for each; `None` for those the model predicts.
-        layers: as in `attention_rollout`; those named are followed, whatever mixes between them.
-        batch_size: how many images are computed at once.
+        model: functional or sequential classifier in which only attention mixes tokens; the rule
+            is that of `attention_rollout`.
+        images: array in the value range that the model expects.
+        target: a class for all images, a list with one class for each image, or `None` for the
+            classes that the model predicts.
+        layers: as in `attention_rollout`.
+        batch_size: number of images in one forward and backward pass.
 
     Raises:
-        ValueError: the model is no such classifier, a target is none of its classes, or the images
-            do not fit.
-        NotImplementedError: Keras runs neither on TensorFlow nor on JAX.
+        ValueError: if the model is not a classifier, if `attention_rollout` refuses it, if a
+            target is not one of its classes, or if the images do not fit the model.
+        NotImplementedError: if Keras's backend is neither TensorFlow nor JAX.
 
     Example:
         >>> from keras_mixers import ViT
@@ -55,23 +57,23 @@ def relevance(
     check_classes(model, images, target)
     parts = []
     for batch in batches(model, images, batch_size):
-        done = sum(map(len, parts))
-        chosen = target if np.ndim(target) == 0 else target[done : done + len(batch)]
-        parts.append(read_out(model, wanted, flow(model, wanted, batch, chosen)))
+        start = sum(map(len, parts))
+        classes = target if np.ndim(target) == 0 else target[start : start + len(batch)]
+        parts.append(read_out(model, wanted, flow(model, wanted, batch, classes)))
     return np.concatenate(parts)
 
 
 def flow(model, wanted, images, target):
-    """R of a batch, `(N, T, T)`, from the gradients in all layers at once."""
+    """`R - I` of a batch, `(N, T, T)`, from one backward pass through all layers."""
     weights = {}
 
-    def score(nudges):
-        """The classes' logits, summed, where each layer's attention is nudged by so much."""
+    def score(changes):
+        """The sum of the target logits if `changes` is added to each layer's attention weights."""
 
         def visit(name, layer, *args, **kwargs):
             if name not in wanted:
                 return layer(*args, **kwargs)
-            y, weights[name] = perturbed(layer, args[0], nudges.get(name, 0.0))
+            y, weights[name] = perturbed(layer, args[0], changes.get(name, 0.0))
             return y
 
         (logits,) = run(model, images, visit)
@@ -92,9 +94,9 @@ def flow(model, wanted, images, target):
     return total - identity
 
 
-def perturbed(layer, x, nudge):
-    """A layer's output where its attention weights are changed by `nudge`, and the weights."""
-    y, weights = mixer_of(layer).with_weights(mixer_input(layer, x), lambda w: w + nudge)
+def perturbed(layer, x, change):
+    """The layer's output after `change` is added to its attention weights; the weights before."""
+    y, weights = mixer_of(layer).with_weights(mixer_input(layer, x), lambda w: w + change)
     if not isinstance(layer, Residual):
         return y, weights
     x = keras.ops.cast(x, y.dtype)  # because Keras casts the input of a layer's call too
@@ -102,7 +104,7 @@ def perturbed(layer, x, nudge):
 
 
 def gradients(function, tensors):
-    """The gradient of a number by each of the tensors it is a function of: `{name: tensor}`."""
+    """The gradient of a scalar function with respect to each of its tensors: `{name: tensor}`."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -110,33 +112,33 @@ def gradients(function, tensors):
         return jax.grad(function)(tensors)
     if backend != "tensorflow":
         raise NotImplementedError(
-            f"relevance needs gradients by TensorFlow or JAX. Received: Keras on {backend!r}; start"
-            " Python with KERAS_BACKEND=tensorflow"
+            f"relevance needs gradients from TensorFlow or JAX. Received: Keras on {backend!r};"
+            " start Python with KERAS_BACKEND=tensorflow"
         )
     import tensorflow as tf
 
     with tf.GradientTape() as tape:
         tape.watch(tensors)
-        number = function(tensors)
-    return tape.gradient(number, tensors)
+        value = function(tensors)
+    return tape.gradient(value, tensors)
 
 
 def check_classes(model, images, target):
-    """Refuse a model that is no classifier, and a target that it does not know."""
+    """Raise a ValueError if the model is not a classifier or `target` is not one of its classes."""
     if kind_of_output(model) is None:
         raise ValueError(
-            "`model` must end in logits, a Dense without an activation, or in a softmax of them."
-            f" Received: '{model.name}', which ends in {list(layer_calls(model))[-1]!r}"
+            "`model` must end in logits (a Dense layer without an activation) or in a softmax of"
+            f" logits. Received: '{model.name}', which ends in {list(layer_calls(model))[-1]!r}"
         )
     if target is None:
         return
-    known, given = model.outputs[0].shape[-1], np.asarray(target)
+    num_classes, given = model.outputs[0].shape[-1], np.asarray(target)
     if given.shape not in ((), (len(images),)):
         raise ValueError(
             f"`target` must be one number, or one for each of the {len(images)} images. Received:"
             f" target={target!r}"
         )
-    if given.dtype.kind not in "iu" or not ((given >= 0) & (given < known)).all():
+    if given.dtype.kind not in "iu" or not ((given >= 0) & (given < num_classes)).all():
         raise ValueError(
-            f"`target` must be numbers from 0 to {known - 1}. Received: target={target!r}"
+            f"`target` must be numbers from 0 to {num_classes - 1}. Received: target={target!r}"
         )

@@ -1,4 +1,4 @@
-"""Find the layers to probe, and collect what they compute."""
+"""Find the layers to probe, run the model up to them, and collect arrays."""
 
 import contextlib
 import functools
@@ -13,101 +13,112 @@ from keras_mixers.layers import Residual
 
 
 class StopForward(Exception):
-    """Raised by a visitor of `run` that has seen all it wants: what follows is not computed."""
+    """Raised inside `run` to end the forward pass, because the remaining layers are not needed."""
 
 
 def mixer_of(layer):
-    """What mixes in a residual half-block; any other layer itself."""
+    """The mixer of a `Residual`; any other layer itself."""
     return layer.mixer if isinstance(layer, Residual) else layer
 
 
 def mixer_input(layer, x):
-    """What the mixer gets where the layer gets x."""
+    """The input of the layer's mixer if the layer's input is x."""
     return layer.norm(x) if isinstance(layer, Residual) else x
 
 
 def find_layers(model, kind, layers=None):
-    """The places of layers of one kind, alone or in a `Residual`: `{name: node}`.
+    """The calls of layers of one class, inside a `Residual` or not: `{name: node}`.
+
+    `layers` selects some of these calls, as in `select`.
 
     Raises:
-        ValueError: there is none, or none of that name or number.
+        ValueError: if the model has no such layer, or `layers` names a layer that does not exist.
     """
-    everything = layer_calls(model)
+    calls = layer_calls(model)
     found = {
-        n: node for n, node in everything.items() if isinstance(mixer_of(node.operation), kind)
+        name: node for name, node in calls.items() if isinstance(mixer_of(node.operation), kind)
     }
     if not found:
-        inside = sorted({type(mixer_of(node.operation)).__name__ for node in everything.values()})
+        classes = sorted({type(mixer_of(node.operation)).__name__ for node in calls.values()})
         raise ValueError(
             f"`model` must have a {kind.__name__} layer. Received: '{model.name}', made of"
-            f" {', '.join(inside)}"
+            f" {', '.join(classes)}"
         )
     return select(found, found, layers)
 
 
-def select(everything, numbered, layers):
-    """Those of `everything` that `layers` names, or numbers as they stand in `numbered`.
+def select(calls, numbered, layers):
+    """The calls that `layers` selects, in order of execution: `{name: node}`.
 
-    It is a name, a number (-1 is the last), a list of such, or `None` for all that are numbered.
+    Args:
+        calls: `{name: node}` of all calls that `layers` may name.
+        numbered: `{name: node}` of the calls that `layers` may number.
+        layers: a name, a number (-1 is the last), a list of names and numbers, or `None` for all
+            of `numbered`.
 
     Raises:
-        ValueError: there is none of that name or number.
+        ValueError: if no call has that name or number.
     """
     if layers is None:
         return numbered
-    wanted, names = set(), list(numbered)
+    selected, names = set(), list(numbered)
     given = list(layers) if isinstance(layers, (list, tuple)) else [layers]
     for layer in given or [[]]:
         is_number = isinstance(layer, numbers.Integral) and not isinstance(layer, bool)
         if is_number and -len(names) <= layer < len(names):
-            wanted.add(names[layer])
-        elif isinstance(layer, str) and layer in everything:
-            wanted.add(layer)
+            selected.add(names[layer])
+        elif isinstance(layer, str) and layer in calls:
+            selected.add(layer)
         else:
-            near = arguments.nearest(layer, everything)
+            near = arguments.nearest(layer, calls)
             raise ValueError(
                 f"`layers` must be names or numbers (from 0, or -1 for the last) of"
                 f" {', '.join(names)}. Received: {layer!r}{near}"
             )
-    return {name: node for name, node in everything.items() if name in wanted}
+    return {name: node for name, node in calls.items() if name in selected}
 
 
 def one_layer(layer):
-    """Refuse what means several layers, where one is to be shown."""
+    """Return a layer's name or number unchanged.
+
+    Raises:
+        ValueError: if the value is neither, such as a list or `None`, which mean several layers.
+    """
     if isinstance(layer, bool) or not isinstance(layer, (str, numbers.Integral)):
         raise ValueError(f"`layer` must be a name or a number. Received: layer={layer!r}")
     return layer
 
 
 def collect(model, images, wanted, compute, batch_size):
-    """What `compute(layer, x)` gives of each wanted call and its input: `{name: array (N, ...)}`.
+    """Apply `compute(layer, input)` at each wanted call: `{name: array (N, ...)}`, float32.
 
-    `compute` is a function of a layer and its input's batch, or `None` for the layer's output.
-    Nothing is computed beyond the last wanted call; arrays are float32.
+    If `compute` is `None`, the function collects the layer's output. `wanted` holds names of
+    calls. The forward pass of each batch ends after the last of them.
     """
-    seen = {name: [] for name in wanted}
+    collected = {name: [] for name in wanted}
     for batch in batches(model, images, batch_size):
-        left = set(wanted)
+        remaining = set(wanted)
 
-        def visit(name, layer, *args, left=left, **kwargs):
+        def visit(name, layer, *args, remaining=remaining, **kwargs):
             output = functools.cache(lambda: layer(*args, **kwargs))
-            if name in left:
-                seen[name].append(to_numpy(compute(layer, args[0]) if compute else output()))
-                left.remove(name)
-                if not left:
+            if name in remaining:
+                value = compute(layer, args[0]) if compute else output()
+                collected[name].append(to_numpy(value))
+                remaining.remove(name)
+                if not remaining:
                     raise StopForward
             return output()
 
         with contextlib.suppress(StopForward):
             run(model, batch, visit)
-    return {name: np.concatenate(parts) for name, parts in seen.items()}
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
 
 
 def batches(model, images, batch_size):
-    """The images in parts, as tensors of the dtype that the model's input has.
+    """Yield the images in batches, as tensors with the dtype of the model's input.
 
     Raises:
-        ValueError: they are not what the model takes.
+        ValueError: if the images do not fit the model.
     """
     check_images(model, images)
     arguments.integer("batch_size", batch_size)
@@ -117,7 +128,7 @@ def batches(model, images, batch_size):
 
 
 def check_images(model, images):
-    """Refuse what is no batch of images for the model."""
+    """Raise a ValueError if `images` is not a finite batch that fits the model's one input."""
     inputs = functional(model).inputs
     if len(inputs) != 1:
         raise ValueError(
@@ -125,20 +136,20 @@ def check_images(model, images):
         )
     expected, given = inputs[0].shape, getattr(images, "shape", None)
     fits = given is not None and len(given) == len(expected)
-    alone = given is not None and len(given) == len(expected) - 1
+    lacks_batch_axis = given is not None and len(given) == len(expected) - 1
     fits = fits and all(e in (None, g) for e, g in zip(expected[1:], given[1:], strict=True))
     if not fits or not given[0]:
         sizes = ", ".join(str(side or "any") for side in expected[1:])
         raise ValueError(
-            f"`images` must be an array of shape (N, {sizes}) with an image or more, as model"
-            f" '{model.name}' takes them. Received: "
+            f"`images` must be an array of shape (N, {sizes}) with at least one image, to fit"
+            f" model '{model.name}'. Received: "
             + (f"a {type(images).__name__}" if given is None else f"shape {tuple(given)}")
-            + ("; `image[None]` is a batch of one" if alone else "")
+            + ("; `image[None]` is a batch of one" if lacks_batch_axis else "")
         )
     if not np.isfinite(keras.ops.convert_to_numpy(images)).all():
         raise ValueError("`images` must be finite. Received: NaN or infinity")
 
 
 def to_numpy(tensor):
-    """A tensor or a weight as an array of float32."""
+    """A tensor or a weight as a float32 array."""
     return keras.ops.convert_to_numpy(keras.ops.cast(tensor, "float32"))

@@ -1,4 +1,4 @@
-"""Weights that are pictures: of patches, of places, of a neighbourhood."""
+"""Weights that can be shown as pictures: patch filters, positions, depthwise kernels."""
 
 import keras
 import numpy as np
@@ -9,15 +9,15 @@ from keras_mixers.probe.collect import find_layers, to_numpy
 
 
 def patch_filters(model: keras.Model) -> np.ndarray:
-    """The filters of the patch embedding: what each channel of a token sees in a patch.
+    """The filters of the patch embedding: the weights from a patch to each channel of its token.
 
     Shapes: `(D, patch height, patch width, C)`.
 
     Args:
-        model: functional or sequential, with a `PatchEmbed`, of which the first is taken.
+        model: functional or sequential model. The function reads its first `PatchEmbed`.
 
     Raises:
-        ValueError: the model has no `PatchEmbed`.
+        ValueError: if the model has no `PatchEmbed`.
 
     Example:
         >>> from keras_mixers import ViT
@@ -31,16 +31,16 @@ def patch_filters(model: keras.Model) -> np.ndarray:
 
 
 def position_similarity(model: keras.Model) -> np.ndarray:
-    """Cosine similarity of the position embeddings of patches: `p . q / (|p| |q|)`.
+    """Cosine similarity between the position embeddings of patches: `p . q / (|p| |q|)`.
 
-    Shapes: `(rows, columns, rows, columns)`: at `[r, c]` the similarity of that patch's position
-    to every other's.
+    Shapes: `(rows, columns, rows, columns)`. Element `[r, c]` is a map: the similarity of the
+    position of patch (r, c) to the position of every patch.
 
     Args:
-        model: functional or sequential, with a `PositionEmbedding`, of which the first is taken.
+        model: functional or sequential model. The function reads its first `PositionEmbedding`.
 
     Raises:
-        ValueError: the model has no `PositionEmbedding`.
+        ValueError: if the model has no `PositionEmbedding`.
 
     Example:
         >>> from keras_mixers import ViT
@@ -52,23 +52,23 @@ def position_similarity(model: keras.Model) -> np.ndarray:
     (node,) = find_layers(model, PositionEmbedding, 0).values()
     positions = node.operation
     table = to_numpy(positions.table)[0, positions.num_prefix :]
-    # A position that is nothing but zeros is like no other.
     length = np.linalg.norm(table, axis=-1, keepdims=True)
-    table = table / np.where(length, length, 1)
+    table = table / np.where(length, length, 1)  # a position of zeros has similarity 0 to all
     return (table @ table.T).reshape(*positions.grid, *positions.grid)
 
 
 def depthwise_kernels(model: keras.Model, layers: Layers = None) -> dict[str, np.ndarray]:
-    """The depthwise kernels of each ConvMixer block: how a channel mixes neighbouring places.
+    """The depthwise kernels of each ConvMixer block: how a channel mixes neighbouring patches.
 
     Shapes: `{layer name: (D, kernel height, kernel width)}`.
 
     Args:
-        model: functional or sequential, with a `ConvMixerBlock` in its graph.
-        layers: names or numbers (0 is the first such block, -1 the last), or `None` for all.
+        model: functional or sequential model with a `ConvMixerBlock` in its graph.
+        layers: names or numbers of such blocks (0 is the first, -1 the last), or `None` for all.
 
     Raises:
-        ValueError: the model has no `ConvMixerBlock`, or not that one.
+        ValueError: if the model has no `ConvMixerBlock`, or `layers` names a block that does not
+            exist.
 
     Example:
         >>> from keras_mixers import ConvMixer

@@ -1,4 +1,4 @@
-"""Where tokens stand on the image: the grid of patches, and the tokens before them."""
+"""Map tokens to the image: the grid of patches, and the prefix tokens that precede them."""
 
 import dataclasses
 import numbers
@@ -14,12 +14,12 @@ from keras_mixers.probe.collect import find_layers
 
 @dataclasses.dataclass(frozen=True)
 class TokenGrid:
-    """How a sequence of tokens lies over the image: prefix tokens, then patches row by row.
+    """How a sequence of tokens covers the image: prefix tokens first, then patches row by row.
 
     Attributes:
-        rows, columns: of patches.
-        patch_size: (height, width) of a patch in pixels, as `PatchEmbed` gets the image.
-        num_prefix: how many tokens stand before the patches (class, distillation, registers).
+        rows, columns: size of the grid in patches.
+        patch_size: (height, width) of a patch in pixels of the image that `PatchEmbed` receives.
+        num_prefix: number of prefix tokens (class token, distillation token, registers).
     """
 
     rows: int
@@ -28,14 +28,14 @@ class TokenGrid:
     num_prefix: int = 0
 
     def patches(self, x):
-        """The patches' part of an array, on the grid: `(..., T) -> (..., rows, columns)`."""
+        """The values of the patches as a grid: `(..., T) -> (..., rows, columns)`."""
         return x[..., self.num_prefix :].reshape(*x.shape[:-1], self.rows, self.columns)
 
     def token(self, query):
-        """The number of the token at `query`, a (row, column) of the grid.
+        """The index in the sequence of the patch at `query`, a (row, column) of the grid.
 
         Raises:
-            ValueError: it lies outside.
+            ValueError: if `query` is not a pair of integers or lies outside the grid.
         """
         is_pair = isinstance(query, (tuple, list)) and len(query) == 2
         if not is_pair or not all(
@@ -54,12 +54,13 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
     """The grid of a model's patches.
 
     Args:
-        model: functional or sequential, with one `PatchEmbed`.
-        tokens: T, the length of a sequence in it; what is more than the patches is the prefix.
-            `None`: the prefix is what `PrefixTokens` adds.
+        model: functional or sequential model with one `PatchEmbed`.
+        tokens: T, the length of a sequence in the model. The tokens that exceed the number of
+            patches are the prefix. `None`: the prefix is what `PrefixTokens` adds.
 
     Raises:
-        ValueError: the model has no `PatchEmbed` or several grids, or a sequence is shorter.
+        ValueError: if the model has no `PatchEmbed`, if it has several grids, or if `tokens` is
+            smaller than the number of patches.
 
     Example:
         >>> from keras_mixers import ViT
@@ -84,19 +85,19 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
     num_prefix = arguments.integer("tokens", tokens) - rows * columns
     if num_prefix < 0:
         raise ValueError(
-            f"`model` must keep its {rows} x {columns} patches apart. Received: '{model.name}',"
-            f" which has sequences of {tokens} tokens"
+            f"`model` must keep one token for each of its {rows} x {columns} patches. Received:"
+            f" '{model.name}', which has sequences of {tokens} tokens"
         )
     return TokenGrid(rows, columns, patch_size, num_prefix)
 
 
 def grid_of(model, node):
-    """The grid of the sequence `(N, T, D)` that a call gets."""
+    """The grid of the sequence `(N, T, D)` that a call receives."""
     return token_grid(model, node.input_tensors[0].shape[1])
 
 
 def prefix_names(model, count):
-    """What the tokens before the patches are called, where `PrefixTokens` made them."""
+    """Names of the `count` prefix tokens: "token 0", ... if `PrefixTokens` did not add them all."""
     names = []
     for node in layer_calls(model).values():
         tokens = node.operation

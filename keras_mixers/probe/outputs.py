@@ -1,4 +1,4 @@
-"""What a model's output is: logits, probabilities, or no classes at all."""
+"""Find out whether a model returns logits, probabilities or neither."""
 
 import keras
 import numpy as np
@@ -8,10 +8,10 @@ from keras_mixers.probe.collect import collect
 
 
 def kind_of_output(model):
-    """`"logits"`, `"probabilities"`, or `None` for features, tokens, several outputs.
+    """`"logits"`, `"probabilities"`, or `None` for features, tokens or several outputs.
 
-    Logits come from a `Dense` without an activation (or as the mean of two), probabilities from a
-    softmax.
+    Logits come from a `Dense` layer without an activation, or from the average of such layers.
+    Probabilities come from a softmax.
     """
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         return None
@@ -30,7 +30,7 @@ def kind_of_output(model):
 
 
 def predict(model, images, batch_size):
-    """The probabilities of a model that classifies: `(N, H, W, C) -> (N, num_classes)`."""
+    """The class probabilities that a classifier predicts: `(N, H, W, C) -> (N, num_classes)`."""
     last = list(layer_calls(model))[-1]
     (scores,) = collect(model, images, [last], None, batch_size).values()
     if kind_of_output(model) == "probabilities":

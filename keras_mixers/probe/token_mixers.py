@@ -10,8 +10,8 @@ from keras_mixers.graph import is_functional, layer_calls
 from keras_mixers.layers import PatchEmbed
 from keras_mixers.probe.collect import find_layers, mixer_of
 
-# They compute each token from the same token of their inputs, if inputs and output have the same
-# tokens. At inference dropout and noise do nothing, and BatchNormalization is a linear function.
+# These layers compute each token from the same token of their inputs, if the number of tokens does
+# not change. At inference dropout and noise do nothing, and BatchNormalization scales channels.
 TOKENWISE = {
     keras.layers.Activation,
     keras.layers.ActivityRegularization,
@@ -37,13 +37,13 @@ TOKENWISE = {
     keras.layers.SpatialDropout2D,
     keras.layers.Subtract,
 }
-# They normalize over `axis`, which must be that of the channels.
+# These layers normalize over `axis`, which must be the axis of the channels.
 NORMS = {
     keras.layers.LayerNormalization,
     keras.layers.RMSNormalization,
     keras.layers.UnitNormalization,
 }
-# They join sequences or channels, or select tokens.
+# These layers join sequences or channels, or select tokens.
 MOVES = {keras.layers.Concatenate, keras.layers.Cropping1D}
 # Names of classes, because Keras has no public name for the class of an operation.
 TOKENWISE_OPERATIONS = {
@@ -55,13 +55,14 @@ TOKENWISE_OPERATIONS = {
 def other_token_mixers(model, followed):
     """The calls between the patches and the head that mix tokens, or that may mix them.
 
+    The head begins after the last call that returns tokens.
+
     Args:
         model: a functional model with a `PatchEmbed`.
         followed: names of calls to leave out.
 
     Returns:
-        `{name: layer}`; for a `Residual` the layer is its mixer. The head begins after the last
-        call that returns tokens.
+        `{name: layer}`. For a `Residual` the layer is its mixer.
     """
     calls = list(layer_calls(model).items())
     stem = next(iter(find_layers(model, PatchEmbed)))
@@ -82,7 +83,7 @@ def keeps_tokens_apart(node):
     if is_functional(layer):
         return all(keeps_tokens_apart(inner) for inner in layer_calls(layer).values())
 
-    kind = type(layer)  # a subclass of Keras's layer may compute something else
+    kind = type(layer)  # not isinstance, because a subclass may compute something else
     operation = "" if isinstance(layer, keras.layers.Layer) else kind.__name__
     inputs, output = [x.shape for x in node.input_tensors], node.output_tensors[0].shape
     if kind in TOKENWISE or operation in TOKENWISE_OPERATIONS:
@@ -98,5 +99,5 @@ def keeps_tokens_apart(node):
 
 
 def declares_nothing(layer):
-    """Whether a layer belongs to a user and does not say what it mixes."""
+    """Whether a custom layer lacks the attribute `mixes`."""
     return not hasattr(layer, "mixes") and not type(layer).__module__.startswith("keras.")

@@ -1,4 +1,4 @@
-"""The hidden units of the MLPs, as weights and as activations, and the features of any layer."""
+"""The hidden units of the MLPs, as weights and as activations; the outputs of any layer."""
 
 import keras
 import numpy as np
@@ -6,26 +6,34 @@ import numpy as np
 from keras_mixers.graph import layer_calls
 from keras_mixers.layers import ChannelMixing, ConvMixerBlock, Residual, TokenMixing
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.collect import collect, find_layers, mixer_input, mixer_of, select, to_numpy
+from keras_mixers.probe.collect import (
+    collect,
+    find_layers,
+    mixer_input,
+    mixer_of,
+    select,
+    to_numpy,
+)
 from keras_mixers.probe.grid import grid_of
 
-# Of blocks; `features` counts them.
-HALVES = (Residual, ConvMixerBlock)
+# A block has two Residual layers or is one ConvMixerBlock; `features` numbers these layers.
+BLOCK_LAYERS = (Residual, ConvMixerBlock)
 
 
 def token_mixing_units(model: keras.Model, layers: Layers = None) -> dict[str, np.ndarray]:
-    """The first weights of each token-mixing MLP: what each hidden unit looks for on the image.
+    """The input weights of each hidden unit in the token-mixing MLPs, as a map of the patches.
 
-    Shapes: `{layer name: (tokens_mlp_dim, rows, columns)}`; unit u is column u of `fc1.kernel`,
-    laid over the grid of patches.
+    Shapes: `{layer name: (tokens_mlp_dim, rows, columns)}`. Unit u is column u of `fc1.kernel`,
+    laid out on the grid of patches.
 
     Args:
-        model: functional or sequential, with a `TokenMixing` in its graph, alone or in a
-            `Residual`.
-        layers: names or numbers (0 is the first such layer, -1 the last), or `None` for all.
+        model: functional or sequential model with a `TokenMixing` in its graph, inside a
+            `Residual` or not.
+        layers: names or numbers of such layers (0 is the first, -1 the last), or `None` for all.
 
     Raises:
-        ValueError: the model has no `TokenMixing` or not that one, or its tokens are not patches.
+        ValueError: if the model has no `TokenMixing`, if `layers` names a layer that does not
+            exist, or if the layer's tokens are not patches.
 
     Example:
         >>> from keras_mixers import MLPMixer
@@ -44,19 +52,20 @@ def token_mixing_units(model: keras.Model, layers: Layers = None) -> dict[str, n
 def token_mixing_activations(
     model: keras.Model, images: np.ndarray, layers: Layers = None, *, batch_size: int = 32
 ) -> dict[str, np.ndarray]:
-    """The hidden units of each token-mixing MLP for images: `activation(fc1(transpose(x)))`.
+    """The hidden activations of each token-mixing MLP: `activation(fc1(transpose(x)))`.
 
-    Shapes: `(N, H, W, C) -> {layer name: (N, tokens_mlp_dim, D)}`: how strongly a unit of
-    `token_mixing_units` answers to each channel.
+    Shapes: `(N, H, W, C) -> {layer name: (N, tokens_mlp_dim, D)}`: the activation of each unit of
+    `token_mixing_units` in each channel.
 
     Args:
-        model: functional or sequential, with one input.
-        images: as the model takes them.
+        model: functional or sequential model with one input.
+        images: array in the value range that the model expects.
         layers: as in `token_mixing_units`.
-        batch_size: how many images are computed at once.
+        batch_size: number of images in one forward pass.
 
     Raises:
-        ValueError: the model has no `TokenMixing` or not that one, or the images do not fit.
+        ValueError: if the model has no `TokenMixing`, if `layers` names a layer that does not
+            exist, or if the images do not fit the model.
 
     Example:
         >>> from keras_mixers import MLPMixer
@@ -67,26 +76,28 @@ def token_mixing_activations(
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """
-    return collect(model, images, find_layers(model, TokenMixing, layers), hidden_units, batch_size)
+    wanted = find_layers(model, TokenMixing, layers)
+    return collect(model, images, wanted, hidden_activations, batch_size)
 
 
 def channel_mixing_activations(
     model: keras.Model, images: np.ndarray, layers: Layers = None, *, batch_size: int = 32
 ) -> dict[str, np.ndarray]:
-    """The hidden units of each channel-mixing MLP for images: `activation(fc1(x))`.
+    """The hidden activations of each channel-mixing MLP: `activation(fc1(x))`.
 
-    Shapes: `(N, H, W, C) -> {layer name: (N, T, mlp_dim)}`; `token_grid(model, T)` lays the tokens
-    over the image.
+    Shapes: `(N, H, W, C) -> {layer name: (N, T, mlp_dim)}`. `token_grid(model, T)` maps the tokens
+    to patches of the image.
 
     Args:
-        model: functional or sequential, with one input and a `ChannelMixing` in its graph, alone
-            or in a `Residual`.
-        images: as the model takes them.
-        layers: names or numbers (0 is the first such layer, -1 the last), or `None` for all.
-        batch_size: how many images are computed at once.
+        model: functional or sequential model with one input and a `ChannelMixing` in its graph,
+            inside a `Residual` or not.
+        images: array in the value range that the model expects.
+        layers: names or numbers of such layers (0 is the first, -1 the last), or `None` for all.
+        batch_size: number of images in one forward pass.
 
     Raises:
-        ValueError: the model has no `ChannelMixing` or not that one, or the images do not fit.
+        ValueError: if the model has no `ChannelMixing`, if `layers` names a layer that does not
+            exist, or if the images do not fit the model.
 
     Example:
         >>> from keras_mixers import MLPMixer
@@ -97,32 +108,32 @@ def channel_mixing_activations(
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """
-    return collect(
-        model, images, find_layers(model, ChannelMixing, layers), hidden_units, batch_size
-    )
+    wanted = find_layers(model, ChannelMixing, layers)
+    return collect(model, images, wanted, hidden_activations, batch_size)
 
 
-def hidden_units(layer, x):
-    """What an MLP's hidden units are where the layer gets x."""
+def hidden_activations(layer, x):
+    """The hidden activations of an MLP layer with input x."""
     return mixer_of(layer).hidden(mixer_input(layer, x))
 
 
 def features(
     model: keras.Model, images: np.ndarray, layers: Layers = None, *, batch_size: int = 32
 ) -> dict[str, np.ndarray]:
-    """The output of any layer in the graph.
+    """The outputs of any layers in the model's graph.
 
-    Shapes: `(N, H, W, C) -> {layer name: (N, ...)}`: a stream of tokens `(N, T, D)`, or its grid.
+    Shapes: `(N, H, W, C) -> {layer name: (N, ...)}`. Most layers return tokens `(N, T, D)` or a
+    grid of tokens.
 
     Args:
-        model: functional or sequential, with one input.
-        images: as the model takes them.
-        layers: names of any layers (`inner/name` in a model inside the model), or numbers of the
-            halves of blocks (`Residual` and `ConvMixerBlock`); `None` for all of these.
-        batch_size: how many images are computed at once.
+        model: functional or sequential model with one input.
+        images: array in the value range that the model expects.
+        layers: names of any layers (`inner/name` for a layer of a nested model), numbers of
+            `Residual` and `ConvMixerBlock` layers, or `None` for all of the latter.
+        batch_size: number of images in one forward pass.
 
     Raises:
-        ValueError: there is no such layer, or the images do not fit.
+        ValueError: if a layer does not exist, or if the images do not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -130,7 +141,8 @@ def features(
         >>> list(features(model, np.zeros((1, 32, 48, 3)), layers=["norm", "pool"]))
         ['norm', 'pool']
     """
-    everything = layer_calls(model)
-    halves = {n: node for n, node in everything.items() if isinstance(node.operation, HALVES)}
-    wanted = select(everything, halves, layers)
-    return collect(model, images, wanted, None, batch_size)
+    calls = layer_calls(model)
+    numbered = {
+        name: node for name, node in calls.items() if isinstance(node.operation, BLOCK_LAYERS)
+    }
+    return collect(model, images, select(calls, numbered, layers), None, batch_size)

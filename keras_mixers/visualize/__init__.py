@@ -1,7 +1,7 @@
-"""Figures, films and pages made of what `keras_mixers.probe` finds in a model.
+"""Figures, GIFs and HTML pages made from the arrays of `keras_mixers.probe`.
 
-Every function that begins with `plot_` returns a matplotlib `Figure`, to save or to show; none
-touches pyplot.
+Each function whose name begins with `plot_` returns a matplotlib `Figure`, to save or to show.
+No function uses pyplot, so a figure is freed like any other object.
 """
 
 from keras_mixers.visualize.activation_figures import (

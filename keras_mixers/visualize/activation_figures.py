@@ -1,4 +1,4 @@
-"""Figures of what an image makes a model compute: hidden units and features."""
+"""Figures of the activations that an image causes: hidden units and features."""
 
 import keras
 import numpy as np
@@ -24,18 +24,18 @@ from keras_mixers.visualize.canvas import (
 
 
 def plot_token_mixing_activations(model: keras.Model, image: np.ndarray, layer: int | str = 0):
-    """How strongly each hidden unit of a token-mixing MLP answers to each channel of an image.
+    """Plot the activation of each hidden unit of a token-mixing MLP in each channel.
 
     Args:
         model: as for `km.probe.token_mixing_activations`.
-        image: `(H, W, C)`, as the model takes it.
-        layer: a name or a number among the token-mixing layers.
+        image: `(H, W, C)`, in the value range that the model expects.
+        layer: name or number of a token-mixing layer.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: the model has no such layer, or the image is of another size.
+        ValueError: if the model has no such layer, or the image does not fit the model.
 
     Example:
         >>> from keras_mixers import MLPMixer
@@ -53,7 +53,7 @@ def plot_token_mixing_activations(model: keras.Model, image: np.ndarray, layer: 
     axes = figure.subplots()
     drawn = axes.imshow(hidden, aspect="auto", interpolation="nearest")
     add_colorbar(figure, axes, drawn, "activation")
-    axes.set(title=f"{name}: hidden units for an image", xlabel="channel", ylabel="hidden unit")
+    axes.set(title=f"{name}: hidden activations", xlabel="channel", ylabel="hidden unit")
     return figure
 
 
@@ -65,20 +65,20 @@ def plot_channel_mixing_activations(
     units: int = 11,
     picture: np.ndarray | None = None,
 ):
-    """Where on the image the hidden units of a channel-mixing MLP are active.
+    """Plot where on the image the hidden units of a channel-mixing MLP are active.
 
     Args:
         model: as for `km.probe.channel_mixing_activations`, with one `PatchEmbed`.
-        image: `(H, W, C)`, as the model takes it.
-        layer: a name or a number among the channel-mixing layers.
-        units: how many at most; those most active, in their own order.
+        image: `(H, W, C)`, in the value range that the model expects.
+        layer: name or number of a channel-mixing layer.
+        units: largest number of units to plot; the figure shows the most active ones by index.
         picture: as for `plot_attention`.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: the model has no such layer, or the image is of another size.
+        ValueError: if the model has no such layer, or the image does not fit the model.
 
     Example:
         >>> from keras_mixers import MLPMixer
@@ -97,7 +97,7 @@ def plot_channel_mixing_activations(
     draw_picture(first, picture)
     first.set_title("image")
     for axes, unit in zip(others, chosen, strict=True):
-        low = min(0.0, float(maps[unit].min()))  # of GELU a little below zero
+        low = min(0.0, float(maps[unit].min()))  # because GELU has small negative values
         add_colorbar(figure, axes, overlay(axes, picture, maps[unit], vmin=low))
         axes.set_title(f"unit {unit}")
     return figure
@@ -110,22 +110,24 @@ def plot_features(
     *,
     picture: np.ndarray | None = None,
 ):
-    """What a block tells apart on an image: the first three principal components as colours.
+    """Plot a layer's features: the first three principal components as red, green and blue.
 
-    Patches of like features have like colours; the components are those of this image's patches.
+    Patches with similar features have similar colours. The function computes the components from
+    the patches of this image.
 
     Args:
         model: as for `km.probe.features`, with one `PatchEmbed`.
-        image: `(H, W, C)`, as the model takes it.
-        layer: a name of any layer whose output is tokens or their grid, or a number among the
-            halves of blocks.
+        image: `(H, W, C)`, in the value range that the model expects.
+        layer: name of any layer that returns tokens or a grid of tokens, or number of a `Residual`
+            or `ConvMixerBlock` layer.
         picture: as for `plot_attention`.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: the layer's output has no place for each patch, or the image is of another size.
+        ValueError: if the layer's output does not have one vector for each patch, or the image
+            does not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -147,16 +149,17 @@ def plot_features(
     patches = patches.reshape(-1, patches.shape[-1])
     centred = patches - patches.mean(axis=0)
     left, size, _ = np.linalg.svd(centred, full_matrices=False)
-    share = (size[:3] ** 2).sum() / max((size**2).sum(), 1e-12)
+    explained = (size[:3] ** 2).sum() / max((size**2).sum(), 1e-12)
     colours = np.zeros((len(centred), 3))
-    colours[:, : min(3, len(size))] = left[:, :3] * (size[:3] > 1e-4 * size[0])  # no noise
-    reach = np.abs(colours).max(axis=0)
-    colours = 0.5 + colours / np.where(reach, 2 * reach, 1)
+    is_signal = size[:3] > 1e-4 * size[0]  # because smaller components are rounding errors
+    colours[:, : min(3, len(size))] = left[:, :3] * is_signal
+    limit = np.abs(colours).max(axis=0)
+    colours = 0.5 + colours / np.where(limit, 2 * limit, 1)
 
     picture = background(model, image, picture)
     figure, (first, second) = panels(2, f"{name}: features", side=3, aspect=aspect(picture))
     draw_picture(first, picture)
     first.set_title("image")
     draw_picture(second, colours.reshape(grid.rows, grid.columns, 3))
-    second.set_title(f"3 components, {share:.0%} of the variance")
+    second.set_title(f"3 components, {explained:.0%} of the variance")
     return figure

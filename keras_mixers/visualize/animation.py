@@ -1,4 +1,4 @@
-"""Attention as a film: the query moves over all patches."""
+"""An animation of attention: the query moves over all patches."""
 
 import os
 import pathlib
@@ -29,24 +29,24 @@ def animate_attention(
     picture: np.ndarray | None = None,
     frames_per_second: int = 10,
 ) -> pathlib.Path:
-    """Write a GIF in which the query moves over all patches, beside what it attends to.
+    """Write a GIF with one frame for each patch: the query, and the attention of that query.
 
     Args:
         model: as for `km.attention_maps`, with one `PatchEmbed`.
-        image: `(H, W, C)`, as the model takes it.
-        path: of the file, ending in `.gif`; it is written whole or not at all.
-        layer: a name or a number among the attention layers.
-        head: its number, or `None` for the mean of all.
+        image: `(H, W, C)`, in the value range that the model expects.
+        path: path of the file, ending in `.gif`. The function writes the whole file or nothing.
+        layer: name or number of an attention layer.
+        head: number of a head, or `None` for the mean over all heads.
         picture: as for `plot_attention`.
-        frames_per_second: from 1 to 50.
+        frames_per_second: integer from 1 to 50.
 
     Returns:
         The path.
 
     Raises:
-        ValueError, TypeError: no attention in the model, no such head, the image is of another
-            size, or `path` does not end in `.gif` or lies in no folder.
-        OSError: the file cannot be written; what was at `path` stays.
+        ValueError, TypeError: if the model has no attention layer, or an argument is invalid; the
+            message names it.
+        OSError: if the file cannot be written; an existing file at `path` stays unchanged.
 
     Example:
         >>> import tempfile
@@ -65,25 +65,25 @@ def animate_attention(
     heat = grid.patches(weights[grid.num_prefix :])
     picture = background(model, image, picture)
 
-    what = "mean of heads" if head is None else f"head {head}"
-    figure, (left, right) = panels(2, f"{name}, {what}", side=2.6, aspect=aspect(picture))
-    figure.set_dpi(70)  # a film of 12 x 12 patches is then 2 MB
+    heads = "mean over heads" if head is None else f"head {head}"
+    figure, (left, right) = panels(2, f"{name}, {heads}", side=2.6, aspect=aspect(picture))
+    figure.set_dpi(70)  # a GIF of 12 x 12 patches then has 2 MB
     draw_picture(left, picture)
     left.set_title("query")
     drawn = overlay(right, picture, heat[0], vmax=heat.max())  # one scale for all frames
-    right.set_title("attends to")
+    right.set_title("attention")
     add_colorbar(figure, right, drawn)
     frame = mark_patch(left, picture, grid, (0, 0))
 
-    def film():
+    def frames():
         for token, weights in enumerate(heat):
             row, column = divmod(token, grid.columns)
             frame.set_xy((column * frame.get_width(), row * frame.get_height()))
             drawn.set_data(weights)
             yield render_frame(figure)
-            figure.set_layout_engine("none")  # found once, it is that of all frames
+            figure.set_layout_engine("none")  # keep the first frame's layout for all frames
 
-    first, *others = film()
+    first, *others = frames()
     with files.replacing(path) as temporary:
         first.save(
             temporary,
@@ -96,9 +96,9 @@ def animate_attention(
 
 
 def render_frame(figure):
-    """A figure as it stands, in few colours and without dithering, which GIF compresses badly.
+    """A figure as a picture of 64 colours without dithering, because GIF compresses it badly.
 
-    The frame around the query is small, and must be among the colours.
+    The colours are chosen for coverage, because the small frame around the query must keep its.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image

@@ -1,4 +1,4 @@
-"""Figures of attention: over the image, as a matrix, rolled out, and how far it reaches."""
+"""Figures of attention: maps over the image, matrices, rollout, relevance and distance."""
 
 import math
 
@@ -37,22 +37,22 @@ def plot_attention(
     *,
     picture: np.ndarray | None = None,
 ):
-    """What one token attends to, over the image, in each head and on average.
+    """Plot the attention weights of one token over the image, for each head and on average.
 
     Args:
         model: as for `km.attention_maps`, with one `PatchEmbed`.
-        image: `(H, W, C)`, as the model takes it.
+        image: `(H, W, C)`, in the value range that the model expects.
         query: (row, column) of the patch that attends, or `None` for the class token.
-        layer: a name or a number among the attention layers.
-        picture: what to lay the maps over, `(h, w)` or `(h, w, C)` of any size, showing what the
-            model sees; `None` for the image as the patches are cut from it.
+        layer: name or number of an attention layer.
+        picture: the background of the maps, `(h, w)` or `(h, w, C)` of any size, which shows the
+            same content as the model's input. `None`: the input of `PatchEmbed`.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: no attention in the model, `query` outside the grid or no class token, or the
-            image is of another size.
+        ValueError: if the model has no attention layer, if `query` lies outside the grid or is
+            `None` without a class token, or if the image does not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -66,8 +66,8 @@ def plot_attention(
     picture = background(model, image, picture)
     rows = grid.patches(maps[:, token])
 
-    what = "class token" if query is None else f"patch {tuple(query)}"
-    title = f"{name}: what the {what} attends to"
+    source = "class token" if query is None else f"patch {tuple(query)}"
+    title = f"{name}: what the {source} attends to"
     figure, (first, *others) = panels(len(rows) + 2, title, aspect=aspect(picture))
     draw_picture(first, picture)
     first.set_title("image")
@@ -88,10 +88,10 @@ def maps_of(model, image, layer):
 
 
 def query_token(model, grid, query):
-    """The number of the token that a query means.
+    """The index in the sequence of the patch at `query`, or of the class token for `None`.
 
     Raises:
-        ValueError: it lies outside the grid, or there is no class token.
+        ValueError: if `query` lies outside the grid, or is `None` without a class token.
     """
     if query is not None:
         return grid.token(query)
@@ -105,18 +105,18 @@ def query_token(model, grid, query):
 
 
 def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | str = -1):
-    """The whole map of weights, `(T, T)`, of each head: a row is a query, a column a key.
+    """Plot the matrix of attention weights, `(T, T)`, of each head: query rows, key columns.
 
     Args:
         model: as for `km.attention_maps`, with one `PatchEmbed`.
-        image: `(H, W, C)`, as the model takes it.
-        layer: a name or a number among the attention layers.
+        image: `(H, W, C)`, in the value range that the model expects.
+        layer: name or number of an attention layer.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: no attention in the model, or the image is of another size.
+        ValueError: if the model has no attention layer, or the image does not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -126,12 +126,14 @@ def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | st
         ['head 0', 'head 1', 'head 2']
     """
     name, maps, grid = maps_of(model, image, layer)
-    patches = f"{grid.rows} x {grid.columns} patches"
-    prefix = f"{grid.num_prefix} prefix and " if grid.num_prefix else ""
-    title = f"{name}: weights between {prefix}{patches}"
+    tokens = f"{grid.rows} x {grid.columns} patches"
+    if grid.num_prefix:
+        plural = "s" if grid.num_prefix > 1 else ""
+        tokens = f"{grid.num_prefix} prefix token{plural} and {tokens}"
+    title = f"{name}: attention weights between {tokens}"
     columns = math.ceil(math.sqrt(len(maps)))
-    figure, everywhere = panels(len(maps), title, side=3.4, columns=columns)
-    for i, (axes, weights) in enumerate(zip(everywhere, maps, strict=True)):
+    figure, heads = panels(len(maps), title, side=3.4, columns=columns)
+    for i, (axes, weights) in enumerate(zip(heads, maps, strict=True)):
         add_colorbar(figure, axes, axes.imshow(weights, vmin=0))
         axes.set(title=f"head {i}", xlabel="key", ylabel="query")
     return figure
@@ -144,11 +146,11 @@ def plot_attention_rollout(
     *,
     picture: np.ndarray | None = None,
 ):
-    """`km.attention_rollout` over the image: how much each patch flows into the output.
+    """Plot `km.attention_rollout` over the image: each patch's contribution to the output.
 
     Args:
         model: as for `km.attention_rollout`.
-        image: `(H, W, C)`, as the model takes it.
+        image: `(H, W, C)`, in the value range that the model expects.
         layers: as for `km.attention_rollout`.
         picture: as for `plot_attention`.
 
@@ -156,7 +158,7 @@ def plot_attention_rollout(
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: as `km.attention_rollout`.
+        ValueError: if `km.attention_rollout` raises one.
 
     Example:
         >>> from keras_mixers import ViT
@@ -166,7 +168,8 @@ def plot_attention_rollout(
     Source: "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
     """
     (heat,) = attention_rollout(model, one_image(image), layers)
-    return beside(background(model, image, picture), heat, "Attention rollout", "share")
+    picture = background(model, image, picture)
+    return image_and_map(picture, heat, "Attention rollout", "contribution to the output")
 
 
 def plot_relevance(
@@ -178,21 +181,21 @@ def plot_relevance(
     class_names: list[str] | None = None,
     picture: np.ndarray | None = None,
 ):
-    """`km.probe.relevance` over the image: which patches speak for a class.
+    """Plot `km.probe.relevance` over the image: how much each patch supports a class.
 
     Args:
         model: as for `km.probe.relevance`.
-        image: `(H, W, C)`, as the model takes it.
-        target: the class, or `None` for the one the model predicts.
+        image: `(H, W, C)`, in the value range that the model expects.
+        target: number of the class, or `None` for the class that the model predicts.
         layers: as for `km.probe.relevance`.
-        class_names: one for each class, for the title.
+        class_names: one name for each class, for the title.
         picture: as for `plot_attention`.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: as `km.probe.relevance`.
+        ValueError: if `km.probe.relevance` raises one.
 
     Example:
         >>> from keras_mixers import ViT
@@ -207,13 +210,12 @@ def plot_relevance(
     (heat,) = relevance(model, batch, target, layers)
     if target is None:
         target = int(predict(model, batch, 1).argmax())
-    named = f"class {target}" if names is None else names[target]
-    title = f"What speaks for {named}"
-    return beside(background(model, image, picture), heat, title, "gradient x attention")
+    title = f"Relevance for {f'class {target}' if names is None else names[target]}"
+    return image_and_map(background(model, image, picture), heat, title, "gradient x attention")
 
 
-def beside(picture, heat, title, label):
-    """A picture, and a map over it."""
+def image_and_map(picture, heat, title, label):
+    """A figure of two panels: a picture, and a map over that picture."""
     figure, (left, right) = panels(2, title, side=3, aspect=aspect(picture))
     draw_picture(left, picture)
     add_colorbar(figure, right, overlay(right, picture, heat), label)
@@ -223,18 +225,18 @@ def beside(picture, heat, title, label):
 def plot_attention_distance(
     model: keras.Model, images: np.ndarray, layers: int | str | list | None = None
 ):
-    """How far each head looks, layer by layer: `km.probe.attention_distance`, mean of images.
+    """Plot `km.probe.attention_distance` of each head by layer, averaged over the images.
 
     Args:
         model: as for `km.attention_maps`, with one `PatchEmbed`.
-        images: `(N, H, W, C)`, as the model takes them.
+        images: `(N, H, W, C)`, in the value range that the model expects.
         layers: as for `km.attention_maps`.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: no attention in the model, or the images are of another size.
+        ValueError: if the model has no attention layer, or the images do not fit the model.
 
     Example:
         >>> from keras_mixers import ViT
@@ -252,15 +254,16 @@ def plot_attention_distance(
     heads = max(each.shape[1] for each in distances.values())
     for depth, each in enumerate(distances.values()):
         numbers = np.arange(each.shape[1])
-        beside = depth + 0.5 * (numbers / max(heads - 1, 1) - 0.5)  # or heads would hide others
-        dots = axes.scatter(beside, each.mean(axis=0), c=numbers, vmin=0, vmax=max(heads - 1, 1))
+        x = depth + 0.5 * (numbers / max(heads - 1, 1) - 0.5)  # spread, or dots would overlap
+        dots = axes.scatter(x, each.mean(axis=0), c=numbers, vmin=0, vmax=max(heads - 1, 1))
     if heads > 1:
         figure.colorbar(dots, ax=axes, label="head", ticks=MaxNLocator(integer=True))
     numbers = [list(find_layers(model, MultiHeadSelfAttention)).index(name) for name in distances]
     axes.set_xticks(range(len(numbers)), numbers)
     axes.set_xlim(-0.5, len(numbers) - 0.5)
+    images_word = "1 image" if len(images) == 1 else f"{len(images)} images"
     axes.set(
-        title=f"How far each head looks, mean of {len(images)} images",
+        title=f"Attention distance of each head, mean over {images_word}",
         xlabel="attention layer",
         ylabel="mean attention distance (pixels)",
     )

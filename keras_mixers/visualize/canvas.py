@@ -1,4 +1,4 @@
-"""What all figures share: panels, a picture under a map, colour bars, tiles of small maps."""
+"""What all figures share: panels, the image under a map, colour bars, tiles of small maps."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 from keras_mixers.layers import PatchEmbed
 from keras_mixers.probe.collect import collect, find_layers
 
-# Both perceptually uniform: from nothing up, and both ways from zero.
+# Perceptually uniform colour maps: for values from 0 up, and for values on both sides of 0.
 SEQUENTIAL = "viridis"
 DIVERGING = "berlin"
 
@@ -19,10 +19,10 @@ def panels(count, title, side=2.4, aspect=1.0, columns=None):
     if columns is None:
         columns = count if count < 5 else min((3, 4, 5), key=lambda columns: -count % columns)
     rows = math.ceil(count / columns)
-    # bars beside them, titles above
+    # Colour bars need a quarter of a panel's width; titles need fixed heights.
     size = (columns * side * 1.25, rows * (side * aspect + 0.35) + 0.45)
     figure = Figure(figsize=size, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.15)  # inches, for the numbers at the bars
+    figure.get_layout_engine().set(w_pad=0.15)  # inches, for the numbers at the colour bars
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[count:]:
@@ -31,47 +31,47 @@ def panels(count, title, side=2.4, aspect=1.0, columns=None):
 
 
 def add_colorbar(figure, axes, drawn, label=None):
-    """A colour bar beside a panel, as high as what it shows."""
+    """Add a colour bar to the right of a panel, as high as its content."""
     figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.05, 1]), label=label)
 
 
 def background(model, image, picture):
-    """The picture that maps are laid over: what `PatchEmbed` gets, or what the caller has of it."""
+    """The picture under a map: `picture`, or the input of `PatchEmbed` if `picture` is None."""
     image = one_image(image)
     if picture is not None:
         return drawable("picture", picture)
     (patch_embed,) = find_layers(model, PatchEmbed, 0)
-    (seen,) = collect(model, image, [patch_embed], lambda layer, x: x, 1).values()
-    return drawable("image", seen[0])
+    (patched,) = collect(model, image, [patch_embed], lambda layer, x: x, 1).values()
+    return drawable("image", patched[0])
 
 
 def one_image(image):
     """An image `(H, W, C)` as a batch of one.
 
     Raises:
-        ValueError: it is none.
+        ValueError: if the array does not have three axes.
     """
     if np.ndim(image) != 3:
         raise ValueError(
-            "`image` must be an array of shape (H, W, C), one image as the model takes it."
-            f" Received: shape {np.shape(image)}"
+            "`image` must be an array of shape (H, W, C), one image in the value range that the"
+            f" model expects. Received: shape {np.shape(image)}"
         )
     return np.asarray(image)[None]
 
 
 def aspect(picture):
-    """How many times as high as wide."""
+    """Height divided by width."""
     return picture.shape[0] / picture.shape[1]
 
 
 def drawable(name, picture):
     """An array as colours in [0, 1]: `(H, W)` or `(H, W, C) -> (H, W, 3)`.
 
-    Bytes are divided by 255; floats beyond [0, 1] are stretched to it. A number of channels other
-    than 3 becomes grey.
+    Bytes are divided by 255. Other values are rescaled to [0, 1] if any lies outside. An array
+    that does not have 3 channels becomes grey, the mean of its channels.
 
     Raises:
-        ValueError: it is no picture.
+        ValueError: if the array has another number of axes, is empty, or is not finite.
     """
     array = np.asarray(picture)
     if array.ndim not in (2, 3) or not array.size or not np.isfinite(array).all():
@@ -91,14 +91,14 @@ def drawable(name, picture):
 
 
 def draw_picture(axes, picture):
-    """A picture in its own pixels, without axes."""
+    """Draw a picture in its pixel coordinates, and hide the axes."""
     height, width = picture.shape[:2]
     axes.imshow(picture, extent=(0, width, height, 0))
     axes.set_axis_off()
 
 
 def overlay(axes, picture, heat, **colours):
-    """A map on the grid over a picture: each value covers its patch, whatever the sizes."""
+    """Draw a map of the patches over a grey picture; each value covers its patch."""
     height, width = picture.shape[:2]
     draw_picture(axes, np.repeat(picture.mean(axis=-1, keepdims=True), 3, axis=-1))
     return axes.imshow(
@@ -107,7 +107,7 @@ def overlay(axes, picture, heat, **colours):
 
 
 def mark_patch(axes, picture, grid, query):
-    """A frame around the patch at (row, column)."""
+    """Draw a frame around the patch at (row, column)."""
     from matplotlib.patches import Rectangle
 
     height, width = picture.shape[0] / grid.rows, picture.shape[1] / grid.columns
@@ -118,13 +118,16 @@ def mark_patch(axes, picture, grid, query):
 
 
 def strongest(maps, count):
-    """The numbers of the `count` maps of largest norm, in their own order: `(K, h, w) -> (k,)`."""
+    """Indices, ascending, of the `count` maps with the largest norm: `(K, h, w) -> (k,)`."""
     norms = np.linalg.norm(maps.reshape(len(maps), -1), axis=1)
     return np.sort(np.argsort(-norms, kind="stable")[:count])
 
 
 def tiles(maps):
-    """Small maps side by side with gaps: `(K, h, w) -> (rows (h + 1) - 1, columns (w + 1) - 1)`."""
+    """Small maps on one sheet, with gaps of one pixel (NaN) between them.
+
+    Shapes: `(K, h, w) -> (rows (h + 1) - 1, columns (w + 1) - 1)`.
+    """
     count, height, width = maps.shape[:3]
     columns = math.ceil(math.sqrt(count * height / width))
     rows = math.ceil(count / columns)
@@ -136,6 +139,6 @@ def tiles(maps):
 
 
 def signed(values):
-    """Colours both ways from zero, as far as the largest value."""
+    """Arguments of `imshow` for signed values: a diverging colour map with 0 in its middle."""
     largest = float(np.nanmax(np.abs(values))) or 1.0
     return {"cmap": DIVERGING, "vmin": -largest, "vmax": largest}

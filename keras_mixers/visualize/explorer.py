@@ -1,4 +1,4 @@
-"""One page, in one file, on which people look inside a model by themselves."""
+"""An HTML page in one file, for interactive exploration of a model."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from keras_mixers.probe.outputs import kind_of_output, predict
 from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, background
 from keras_mixers.visualize.views import encoded, finite, views_of
 
-LONGEST_SIDE = 384  # of a picture, in pixels
+LONGEST_SIDE = 384  # of a picture in the page, in pixels
 
 
 def attention_explorer(
@@ -30,34 +30,36 @@ def attention_explorer(
     class_names: Sequence[str] | None = None,
     pictures: Sequence[np.ndarray] | None = None,
 ) -> pathlib.Path:
-    """Write a page that shows what each part of a model sees: one HTML file, which fetches nothing.
+    """Write an interactive HTML page that shows the attention, hidden units and kernels of a model.
 
-    One chooses image, layer and head; the attention of the patch under the pointer lies over the
-    image, its weights in figures beside it; rollout, relevance and the prediction are there too.
-    Token-mixing layers show their hidden units instead, ConvMixer blocks their kernels. It works by
-    mouse, by touch and by keyboard.
+    The page is one file and needs no network. The user chooses an image, a layer and a head. The
+    attention of the patch under the pointer then covers the image, and the page shows its weights
+    as numbers. The page also shows rollout, relevance and the predicted classes. Of a token-mixing
+    layer it shows the hidden units, and of a ConvMixer block the kernels. It supports mouse, touch
+    and keyboard.
 
-    Weights are kept in 16 bits of the largest in their row, of which 8 colour the map. Where all
-    of them would take more than 4 MB, neighbouring patches are taken together: their weights as
-    keys added, as queries averaged; fewer `layers` show more.
+    The page stores each attention weight as a 16-bit fraction of the largest weight in its row.
+    If the weights of all layers exceed 4 MB, the function merges neighbouring patches into square
+    cells. It sums the weights over the keys of a cell and averages them over the queries. Choose
+    fewer `layers` for a finer grid.
 
     Args:
         model: as for `km.attention_maps`, with one `PatchEmbed`.
-        images: `(N, H, W, C)`, as the model takes them.
-        path: of the file, ending in `.html`; it is written whole or not at all.
-        layers: names or numbers among its attention, token-mixing and ConvMixer layers; `None` for
-            all, and where attention alone mixes tokens for rollout and relevance (of the class that
-            the model predicts).
-        class_names: one for each output, for the prediction.
-        pictures: one for each image, what to lay the maps over, as for `plot_attention`.
+        images: `(N, H, W, C)`, in the value range that the model expects.
+        path: path of the file, ending in `.html`. The function writes the whole file or nothing.
+        layers: names or numbers among the model's attention, token-mixing and ConvMixer layers, or
+            `None` for all. With `None` the page also has rollout, and relevance for the predicted
+            class, if `km.attention_rollout` accepts the model.
+        class_names: one name for each class, for the predictions.
+        pictures: one picture for each image, as the background of the maps; see `plot_attention`.
 
     Returns:
         The path.
 
     Raises:
-        ValueError, TypeError: the model has no such layer or is not finite, images, names or
-            pictures do not fit, or `path` does not end in `.html` or lies in no folder.
-        OSError: the file cannot be written; what was at `path` stays.
+        ValueError, TypeError: if the model has none of these layers or has weights or outputs that
+            are not finite, or if an argument is invalid; the message names it.
+        OSError: if the file cannot be written; an existing file at `path` stays unchanged.
 
     Example:
         >>> import tempfile
@@ -80,21 +82,21 @@ def attention_explorer(
         background(model, image, None if pictures is None else pictures[i])
         for i, image in enumerate(images)
     ]
-    classes = [likeliest[0][0] for likeliest in probabilities if likeliest]
+    classes = [best[0][0] for best in probabilities if best]
     views, grid = views_of(model, images, layers, classes)
     page = {
         "title": f"Inside {model.name}",
         "grid": {"rows": grid.rows, "columns": grid.columns, "prefix": grid.num_prefix},
         "prefix_names": prefix_names(model, grid.num_prefix),
-        "colours": {"up": colour_map(SEQUENTIAL), "both": colour_map(DIVERGING)},
+        "colours": {"sequential": colour_map(SEQUENTIAL), "diverging": colour_map(DIVERGING)},
         "images": [
-            {**picture_of(picture), "probabilities": likeliest}
-            for picture, likeliest in zip(shown, probabilities, strict=True)
+            {**picture_of(picture), "probabilities": best}
+            for picture, best in zip(shown, probabilities, strict=True)
         ],
         "views": views,
     }
     template = pathlib.Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    # No text of the user's can end the script element it stands in.
+    # Escape "<", because a class name with "</script>" would end the script element.
     text = json.dumps(page).replace("<", "\\u003c")
     with files.replacing(path) as temporary:
         temporary.write_text(template.replace("%DATA%", text), encoding="utf-8")
@@ -102,10 +104,13 @@ def attention_explorer(
 
 
 def predictions(model, images, class_names):
-    """The likeliest classes of each image: `[[(name, probability), ...], ...]`; none of no classes.
+    """The five most probable classes of each image: `[[(name, probability), ...], ...]`.
+
+    The inner lists are empty if the model is not a classifier.
 
     Raises:
-        ValueError: the names are not one for each class, or there are no classes.
+        ValueError: if there is not one name for each class, or the model is not a classifier and
+            `class_names` is not `None`.
     """
     if kind_of_output(model) is None:
         if class_names is not None:
@@ -116,15 +121,15 @@ def predictions(model, images, class_names):
         return [[] for _ in images]
     names = arguments.class_names(class_names, model.output_shape[-1])
     scores = finite(predict(model, images, batch_size=32))
-    likeliest = np.argsort(-scores, axis=1)[:, :5]
+    best = np.argsort(-scores, axis=1)[:, :5]
     return [
-        [(names[i] if names else f"class {i}", float(row[i])) for i in best]
-        for row, best in zip(scores, likeliest, strict=True)
+        [(names[i] if names else f"class {i}", float(row[i])) for i in indices]
+        for row, indices in zip(scores, best, strict=True)
     ]
 
 
 def picture_of(picture):
-    """A picture as a page holds it: `{src, width, height}`."""
+    """A picture as data for the page: `{src, width, height}`."""
     from PIL import Image
 
     drawn = Image.fromarray(np.round(255 * picture).astype("uint8"))
@@ -139,7 +144,7 @@ def picture_of(picture):
 
 
 def colour_map(name):
-    """256 colours of a matplotlib map, three bytes each."""
+    """256 colours of a matplotlib colour map, three bytes each, as Base64 text."""
     from matplotlib import colormaps
 
     return encoded(np.round(255 * colormaps[name](np.arange(256))[:, :3]), "uint8")

@@ -1,4 +1,4 @@
-"""What the explorer can show: attention, hidden units, kernels, maps of the whole model."""
+"""The views of the explorer: attention, hidden units, kernels, and maps of the whole model."""
 
 import base64
 import math
@@ -21,35 +21,38 @@ from keras_mixers.probe.token_mixers import other_token_mixers
 from keras_mixers.visualize.canvas import strongest
 
 KINDS = (MultiHeadSelfAttention, TokenMixing, ConvMixerBlock)
-MOST_BYTES = 4_000_000  # of attention in a page; beyond it patches are taken together
-MOST_UNITS = 64  # of a layer
-MEANINGS = {
-    "units": ("hidden unit", "a weight for each patch"),
-    "kernels": ("kernel", "a weight for each neighbour"),
+MOST_BYTES = 4_000_000  # of attention weights in a page; larger ones are coarsened
+MOST_UNITS = 64  # shown of one layer
+ITEMS = {
+    "units": ("hidden unit", "one weight per patch"),
+    "kernels": ("kernel", "one weight per neighbour"),
 }
 
 
 def views_of(model, images, layers, classes):
-    """(views, grid): what the page can show, as JSON can hold it, and the grid of the patches.
+    """(views, grid): what the page can show, as JSON-compatible data, and the grid of patches.
 
-    `classes` has the name of the class that each image is taken for, where there are classes.
-    A view has `rows` x `columns` values, each of `step` x `step` patches (or of a kernel's cell).
+    `classes` has the name of the class that the model predicts for each image, or is empty if the
+    model is not a classifier. A view has `rows` x `columns` cells. A cell covers `step` x `step`
+    patches, or one weight of a kernel.
     """
-    everything = layer_calls(model)
-    found = {n: at for n, at in everything.items() if isinstance(mixer_of(at.operation), KINDS)}
+    calls = layer_calls(model)
+    found = {
+        name: node for name, node in calls.items() if isinstance(mixer_of(node.operation), KINDS)
+    }
     if not found:
         raise ValueError(
             "`model` must have a MultiHeadSelfAttention, TokenMixing or ConvMixerBlock layer."
             f" Received: '{model.name}'"
         )
     wanted = select(found, found, layers)
-    attending = {
+    attention = {
         name: node
         for name, node in wanted.items()
         if isinstance(mixer_of(node.operation), MultiHeadSelfAttention)
     }
-    maps = attention_maps(model, images, list(attending)) if attending else {}
-    grid = one_grid(model, attending) if attending else token_grid(model)
+    maps = attention_maps(model, images, list(attention)) if attention else {}
+    grid = one_grid(model, attention) if attention else token_grid(model)
     step = smallest_step(maps.values(), grid)
 
     views = []
@@ -63,19 +66,24 @@ def views_of(model, images, layers, classes):
             (kernels,) = depthwise_kernels(model, name).values()
             views.append(weights_view(name, "kernels", kernels))
     if maps and layers is None and not other_token_mixers(model, maps):
-        rollout = attention_rollout(model, images)
-        said = ["How much of each patch is in the output."] * len(images)
-        views.append(map_view("All layers: rollout", "share in the output", rollout, said))
-        if classes:
-            speaks = relevance(model, images)
-            said = [f"What speaks for {name}." for name in classes]
-            view = map_view("All layers: relevance", "gradient x attention", speaks, said)
-            views.append(view)
+        views += whole_model_views(model, images, classes)
     return views, grid
 
 
+def whole_model_views(model, images, classes):
+    """Rollout, and for a classifier also relevance."""
+    rollout = attention_rollout(model, images)
+    texts = ["How much each patch contributes to the output."] * len(images)
+    views = [map_view("All layers: rollout", "contribution to the output", rollout, texts)]
+    if classes:
+        texts = [f"How much each patch supports {name}." for name in classes]
+        found = relevance(model, images)
+        views.append(map_view("All layers: relevance", "gradient x attention", found, texts))
+    return views
+
+
 def smallest_step(maps, grid):
-    """How many patches a side are to be taken together, so that all maps fit in `MOST_BYTES`."""
+    """The smallest side of a cell, in patches, with which all maps fit in `MOST_BYTES`."""
     for step in range(1, max(grid.rows, grid.columns) + 1):
         cells = grid.num_prefix + math.ceil(grid.rows / step) * math.ceil(grid.columns / step)
         size = sum(len(each) * each.shape[1] * cells**2 * 2 for each in maps) * 4 / 3
@@ -85,19 +93,21 @@ def smallest_step(maps, grid):
 
 
 def coarsen(maps, grid, step):
-    """Weights between squares of patches: keys added, queries averaged; the prefix stays.
+    """Attention weights between cells of patches: summed over keys, averaged over queries.
+
+    Prefix tokens stay single.
 
     Shapes: `(N, heads, T, T) -> (N, heads, S, S)`, whose rows still sum to 1.
     """
     rows, columns = np.mgrid[: grid.rows, : grid.columns].reshape(2, -1) // step
     cells = grid.num_prefix + rows * math.ceil(grid.columns / step) + columns
-    square = np.concatenate([np.arange(grid.num_prefix), cells])
-    member = np.eye(square.max() + 1, dtype="float32")[square]
+    cell_of_token = np.concatenate([np.arange(grid.num_prefix), cells])
+    member = np.eye(cell_of_token.max() + 1, dtype="float32")[cell_of_token]
     return (member / member.sum(axis=0)).T @ maps @ member
 
 
 def attention_view(name, maps, grid, step):
-    """The weights of a layer, in 16-bit parts of the largest in each row."""
+    """The attention weights of a layer, as 16-bit fractions of the largest in each row."""
     maps = coarsen(maps, grid, step) if step > 1 else maps
     largest = maps.max(axis=-1)
     return {
@@ -114,19 +124,21 @@ def attention_view(name, maps, grid, step):
 
 
 def weights_view(name, kind, maps):
-    """The strongest hidden units or kernels of a layer."""
-    one, meaning = MEANINGS[kind]
+    """The hidden units or kernels of a layer with the largest norm."""
+    item, meaning = ITEMS[kind]
     chosen = strongest(maps, MOST_UNITS)
-    some = f", {len(chosen)} of {len(maps)}: those of largest norm"
+    title = f"{item}s".capitalize()
+    if len(chosen) < len(maps):
+        title += f", {len(chosen)} of {len(maps)}, those with the largest norm"
     return {
         "name": name,
         "kind": kind,
         "label": "weight",
-        "one": one,
+        "item": item,
         "meaning": meaning,
-        "title": f"{one}s".capitalize() + (some if len(chosen) < len(maps) else ""),
+        "title": title,
         "numbers": chosen.tolist(),
-        "reach": float(np.abs(maps[chosen]).max()) or 1.0,
+        "limit": float(np.abs(maps[chosen]).max()) or 1.0,
         "rows": maps.shape[1],
         "columns": maps.shape[2],
         "step": 1,
@@ -134,10 +146,10 @@ def weights_view(name, kind, maps):
     }
 
 
-def map_view(name, label, maps, said):
-    """One map for each image, and what is said of it."""
+def map_view(name, label, maps, texts):
+    """One map and one text for each image."""
     return {
-        "said": said,
+        "texts": texts,
         "name": name,
         "kind": "map",
         "label": label,
@@ -149,18 +161,16 @@ def map_view(name, label, maps, said):
 
 
 def encoded(array, dtype):
-    """A finite array as text."""
+    """A finite array as Base64 text."""
     return base64.b64encode(np.ascontiguousarray(finite(array), dtype)).decode()
 
 
 def finite(array):
-    """The array itself.
+    """Return the array unchanged.
 
     Raises:
-        ValueError: there is NaN or infinity in it.
+        ValueError: if it contains NaN or infinity.
     """
     if not np.isfinite(array).all():
-        raise ValueError(
-            "`model` must have weights and answers that are finite. Received: NaN or infinity"
-        )
+        raise ValueError("`model` must have finite weights and outputs. Received: NaN or infinity")
     return array

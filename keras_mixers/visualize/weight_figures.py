@@ -15,18 +15,19 @@ from keras_mixers.visualize.canvas import add_colorbar, aspect, signed, stronges
 
 
 def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: int = 64):
-    """The hidden units of one token-mixing MLP, each as its weights on the grid of patches.
+    """Plot the hidden units of one token-mixing MLP: the weights of each unit on the patch grid.
 
     Args:
         model: as for `km.token_mixing_units`.
-        layer: a name or a number among the token-mixing layers.
-        units: how many at most; those of largest norm, in their own order.
+        layer: name or number of a token-mixing layer.
+        units: largest number of units to plot; the figure shows those with the largest norm, by
+            index.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: the model has no such layer.
+        ValueError: if the model has no such layer.
 
     Example:
         >>> from keras_mixers import MLPMixer
@@ -39,18 +40,19 @@ def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: 
 
 
 def plot_depthwise_kernels(model: keras.Model, layer: int | str = 0, *, kernels: int = 64):
-    """The depthwise kernels of one ConvMixer block.
+    """Plot the depthwise kernels of one ConvMixer block.
 
     Args:
         model: as for `km.probe.depthwise_kernels`.
-        layer: a name or a number among the ConvMixer blocks.
-        kernels: how many at most; those of largest norm, in their own order.
+        layer: name or number of a ConvMixer block.
+        kernels: largest number of kernels to plot; the figure shows those with the largest norm,
+            by index.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: the model has no such block.
+        ValueError: if the model has no such block.
 
     Example:
         >>> from keras_mixers import ConvMixer
@@ -64,24 +66,23 @@ def plot_depthwise_kernels(model: keras.Model, layer: int | str = 0, *, kernels:
 
 
 def sheet(name, maps, most, title):
-    """A figure of signed small maps side by side, with one scale for all.
+    """A figure of small signed maps with one colour scale.
 
-    `most` is the argument of that name: how many are drawn; those of largest norm.
+    `name` is the argument that holds `most`, the largest number of maps to draw.
     """
     chosen, title = most_of(name, maps, most, title)
     shown = tiles(maps[chosen])
     figure, axes = one_panel(shown, title)
-    add_colorbar(
-        figure, axes, axes.imshow(shown, interpolation="nearest", **signed(shown)), "weight"
-    )
+    drawn = axes.imshow(shown, interpolation="nearest", **signed(shown))
+    add_colorbar(figure, axes, drawn, "weight")
     return figure
 
 
 def most_of(name, maps, most, title):
-    """The numbers of the maps to draw, and a title that says so where some are left out."""
+    """The indices of the maps to draw, and the title, which states if some are left out."""
     chosen = strongest(maps, arguments.integer(name, most))
     if len(chosen) < len(maps):
-        title += f"\n{len(chosen)} of {len(maps)}, those of largest norm"
+        title += f"\n{len(chosen)} of {len(maps)}, those with the largest norm"
     return chosen, title
 
 
@@ -97,17 +98,21 @@ def one_panel(shown, title):
 
 
 def plot_patch_filters(model: keras.Model, *, filters: int = 64):
-    """The filters of the patch embedding: in colour for three channels, else their mean.
+    """Plot the filters of the patch embedding.
+
+    Filters of three channels are drawn in colour. Of other filters the figure shows the mean over
+    the channels.
 
     Args:
         model: as for `km.probe.patch_filters`.
-        filters: how many at most; those of largest norm, in their own order.
+        filters: largest number of filters to plot; the figure shows those with the largest norm,
+            by index.
 
     Returns:
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: the model has no `PatchEmbed`.
+        ValueError: if the model has no `PatchEmbed`.
 
     Example:
         >>> from keras_mixers import ViT
@@ -126,7 +131,7 @@ def plot_patch_filters(model: keras.Model, *, filters: int = 64):
 
 
 def plot_position_similarity(model: keras.Model):
-    """How alike the position embeddings are: for each patch a map of its likeness to all others.
+    """Plot the similarity of position embeddings: for each patch a map of all patches.
 
     Args:
         model: as for `km.probe.position_similarity`.
@@ -135,7 +140,7 @@ def plot_position_similarity(model: keras.Model):
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: the model has no `PositionEmbedding`.
+        ValueError: if the model has no `PositionEmbedding`.
 
     Example:
         >>> from keras_mixers import ViT
@@ -156,9 +161,9 @@ def plot_position_similarity(model: keras.Model):
     drawn = axes.imshow(gapped, vmin=-1, vmax=1, interpolation="nearest")
     add_colorbar(figure, axes, drawn, "cosine similarity")
     axes.set(
-        title="Likeness of positions: at each patch's place, its map",
-        xlabel="column",
-        ylabel="row",
+        title="Position embeddings: similarity of each patch to all patches",
+        xlabel="column of the patch",
+        ylabel="row of the patch",
         xticks=np.arange(columns) * (columns + 1) + (columns - 1) / 2,
         yticks=np.arange(rows) * (rows + 1) + (rows - 1) / 2,
     )

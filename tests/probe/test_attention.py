@@ -1,4 +1,4 @@
-"""Attention weights are the originals', rollout and distance those of a few lines of NumPy."""
+"""Attention maps equal the originals; rollout and distance equal a NumPy implementation."""
 
 import goldens
 import keras
@@ -21,11 +21,11 @@ def golden(request):
     return model, answers, km.attention_maps(model, answers["image"])
 
 
-def test_the_goldens_cover_prefixes_and_grids():
+def test_goldens_cover_all_prefixes_and_grids():
     assert len(WITH_ATTENTION) == 5
 
 
-def test_weights_are_the_originals(golden):
+def test_attention_maps_equal_the_originals(golden):
     _, answers, maps = golden
     assert list(maps) == [f"block_{i}_attention" for i in range(len(maps))]
     np.testing.assert_allclose(maps["block_0_attention"], answers["attention_0"], rtol=0, atol=1e-6)
@@ -34,7 +34,7 @@ def test_weights_are_the_originals(golden):
 
 
 def rollout_oracle(maps, read, num_prefix, grid):
-    """The paper's equation 1, token by token."""
+    """Equation 1 of the paper; `read` holds the tokens that the head reads."""
     rollout = []
     for image in zip(*maps.values(), strict=True):
         flow = np.eye(image[0].shape[-1])
@@ -46,7 +46,7 @@ def rollout_oracle(maps, read, num_prefix, grid):
     return np.array(rollout)
 
 
-# What each golden's classifier reads, of how many prefix tokens, on which grid.
+# {golden: (tokens that its head reads, number of prefix tokens, grid)}
 READS = {
     "timm_vit.safetensors": ([0], 1, (4, 4)),
     "timm_vit_rectangular.safetensors": ([0], 1, (3, 6)),
@@ -56,14 +56,14 @@ READS = {
 }
 
 
-def test_rollout_is_the_papers(golden, request):
+def test_rollout_equals_equation_1(golden, request):
     model, answers, maps = golden
     reads = READS[request.node.callspec.params["golden"]]
     found = km.attention_rollout(model, answers["image"])
     np.testing.assert_allclose(found, rollout_oracle(maps, *reads), rtol=0, atol=1e-6)
 
 
-def test_rollout_without_prefix_tokens_shares_out_one():
+def test_rollout_sums_to_one_without_prefix_tokens():
     model, images = random_weights(case("vit_gap").make()), case("vit_gap").images(2)
     maps = km.attention_maps(model, images)
     found = km.attention_rollout(model, images)
@@ -71,31 +71,31 @@ def test_rollout_without_prefix_tokens_shares_out_one():
     np.testing.assert_allclose(found.sum(axis=(1, 2)), 1, atol=1e-6)
 
 
-def test_rollout_reads_patches_where_all_is_kept_and_there_are_registers_alone():
+def test_rollout_reads_patches_if_only_registers_precede():
     model = random_weights(case("vit_sequence").make(class_token=False, num_registers=2))
     maps = km.attention_maps(model, case("vit").images(2))
     found = km.attention_rollout(model, case("vit").images(2))
     np.testing.assert_allclose(found, rollout_oracle(maps, range(2, 8), 2, (2, 3)), atol=1e-6)
 
 
-def test_distance_is_that_between_patches(golden, request):
+def test_attention_distance_is_between_patch_centres(golden, request):
     model, answers, maps = golden
     _, num_prefix, (rows, columns) = READS[request.node.callspec.params["golden"]]
     found = km.probe.attention_distance(model, answers["image"])
-    places = [(8 * row, 8 * column) for row in range(rows) for column in range(columns)]
-    apart = np.array([[np.hypot(a - c, b - d) for c, d in places] for a, b in places])
+    centres = [(8 * row, 8 * column) for row in range(rows) for column in range(columns)]
+    distances = np.array([[np.hypot(a - c, b - d) for c, d in centres] for a, b in centres])
     for name, weights in maps.items():
-        among = weights[:, :, num_prefix:, num_prefix:]
-        among = among / among.sum(axis=-1, keepdims=True)
-        expected = (among * apart).sum(axis=-1).mean(axis=-1)
+        patches = weights[:, :, num_prefix:, num_prefix:]
+        patches = patches / patches.sum(axis=-1, keepdims=True)
+        expected = (patches * distances).sum(axis=-1).mean(axis=-1)
         np.testing.assert_allclose(found[name], expected, rtol=1e-5)
 
 
-def test_layers_by_name_and_number():
+def test_attention_maps_select_layers_by_name_and_number():
     model, images = random_weights(case("vit").make()), case("vit").images(3)
-    everything = km.attention_maps(model, images)
-    first, last = everything
-    assert everything[last].shape == (3, 2, 7, 7)
+    all_maps = km.attention_maps(model, images)
+    first, last = all_maps
+    assert all_maps[last].shape == (3, 2, 7, 7)
     for layers_, names in [
         (-1, [last]),
         (0, [first]),
@@ -106,10 +106,10 @@ def test_layers_by_name_and_number():
         found = km.attention_maps(model, images, layers_, batch_size=2)
         assert list(found) == names
         for name in names:
-            np.testing.assert_allclose(found[name], everything[name], rtol=0, atol=1e-6)
+            np.testing.assert_allclose(found[name], all_maps[name], rtol=0, atol=1e-6)
 
 
-def test_nothing_is_computed_beyond_the_layer_asked_for(monkeypatch):
+def test_attention_maps_compute_nothing_beyond_the_layer(monkeypatch):
     model = case("vit").make(depth=4)
     called = []
     original = layers.Residual.call
@@ -122,7 +122,7 @@ def test_nothing_is_computed_beyond_the_layer_asked_for(monkeypatch):
     assert called == ["block_0_attention", "block_0_channel_mixing"]
 
 
-def test_the_model_stays_as_it_was():
+def test_probes_leave_the_model_unchanged():
     model, images = random_weights(case("hybrid_MMA").make()), case("hybrid_MMA").images()
     before = [np.array(weight) for weight in model.weights]
     logits, nodes = model.predict(images, verbose=0), node_counts(model)
@@ -136,11 +136,12 @@ def test_the_model_stays_as_it_was():
 
 
 def node_counts(model):
-    """How often each layer stands in a graph: a symbolic call would add to it."""
+    """The number of symbolic calls of each layer; another symbolic call would increase it."""
     return [len(layer._inbound_nodes) for layer in model._flatten_layers()]
 
 
 def hand_assembled():
+    """A functional model with attention outside a Residual, and with a layer called twice."""
     x = images = keras.Input((8, 12, 2))
     x = layers.PatchEmbed(16, 4)(x)
     x = layers.PrefixTokens(num_registers=1, name="prefix")(x)
@@ -150,7 +151,7 @@ def hand_assembled():
     return keras.Model(images, keras.layers.Dense(5)(x[:, 0]), name="by_hand")
 
 
-def test_models_assembled_by_hand_and_layers_called_twice():
+def test_attention_maps_of_a_hand_assembled_model():
     model, images = hand_assembled(), case("vit").images(2)
     maps = km.attention_maps(model, images)
     assert list(maps) == ["bare", "shared", "shared:1"]
@@ -167,7 +168,7 @@ def layer_output(model, name, images):
     return keras.Model(model.input, model.get_layer(name).output)(images)
 
 
-def test_models_nested_reloaded_and_in_mixed_precision(tmp_path):
+def test_attention_maps_of_nested_reloaded_mixed_precision_model(tmp_path):
     inner = random_weights(case("vit").make(dtype="mixed_bfloat16"))
     outer = keras.Sequential(
         [
@@ -190,8 +191,8 @@ def test_models_nested_reloaded_and_in_mixed_precision(tmp_path):
         np.testing.assert_allclose(one.sum(axis=-1), 1, atol=1e-6)
 
 
-def test_augmentation_in_the_model_does_nothing():
-    """Keras's preprocessing layers change images unless they are told not to."""
+def test_probes_disable_augmentation_layers():
+    """Keras's augmentation layers change images unless `training` is False."""
     vit = random_weights(case("vit").make())
     noise = [keras.layers.RandomFlip(), keras.layers.GaussianNoise(0.5)]
     model = keras.Sequential([keras.Input((8, 12, 2)), *noise, vit])
@@ -216,44 +217,63 @@ def test_augmentation_in_the_model_does_nothing():
             r"shape \(N, 8, 12, 2\).*\(8, 12, 2\); `image\[None\]` is",
         ),
         ("vit", {"images": np.full((2, 8, 12, 2), np.nan)}, "`images` must be finite"),
-        ("vit", {"images": np.zeros((0, 8, 12, 2))}, "an image or more"),
+        ("vit", {"images": np.zeros((0, 8, 12, 2))}, "at least one image"),
         ("vit", {"images": [1, 2]}, "must be an array of shape.*a list"),
     ],
 )
-def test_wrong_use_of_maps(name, arguments, message):
+def test_attention_maps_refuse_invalid_arguments(name, arguments, message):
     with pytest.raises(ValueError, match=f"(?s){message}"):
         km.attention_maps(case(name).make(), **{"images": case(name).images(), **arguments})
 
 
-def test_wrong_use_of_rollout():
+def test_rollout_refuses_a_hybrid_without_layers():
     model, images = case("hybrid_MMA").make(), case("hybrid_MMA").images()
     with pytest.raises(ValueError, match=r"block_0_token_mixing.*layers=\['block_2_attention'\]"):
         km.attention_rollout(model, images)
     assert km.attention_rollout(model, images, -1).shape == (4, 2, 3)
+
+
+def test_rollout_refuses_two_inputs():
     two = keras.Input((8, 12, 2)), keras.Input((8, 12, 2))
     joined = layers.PatchEmbed(16, 4)(keras.layers.Add()(two))
     joined = layers.MultiHeadSelfAttention(2)(joined)
     with pytest.raises(ValueError, match="`model` must have one input.*which has 2"):
-        km.attention_rollout(keras.Model(two, joined), images)
-    x = x_in = keras.Input((8, 12, 2))
+        km.attention_rollout(keras.Model(two, joined), case("vit").images())
+
+
+def test_rollout_refuses_two_streams_of_tokens():
+    x = keras.Input((8, 12, 2))
     towers = [case("vit").make(name=name)(x) for name in ("one", "two")]
+    model = keras.Model(x, keras.layers.Average()(towers))
     with pytest.raises(ValueError, match="one stream of tokens.*one/patch_embed, two/patch_embed"):
-        km.attention_rollout(keras.Model(x, keras.layers.Average()(towers)), images)
-    x = layers.PatchEmbed(16, 4, flatten=False)(keras.layers.Conv2D(3, 1)(x_in))
+        km.attention_rollout(model, case("vit").images())
+
+
+def test_rollout_names_the_convolution_it_refuses():
+    """The message names the convolution after the patches, and not the one before them."""
+    images = keras.Input((8, 12, 2))
+    x = layers.PatchEmbed(16, 4, flatten=False)(keras.layers.Conv2D(3, 1)(images))
     x = keras.layers.Conv2D(16, 3, padding="same", name="neighbours")(x)
     x = layers.MultiHeadSelfAttention(2)(keras.layers.Reshape((6, 16))(x))
     with pytest.raises(ValueError, match=r"may mix them.* with neighbours \(Conv2D\)\. layers="):
-        km.attention_rollout(keras.Model(x_in, x), images)
-    pooled = keras.layers.AveragePooling1D(2)
-    x = x_in = keras.Input((8, 12, 2))
-    x = layers.MultiHeadSelfAttention(2)(pooled(layers.PatchEmbed(16, 4)(x)))
-    with pytest.raises(ValueError, match=r"must keep its 2 x 3 patches apart.*sequences of 3"):
-        km.attention_rollout(keras.Model(x_in, x), images)
+        km.attention_rollout(keras.Model(images, x), case("vit").images())
+
+
+def test_rollout_refuses_pooled_patches():
+    images = keras.Input((8, 12, 2))
+    pooled = keras.layers.AveragePooling1D(2)(layers.PatchEmbed(16, 4)(images))
+    model = keras.Model(images, layers.MultiHeadSelfAttention(2)(pooled))
+    message = r"one token for each of its 2 x 3 patches.*sequences of 3"
+    with pytest.raises(ValueError, match=message):
+        km.attention_rollout(model, case("vit").images())
+
+
+def test_rollout_refuses_an_unbuilt_model():
     with pytest.raises(ValueError, match="functional or Sequential model that is built"):
-        km.attention_rollout(keras.Sequential([]), images)
+        km.attention_rollout(keras.Sequential([]), case("vit").images())
 
 
-def test_the_grid_of_tokens():
+def test_token_grid_maps_patches_and_queries():
     assert km.probe.token_grid(case("vit_registers").make()).num_prefix == 2
     grid = km.probe.token_grid(case("vit_registers").make(), 9)
     assert (grid.rows, grid.columns, grid.patch_size, grid.num_prefix) == (2, 3, (4, 4), 3)
@@ -262,12 +282,15 @@ def test_the_grid_of_tokens():
     for query in [(2, 0), (0, 3), (-1, 0)]:
         with pytest.raises(ValueError, match=r"grid of 2 x 3 patches.*Received: query=\("):
             grid.token(query)
-    two = keras.Input((8, 12, 2))
-    embedded = [layers.PatchEmbed(4, size)(two) for size in (2, 4)]
+
+
+def test_token_grid_refuses_two_grids():
+    images = keras.Input((8, 12, 2))
+    embedded = [layers.PatchEmbed(4, size)(images) for size in (2, 4)]
     with pytest.raises(ValueError, match="must have one grid"):
-        km.probe.token_grid(keras.Model(two, embedded))
+        km.probe.token_grid(keras.Model(images, embedded))
 
 
-def test_every_layer_has_its_place():
+def test_layer_calls_name_every_layer():
     model = case("hybrid_CM").make()
     assert list(layer_calls(model)) == [layer.name for layer in model.layers[1:]]

@@ -1,4 +1,4 @@
-"""Relevance is that of gradients found by finite differences."""
+"""Relevance equals a NumPy implementation with gradients by finite differences."""
 
 import keras
 import numpy as np
@@ -9,20 +9,20 @@ from cases import case, random_weights
 import keras_mixers as km
 from keras_mixers import layers
 
-# JAX has 64 bits only where the whole process has.
-DTYPE, STEP, EXACT = ("float32", 1e-2, 1e-3) if ON_JAX else ("float64", 1e-4, 1e-6)
-# Outside a graph JAX compiles each operation for each shape.
+# JAX has float64 only if it is enabled for the whole process.
+DTYPE, STEP, TOLERANCE = ("float32", 1e-2, 1e-3) if ON_JAX else ("float64", 1e-4, 1e-6)
+# One target under JAX, because outside a graph JAX compiles each operation for each shape.
 TARGETS = (1,) if ON_JAX else (None, 1, [2, 0])
 IMAGES = np.random.default_rng(1).normal(size=(np.size(TARGETS[-1]), 4, 4, 1)).astype(DTYPE)
 
 
-class Nudged(layers.MultiHeadSelfAttention):
-    """Attention whose weights are changed by an array that one can set."""
+class PerturbedAttention(layers.MultiHeadSelfAttention):
+    """Attention that adds the array `change` to its weights."""
 
-    nudge = 0.0
+    change = 0.0
 
     def attention_scores(self, query, key):
-        return super().attention_scores(query, key) + self.nudge
+        return super().attention_scores(query, key) + self.change
 
     def call(self, x, training=None, return_attention_scores=False):
         y, scores = super().call(x, training, return_attention_scores=True)
@@ -36,7 +36,7 @@ def build(pool, **residual):
     if pool == "token":
         x = layers.PrefixTokens(dtype=DTYPE)(x)
     for _ in range(2):
-        x = layers.Residual(Nudged(2, dtype=DTYPE), dtype=DTYPE, **residual)(x)
+        x = layers.Residual(PerturbedAttention(2, dtype=DTYPE), dtype=DTYPE, **residual)(x)
         x = layers.Residual(layers.ChannelMixing(6, dtype=DTYPE), dtype=DTYPE)(x)
     if pool == "token":
         x = layers.SelectToken(0, dtype=DTYPE)(x)
@@ -46,38 +46,39 @@ def build(pool, **residual):
     return random_weights(model)
 
 
-def slopes(model, image, target):
-    """d logit / d attention weight, `(heads, T, T)` a layer, by central differences."""
+def finite_differences(model, image, target):
+    """d logit / d attention weight, `(heads, T, T)` for each layer, by central differences."""
     found = []
     for layer in [layer for layer in model.layers if isinstance(layer, layers.Residual)][::2]:
         shape = (2, layer.input.shape[1], layer.input.shape[1])
-        step = STEP * np.eye(np.prod(shape)).reshape(-1, *shape)  # a place an image
+        step = STEP * np.eye(np.prod(shape)).reshape(-1, *shape)  # one weight for each image
         images = np.repeat(image[None], len(step), axis=0)
-        answers = []
-        for layer.mixer.nudge in (step, -step, 0.0):
-            answers.append(np.array(model(images))[:, target])
-        found.append((answers[0] - answers[1]).reshape(shape) / (2 * STEP))
+        logits = []
+        for layer.mixer.change in (step, -step, 0.0):
+            logits.append(np.array(model(images))[:, target])
+        found.append((logits[0] - logits[1]).reshape(shape) / (2 * STEP))
     return found
 
 
 @pytest.mark.parametrize(
     ("pool", "residual"), [("token", {}), ("gap", {"layer_scale_init": 0.5})], ids=["token", "gap"]
 )
-def test_it_is_gradient_by_attention(pool, residual):
+def test_relevance_is_gradient_times_attention(pool, residual):
     model = build(pool, **residual)
     maps = list(km.attention_maps(model, IMAGES).values())
     for target in TARGETS:
         found = km.probe.relevance(model, IMAGES, target, batch_size=1)
         for i, image in enumerate(IMAGES):
-            chosen = np.argmax(model(IMAGES), axis=1) if target is None else target
-            chosen = np.broadcast_to(chosen, len(IMAGES))[i]
-            expected = relevance_oracle([m[i] for m in maps], slopes(model, image, chosen), pool)
-            np.testing.assert_allclose(found[i], expected, rtol=EXACT, atol=EXACT)
+            classes = np.argmax(model(IMAGES), axis=1) if target is None else target
+            class_ = np.broadcast_to(classes, len(IMAGES))[i]
+            slopes = finite_differences(model, image, class_)
+            expected = relevance_oracle([m[i] for m in maps], slopes, pool)
+            np.testing.assert_allclose(found[i], expected, rtol=TOLERANCE, atol=TOLERANCE)
         assert found.max() > 1e-2
 
 
 def relevance_oracle(maps, slopes, pool):
-    """The paper's equations 5 and 6."""
+    """Equations 5 and 6 of the paper."""
     flow = np.eye(maps[0].shape[-1])
     for weights, slope in zip(maps, slopes, strict=True):
         flow += np.clip(weights * slope, 0, None).mean(axis=0) @ flow
@@ -85,21 +86,21 @@ def relevance_oracle(maps, slopes, pool):
     return row.reshape(2, 2)
 
 
-def test_of_a_softmax_it_is_the_logarithms():
-    """d log p / dA: what its logit gets beyond what all of them get on average."""
+def test_relevance_after_a_softmax_uses_log_probability():
+    """For two logits a and 0, d log p / dA = (1 - p) da / dA, where p is the probability of a."""
     images = case("vit_gap").images(2)
-    one_layer = random_weights(case("vit_gap").make(num_classes=2, depth=1))
-    head = one_layer.get_layer("head")
+    logits_model = random_weights(case("vit_gap").make(num_classes=2, depth=1))
+    head = logits_model.get_layer("head")
     kernel = np.array(head.kernel)
     head.kernel.assign(np.stack([kernel[:, 0], 0 * kernel[:, 0]], axis=1))
-    ends = keras.Sequential([one_layer, keras.layers.Softmax()])
-    share = 1 - np.array(ends(images))[:, 0]
-    logits = km.probe.relevance(one_layer, images, 0)
-    found = km.probe.relevance(ends, images, 0)
-    np.testing.assert_allclose(found, logits * share[:, None, None], rtol=1e-3, atol=1e-7)
+    softmax_model = keras.Sequential([logits_model, keras.layers.Softmax()])
+    factor = 1 - np.array(softmax_model(images))[:, 0]
+    logits = km.probe.relevance(logits_model, images, 0)
+    found = km.probe.relevance(softmax_model, images, 0)
+    np.testing.assert_allclose(found, logits * factor[:, None, None], rtol=1e-3, atol=1e-7)
 
 
-def test_models_nested_distilled_and_in_mixed_precision():
+def test_relevance_of_nested_and_mixed_precision_models():
     images = case("vit").images(2)
     model = random_weights(case("deit_distilled").make())
     expected = km.probe.relevance(model, images, 1)
@@ -111,7 +112,7 @@ def test_models_nested_distilled_and_in_mixed_precision():
     assert np.abs(found - expected).max() < 0.1 * expected.max()
 
 
-def test_of_a_hybrid_the_layers_that_are_named():
+def test_relevance_of_a_hybrid_follows_named_layers():
     model, images = random_weights(case("hybrid_MA").make()), case("hybrid_MA").images(2)
     assert km.probe.relevance(model, images, 1, layers=-1).max() > 0
 
@@ -128,6 +129,6 @@ def test_of_a_hybrid_the_layers_that_are_named():
         ("mlp_mixer", 0, "must have a MultiHeadSelfAttention"),
     ],
 )
-def test_wrong_use(name, classes, message):
+def test_relevance_refuses_invalid_arguments(name, classes, message):
     with pytest.raises(ValueError, match=message):
         km.probe.relevance(case(name).make(), case(name).images(), classes)

@@ -1,4 +1,4 @@
-"""Rollout, relevance and the explorer's rollout refuse token mixers that they cannot follow."""
+"""Rollout and relevance refuse models with token mixers that they cannot follow."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ IMAGES = np.random.default_rng(0).normal(size=(2, 4, 6, 2)).astype("float32")
 
 
 class Shift(keras.layers.Layer):
-    """A user's token mixer that does not declare what it mixes."""
+    """A custom token mixer that does not declare what it mixes."""
 
     def call(self, x):
         return ops.roll(x, 1, axis=1)
@@ -33,7 +33,7 @@ class DeclaredChannelShift(keras.layers.Layer):
 
 
 class DeclaredScale(keras.layers.Layer):
-    """A user's layer that mixes neither tokens nor channels."""
+    """A custom layer that mixes neither tokens nor channels."""
 
     mixes = frozenset()
 
@@ -41,15 +41,15 @@ class DeclaredScale(keras.layers.Layer):
         return 2 * x
 
 
-class OwnDense(keras.layers.Dense):
-    """A subclass of a Keras layer may mix tokens."""
+class ShiftDense(keras.layers.Dense):
+    """A subclass of a tokenwise Keras layer that mixes tokens."""
 
     def call(self, x):
         return super().call(ops.roll(x, 1, axis=1))
 
 
 def classifier(between=lambda x: x, before=lambda x: x, head=lambda x: x):
-    """A model of 2 x 3 patches and one attention layer, and other layers at three places."""
+    """A model of 2 x 3 patches and one attention layer; the arguments add layers around it."""
     images = keras.Input((4, 6, 2))
     x = between(layers.PatchEmbed(16, 2)(before(images)))
     x = layers.Residual(layers.MultiHeadSelfAttention(2), name="attention")(x)
@@ -121,7 +121,7 @@ def test_rollout_accepts_layers_that_keep_tokens_apart(between):
         ),
         (Shift(name="shift"), r"shift \(Shift\)", True),
         (DeclaredShift(), r"\(DeclaredShift\)", False),
-        (OwnDense(16), r"\(OwnDense\)", True),
+        (ShiftDense(16), r"\(ShiftDense\)", True),
         (keras.layers.LayerNormalization(axis=1), r"\(LayerNormalization\)", False),
         (keras.layers.Permute((1, 2)), r"\(Permute\)", False),
         (keras.layers.Conv1D(16, 3, padding="same"), r"\(Conv1D\)", False),
@@ -146,13 +146,13 @@ def test_rollout_refuses_layers_that_may_mix_tokens(between, named, hint):
     assert [view["name"] for view in shown] == ["attention"]
 
 
-def test_rollout_ignores_layers_before_the_patches_and_in_the_head():
+def test_rollout_ignores_layers_outside_the_token_stream():
     model = classifier(before=Shift(), head=Shift())
     assert km.attention_rollout(model, IMAGES).shape == (2, 2, 3)
 
 
 @pytest.mark.parametrize("letter", km.models.mixers.LETTERS)
-def test_every_mixer_of_the_package_is_classified(letter):
+def test_other_token_mixers_finds_every_letter(letter):
     arguments = {"kernel_size": 3, **case("hybrid_MMA").arguments}
     model = case("hybrid_MMA").builder(f"A{letter}", **{**arguments, "input_shape": (8, 12, 2)})
     others = other_token_mixers(model, ["block_0_attention"])

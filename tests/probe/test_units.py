@@ -1,4 +1,4 @@
-"""Hidden units, filters and features are what a user would pull out by hand."""
+"""Hidden units, filters and features equal the values read from the model by hand."""
 
 import keras
 import numpy as np
@@ -20,45 +20,45 @@ def weight(model, path):
     return np.array(found)
 
 
-def test_a_unit_is_a_column_of_the_first_kernel(mixer):
+def test_token_mixing_units_are_columns_of_fc1(mixer):
     model, _ = mixer
     units = km.token_mixing_units(model)
     assert list(units) == ["block_0_token_mixing", "block_1_token_mixing"]
     for name, maps in units.items():
-        kernel = weight(model, f"{name}/token_mixing/fc1/kernel")  # 6 patches, 10 units
+        kernel = weight(model, f"{name}/token_mixing/fc1/kernel")  # (6 patches, 10 units)
         assert maps.shape == (10, 2, 3)
         for unit in range(10):
             np.testing.assert_array_equal(maps[unit].ravel(), kernel[:, unit])
     assert list(km.token_mixing_units(model, 1)) == ["block_1_token_mixing"]
 
 
-def half_input(model, name, images):
-    """What goes into a half-block, and its norm of it."""
+def mixer_input(model, name, images):
+    """A Residual layer, and the input of its mixer."""
     layer = model.get_layer(name)
     return layer, layer.norm(keras.Model(model.input, layer.input)(images))
 
 
-def test_token_mixing_activations(mixer):
+def test_token_mixing_activations_equal_fc1_and_gelu(mixer):
     model, images = mixer
     found = probe.token_mixing_activations(model, images, "block_1_token_mixing")
-    layer, x = half_input(model, "block_1_token_mixing", images)
+    layer, x = mixer_input(model, "block_1_token_mixing", images)
     kernel, bias = np.array(layer.mixer.fc1.kernel), np.array(layer.mixer.fc1.bias)
-    answers = np.einsum("ntd,tu->nud", np.array(x), kernel) + bias[:, None]
-    expected = keras.activations.gelu(ops.convert_to_tensor(answers), approximate=False)
+    linear = np.einsum("ntd,tu->nud", np.array(x), kernel) + bias[:, None]
+    expected = keras.activations.gelu(ops.convert_to_tensor(linear), approximate=False)
     np.testing.assert_allclose(found["block_1_token_mixing"], expected, atol=1e-5)
 
 
-def test_channel_mixing_activations(mixer):
+def test_channel_mixing_activations_equal_fc1_and_gelu(mixer):
     model, images = mixer
     found = probe.channel_mixing_activations(model, images, -1)
-    layer, x = half_input(model, "block_1_channel_mixing", images)
+    layer, x = mixer_input(model, "block_1_channel_mixing", images)
     kernel, bias = np.array(layer.mixer.fc1.kernel), np.array(layer.mixer.fc1.bias)
-    answers = ops.convert_to_tensor(np.array(x) @ kernel + bias)
-    expected = keras.activations.gelu(answers, approximate=False)
+    linear = ops.convert_to_tensor(np.array(x) @ kernel + bias)
+    expected = keras.activations.gelu(linear, approximate=False)
     np.testing.assert_allclose(found["block_1_channel_mixing"], expected, atol=1e-5)
 
 
-def test_a_gated_mlps_hidden_units():
+def test_channel_mixing_activations_of_a_gated_mlp():
     x_in = keras.Input((3, 8))
     mixing = layers.ChannelMixing(5, activation="silu", gated=True)
     model = random_weights(keras.Model(x_in, mixing(x_in)))
@@ -68,16 +68,16 @@ def test_a_gated_mlps_hidden_units():
     np.testing.assert_allclose(found, gate / (1 + np.exp(-gate)) * value, atol=1e-5)
 
 
-def test_features_are_the_outputs(mixer):
+def test_features_equal_layer_outputs(mixer):
     model, images = mixer
     found = probe.features(model, images)
-    halves = [f"block_{i}_{half}_mixing" for i in range(2) for half in ("token", "channel")]
-    assert list(found) == halves
+    residuals = [f"block_{i}_{axis}_mixing" for i in range(2) for axis in ("token", "channel")]
+    assert list(found) == residuals
     found |= probe.features(model, images, ["pool", "head", "norm"], batch_size=3)
     for name, array in found.items():
         expected = keras.Model(model.input, model.get_layer(name).output)(images)
         np.testing.assert_allclose(array, expected, atol=1e-5, err_msg=name)
-    assert list(probe.features(model, images, -1)) == halves[-1:]
+    assert list(probe.features(model, images, -1)) == residuals[-1:]
     with pytest.raises(ValueError, match="'block_0_token_mixin'. Did you mean 'block_0_token_mix"):
         probe.features(model, images, "block_0_token_mixin")
 
@@ -90,7 +90,7 @@ def test_features_of_a_conv_mixer_are_a_grid():
     }
 
 
-def test_kernels_of_a_conv_mixer():
+def test_depthwise_kernels_equal_the_weights():
     model = random_weights(case("conv_mixer").make(kernel_size=(3, 5)))
     found = probe.depthwise_kernels(model)
     assert list(found) == ["block_0_conv_mixer", "block_1_conv_mixer"]
@@ -100,7 +100,7 @@ def test_kernels_of_a_conv_mixer():
         np.testing.assert_array_equal(found["block_1_conv_mixer"][channel], expected)
 
 
-def test_patch_filters():
+def test_patch_filters_equal_the_projection_kernel():
     model = random_weights(case("vit").make())
     filters = probe.patch_filters(model)
     assert filters.shape == (16, 4, 4, 2)
@@ -108,7 +108,7 @@ def test_patch_filters():
     np.testing.assert_array_equal(filters[3], kernel[..., 3])
 
 
-def test_position_similarity():
+def test_position_similarity_is_cosine_similarity():
     model = random_weights(case("vit").make())
     found = probe.position_similarity(model)
     table = weight(model, "position_embedding/table")[0, 1:]
@@ -118,9 +118,9 @@ def test_position_similarity():
     np.testing.assert_allclose(np.einsum("ijij->ij", found), 1, atol=1e-6)
     sines = probe.position_similarity(case("vit_gap").make())
     assert sines[0, 0, 0, 1] > sines[0, 0, 0, 2]
-    nothing = case("vit").make()
-    nothing.get_layer("position_embedding").table.assign(np.zeros((1, 7, 16)))
-    assert not probe.position_similarity(nothing).any()
+    zeros = case("vit").make()
+    zeros.get_layer("position_embedding").table.assign(np.zeros((1, 7, 16)))
+    assert not probe.position_similarity(zeros).any()
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,6 @@ def test_position_similarity():
         (lambda m: probe.channel_mixing_activations(m, 0), "conv_mixer", "ChannelMixing"),
     ],
 )
-def test_a_model_without_it(function, name, kind):
+def test_probes_refuse_a_model_without_the_layer(function, name, kind):
     with pytest.raises(ValueError, match=f"`model` must have a {kind} layer. Received: '{name}'"):
         function(case(name).make())

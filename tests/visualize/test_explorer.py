@@ -1,4 +1,4 @@
-"""The explorer's page, opened in a browser: what it shows equals the arrays."""
+"""The explorer in a browser shows the values of the probe's arrays."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ import keras_mixers as km
 from keras_mixers.visualize import explorer, views
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# It runs as root in containers, and looks for nothing outside.
+# Chromium needs --no-sandbox to run as root in a container. The others prevent network requests.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 HYBRID = {"input_shape": (8, 12, 2), "num_classes": 5, **case("hybrid_CA").arguments}
 NAMES = ["cat", "dog", "</script><b>fox", "hen", "owl"]
@@ -22,7 +22,7 @@ NAMES = ["cat", "dog", "</script><b>fox", "hen", "owl"]
 @pytest.fixture(scope="module")
 def browser():
     if not CHROMIUM:
-        pytest.skip(reason="no Chromium on this machine; CI installs one")
+        pytest.skip(reason="needs Chromium (apt install chromium)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -33,7 +33,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def vit(tmp_path_factory):
-    """A model with a class token, three images, and its page."""
+    """A model with a class token, three images, and the path of its page."""
     keras.utils.set_random_seed(0)
     model, images = random_weights(case("vit").make()), case("vit").images(3)
     path = tmp_path_factory.mktemp("vit") / "explorer.html"
@@ -42,7 +42,7 @@ def vit(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hybrid(tmp_path_factory):
-    """A model of every kind of mixer that the page knows, and its page."""
+    """A model with each kind of mixer that the page can show, and the path of its page."""
     keras.utils.set_random_seed(0)
     model = random_weights(case("hybrid_CA").builder("CMA", **HYBRID))
     path = tmp_path_factory.mktemp("hybrid") / "explorer.html"
@@ -50,25 +50,25 @@ def hybrid(tmp_path_factory):
 
 
 class Page:
-    """A page as a person uses it."""
+    """A page in the browser, with the actions of a user."""
 
     def __init__(self, browser, path, **device):
         self.context = browser.new_context(viewport={"width": 900, "height": 900}, **device)
         self.context.set_offline(True)
         self.page = self.context.new_page()
-        self.troubles = []
-        self.page.on("console", self.hear)
-        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.errors = []
+        self.page.on("console", self.record)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.requests = []
         self.page.goto(pathlib.Path(path).as_uri())
 
-    def hear(self, message):
+    def record(self, message):
         if message.type == "error":
-            self.troubles.append(message.text)
+            self.errors.append(message.text)
 
     def patch(self, row, column, rows=2, columns=3):
-        """Where a patch's centre is on the screen."""
+        """The position of a patch's centre on the screen."""
         box = self.page.locator("#heat").bounding_box()
         x = box["x"] + box["width"] * (column + 0.5) / columns
         return x, box["y"] + box["height"] * (row + 0.5) / rows
@@ -93,7 +93,7 @@ class Page:
         return [float(x) for x in re.findall(r": (-?\d+\.\d+(?:e-?\d+)?)", self.reading())]
 
     def colour(self, row, column, rows=2, columns=3):
-        """(red, green, blue, opacity) of a place on the map, beside a patch's frame."""
+        """(red, green, blue, opacity) at the centre of a patch on the map, inside its frame."""
         return self.page.evaluate(
             """([y, x]) => {
               const heat = document.getElementById("heat");
@@ -114,8 +114,10 @@ def open_page(browser):
 
     yield open_page
     for page in opened:
-        assert not page.troubles
-        assert all(url.startswith(("file:", "data:")) for url in page.requests), "no network"
+        assert not page.errors
+        assert all(url.startswith(("file:", "data:")) for url in page.requests), (
+            "the page must not use the network"
+        )
         page.context.close()
 
 
@@ -124,27 +126,27 @@ def weights_of(model, images, layer):
 
 
 def assert_reads(page, weights, token, query):
-    """The page says the row's largest weight, its own and the class token's."""
+    """The page shows the largest weight of the row, that to itself and to the class token."""
     row = weights[token]
     expected = [row.max(), row[token], row[0]]
     np.testing.assert_allclose(page.numbers(), expected, rtol=0, atol=0.51e-4)
     best = int(row.argmax())
-    where = f"patch ({(best - 1) // 3}, {(best - 1) % 3})" if best else "class token"
-    assert page.reading().startswith(f"Patch {query} attends most to {where}:")
+    name = f"patch ({(best - 1) // 3}, {(best - 1) % 3})" if best else "class token"
+    assert page.reading().startswith(f"Patch {query} attends most to {name}:")
 
 
 def assert_coloured(page, row):
-    """Each patch has the colour of its weight, lying over the image."""
+    """Each patch has the colour of its weight, at the opacity that the page starts with."""
     from matplotlib import colormaps
 
-    for place, weight in np.ndenumerate(row[1:].reshape(2, 3)):
+    for patch, weight in np.ndenumerate(row[1:].reshape(2, 3)):
         expected = np.array(colormaps["viridis"](weight / row[1:].max())[:3]) * 255
-        *found, opacity = page.colour(*place)
+        *found, opacity = page.colour(*patch)
         assert opacity == pytest.approx(0.7 * 255, abs=1)
-        np.testing.assert_allclose(found, expected, atol=4, err_msg=f"{place}")
+        np.testing.assert_allclose(found, expected, atol=4, err_msg=f"{patch}")
 
 
-def test_hover_a_patch_switch_a_head_a_layer_an_image(vit, open_page):
+def test_page_shows_weights_under_the_pointer(vit, open_page):
     model, images, path = vit
     page = open_page(path)
     weights = weights_of(model, images, "block_0_attention")
@@ -163,7 +165,7 @@ def test_hover_a_patch_switch_a_head_a_layer_an_image(vit, open_page):
     assert_coloured(page, weights[2, 1, 1])
 
 
-def test_hold_the_query_and_read_a_key(vit, open_page):
+def test_page_holds_the_query(vit, open_page):
     model, images, path = vit
     page = open_page(path)
     page.hover(0, 2)
@@ -178,7 +180,7 @@ def test_hold_the_query_and_read_a_key(vit, open_page):
     assert page.numbers()[1] == pytest.approx(weights[0, 0], abs=0.51e-4)
 
 
-def test_the_keyboard_alone_will_do(vit, open_page):
+def test_page_works_by_keyboard(vit, open_page):
     model, images, path = vit
     page = open_page(path)
     page.press("Tab", "n", "j", "0", "ArrowUp", "ArrowLeft", "ArrowLeft", "ArrowDown")
@@ -199,25 +201,25 @@ def test_the_keyboard_alone_will_do(vit, open_page):
     assert page.numbers() == [pytest.approx(shares[1, 1], abs=0.51e-4)]
 
 
-def test_rollout_relevance_and_prediction(vit, open_page):
+def test_page_shows_rollout_relevance_and_prediction(vit, open_page):
     model, images, path = vit
     page = open_page(path)
     best = NAMES[int(np.argmax(model(images[:1])))]
-    for view, said, maps in [
+    for view, text, maps in [
         (
             "All layers: rollout",
-            "How much of each patch is in the output.",
+            "How much each patch contributes to the output.",
             km.attention_rollout(model, images),
         ),
         (
             "All layers: relevance",
-            f"What speaks for {best}.",
+            f"How much each patch supports {best}.",
             km.probe.relevance(model, images),
         ),
     ]:
         page.layer(view)
         page.hover(1, 1)
-        assert page.reading().startswith(f"{said} Patch (1, 1): ")
+        assert page.reading().startswith(f"{text} Patch (1, 1): ")
         assert page.numbers() == [pytest.approx(maps[0, 1, 1], abs=0.51e-4)]
     shares = np.array(keras.ops.softmax(model(images)))[0]
     lines = page.page.locator("#probabilities li").all_inner_texts()
@@ -227,7 +229,7 @@ def test_rollout_relevance_and_prediction(vit, open_page):
     np.testing.assert_allclose(found, 100 * shares[order], atol=0.51e-2)
 
 
-def test_hidden_units_and_kernels(hybrid, open_page):
+def test_page_shows_hidden_units_and_kernels(hybrid, open_page):
     model, path = hybrid
     page = open_page(path)
     options = page.page.get_by_label("Layer", exact=True).locator("option").all_inner_texts()
@@ -236,24 +238,24 @@ def test_hidden_units_and_kernels(hybrid, open_page):
     page.click("kernel 5")
     page.hover(2, 0, rows=3, columns=3)
     kernel = km.probe.depthwise_kernels(model, 0)["block_0_conv_mixer"][5]
-    assert page.reading().startswith("Kernel 5, a weight for each neighbour. Weight (2, 0): ")
+    assert page.reading().startswith("Kernel 5, one weight per neighbour. Weight (2, 0): ")
     assert page.numbers() == [pytest.approx(kernel[2, 0], abs=0.51e-4)]
 
     page.layer("block_1_token_mixing")
     page.click("hidden unit 7")
     page.hover(1, 2)
     unit = km.token_mixing_units(model, 0)["block_1_token_mixing"][7]
-    assert page.reading().startswith("Hidden unit 7, a weight for each patch. Patch (1, 2): ")
+    assert page.reading().startswith("Hidden unit 7, one weight per patch. Patch (1, 2): ")
     assert page.numbers() == [pytest.approx(unit[1, 2], abs=0.51e-4)]
 
-    page.page.mouse.click(*page.patch(1, 1))  # holds nothing: there is no query
+    page.page.mouse.click(*page.patch(1, 1))  # has no effect, because this view has no query
     page.layer("block_2_attention")
     for query in [(0, 0), (1, 2)]:
         page.hover(*query)
         assert page.reading().startswith(f"Patch {query} attends most to")
 
 
-def test_on_a_phone(vit, open_page):
+def test_page_works_on_a_phone(vit, open_page):
     model, images, path = vit
     page = open_page(path, has_touch=True, is_mobile=True)
     page.page.set_viewport_size({"width": 360, "height": 740})
@@ -263,23 +265,25 @@ def test_on_a_phone(vit, open_page):
     page.layer("All layers: rollout")
     page.page.touchscreen.tap(*page.patch(0, 2))
     (shares, *_) = km.attention_rollout(model, images)
-    assert page.numbers() == [pytest.approx(shares[0, 2], abs=0.51e-4)], "it stays, once tapped"
+    assert page.numbers() == [pytest.approx(shares[0, 2], abs=0.51e-4)], (
+        "a tapped patch stays selected"
+    )
     assert page.page.evaluate("document.documentElement.scrollWidth") == 360
     for button in page.page.get_by_role("button").all():
         box = button.bounding_box()
-        assert min(box["width"], box["height"]) >= 36, "large enough for a finger"
+        assert min(box["width"], box["height"]) >= 36, "buttons must be large enough for a finger"
 
 
-def test_the_page_is_one_file_without_a_network(vit):
+def test_page_is_one_file_without_network(vit):
     *_, path = vit
     text = path.read_text()
     assert not re.search(r"""(src|href)\s*=\s*["'](?!data:)|url\(|@import|fetch\(|https?:""", text)
     assert "default-src 'none'" in text
-    assert "</script><b>fox" not in text, "a class's name is data, and ends no script"
+    assert "</script><b>fox" not in text, "a class name must not end the script"
 
 
-def test_patches_taken_together(browser, open_page, tmp_path, monkeypatch):
-    """3 x 5 patches without a prefix in squares of 2 x 2, the last of them smaller."""
+def test_page_shows_coarsened_patches(browser, open_page, tmp_path, monkeypatch):
+    """3 x 5 patches in cells of 2 x 2; the last row and column of cells cover fewer patches."""
     monkeypatch.setattr(views, "MOST_BYTES", 500)
     keras.utils.set_random_seed(0)
     model = random_weights(case("vit_gap").make(input_shape=(12, 20, 2)))
@@ -300,8 +304,8 @@ def test_patches_taken_together(browser, open_page, tmp_path, monkeypatch):
     assert page.numbers()[1] == pytest.approx(weights[5, 5], abs=0.51e-4)
 
 
-def test_a_large_model_makes_a_page_of_a_few_megabytes(tmp_path):
-    """12 layers of 3 heads over 1 + 14 x 14 tokens, 8 images: patches go together."""
+def test_page_of_a_large_model_stays_small(tmp_path):
+    """12 layers with 3 heads, 1 + 14 x 14 tokens and 8 images are coarsened; one layer is not."""
     size = {"input_shape": (56, 56, 1), "patch_size": 4, "hidden_dim": 12, "mlp_dim": 12}
     model = km.ViT("Ti/16", **size, num_heads=3, num_classes=0, pool=None)
     images = np.random.default_rng(0).normal(size=(8, 56, 56, 1)).astype("float32")
@@ -309,17 +313,19 @@ def test_a_large_model_makes_a_page_of_a_few_megabytes(tmp_path):
     assert path.stat().st_size < 5_000_000
     assert '"step": 2, ' in path.read_text()
     (view, *_), _ = views.views_of(model, images, -1, [])
-    assert (view["step"], view["rows"], view["columns"]) == (1, 14, 14), "one layer is kept whole"
+    assert (view["step"], view["rows"], view["columns"]) == (1, 14, 14), (
+        "one layer fits without coarsening"
+    )
 
 
-def test_patches_together():
+def test_coarsen_sums_keys_and_averages_queries():
     maps = np.random.default_rng(0).uniform(size=(2, 3, 16, 16)).astype("float32")
     maps /= maps.sum(axis=-1, keepdims=True)
     grid = km.probe.TokenGrid(rows=3, columns=5, patch_size=(4, 4), num_prefix=1)
     found = views.coarsen(maps, grid, 2)
     assert found.shape == (2, 3, 7, 7)
     np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-6)
-    first, last = [1, 2, 6, 7], [15]  # the squares at the top left and at the bottom right
+    first, last = [1, 2, 6, 7], [15]  # tokens of the cells at the top left and at the bottom right
     expected = maps[..., first, :][..., last].sum(axis=-1).mean(axis=-1)
     np.testing.assert_allclose(found[..., 1, 6], expected, rtol=1e-5)
     np.testing.assert_allclose(found[..., 0, 0], maps[..., 0, 0], rtol=1e-6)
@@ -339,7 +345,7 @@ def test_patches_together():
         ({"layers": 2}, "`layers` must be names or numbers"),
     ],
 )
-def test_wrong_use_leaves_the_page_that_was_there(vit, tmp_path, arguments, message):
+def test_explorer_error_keeps_the_existing_page(vit, tmp_path, arguments, message):
     model, images, _ = vit
     path = tmp_path / "explorer.html"
     path.write_text("before")
@@ -349,15 +355,15 @@ def test_wrong_use_leaves_the_page_that_was_there(vit, tmp_path, arguments, mess
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_model_that_has_diverged_makes_no_page(tmp_path):
+def test_explorer_refuses_a_model_with_nan(tmp_path):
     model = case("vit").make()
     model.get_layer("head").bias.assign([np.nan] * 5)
-    with pytest.raises(ValueError, match="`model` must have weights and answers that are finite"):
+    with pytest.raises(ValueError, match="`model` must have finite weights and outputs"):
         km.visualize.attention_explorer(model, case("vit").images(1), tmp_path / "page.html")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_with_nothing_to_show():
+def test_explorer_refuses_a_model_without_views():
     with pytest.raises(ValueError, match="must have a MultiHeadSelfAttention, TokenMixing or Conv"):
         model = case("hybrid_PG").make()
         km.visualize.attention_explorer(model, case("vit").images(1), "never.html")
@@ -373,7 +379,7 @@ def test_a_model_with_nothing_to_show():
         ("vit_sequence", {"num_classes": 5}),
     ],
 )
-def test_features_are_no_prediction(name, more):
+def test_explorer_shows_no_prediction_of_features(name, more):
     model, images = case(name).make(**{"num_classes": 0, **more}), case(name).images(2)
     assert explorer.predictions(model, images, None) == [[], []]
     with pytest.raises(ValueError, match="`class_names` must be None for a model that does not"):
@@ -382,7 +388,7 @@ def test_features_are_no_prediction(name, more):
     assert [view["name"] for view in found][-1] == "All layers: rollout"
 
 
-def test_a_file_that_may_not_be_written(vit, tmp_path):
+def test_explorer_refuses_invalid_paths(vit, tmp_path):
     model, images, _ = vit
     (tmp_path / "results.html").mkdir()
     (tmp_path / "results.html" / "mine.txt").write_text("kept")
@@ -394,7 +400,7 @@ def test_a_file_that_may_not_be_written(vit, tmp_path):
         km.visualize.attention_explorer(model, images, 3)
 
 
-def test_probabilities_of_logits_and_of_a_softmax():
+def test_predictions_are_probabilities_after_a_softmax():
     ends = keras.Sequential([case("vit").make(), keras.layers.Softmax()])
     shares = np.array(ends(case("vit").images(2)))
     (best, *_), _ = explorer.predictions(ends, case("vit").images(2), None)

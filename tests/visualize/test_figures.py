@@ -1,4 +1,4 @@
-"""Figures show the arrays of `probe`, each where it belongs."""
+"""Figures show the arrays of `keras_mixers.probe` at the right positions."""
 
 import keras
 import numpy as np
@@ -15,13 +15,13 @@ IMAGES = case("vit").images(3)
 
 @pytest.fixture(scope="module")
 def models():
-    """A model of each kind, for images of 8 x 12 in 2 x 3 patches (ConvMixer: 4 x 6)."""
+    """A model of each family, for 8 x 12 images of 2 x 3 patches (ConvMixer: 4 x 6)."""
     keras.utils.set_random_seed(0)
     names = ("vit", "vit_gap", "mlp_mixer", "conv_mixer")
     return {name: random_weights(case(name).make()) for name in names}
 
 
-# Each figure, of which model, and how many of its axes are colour bars.
+# {function: (name of the model, call, number of colour bars)}
 FIGURES = {
     "plot_attention": ("vit", lambda m: visualize.plot_attention(m, IMAGES[0], (1, 2)), 3),
     "plot_attention_distance": ("vit", lambda m: visualize.plot_attention_distance(m, IMAGES), 1),
@@ -47,13 +47,13 @@ FIGURES = {
 }
 
 
-def test_every_figure_has_a_row():
+def test_figures_table_has_every_function():
     assert set(FIGURES) == {name for name in visualize.__all__ if name.startswith("plot_")}
 
 
 def colour_bars(figure):
-    everything = [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]
-    return [axes for axes in everything if hasattr(axes, "_colorbar")]
+    all_axes = [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]
+    return [axes for axes in all_axes if hasattr(axes, "_colorbar")]
 
 
 def panels(figure):
@@ -61,24 +61,24 @@ def panels(figure):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_has_a_title_its_bars_and_can_be_saved(name, models, tmp_path):
+def test_figure_has_title_and_colour_bars(name, models, tmp_path):
     model, plot, bars = FIGURES[name]
     figure = plot(models[model])
     figure.savefig(tmp_path / "figure.png")
-    assert not pyplot.get_fignums(), "a figure that pyplot holds is shown and never freed"
+    assert not pyplot.get_fignums(), "pyplot would keep the figure in memory"
     assert (tmp_path / "figure.png").stat().st_size > 2000
     assert figure.get_suptitle() or all(axes.get_title() for axes in panels(figure))
     assert len(colour_bars(figure)) == bars
     for axes in panels(figure):
-        named = axes.get_xlabel() or axes.get_ylabel()
-        assert named or not axes.axison, "axes without names lie"
+        has_label = axes.get_xlabel() or axes.get_ylabel()
+        assert has_label or not axes.axison, "visible axes need labels"
 
 
 def shown(axes):
     return np.ma.filled(axes.images[-1].get_array(), np.nan)
 
 
-def test_attention_over_the_image(models):
+def test_plot_attention_shows_each_head(models):
     model, image = models["vit"], IMAGES[0]
     figure = visualize.plot_attention(model, image, query=(1, 0), layer=0)
     weights = km.attention_maps(model, IMAGES[:1], 0)["block_0_attention"][0]
@@ -97,7 +97,7 @@ def test_attention_over_the_image(models):
     np.testing.assert_allclose(shown(picture)[..., 0], stretched, atol=1e-6)
 
 
-def test_the_class_token_attends_where_no_patch_is_named(models):
+def test_plot_attention_defaults_to_the_class_token(models):
     figure = visualize.plot_attention(models["vit"], IMAGES[0])
     weights = km.attention_maps(models["vit"], IMAGES[:1], -1)["block_1_attention"][0]
     expected = weights.mean(axis=0)[0, 1:].reshape(2, 3)
@@ -109,7 +109,7 @@ def test_the_class_token_attends_where_no_patch_is_named(models):
             visualize.plot_attention(model, IMAGES[0])
 
 
-def test_a_picture_of_another_size_is_covered_as_the_image_is(models):
+def test_rollout_covers_a_picture_of_any_size(models):
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), "uint8")
     figure = visualize.plot_attention_rollout(models["vit"], IMAGES[0], picture=picture)
     first, second = panels(figure)
@@ -119,7 +119,7 @@ def test_a_picture_of_another_size_is_covered_as_the_image_is(models):
     np.testing.assert_allclose(shown(second), expected)
 
 
-def test_the_picture_is_what_the_patches_were_cut_from(models):
+def test_background_is_the_input_of_patch_embed(models):
     inside = keras.Sequential(
         [
             keras.Input((None, None, 2)),
@@ -137,25 +137,25 @@ def test_the_picture_is_what_the_patches_were_cut_from(models):
     np.testing.assert_allclose(shown(second), expected, atol=1e-7)
 
 
-def test_the_whole_matrix(models):
+def test_attention_matrix_shows_each_head(models):
     figure = visualize.plot_attention_matrix(models["vit"], IMAGES[0], "block_0_attention")
     weights = km.attention_maps(models["vit"], IMAGES[:1], 0)["block_0_attention"][0]
     for axes, head in zip(panels(figure), weights, strict=True):
         np.testing.assert_allclose(shown(axes), head)
-    assert "between 1 prefix and 2 x 3 patches" in figure.get_suptitle()
+    assert "between 1 prefix token and 2 x 3 patches" in figure.get_suptitle()
 
 
-def test_relevance_names_the_class(models):
+def test_relevance_title_names_the_class(models):
     names = [f"animal {i}" for i in range(5)]
     best = int(np.argmax(models["vit"](IMAGES[:1])))
     figure = visualize.plot_relevance(models["vit"], IMAGES[0], class_names=names)
-    assert figure.get_suptitle() == f"What speaks for animal {best}"
+    assert figure.get_suptitle() == f"Relevance for animal {best}"
     assert visualize.plot_relevance(models["vit"], IMAGES[0], 3).get_suptitle().endswith("class 3")
     with pytest.raises(ValueError, match="`class_names` must be 5 strings"):
         visualize.plot_relevance(models["vit"], IMAGES[0], class_names=["one"])
 
 
-def test_distances_are_dots(models):
+def test_attention_distance_draws_a_dot_per_head(models):
     (axes,) = panels(visualize.plot_attention_distance(models["vit"], IMAGES))
     distances = probe.attention_distance(models["vit"], IMAGES).values()
     for depth, (dots, expected) in enumerate(zip(axes.collections, distances, strict=True)):
@@ -164,13 +164,13 @@ def test_distances_are_dots(models):
 
 
 def tile(sheet, i, height, width):
-    """The i-th small map of a sheet, which has gaps of one between them."""
+    """The i-th small map of a sheet, whose maps have gaps of one pixel."""
     columns = (sheet.shape[1] + 1) // (width + 1)
     top, left = i // columns * (height + 1), i % columns * (width + 1)
     return sheet[top : top + height, left : left + width]
 
 
-def test_a_units_tile_is_its_column(models):
+def test_token_mixing_units_show_columns_of_fc1(models):
     (axes,) = panels(visualize.plot_token_mixing_units(models["mlp_mixer"], 1))
     kernel = models["mlp_mixer"].get_layer("block_1_token_mixing").mixer.fc1.kernel
     for unit in range(10):
@@ -179,20 +179,20 @@ def test_a_units_tile_is_its_column(models):
     assert axes.images[0].get_clim() == pytest.approx((-np.abs(kernel).max(), np.abs(kernel).max()))
 
 
-def test_only_the_strongest_units_where_there_are_many(models):
+def test_units_figure_shows_the_strongest(models):
     (axes,) = panels(visualize.plot_token_mixing_units(models["mlp_mixer"], 0, units=4))
     units = km.token_mixing_units(models["mlp_mixer"], 0)["block_0_token_mixing"]
     strongest = sorted(sorted(range(10), key=lambda u: -np.linalg.norm(units[u]))[:4])
     for i, unit in enumerate(strongest):
         np.testing.assert_array_equal(tile(shown(axes), i, 2, 3), units[unit])
-    assert "4 of 10, those of largest norm" in axes.get_title()
+    assert "4 of 10, those with the largest norm" in axes.get_title()
     with pytest.raises(ValueError, match="`units` must be an integer from 1"):
         visualize.plot_token_mixing_units(models["mlp_mixer"], units=0)
     with pytest.raises(ValueError, match="`kernels` must be an integer from 1"):
         visualize.plot_depthwise_kernels(models["conv_mixer"], kernels=0)
 
 
-def test_kernels_and_filters(models):
+def test_figures_show_kernels_and_patch_filters(models):
     (axes,) = panels(visualize.plot_depthwise_kernels(models["conv_mixer"], -1))
     kernels = probe.depthwise_kernels(models["conv_mixer"], -1)["block_1_conv_mixer"]
     np.testing.assert_array_equal(tile(shown(axes), 7, 3, 3), kernels[7])
@@ -204,10 +204,10 @@ def test_kernels_and_filters(models):
     filters = probe.patch_filters(in_colour)
     expected = filters[5] / (2 * np.abs(filters).max()) + 0.5
     np.testing.assert_allclose(tile(shown(panels(figure)[0]), 5, 4, 4), expected, atol=1e-6)
-    assert not colour_bars(figure), "no bar explains three colours"
+    assert not colour_bars(figure), "a colour bar cannot explain RGB filters"
 
 
-def test_positions(models):
+def test_position_similarity_shows_a_map_per_patch(models):
     (axes,) = panels(visualize.plot_position_similarity(models["vit"]))
     similarity = probe.position_similarity(models["vit"])
     for row, column in np.ndindex(2, 3):
@@ -215,7 +215,7 @@ def test_positions(models):
         np.testing.assert_array_equal(found, similarity[row, column])
 
 
-def test_activations(models):
+def test_figures_show_activations(models):
     model = models["mlp_mixer"]
     (axes,) = panels(visualize.plot_token_mixing_activations(model, IMAGES[0], 1))
     expected = probe.token_mixing_activations(model, IMAGES[:1], 1)["block_1_token_mixing"][0]
@@ -227,9 +227,11 @@ def test_activations(models):
         np.testing.assert_array_equal(shown(axes), hidden[0, :, unit].reshape(2, 3))
 
 
-def test_features_of_patches_that_are_alike_have_like_colours():
+def test_features_of_equal_patches_have_equal_colours():
     model = case("vit_gap").make(input_shape=(16, 16, 1), depth=1)
-    model.get_layer("position_embedding").table[:] = 0  # what tells equal patches apart
+    model.get_layer("position_embedding").table[:] = (
+        0  # because positions make equal patches differ
+    )
     image = np.zeros((16, 16, 1))
     image[4:8, 4:12] = np.random.default_rng(0).normal(size=(4, 4, 1)).repeat(2, axis=1)
     image[4:8, 8:12] = image[4:8, 4:8]
@@ -247,7 +249,7 @@ def test_features_of_patches_that_are_alike_have_like_colours():
         visualize.plot_features(scaled, image, "scaled")
 
 
-def test_learning_curves():
+def test_history_shows_training_and_validation():
     curves = {"loss": [2.0, 1.0], "accuracy": [0.1, 0.5], "val_loss": [2.5, 1.5]}
     history = keras.callbacks.History()
     history.history = curves
@@ -257,31 +259,33 @@ def test_learning_curves():
         lines = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
         assert lines == {"training": [2.0, 1.0], "validation": [2.5, 1.5]}
         assert list(loss.lines[0].get_xdata()) == [1, 2]
-    for nothing in ({}, {"loss": []}, [1, 2]):
+    for empty in ({}, {"loss": []}, [1, 2]):
         with pytest.raises(ValueError, match="`history` must be what `model.fit` returned"):
-            visualize.plot_history(nothing)
+            visualize.plot_history(empty)
 
 
-def test_a_film_has_a_frame_for_each_patch(models, tmp_path):
-    path = visualize.animate_attention(models["vit"], IMAGES[0], tmp_path / "film.gif", 0, head=1)
-    assert [file.name for file in tmp_path.iterdir()] == ["film.gif"]
-    with Image.open(path) as film:
-        assert film.n_frames == 6
-        assert film.info["duration"] == 100
+def test_animation_has_a_frame_per_patch(models, tmp_path):
+    path = visualize.animate_attention(
+        models["vit"], IMAGES[0], tmp_path / "attention.gif", 0, head=1
+    )
+    assert [file.name for file in tmp_path.iterdir()] == ["attention.gif"]
+    with Image.open(path) as animation:
+        assert animation.n_frames == 6
+        assert animation.info["duration"] == 100
         frames = []
         for i in range(6):
-            film.seek(i)
-            frames.append(np.array(film.convert("RGB")).astype(int))
-    crimson = [np.argwhere(np.abs(frame - (220, 20, 60)).sum(axis=-1) < 60) for frame in frames]
-    rows, columns = np.array([marked.mean(axis=0) for marked in crimson]).reshape(2, 3, 2).T
-    assert (np.diff(columns.T, axis=1) > 20).all(), "the query moves along a row"
-    assert (np.diff(rows.T, axis=0) > 20).all(), "and then down"
+            animation.seek(i)
+            frames.append(np.array(animation.convert("RGB")).astype(int))
+    framed = [np.argwhere(np.abs(frame - (220, 20, 60)).sum(axis=-1) < 60) for frame in frames]
+    rows, columns = np.array([pixels.mean(axis=0) for pixels in framed]).reshape(2, 3, 2).T
+    assert (np.diff(columns.T, axis=1) > 20).all(), "the query must move along a row"
+    assert (np.diff(rows.T, axis=0) > 20).all(), "the query must then move down"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": "film.mp4"}, "`path` must end in '.gif'"),
+        ({"path": "attention.mp4"}, "`path` must end in '.gif'"),
         ({"head": 2}, "`head` must be an integer from 0 to 1. Received: head=2"),
         ({"head": True}, "`head` must be an integer from 0 to 1. Received: head=True"),
         ({"layer": 2}, "`layers` must be names or numbers"),
@@ -293,8 +297,8 @@ def test_a_film_has_a_frame_for_each_patch(models, tmp_path):
         ({"picture": np.zeros(3)}, r"`picture` must be finite, of shape \(H, W\)"),
     ],
 )
-def test_wrong_use_of_the_film_leaves_nothing(models, tmp_path, arguments, message):
-    arguments = {"image": IMAGES[0], "path": "film.gif", **arguments}
+def test_animation_error_leaves_no_file(models, tmp_path, arguments, message):
+    arguments = {"image": IMAGES[0], "path": "attention.gif", **arguments}
     arguments["path"] = tmp_path / arguments["path"]
     with pytest.raises((ValueError, TypeError), match=message):
         visualize.animate_attention(models["vit"], **arguments)
@@ -304,6 +308,6 @@ def test_wrong_use_of_the_film_leaves_nothing(models, tmp_path, arguments, messa
 @pytest.mark.parametrize(
     "query", [(2, 0), (0, 3), (0, -1), 5, (1.0, 2), (True, 0), (0,), "01", (0, 1, 2)]
 )
-def test_a_query_outside_the_grid(models, query):
+def test_plot_attention_refuses_a_query_outside_the_grid(models, query):
     with pytest.raises(ValueError, match="`query` must be .* 2 x 3 patches"):
         visualize.plot_attention(models["vit"], IMAGES[0], query)
