@@ -1,15 +1,24 @@
-"""Attention made visible: train a ViT of one layer, then look at what its patches attend to.
+"""Visualize attention: train a ViT with one block, and draw what its patches attend to.
 
-    python examples/visualize_attention.py                       # the bundled digits
+    python examples/visualize_attention.py                       # the digits data set
     python examples/visualize_attention.py --heads 1             # one head instead of four
-    python examples/visualize_attention.py --dataset cifar10     # any TFDS name, or a folder
-    python examples/visualize_attention.py --model out/model.keras     # one that is trained
+    python examples/visualize_attention.py --dataset cifar10     # a TFDS name or a folder
+    python examples/visualize_attention.py --model out/model.keras     # a trained model
 
-Images are 72 x 72 pixels in patches of 6 x 6, so each of 144 patches attends to 144. The output
-folder gets attention_matrix.png (all of them), attention_object.png and attention_background.png
-(one query each, over the image), attention.gif (the query moves), rollout.png, relevance.png,
-distance.png, positions.png, filters.png, explorer.html (a page to explore 8 images by hand),
-model.keras and history.png. On 2 CPU cores it takes three minutes.
+Images are 72 x 72 pixels in patches of 6 x 6 pixels, so each of 144 patches attends to 144 patches.
+On 2 CPU cores the script takes three minutes. It writes these files into the output folder:
+
+    attention_matrix.png      the weights between all patches
+    attention_object.png      the weights of one patch on the object, over the image
+    attention_background.png  the weights of one patch in the background, over the image
+    attention.gif             the same for every patch in turn
+    rollout.png               how much each patch contributes to the output
+    relevance.png             how much each patch supports the predicted class
+    distance.png              the mean attention distance of each head
+    positions.png             the similarity of the position embeddings
+    filters.png               the filters of the patch embedding
+    explorer.html             an interactive page with 8 images
+    model.keras, history.png  the trained model and its learning curves
 """
 
 import argparse
@@ -23,22 +32,30 @@ import keras_mixers as km
 
 
 def parser(description, **defaults):
-    """The flags that both examples of looking inside have."""
+    """A parser with the flags that both visualization examples share."""
     made = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
-    made.add_argument("--model", type=pathlib.Path, help="a .keras file to look into")
-    made.add_argument("--image-size", type=int, help="pixels to resize to")
-    made.add_argument("--patch-size", type=int, help="pixels")
-    made.add_argument("--depth", type=int, help="blocks")
-    made.add_argument("--epochs", type=int, default=40, help="of the recipe 'small'")
-    made.add_argument("--weight-decay", type=float, help="strong: what is not needed fades")
-    made.add_argument("--image", type=int, default=0, help="which test image the pictures show")
-    made.add_argument("--seed", type=int, default=0, help="of weights, order and draws")
-    made.add_argument("--output", type=pathlib.Path, default=pathlib.Path("looked"), help="folder")
+    made.add_argument(
+        "--dataset", default="digits", help="digits, a TFDS name, or a folder of images"
+    )
+    made.add_argument(
+        "--model", type=pathlib.Path, help="a .keras file to visualize, instead of training"
+    )
+    made.add_argument("--image-size", type=int, help="image height and width in pixels")
+    made.add_argument("--patch-size", type=int, help="patch height and width in pixels")
+    made.add_argument("--depth", type=int, help="number of blocks")
+    made.add_argument("--epochs", type=int, default=40, help="epochs of the recipe 'small'")
+    made.add_argument("--weight-decay", type=float, help="strong decay removes unneeded weights")
+    made.add_argument("--image", type=int, default=0, help="index of the test image to draw")
+    made.add_argument(
+        "--seed", type=int, default=0, help="seed of weights, data order and augmentation"
+    )
+    made.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("looked"), help="output folder"
+    )
     made.set_defaults(**defaults)
     return made
 
@@ -59,7 +76,7 @@ def build(args, info):
 
 
 def model_and_images(args, build):
-    """A model, read or trained here, and test images: (model, images, labels, class names)."""
+    """(model, test images, labels, class names); the model is loaded or trained."""
     if args.model:
         model = keras.models.load_model(args.model)
         size = model.input_shape[1:3]
@@ -76,7 +93,7 @@ def model_and_images(args, build):
 
 
 def train(args, build):
-    """A model trained by the recipe "small": (model, test data, info)."""
+    """Train a model with the recipe "small": (model, test data, info)."""
     small = km.recipes()["small"]
     warmup = small.warmup_epochs * args.epochs / small.epochs
     recipe = dataclasses.replace(
@@ -102,26 +119,31 @@ def train(args, build):
 
 
 def save(figure, path):
+    """Write a figure to a file, and print the path."""
     figure.savefig(path, dpi=110)
     print(f"wrote {path}")
 
 
 def object_and_background(image, grid):
-    """The (row, column) of the evenest patch, and of the one that is least like it."""
+    """The (row, column) of a patch on the object, and of one in the background.
+
+    The background is the patch with the smallest variance. The object is the patch whose mean
+    brightness differs most from that of the background.
+    """
     height, width = grid.patch_size
     patches = image.reshape(grid.rows, height, grid.columns, width, -1)
-    evenest = int(patches.std(axis=(1, 3, 4)).argmin())
+    background = int(patches.std(axis=(1, 3, 4)).argmin())
     brightness = patches.mean(axis=(1, 3, 4)).ravel()
-    least_like = int(np.abs(brightness - brightness[evenest]).argmax())
+    object_ = int(np.abs(brightness - brightness[background]).argmax())
     return {
-        "object": divmod(least_like, grid.columns),
-        "background": divmod(evenest, grid.columns),
+        "object": divmod(object_, grid.columns),
+        "background": divmod(background, grid.columns),
     }
 
 
-def look(model, images, number, class_names, output):
-    """All pictures of one image, and the page of eight."""
-    visualize, image = km.visualize, images[number]
+def draw_all(model, images, index, class_names, output):
+    """Write all figures of one image, and the page for eight images."""
+    visualize, image = km.visualize, images[index]
     (last,) = km.attention_maps(model, images[:1], layers=-1).values()
     grid = km.probe.token_grid(model, last.shape[-1])
     for name, query in object_and_background(image, grid).items():
@@ -139,7 +161,7 @@ def look(model, images, number, class_names, output):
 
 
 def explore(model, images, class_names, output):
-    """The page to explore the first eight images by hand."""
+    """Write the interactive page for the first eight images."""
     page = km.visualize.attention_explorer(
         model, images[:8], output / "explorer.html", class_names=class_names
     )
@@ -148,14 +170,16 @@ def explore(model, images, class_names, output):
 
 def main():
     flags = parser(__doc__.split("\n")[0], image_size=72, patch_size=6, depth=1, weight_decay=2.0)
-    flags.add_argument("--heads", type=int, default=4, help="of the attention")
+    flags.add_argument("--heads", type=int, default=4, help="attention heads")
     args = flags.parse_args()
     try:
         model, images, labels, class_names = model_and_images(args, build)
-        look(model, images, args.image, class_names, args.output)
-    except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
+        draw_all(model, images, args.image, class_names, args.output)
+    except (ValueError, TypeError, OSError) as error:  # an invalid flag; the message names it
         raise SystemExit(f"visualize_attention.py: {error}") from None
-    print(f"The pictures show test image {args.image}, a {class_names[labels[args.image]]!r}.")
+    print(
+        f"The figures show test image {args.image}, of class {class_names[labels[args.image]]!r}."
+    )
 
 
 if __name__ == "__main__":

@@ -1,15 +1,19 @@
-"""Token mixing made visible: train an MLP-Mixer, then look at the hidden units of all its blocks.
+"""Visualize token mixing: train an MLP-Mixer, and draw the hidden units of all its blocks.
 
-    python examples/visualize_token_mixing.py                    # the bundled digits
-    python examples/visualize_token_mixing.py --dataset cifar10  # any TFDS name, or a folder
-    python examples/visualize_token_mixing.py --model out/model.keras    # one that is trained
+    python examples/visualize_token_mixing.py                    # the digits data set
+    python examples/visualize_token_mixing.py --dataset cifar10  # a TFDS name or a folder
+    python examples/visualize_token_mixing.py --model out/model.keras    # a trained model
 
-Each hidden unit has a weight for every patch: a picture of what it looks for on the image. Strong
-weight decay takes away what is left of the random beginning and not needed. The output folder gets
-units_0.png, units_1.png, ... (the units of each block), activations_0.png, ... (how they answer to
-the channels of an image), channels_0.png, ... (where hidden units of the channel mixing are
-active), features.png, explorer.html (a page to explore 8 images by hand), model.keras and
-history.png. On 2 CPU cores it takes three minutes.
+Each hidden unit has one weight for every patch, so its weights form a picture. Strong weight decay
+removes what remains of the random initialization and is not needed. On 2 CPU cores the script takes
+three minutes. It writes these files into the output folder:
+
+    units_0.png, ...          the hidden units of each block
+    activations_0.png, ...    their activations in each channel, for one image
+    channels_0.png, ...       where the hidden units of the channel mixing are active
+    features.png              the features of the last block as colours
+    explorer.html             an interactive page with 8 images
+    model.keras, history.png  the trained model and its learning curves
 """
 
 from visualize_attention import explore, model_and_images, parser, save
@@ -31,15 +35,15 @@ def build(args, info):
     )
 
 
-def look(model, images, number, class_names, output):
-    """The pictures of each block, and the page of eight images."""
-    visualize, image = km.visualize, images[number]
+def draw_all(model, images, index, class_names, output):
+    """Write the figures of each block for one image, and the page for eight images."""
+    visualize, image = km.visualize, images[index]
     for i in range(len(km.token_mixing_units(model))):
         save(visualize.plot_token_mixing_units(model, i), output / f"units_{i}.png")
-        active = visualize.plot_token_mixing_activations(model, image, i)
-        save(active, output / f"activations_{i}.png")
-        where = visualize.plot_channel_mixing_activations(model, image, i)
-        save(where, output / f"channels_{i}.png")
+        activations = visualize.plot_token_mixing_activations(model, image, i)
+        save(activations, output / f"activations_{i}.png")
+        channels = visualize.plot_channel_mixing_activations(model, image, i)
+        save(channels, output / f"channels_{i}.png")
     save(visualize.plot_features(model, image), output / "features.png")
     explore(model, images, class_names, output)
 
@@ -49,8 +53,8 @@ def main():
     args = flags.parse_args()
     try:
         model, images, _, class_names = model_and_images(args, build)
-        look(model, images, args.image, class_names, args.output)
-    except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
+        draw_all(model, images, args.image, class_names, args.output)
+    except (ValueError, TypeError, OSError) as error:  # an invalid flag; the message names it
         raise SystemExit(f"visualize_token_mixing.py: {error}") from None
 
 

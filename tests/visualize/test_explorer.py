@@ -13,7 +13,7 @@ import keras_mixers as km
 from keras_mixers.visualize import explorer, views
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Chromium needs --no-sandbox to run as root in a container. The others prevent network requests.
+# Chromium needs --no-sandbox to run as root in a container. Two flags stop background requests.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 HYBRID = {"input_shape": (8, 12, 2), "num_classes": 5, **case("hybrid_CA").arguments}
 NAMES = ["cat", "dog", "</script><b>fox", "hen", "owl"]
@@ -126,7 +126,7 @@ def weights_of(model, images, layer):
 
 
 def assert_reads(page, weights, token, query):
-    """The page shows the largest weight of the row, that to itself and to the class token."""
+    """The page shows three weights of a row: the largest, its own and the class token's."""
     row = weights[token]
     expected = [row.max(), row[token], row[0]]
     np.testing.assert_allclose(page.numbers(), expected, rtol=0, atol=0.51e-4)

@@ -229,9 +229,8 @@ def test_figures_show_activations(models):
 
 def test_features_of_equal_patches_have_equal_colours():
     model = case("vit_gap").make(input_shape=(16, 16, 1), depth=1)
-    model.get_layer("position_embedding").table[:] = (
-        0  # because positions make equal patches differ
-    )
+    # Remove the positions, because they make equal patches differ.
+    model.get_layer("position_embedding").table[:] = 0
     image = np.zeros((16, 16, 1))
     image[4:8, 4:12] = np.random.default_rng(0).normal(size=(4, 4, 1)).repeat(2, axis=1)
     image[4:8, 8:12] = image[4:8, 4:8]
