@@ -239,11 +239,11 @@ MUTATIONS = [
     (
         km,
         "load_weights",
-        "[read(fill) for",
-        "[fill.slot.variable.assign(read(fill)) for",
+        "[read(assignment) for",
+        "[assignment.weight.variable.assign(read(assignment)) for",
         nan_test,
     ),
-    (plan, "leftovers", "extra.append(key)", "pass", extra_key_test),
+    (plan, "unused_keys", "extra.append(key)", "pass", extra_key_test),
     (resize, "patch_kernel", "np.kron(rows, columns)", "np.kron(columns, rows)", patch_test),
     (resize, "resize_matrix", "x, -0.75", "x, -0.5", bicubic_test),
     (

@@ -20,7 +20,7 @@ class Change:
 
     Attributes:
         what: in words, for the report.
-        apply: our array of their size -> one of the slot's shape.
+        apply: our array of their size -> one of the weight's shape.
         exact: whether the model then computes what the original did; such need no asking.
     """
 
@@ -29,22 +29,22 @@ class Change:
     exact: bool = False
 
 
-def change(slot, array_shape, context):
-    """The `Change` that fits an array into a slot, or None where there is none.
+def change(weight, array_shape, context):
+    """The `Change` that fits an array into a weight, or None where there is none.
 
     Args:
-        slot: where it goes.
+        weight: where it goes.
         array_shape: the file's, in our layout.
         context: a `Context`.
     """
-    if slot.role == "positions":
-        return positions(slot, array_shape, context)
-    if slot.role in PREFIX and context.folds and slot.shape == array_shape:
-        return folded(slot, context)
-    if slot.role == "patch_embed.kernel":
-        return patch_kernel(slot, array_shape)
-    if ".token_mixing.fc" in slot.role:
-        return token_kernel(slot, array_shape, context)
+    if weight.role == "positions":
+        return positions(weight, array_shape, context)
+    if weight.role in PREFIX and context.folds and weight.shape == array_shape:
+        return folded(weight, context)
+    if weight.role == "patch_embed.kernel":
+        return patch_kernel(weight, array_shape)
+    if ".token_mixing.fc" in weight.role:
+        return token_kernel(weight, array_shape, context)
     return None
 
 
@@ -61,7 +61,7 @@ class Context:
 
     def entry(self, role):
         """The file's entry for a role that has one key, or None."""
-        found = self.form.for_slot(role)
+        found = self.form.for_role(role)
         return self.named.get(found[0][0]) if found else None
 
     def has(self, role):
@@ -109,7 +109,7 @@ class Context:
         layer, entry = self.backbone.positions, self.entry("positions")
         if not (layer and entry and self.prefix_places) or len(entry.shape) != 3:
             return False
-        here = all(role in self.backbone.slots for role in self.prefix_places)
+        here = all(role in self.backbone.roles for role in self.prefix_places)
         return here and layer.num_prefix == 0 and bool(self.file_prefix)
 
 
@@ -119,13 +119,13 @@ def square(count):
     return (side, side) if side * side == count else None
 
 
-def folded(slot, context):
+def folded(weight, context):
     """A prefix token with the position that the file keeps apart: what the blocks see is the same.
 
     Source: big_vision does so for the class token when it reads older files.
     """
     table = context.entry("positions")
-    first, end = context.prefix_places[slot.role]
+    first, end = context.prefix_places[weight.role]
     return Change(
         "its position added",
         lambda token: token + np.asarray(table.read()[:, first:end], "float32"),
@@ -133,10 +133,10 @@ def folded(slot, context):
     )
 
 
-def positions(slot, shape, context):
+def positions(weight, shape, context):
     """Another grid, or the prefix tokens with positions on one side and without on the other."""
-    layer, theirs = slot.layer, context.file_prefix
-    if len(shape) != 3 or shape[-1] != slot.shape[-1] or theirs is None:
+    layer, theirs = weight.layer, context.file_prefix
+    if len(shape) != 3 or shape[-1] != weight.shape[-1] or theirs is None:
         return None
     old_count, mine = shape[1] - theirs, layer.num_prefix
     old_grid = context.grid_of(old_count)
@@ -175,11 +175,11 @@ def times(sizes):
     return " x ".join(map(str, sizes))
 
 
-def patch_kernel(slot, shape):
+def patch_kernel(weight, shape):
     """Another number of channels, another patch size, or both."""
-    if len(shape) != 4 or shape[-1] != slot.shape[-1]:
+    if len(shape) != 4 or shape[-1] != weight.shape[-1]:
         return None
-    *new_patch, new_channels, _ = slot.shape
+    *new_patch, new_channels, _ = weight.shape
     *old_patch, old_channels, _ = shape
     if max(*old_patch, *new_patch, old_channels) > MOST_PIXELS:
         return None
@@ -201,17 +201,17 @@ def patch_kernel(slot, shape):
     return Change(", ".join(done), apply)
 
 
-def token_kernel(slot, shape, context):
+def token_kernel(weight, shape, context):
     """A Mixer's weights across the tokens of another grid: an approximation."""
-    if slot.role.endswith("fc1.bias") or len(shape) != len(slot.shape):
+    if weight.role.endswith("fc1.bias") or len(shape) != len(weight.shape):
         return None
-    axis = 1 if slot.role.endswith("fc2.kernel") else 0
+    axis = 1 if weight.role.endswith("fc2.kernel") else 0
     old, new = context.grid_of(shape[axis]), context.backbone.grid
-    hidden_fits = len(shape) == 1 or shape[1 - axis] == slot.shape[1 - axis]
+    hidden_fits = len(shape) == 1 or shape[1 - axis] == weight.shape[1 - axis]
     if old is None or old == new or not hidden_fits or shape[axis] > MOST_TOKENS:
         return None
     # A sum over more tokens would be larger by as much: the inputs' weights shrink.
-    scale = shape[axis] / (new[0] * new[1]) if slot.role.endswith("fc1.kernel") else 1.0
+    scale = shape[axis] / (new[0] * new[1]) if weight.role.endswith("fc1.kernel") else 1.0
     return Change(
         f"from {times(old)} tokens to {times(new)} (approximate)",
         lambda array: scale * resize.across_tokens(array, axis, old, new),

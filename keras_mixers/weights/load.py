@@ -10,7 +10,7 @@ from keras_mixers.weights import checkpoint, keras_files, resize
 from keras_mixers.weights.hub import local_file
 from keras_mixers.weights.plan import make_plan
 from keras_mixers.weights.report import LoadReport
-from keras_mixers.weights.roles import find_slots
+from keras_mixers.weights.roles import index_weights
 
 HEADS = ("auto", "keep", "skip")
 
@@ -73,7 +73,7 @@ def load_weights(
     arguments.choice("head", head, HEADS)
     arguments.flag("adapt", adapt)
     arguments.choice("position_method", position_method, (*resize.POSITION_METHODS, None))
-    backbone = find_slots(model)
+    backbone = index_weights(model)
     source = local_file(source)
     kind = checkpoint.container(source)
     if kind in ("keras", "h5"):
@@ -88,34 +88,34 @@ def load_weights(
     file_grid = checkpoint.stored_grid(source, kind)
     plan = make_plan(entries, backbone, source, head, adapt, position_method, file_grid)
     # All are read, checked and held before the first is set. Each is dropped once it is set.
-    values = [read(fill) for fill in plan.fills]
+    values = [read(assignment) for assignment in plan.assignments]
     loaded = len(values)
-    for fill in reversed(plan.fills):
-        fill.slot.variable.assign(values.pop())
+    for assignment in reversed(plan.assignments):
+        assignment.weight.variable.assign(values.pop())
     return LoadReport(plan.format, loaded, plan.adapted, plan.skipped, plan.untouched)
 
 
-def read(fill):
+def read(assignment):
     """The array that a weight of the model will be, checked."""
-    variable, arrays = fill.slot.variable, []
+    variable, arrays = assignment.weight.variable, []
     work = "float64" if variable.dtype == "float64" else "float32"
-    for entry in fill.entries:
+    for entry in assignment.entries:
         if entry.dtype not in checkpoint.FLOATS:
             raise ValueError(
                 f"{entry.key!r} must be of floats ({', '.join(checkpoint.FLOATS)}) for"
                 f" {variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
             )
         arrays.append(np.asarray(entry.read(), work))
-    array = fill.transform.ours(arrays, fill.slot)
-    if fill.change:
-        array = fill.change.apply(array)
+    array = assignment.transform.ours(arrays, assignment.weight)
+    if assignment.change:
+        array = assignment.change.apply(array)
     with np.errstate(over="ignore"):  # told below, with a name
         array = np.ascontiguousarray(array, keras.backend.standardize_dtype(variable.dtype))
     finite = np.isfinite(array)
     if not finite.all():
         raise ValueError(
-            f"{fill.entries[0].key!r} must be finite as {variable.dtype} for {variable.path}."
+            f"{assignment.entries[0].key!r} must be finite as {variable.dtype} for {variable.path}."
             f" Received: {np.count_nonzero(~finite)} numbers that are not, of shape"
-            f" {fill.entries[0].shape}"
+            f" {assignment.entries[0].shape}"
         )
     return array

@@ -9,14 +9,14 @@ from keras_mixers import arguments
 from keras_mixers.weights import adapt
 from keras_mixers.weights.formats import FORMATS
 
-MOST_NAMED = 5  # of each kind of misfit, in an error
+MOST_NAMED = 5  # of each kind of mismatch, in an error
 
 
 @dataclasses.dataclass(frozen=True)
-class Fill:
+class Assignment:
     """One weight of the model, and the file's arrays that make it."""
 
-    slot: object
+    weight: object
     entries: list
     transform: object
     change: adapt.Change | None = None
@@ -27,7 +27,7 @@ class Plan:
     """What is to be done; nothing is read or changed until it is complete."""
 
     format: str
-    fills: list = dataclasses.field(default_factory=list)
+    assignments: list = dataclasses.field(default_factory=list)
     adapted: dict = dataclasses.field(default_factory=dict)
     skipped: dict = dataclasses.field(default_factory=dict)
     untouched: dict = dataclasses.field(default_factory=dict)
@@ -60,29 +60,29 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
     why_no_head = skipped_head(context, head)
     used, missing, unfit = set(), {}, []
 
-    for slot in backbone.slots.values():
-        if why_no_head and is_head(slot.role):
-            plan.untouched[slot.variable.path] = why_no_head
+    for weight in backbone.roles.values():
+        if why_no_head and is_head(weight.role):
+            plan.untouched[weight.variable.path] = why_no_head
             continue
-        keys, transform = form.for_slot(slot.role) or ([f"({slot.role})"], None)
+        keys, transform = form.for_role(weight.role) or ([f"({weight.role})"], None)
         absent = [key for key in keys if key not in named]
         if absent:
-            missing[absent[0]] = f"{absent[0]!r} for {slot.variable.path} {slot.shape}"
+            missing[absent[0]] = f"{absent[0]!r} for {weight.variable.path} {weight.shape}"
             continue
         used.update(keys)
-        fill = Fill(slot, [named[key] for key in keys], transform)
-        change, wrong = needed_change(fill, context)
+        assignment = Assignment(weight, [named[key] for key in keys], transform)
+        change, wrong = needed_change(assignment, context)
         if wrong:
             unfit.append(wrong)
         elif change:
-            plan.adapted[slot.role] = change.what
-        plan.fills.append(dataclasses.replace(fill, change=change))
+            plan.adapted[weight.role] = change.what
+        plan.assignments.append(dataclasses.replace(assignment, change=change))
 
-    plan.skipped, extra = leftovers(context, used, why_no_head)
-    for weight in backbone.others:
+    plan.skipped, extra = unused_keys(context, used, why_no_head)
+    for weight in backbone.unmatched:
         plan.untouched[weight.path] = "of a layer that has no place in such files"
     if missing or unfit or extra:
-        raise ValueError(misfit(context, missing, unfit, extra, source))
+        raise ValueError(mismatch_message(context, missing, unfit, extra, source))
     return plan
 
 
@@ -96,12 +96,15 @@ def check_kind(form, backbone):
         )
 
 
-def needed_change(fill, context):
-    """(the `Change` that makes a fill fit, or None; why it cannot be made to fit, or None)."""
-    slot = fill.slot
-    wanted, found = fill.transform.shapes(slot), [entry.shape for entry in fill.entries]
-    shape = shape_in_our_layout(fill)
-    change = adapt.change(slot, shape, context) if shape else None
+def needed_change(assignment, context):
+    """(the `Change` that makes an assignment fit or None; why it cannot be made to fit or None)."""
+    weight = assignment.weight
+    wanted, found = (
+        assignment.transform.shapes(weight),
+        [entry.shape for entry in assignment.entries],
+    )
+    shape = shape_in_our_layout(assignment)
+    change = adapt.change(weight, shape, context) if shape else None
     if change and (change.exact or context.adapts):
         return change, None
     if wanted == found:
@@ -109,17 +112,19 @@ def needed_change(fill, context):
     wrong = next(i for i, shape in enumerate(found) if shape != wanted[i])
     hint = f"; with adapt=True: {change.what}" if change else ""
     return None, (
-        f"{fill.entries[wrong].key!r} has shape {found[wrong]}, {slot.variable.path} needs"
+        f"{assignment.entries[wrong].key!r} has shape {found[wrong]}, {weight.variable.path} needs"
         f" {wanted[wrong]}{hint}"
     )
 
 
-def shape_in_our_layout(fill):
+def shape_in_our_layout(assignment):
     """The shape that one array of the file would have as ours, or None where axes are missing."""
-    if len(fill.entries) > 1 or len(fill.entries[0].shape) != len(fill.slot.shape):
+    if len(assignment.entries) > 1 or len(assignment.entries[0].shape) != len(
+        assignment.weight.shape
+    ):
         return None
-    nothing = np.broadcast_to(np.float32(0), fill.entries[0].shape)
-    return fill.transform.ours([nothing], fill.slot).shape
+    nothing = np.broadcast_to(np.float32(0), assignment.entries[0].shape)
+    return assignment.transform.ours([nothing], assignment.weight).shape
 
 
 def is_head(role):
@@ -136,7 +141,7 @@ def skipped_head(context, head):
     if head == "skip":
         return "head='skip'"
     reason = other_head(context)
-    if head == "keep" and "head.kernel" not in context.backbone.slots:
+    if head == "keep" and "head.kernel" not in context.backbone.roles:
         reason = "the model has none that reads the features"
     if reason and head == "keep":
         raise ValueError(
@@ -148,17 +153,17 @@ def skipped_head(context, head):
 
 def other_head(context):
     """How the file's head is another than the model's, or None."""
-    slots = context.backbone.slots
-    heads = [role for role in ("head", "head_distillation") if f"{role}.kernel" in slots]
-    mine = "pre_logits.kernel" in slots
+    roles = context.backbone.roles
+    heads = [role for role in ("head", "head_distillation") if f"{role}.kernel" in roles]
+    mine = "pre_logits.kernel" in roles
     if (heads or mine) and context.has("pre_logits") != mine:
         return "one head reads pre_logits, the other does not"
     for role in heads:
         if not context.has(role):
             return f"the file has no {role}"
-        theirs, wanted = context.entry(f"{role}.kernel"), slots[f"{role}.kernel"].shape
+        theirs, wanted = context.entry(f"{role}.kernel"), roles[f"{role}.kernel"].shape
         classes = context.entry(f"{role}.bias")
-        keys, transform = context.form.for_slot(f"{role}.kernel")
+        keys, transform = context.form.for_role(f"{role}.kernel")
         if theirs is None or classes is None or len(classes.shape) != 1:
             continue  # half a head: missing keys and shapes are told as such
         other = transform.theirs(np.broadcast_to(np.float32(0), (wanted[0], *classes.shape)), None)
@@ -167,16 +172,16 @@ def other_head(context):
     return None
 
 
-def leftovers(context, used, why_no_head):
+def unused_keys(context, used, why_no_head):
     """What is left of the file: `{key: reason}` for what may be, and the names that may not."""
-    form, slots = context.form, context.backbone.slots
+    form, ours = context.form, context.backbone.roles
     roles = {key: each.role for each in form.rules for key in each.keys}
     skipped, extra = {}, []
     for key in sorted(context.named.keys() - used):
-        reason, role = form.surplus(key), roles.get(key, "")
+        reason, role = form.ignorable(key), roles.get(key, "")
         if is_head(role):
-            reason = why_no_head if role in slots else f"the model has no {role.split('.')[0]}"
-        elif role == "tokens.class" and role not in slots and context.adapts:
+            reason = why_no_head if role in ours else f"the model has no {role.split('.')[0]}"
+        elif role == "tokens.class" and role not in ours and context.adapts:
             reason = "the model has no class token"
         if reason:
             skipped[context.named[key].key] = reason
@@ -185,7 +190,7 @@ def leftovers(context, used, why_no_head):
     return skipped, extra
 
 
-def misfit(context, missing, unfit, extra, source):
+def mismatch_message(context, missing, unfit, extra, source):
     """The message that names everything that does not go together."""
     named = context.named
     lines = [f"`source` does not fit the model, which stays as it was. Received: '{source}'"]

@@ -15,7 +15,7 @@ from keras_mixers.layers.patch_embed import patch_grid
 
 
 @dataclasses.dataclass(frozen=True)
-class Slot:
+class WeightRole:
     """One weight of the model, its role, and the layer of ours that it belongs to."""
 
     role: str
@@ -29,23 +29,23 @@ class Slot:
 
 @dataclasses.dataclass
 class Backbone:
-    """The slots of a model by role, and what a checkpoint needs to know of its shape.
+    """The weights of a model by role, and what a checkpoint needs to know of its shape.
 
     Attributes:
-        slots: `{role: Slot}`.
+        roles: `{role: WeightRole}`.
         others: the weights that have no role: a user's own layers.
         mixers: a kind for each block, such as `"attention"`.
         patch_embed: where the tokens begin.
         positions: the layer that adds them, if there is one.
-        waits_for_channels: whether the last block has mixed its tokens only.
+        expects_channel_mixing: whether the last block has mixed its tokens only.
     """
 
-    slots: dict = dataclasses.field(default_factory=dict)
-    others: list = dataclasses.field(default_factory=list)
+    roles: dict = dataclasses.field(default_factory=dict)
+    unmatched: list = dataclasses.field(default_factory=list)
     mixers: list = dataclasses.field(default_factory=list)
     patch_embed: keras.layers.Layer | None = None
     positions: keras.layers.Layer | None = None
-    waits_for_channels: bool = False
+    expects_channel_mixing: bool = False
 
     @property
     def grid(self):
@@ -60,10 +60,10 @@ class Backbone:
     def add(self, role, layer, owner=None):
         """Give the weights of a layer roles: `role` and their own names."""
         for name, variable in named_weights(layer).items():
-            self.slots[f"{role}.{name}"] = Slot(f"{role}.{name}", variable, owner or layer)
+            self.roles[f"{role}.{name}"] = WeightRole(f"{role}.{name}", variable, owner or layer)
 
 
-def find_slots(model):
+def index_weights(model):
     """The `Backbone` of a model.
 
     Raises:
@@ -81,14 +81,14 @@ def find_slots(model):
     read_heads(backbone, dense)
 
     if backbone.mixers[:1] != ["conv_mixer"]:  # then a BatchNorm behind the patches is a user's
-        backbone.slots = {r: s for r, s in backbone.slots.items() if not r.startswith("stem_norm")}
-    taken = [id(slot.variable) for slot in backbone.slots.values()]
+        backbone.roles = {r: s for r, s in backbone.roles.items() if not r.startswith("stem_norm")}
+    taken = [id(weight.variable) for weight in backbone.roles.values()]
     if len(set(taken)) < len(taken):
         raise ValueError(
             "`model` must use each layer once, to have one place for each of its weights."
             f" Received: model={model.name!r}, in which blocks share a layer"
         )
-    backbone.others = [weight for weight in model.weights if id(weight) not in taken]
+    backbone.unmatched = [weight for weight in model.weights if id(weight) not in taken]
     return backbone
 
 
@@ -119,7 +119,7 @@ def read_layer(backbone, layer):
     elif isinstance(layer, layers.PositionEmbedding):
         backbone.positions = layer
         if layer.kind == "learned":
-            backbone.slots["positions"] = Slot("positions", layer.table, layer)
+            backbone.roles["positions"] = WeightRole("positions", layer.table, layer)
     elif isinstance(layer, layers.ConvMixerBlock):
         backbone.mixers.append("conv_mixer")
         backbone.add(f"{backbone.block}.conv_mixer", layer)
@@ -128,10 +128,10 @@ def read_layer(backbone, layer):
     elif isinstance(layer, layers.AttentionPooling):
         backbone.add("pool", layer)
     elif isinstance(layer, keras.layers.BatchNormalization):
-        if backbone.patch_embed and not backbone.mixers and "stem_norm.gamma" not in backbone.slots:
+        if backbone.patch_embed and not backbone.mixers and "stem_norm.gamma" not in backbone.roles:
             backbone.add("stem_norm", layer)
     elif isinstance(layer, keras.layers.LayerNormalization) and backbone.mixers:
-        if not {"norm.gamma", "fc_norm.gamma"} & set(backbone.slots):
+        if not {"norm.gamma", "fc_norm.gamma"} & set(backbone.roles):
             # Behind the pooling the field calls the same norm by another name.
             backbone.add("norm" if len(layer.input.shape) == 3 else "fc_norm", layer)
 
@@ -139,7 +139,7 @@ def read_layer(backbone, layer):
 def read_half_block(backbone, layer):
     """A Residual: it begins a block if it mixes tokens, and ends it if it mixes channels."""
     mixes_channels = isinstance(layer.mixer, layers.ChannelMixing)
-    if mixes_channels != backbone.waits_for_channels:
+    if mixes_channels != backbone.expects_channel_mixing:
         raise ValueError(
             "`model` must alternate token mixers and ChannelMixing, each in a Residual, to be read"
             f" as blocks. Received: layer {layer.name!r} out of turn"
@@ -147,7 +147,7 @@ def read_half_block(backbone, layer):
     kind = "channel_mixing" if mixes_channels else token_mixer(layer)
     if not mixes_channels:
         backbone.mixers.append(kind)
-    backbone.waits_for_channels = "channels" not in layer.mixer.mixes
+    backbone.expects_channel_mixing = "channels" not in layer.mixer.mixes
     half = 2 if mixes_channels else 1
     backbone.add(f"{backbone.block}.norm{half}", layer.norm)
     backbone.add(f"{backbone.block}.{kind}", layer.mixer)

@@ -11,16 +11,16 @@ import numpy as np
 class Transform:
     """How the arrays of a format become one of ours, and back: two inverse functions.
 
-    Both get the slot, whose layer knows what a shape alone does not, such as the number of heads.
+    Both get the weight, whose layer knows what a shape alone does not, such as the number of heads.
     """
 
-    ours: Callable  # (arrays, slot) -> array
-    theirs: Callable  # (array, slot) -> arrays
+    ours: Callable  # (arrays, weight) -> array
+    theirs: Callable  # (array, weight) -> arrays
 
-    def shapes(self, slot):
-        """The shapes their arrays must have to fill a slot."""
-        nothing = np.broadcast_to(np.float32(0), slot.shape)  # costs no memory
-        return [array.shape for array in self.theirs(nothing, slot)]
+    def shapes(self, weight):
+        """The shapes their arrays must have to fill a weight."""
+        nothing = np.broadcast_to(np.float32(0), weight.shape)  # costs no memory
+        return [array.shape for array in self.theirs(nothing, weight)]
 
 
 def permuted(*axes):
@@ -37,9 +37,9 @@ conv = permuted(2, 3, 1, 0)  # (out, in, h, w) -> (h, w, in, out)
 depthwise = permuted(2, 3, 0, 1)  # (channels, 1, h, w) -> (h, w, channels, 1)
 
 
-def head_shape(slot):
-    """(heads, width of a head) of the attention a slot is in."""
-    layer = slot.layer
+def head_shape(weight):
+    """(heads, width of a head) of the attention a weight is in."""
+    layer = weight.layer
     if hasattr(layer, "head_shape"):
         return layer.head_shape
     return layer.num_heads, layer.probe.shape[-1] // layer.num_heads
@@ -52,25 +52,27 @@ def split_heads(count):
         lead = arrays[0].shape[:-2]
         return np.concatenate([array.reshape(*lead, -1) for array in arrays], axis=-1)
 
-    def theirs(array, slot):
+    def theirs(array, weight):
         parts = np.split(array, count, axis=-1)
-        return [part.reshape(*array.shape[:-1], *head_shape(slot)) for part in parts]
+        return [part.reshape(*array.shape[:-1], *head_shape(weight)) for part in parts]
 
     return Transform(ours, theirs)
 
 
 joined_heads = Transform(  # (H, d, D) -> (H d, D)
     lambda arrays, _: arrays[0].reshape(-1, arrays[0].shape[-1]),
-    lambda array, slot: [array.reshape(*head_shape(slot), array.shape[-1])],
+    lambda array, weight: [array.reshape(*head_shape(weight), array.shape[-1])],
 )
 
 
 def stacked(count, transform):
     """`count` arrays, each crossing by `transform`, side by side on our last axis."""
     return Transform(
-        lambda arrays, slot: np.concatenate([transform.ours([a], slot) for a in arrays], axis=-1),
-        lambda array, slot: [
-            transform.theirs(part, slot)[0] for part in np.split(array, count, axis=-1)
+        lambda arrays, weight: np.concatenate(
+            [transform.ours([a], weight) for a in arrays], axis=-1
+        ),
+        lambda array, weight: [
+            transform.theirs(part, weight)[0] for part in np.split(array, count, axis=-1)
         ],
     )
 
@@ -120,7 +122,7 @@ class Format:
         rules: one for each role it has a name for.
         mark: a pattern that some key of every such file matches, and none of another format.
         normalise: `{key: Entry}` as `{the key that the rules use: Entry}`.
-        surplus: `key -> reason` for keys that are no weights of the model, or None.
+        ignorable: `key -> reason` for keys that are no weights of the model, or None.
         positions: how its origin resizes positions.
     """
 
@@ -129,14 +131,14 @@ class Format:
     rules: tuple
     mark: str
     normalise: Callable = lambda entries: entries
-    surplus: Callable = lambda key: None
+    ignorable: Callable = lambda key: None
     positions: str = "bicubic_antialias"
 
     def recognise(self, keys):
         """Whether a set of keys is this format's."""
         return any(re.search(self.mark, key) for key in keys)
 
-    def for_slot(self, role):
+    def for_role(self, role):
         """(keys, transform) of a role, or None where the format has no name for it."""
         pattern, block = role, ""
         if role.startswith("blocks."):

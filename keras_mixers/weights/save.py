@@ -10,7 +10,7 @@ import numpy as np
 from keras_mixers import arguments, files
 from keras_mixers.weights.checkpoint import GRID
 from keras_mixers.weights.formats import google, timm
-from keras_mixers.weights.roles import find_slots
+from keras_mixers.weights.roles import index_weights
 
 FORMATS = {"timm": (timm.FORMATS, ".safetensors"), "google": (google.FORMATS, ".npz")}
 
@@ -50,7 +50,7 @@ def save_weights(
         )
     if not path.parent.is_dir():
         raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
-    backbone = find_slots(model)
+    backbone = index_weights(model)
     form = next((form for form in forms if set(backbone.mixers) <= form.mixers), None)
     if form is None:
         raise ValueError(
@@ -68,16 +68,16 @@ def save_weights(
 
 def named_arrays(backbone, form):
     """`{their name: array}` of all weights; one that has no name there is refused."""
-    nameless = [weight.path for weight in backbone.others]
+    nameless = [weight.path for weight in backbone.unmatched]
     arrays = {}
-    for slot in backbone.slots.values():
-        named = form.for_slot(slot.role)
+    for weight in backbone.roles.values():
+        named = form.for_role(weight.role)
         if named is None:
-            nameless.append(slot.variable.path)
+            nameless.append(weight.variable.path)
             continue
         keys, transform = named
-        array = keras.ops.convert_to_numpy(slot.variable.value)
-        arrays |= zip(keys, transform.theirs(array, slot), strict=True)
+        array = keras.ops.convert_to_numpy(weight.variable.value)
+        arrays |= zip(keys, transform.theirs(array, weight), strict=True)
     if nameless:
         raise ValueError(
             f"`format` must have a name for each weight. Received: {form.name}, which has none for"

@@ -27,10 +27,10 @@ def test_every_key_is_used_once_and_every_weight_set_once(name):
     path = goldens.FOLDER / name
     model = goldens.make(name)
     entries = checkpoint.read_entries(path, checkpoint.container(path))
-    plan = make_plan(entries, roles.find_slots(model), path, "keep", False, None)
-    used = [entry.key for fill in plan.fills for entry in fill.entries]
+    plan = make_plan(entries, roles.index_weights(model), path, "keep", False, None)
+    used = [entry.key for assignment in plan.assignments for entry in assignment.entries]
     assert sorted([*used, *plan.skipped]) == sorted(entries)
-    filled = [fill.slot.variable.path for fill in plan.fills]
+    filled = [assignment.weight.variable.path for assignment in plan.assignments]
     assert sorted(filled) == sorted(weight.path for weight in model.weights)
 
 

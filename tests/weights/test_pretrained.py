@@ -15,6 +15,8 @@ import pytest
 import keras_mixers as km
 from keras_mixers.models import published
 from keras_mixers.weights import catalog, locate
+from keras_mixers.weights.formats import FORMATS
+from keras_mixers.weights.roles import index_weights
 
 rows = pytest.mark.parametrize("row", catalog.CHECKPOINTS, ids=lambda row: row.name)
 
@@ -43,22 +45,10 @@ def test_a_rows_arguments_build_its_model(row, abstract_weights):
     """Small in depth, as published in everything else; and its weights have names there."""
     builder = getattr(km, row.family)
     model = builder(row.variant, num_classes=row.num_classes, **{"depth": 1, **row.arguments})
-    backbone = locate_slots(model)
-    forms = [form for form in formats() if form.name.lower().startswith(row.format)]
+    backbone = index_weights(model)
+    forms = [form for form in FORMATS if form.name.lower().startswith(row.format)]
     form = next(form for form in forms if set(backbone.mixers) <= form.mixers)
-    assert all(form.for_slot(role) for role in backbone.slots), row.name
-
-
-def locate_slots(model):
-    from keras_mixers.weights.roles import find_slots
-
-    return find_slots(model)
-
-
-def formats():
-    from keras_mixers.weights.formats import FORMATS
-
-    return FORMATS
+    assert all(form.for_role(role) for role in backbone.roles), row.name
 
 
 @rows

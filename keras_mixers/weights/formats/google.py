@@ -137,7 +137,7 @@ def normal_mixer(entries):
     return by_name(pairs)
 
 
-def surplus(key):
+def ignorable(key):
     """What a file holds beside the image model."""
     if key.startswith("opt/state/"):
         return "the optimizer's state"
@@ -166,7 +166,7 @@ FORMATS = (
         VIT,
         "(^|/)Transformer/encoder",
         normal_vit,
-        surplus,
+        ignorable,
         positions="bilinear_corners",
     ),
     Format(
@@ -175,7 +175,7 @@ FORMATS = (
         MIXER,
         "(^|/)(MixerBlock_|Mixer/encoder)",
         normal_mixer,
-        surplus,
+        ignorable,
         positions="bilinear_corners",
     ),
 )

@@ -46,7 +46,7 @@ def bare(entries):
     return by_name((renamed(key), entry) for key, entry in entries.items())
 
 
-def surplus(key):
+def ignorable(key):
     """What Hugging Face's classes keep beside the classifier's path."""
     if key == "embeddings.mask_token":
         return "for masked pre-training only"
@@ -60,7 +60,7 @@ FORMATS = (
         VIT,
         r"encoder\.layer\.\d+\.attention\.attention\.",
         bare,
-        surplus,
+        ignorable,
         positions="bicubic",
     ),
 )

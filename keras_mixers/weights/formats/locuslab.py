@@ -30,6 +30,6 @@ FORMATS = (
         timm.CONV_MIXER,
         r"^(module\.)?\d+\.0\.fn\.",
         as_timm,
-        timm.surplus,
+        timm.ignorable,
     ),
 )

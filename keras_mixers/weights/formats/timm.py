@@ -80,7 +80,7 @@ def unwrapped(entries):
     return by_name((key.removeprefix("module."), entry) for key, entry in entries.items())
 
 
-def surplus(key):
+def ignorable(key):
     """BatchNorm's counters are no weights."""
     if key.endswith("num_batches_tracked"):
         return "counts training steps; no weight"
@@ -90,7 +90,7 @@ def surplus(key):
 def timm(name, mixer, rules, mark):
     """One of timm's formats, known by how the keys of its blocks go on."""
     mark = rf"^(module\.)?blocks\.\d+\.{mark}\."
-    return Format(name, frozenset({mixer}), rules, mark, unwrapped, surplus)
+    return Format(name, frozenset({mixer}), rules, mark, unwrapped, ignorable)
 
 
 FORMATS = (
