@@ -10,7 +10,6 @@ import keras
 
 from keras_mixers import layers
 from keras_mixers.graph import graph_layers, producer
-from keras_mixers.layers.base import mixes_tokens
 from keras_mixers.layers.patch_embed import patch_grid
 
 
@@ -136,32 +135,41 @@ def read_layer(backbone, layer):
             backbone.add("norm" if len(layer.input.shape) == 3 else "fc_norm", layer)
 
 
-def read_half_block(backbone, layer):
-    """A Residual: it begins a block if it mixes tokens, and ends it if it mixes channels."""
-    mixes_channels = isinstance(layer.mixer, layers.ChannelMixing)
-    if mixes_channels != backbone.expects_channel_mixing:
+def read_half_block(backbone, residual):
+    """Give roles to the weights of a Residual, which is half a block.
+
+    A mixer of tokens begins a block. A mixer of channels only is the block's second half.
+    """
+    mixes, role = declared(residual)
+    begins_block = "tokens" in mixes
+    if begins_block == backbone.expects_channel_mixing:
+        expected = "channels" if backbone.expects_channel_mixing else "tokens"
         raise ValueError(
-            "`model` must alternate token mixers and ChannelMixing, each in a Residual, to be read"
-            f" as blocks. Received: layer {layer.name!r} out of turn"
+            "`model` must alternate layers that mix tokens and layers that mix channels, each in a"
+            f" Residual. Received: layer {residual.name!r} with {type(residual.mixer).__name__}"
+            f" where a layer that mixes {expected} must follow"
         )
-    kind = "channel_mixing" if mixes_channels else token_mixer(layer)
-    if not mixes_channels:
-        backbone.mixers.append(kind)
-    backbone.expects_channel_mixing = "channels" not in layer.mixer.mixes
-    half = 2 if mixes_channels else 1
-    backbone.add(f"{backbone.block}.norm{half}", layer.norm)
-    backbone.add(f"{backbone.block}.{kind}", layer.mixer)
-    if layer.scale:
-        backbone.add(f"{backbone.block}.scale{half}", layer.scale)
+    if begins_block:
+        backbone.mixers.append(role)
+    backbone.expects_channel_mixing = "channels" not in mixes
+    half = 1 if begins_block else 2
+    backbone.add(f"{backbone.block}.norm{half}", residual.norm)
+    backbone.add(f"{backbone.block}.{role}", residual.mixer)
+    if residual.scale:
+        backbone.add(f"{backbone.block}.scale{half}", residual.scale)
 
 
-def token_mixer(layer):
-    """The role of a Residual's token mixer."""
-    if mixes_tokens(layer.mixer) and layer.mixer.role:
-        return layer.mixer.role
+def declared(residual):
+    """(mixes, role) that the mixer of a Residual declares as class attributes."""
+    mixes = getattr(residual.mixer, "mixes", None) or ()
+    role = getattr(residual.mixer, "role", None)
+    if role and ("tokens" in mixes or "channels" in mixes):
+        return mixes, role
     raise ValueError(
-        "`model` must mix tokens by layers of keras_mixers, to know the place of each weight."
-        f" Received: {type(layer.mixer).__name__} in layer {layer.name!r}"
+        "`model` must have mixers that declare what they mix and a role for their weights, as the"
+        f" layers of keras_mixers do. Received: {type(residual.mixer).__name__} in layer"
+        f" {residual.name!r}; give its class attributes such as"
+        ' mixes = frozenset(["tokens"]) and role = "my_mixing"'
     )
 
 
