@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.weights import adapt
+from keras_mixers.weights.context import Context
 from keras_mixers.weights.formats import FORMATS
 
 MOST_NAMED = 5  # of each kind of mismatch, in an error
@@ -55,7 +56,7 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
     form = recognise(entries, source)
     check_kind(form, backbone)
     named = form.normalise(entries)
-    context = adapt.Context(backbone, named, form, method or form.positions, adapts, file_grid)
+    context = Context(backbone, named, form, method or form.positions, adapts, file_grid)
     plan = Plan(form.name)
     why_no_head = skipped_head(context, head)
     used, missing, unfit = set(), {}, []
@@ -75,7 +76,7 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
         if wrong:
             unfit.append(wrong)
         elif change:
-            plan.adapted[weight.role] = change.what
+            plan.adapted[weight.role] = change.words
         plan.assignments.append(dataclasses.replace(assignment, change=change))
 
     plan.skipped, extra = unused_keys(context, used, why_no_head)
@@ -104,13 +105,13 @@ def needed_change(assignment, context):
         [entry.shape for entry in assignment.entries],
     )
     shape = shape_in_our_layout(assignment)
-    change = adapt.change(weight, shape, context) if shape else None
+    change = adapt.find_change(weight, shape, context) if shape else None
     if change and (change.exact or context.adapts):
         return change, None
     if wanted == found:
         return None, None
     wrong = next(i for i, shape in enumerate(found) if shape != wanted[i])
-    hint = f"; with adapt=True: {change.what}" if change else ""
+    hint = f"; with adapt=True: {change.words}" if change else ""
     return None, (
         f"{assignment.entries[wrong].key!r} has shape {found[wrong]}, {weight.variable.path} needs"
         f" {wanted[wrong]}{hint}"
@@ -156,10 +157,10 @@ def other_head(context):
     roles = context.backbone.roles
     heads = [role for role in ("head", "head_distillation") if f"{role}.kernel" in roles]
     mine = "pre_logits.kernel" in roles
-    if (heads or mine) and context.has("pre_logits") != mine:
+    if (heads or mine) and context.has_layer("pre_logits") != mine:
         return "one head reads pre_logits, the other does not"
     for role in heads:
-        if not context.has(role):
+        if not context.has_layer(role):
             return f"the file has no {role}"
         theirs, wanted = context.entry(f"{role}.kernel"), roles[f"{role}.kernel"].shape
         classes = context.entry(f"{role}.bias")

@@ -99,6 +99,14 @@ class Rule:
     transform: Transform
 
 
+def role_pattern(role):
+    """`"blocks.3.norm1.gamma"` -> `("blocks.{i}.norm1.gamma", "3")`."""
+    if not role.startswith("blocks."):
+        return role, ""
+    _, block, rest = role.split(".", 2)
+    return f"blocks.{{i}}.{rest}", block
+
+
 def rule(role, keys, transform=same):
     """A `Rule`, for one key or several."""
     return Rule(role, (keys,) if isinstance(keys, str) else tuple(keys), transform)
@@ -140,10 +148,7 @@ class Format:
 
     def for_role(self, role):
         """(keys, transform) of a role, or None where the format has no name for it."""
-        pattern, block = role, ""
-        if role.startswith("blocks."):
-            _, block, rest = role.split(".", 2)
-            pattern = "blocks.{i}." + rest
+        pattern, block = role_pattern(role)
         for each in self.rules:
             if each.role == pattern:
                 return tuple(key.replace("{i}", block) for key in each.keys), each.transform

@@ -102,7 +102,7 @@ def test_a_model_without_the_class_token():
     with pytest.raises(ValueError, match="cls_token"):
         km.load_weights(model, goldens.FOLDER / VIT)
     report = km.load_weights(model, goldens.FOLDER / VIT, adapt=True)
-    assert report.adapted == {"positions": "positions of prefix tokens left out"}
+    assert report.adapted == {"positions": "positions of prefix tokens dropped"}
     assert report.skipped == {"cls_token": "the model has no class token"}
     np.testing.assert_array_equal(
         np.asarray(model.get_layer("position_embedding").table),

@@ -206,8 +206,8 @@ def test_a_model_whose_class_token_has_no_position_takes_one_that_has():
     report = km.load_weights(model, goldens.FOLDER / TOKEN)
     goldens.assert_golden(model, TOKEN)
     assert report.adapted == {
-        "tokens.class": "its position added",
-        "positions": "positions of prefix tokens added to them",
+        "tokens.class": "position added to the token",
+        "positions": "positions of prefix tokens added to the tokens",
     }
 
 

@@ -346,3 +346,9 @@ def test_bits_flipped_anywhere_are_refused_or_only_change_numbers(name, models, 
         else:
             model.set_weights(before)
     assert refused > 20
+
+
+def test_two_tables_of_positions_are_refused(models, tmp_path):
+    arrays = changed("pos_embed", lambda a: np.repeat(a[:, :10], 2, axis=0))(goldens.arrays(VIT))
+    path = goldens.write(arrays, tmp_path / "two.safetensors")
+    refuse(models[VIT], path, "'pos_embed' has shape (2, 10, 64)", adapt=True)

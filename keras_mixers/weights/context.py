@@ -1,0 +1,75 @@
+"""The two sides of a load: the model's weights by role, and the file's arrays by name."""
+
+import dataclasses
+import math
+
+from keras_mixers.weights.checkpoint import Entry
+from keras_mixers.weights.roles import Backbone
+from keras_mixers.weights.rules import Format
+
+PREFIX = ("tokens.class", "tokens.distillation", "tokens.registers")
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What one load knows of the model and of the file.
+
+    Attributes:
+        backbone: the model's weights by role.
+        named: the file's arrays, `{key as the rules spell it: Entry}`.
+        form: the format of the file.
+        method: how to resize positions.
+        adapts: whether the caller allows changes that are not exact.
+        file_grid: (rows, columns) of the patches if the file states them, else None.
+    """
+
+    backbone: Backbone
+    named: dict[str, Entry]
+    form: Format
+    method: str
+    adapts: bool
+    file_grid: tuple[int, int] | None
+
+    def entry(self, role):
+        """The file's entry for a role that has one key, or None."""
+        found = self.form.for_role(role)
+        return self.named.get(found[0][0]) if found else None
+
+    def has_layer(self, role):
+        """Whether the file has the kernel or the bias of a layer."""
+        return bool(self.entry(f"{role}.kernel") or self.entry(f"{role}.bias"))
+
+    def grid_of(self, count):
+        """(rows, columns) of the file's `count` patches, or None if they are unknown.
+
+        The grid that the file states comes first. Without `adapt`, the model's grid is next,
+        because only an equal grid can fit. Otherwise the grid is a square.
+        """
+        rows, columns = self.backbone.grid
+        if self.file_grid and self.file_grid[0] * self.file_grid[1] == count:
+            return self.file_grid
+        if count == rows * columns and not (self.adapts and square(count)):
+            return rows, columns
+        return square(count)
+
+    @property
+    def prefix_slices(self):
+        """`{role: slice}`: where each prefix token of the file lies in its token sequence."""
+        slices, start = {}, 0
+        for role in PREFIX:
+            entry = self.entry(role)
+            if entry and len(entry.shape) == 3:
+                slices[role] = slice(start, start + entry.shape[1])
+                start += entry.shape[1]
+        return slices
+
+
+def square(count):
+    """(side, side) if `count` patches form a square, else None."""
+    side = math.isqrt(count)
+    return (side, side) if side * side == count else None
+
+
+def times(sizes):
+    """`(4, 6)` as the text `4 x 6`."""
+    return " x ".join(map(str, sizes))
