@@ -72,6 +72,6 @@ def compare(theirs, mine, source):
     lines += [f"{n!r} {mine[n]} is missing in the file" for n in mine.keys() - theirs]
     if lines:
         raise ValueError(
-            f"`source` does not fit the model, which stays as it was. Received: '{source}':\n  "
+            f"`source` does not fit the model, which is unchanged. Received: '{source}':\n  "
             + "\n  ".join(sorted(lines)[:5])
         )

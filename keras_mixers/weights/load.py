@@ -66,7 +66,7 @@ def load_weights(
         >>> _ = save_weights(ViT("Ti/16", num_classes=10, **size), path, format="timm")
         >>> report = load_weights(ViT("Ti/16", num_classes=5, **size), path)
         >>> report.skipped["head.weight"]
-        "'head.weight' is for 10 classes, the model for 5"
+        "'head.weight' has 10 classes, the model has 5"
     """
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
@@ -106,7 +106,7 @@ def read(assignment):
                 f" {variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
             )
         arrays.append(np.asarray(entry.read(), work))
-    array = assignment.transform.ours(arrays, assignment.weight)
+    array = assignment.transform.to_model(arrays, assignment.weight)
     if assignment.change:
         array = assignment.change.apply(array)
     with np.errstate(over="ignore"):  # told below, with a name

@@ -14,13 +14,13 @@ class Transform:
     Both get the weight, whose layer knows what a shape alone does not, such as the number of heads.
     """
 
-    ours: Callable  # (arrays, weight) -> array
-    theirs: Callable  # (array, weight) -> arrays
+    to_model: Callable  # (arrays, weight) -> array
+    to_file: Callable  # (array, weight) -> arrays
 
-    def shapes(self, weight):
+    def expected_shapes(self, weight):
         """The shapes their arrays must have to fill a weight."""
         nothing = np.broadcast_to(np.float32(0), weight.shape)  # costs no memory
-        return [array.shape for array in self.theirs(nothing, weight)]
+        return [array.shape for array in self.to_file(nothing, weight)]
 
 
 def permuted(*axes):
@@ -48,15 +48,15 @@ def head_shape(weight):
 def split_heads(count):
     """`count` kernels (D, H, d) or biases (H, d) -> one fused (D, count H d) or (count H d,)."""
 
-    def ours(arrays, _):
+    def to_model(arrays, _):
         lead = arrays[0].shape[:-2]
         return np.concatenate([array.reshape(*lead, -1) for array in arrays], axis=-1)
 
-    def theirs(array, weight):
+    def to_file(array, weight):
         parts = np.split(array, count, axis=-1)
         return [part.reshape(*array.shape[:-1], *head_shape(weight)) for part in parts]
 
-    return Transform(ours, theirs)
+    return Transform(to_model, to_file)
 
 
 joined_heads = Transform(  # (H, d, D) -> (H d, D)
@@ -69,10 +69,10 @@ def stacked(count, transform):
     """`count` arrays, each crossing by `transform`, side by side on our last axis."""
     return Transform(
         lambda arrays, weight: np.concatenate(
-            [transform.ours([a], weight) for a in arrays], axis=-1
+            [transform.to_model([a], weight) for a in arrays], axis=-1
         ),
         lambda array, weight: [
-            transform.theirs(part, weight)[0] for part in np.split(array, count, axis=-1)
+            transform.to_file(part, weight)[0] for part in np.split(array, count, axis=-1)
         ],
     )
 

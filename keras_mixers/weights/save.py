@@ -77,7 +77,7 @@ def named_arrays(backbone, form):
             continue
         keys, transform = named
         array = keras.ops.convert_to_numpy(weight.variable.value)
-        arrays |= zip(keys, transform.theirs(array, weight), strict=True)
+        arrays |= zip(keys, transform.to_file(array, weight), strict=True)
     if nameless:
         raise ValueError(
             f"`format` must have a name for each weight. Received: {form.name}, which has none for"

@@ -79,8 +79,8 @@ BAD = {
         renamed("blocks.1.mlp.fc1.bias", "blocks.1.mlp.fcl.bias"),
         ["'blocks.1.mlp.fcl.bias' (256,). Did you mean 'blocks.1.mlp.fc1.bias'?"],
     ),
-    "a block more": (VIT, a_block_more, ["the file has 3 blocks, the model 2"]),
-    "a block less": (VIT, a_block_less, ["the file has 1 blocks, the model 2", "and 7 more"]),
+    "a block more": (VIT, a_block_more, ["the file has 3 blocks, the model has 2"]),
+    "a block less": (VIT, a_block_less, ["the file has 1 blocks, the model has 2", "and 7 more"]),
     "integers": (
         VIT,
         changed(QKV, lambda a: a.astype("int32")),
@@ -121,7 +121,7 @@ BAD = {
     "no format": (
         VIT,
         lambda arrays: {"a": np.ones(3)},
-        ["`source` must name its weights in a known"],
+        ["`source` must name its weights as one of the known formats"],
     ),
 }
 
@@ -352,3 +352,9 @@ def test_two_tables_of_positions_are_refused(models, tmp_path):
     arrays = changed("pos_embed", lambda a: np.repeat(a[:, :10], 2, axis=0))(goldens.arrays(VIT))
     path = goldens.write(arrays, tmp_path / "two.safetensors")
     refuse(models[VIT], path, "'pos_embed' has shape (2, 10, 64)", adapt=True)
+
+
+def test_weights_without_a_name_are_listed(tmp_path):
+    model = goldens.make(VIT, score="bilinear")
+    message = "without a name in timm ViT files"
+    refuse(model, goldens.FOLDER / VIT, message, "score_kernel (4, 16, 16)")

@@ -1,0 +1,60 @@
+"""Whether the head of a file fits the model's head."""
+
+import numpy as np
+
+HEADS = ("head", "head_distillation", "pre_logits")
+
+
+def is_head(role):
+    """Whether a weight belongs to the layers that turn features into classes."""
+    return role.split(".")[0] in HEADS
+
+
+def reason_to_skip(context, head):
+    """Why the model's head keeps its weights, or None if the file's head is loaded.
+
+    A head is skipped if the file has none or one for another number of classes. Any other
+    difference is an error, as it is for the other weights.
+
+    Raises:
+        ValueError: if `head` is `"keep"` and the heads differ.
+    """
+    if head == "skip":
+        return "head='skip'"
+    reason = difference(context)
+    if head == "keep" and "head.kernel" not in context.backbone.roles:
+        reason = "the model has no head that reads the features"
+    if reason and head == "keep":
+        raise ValueError(
+            f"`head`='keep' needs a head that fits: {reason}; head='auto' leaves the model's head"
+            " unchanged"
+        )
+    return reason
+
+
+def difference(context):
+    """How the heads of file and model differ, or None if the file's head is to be loaded."""
+    roles = context.backbone.roles
+    heads = [role for role in ("head", "head_distillation") if f"{role}.kernel" in roles]
+    in_model, in_file = "pre_logits.kernel" in roles, context.has_layer("pre_logits")
+    if in_model != in_file and (heads or in_model):
+        return f"pre_logits is only in the {'model' if in_model else 'file'}"
+    for role in heads:
+        if not context.has_layer(role):
+            return f"the file has no {role}"
+        if reason := other_classes(context, role):
+            return reason
+    return None
+
+
+def other_classes(context, role):
+    """How many classes file and model have, if that is the only difference between two heads."""
+    kernel, bias = context.entry(f"{role}.kernel"), context.entry(f"{role}.bias")
+    if kernel is None or bias is None or len(bias.shape) != 1:
+        return None  # because the plan reports missing keys and wrong shapes
+    features, classes = context.backbone.roles[f"{role}.kernel"].shape
+    keys, transform = context.form.for_role(f"{role}.kernel")
+    expected = transform.to_file(np.broadcast_to(np.float32(0), (features, *bias.shape)), None)
+    if bias.shape[0] == classes or kernel.shape != expected[0].shape:
+        return None
+    return f"{keys[0]!r} has {bias.shape[0]} classes, the model has {classes}"

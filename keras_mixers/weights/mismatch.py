@@ -1,0 +1,69 @@
+"""What does not fit between a file and a model, and the error message that names it."""
+
+import dataclasses
+import itertools
+
+from keras_mixers import arguments
+
+MOST_LISTED = 5  # lines of each kind in a message
+
+
+@dataclasses.dataclass
+class Problems:
+    """Why a file does not fit the model.
+
+    Attributes:
+        nameless: lines about weights that have no name in the format.
+        missing: `{key: line}` of keys that the file lacks.
+        misshapen: lines about arrays of another shape.
+        extra: keys that no weight of the model uses.
+    """
+
+    nameless: list[str] = dataclasses.field(default_factory=list)
+    missing: dict[str, str] = dataclasses.field(default_factory=dict)
+    misshapen: list[str] = dataclasses.field(default_factory=list)
+    extra: list[str] = dataclasses.field(default_factory=list)
+
+
+def shape_message(assignment, change):
+    """The line of an error that names an array of another shape and what `adapt` would do."""
+    pairs = zip(assignment.entries, assignment.file_shapes, assignment.expected_shapes, strict=True)
+    entry, found, expected = next(each for each in pairs if each[1] != each[2])
+    hint = f"; with adapt=True: {change.words}" if change else ""
+    path = assignment.weight.variable.path
+    return f"{entry.key!r} has shape {found}, {path} needs {expected}{hint}"
+
+
+def mismatch_message(context, problems, source):
+    """The error message with every difference between file and model."""
+    entries = {key: context.named[key] for key in problems.extra}
+    unknown = [
+        f"{entry.key!r} {entry.shape}{arguments.nearest(key, problems.missing)}"
+        for key, entry in entries.items()
+    ]
+    lines = [f"`source` does not fit the model, which is unchanged. Received: '{source}'"]
+    for title, found in (
+        (f"without a name in {context.form.name} files", problems.nameless),
+        ("missing in the file", list(problems.missing.values())),
+        ("of another shape", problems.misshapen),
+        ("without a place in the model", unknown),
+    ):
+        if found:
+            lines += [f"  {title}:", *(f"    {line}" for line in found[:MOST_LISTED])]
+        if len(found) > MOST_LISTED:
+            lines.append(f"    and {len(found) - MOST_LISTED} more")
+    in_file, in_model = file_depth(context), len(context.backbone.mixers)
+    if in_file != in_model:
+        lines.append(f"  the file has {in_file} blocks, the model has {in_model}")
+    return "\n".join(lines)
+
+
+def file_depth(context):
+    """The number of blocks in a file, counted by one weight that each block has."""
+    patterns = [key for rule in context.form.rules for key in rule.keys if "{i}" in key]
+    for pattern in patterns:
+        names = (pattern.replace("{i}", str(i)) for i in itertools.count())
+        count = sum(1 for _ in itertools.takewhile(context.named.__contains__, names))
+        if count:
+            return count
+    return 0
