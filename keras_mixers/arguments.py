@@ -121,14 +121,16 @@ def class_names(names, classes):
     return names
 
 
-def file_path(path, suffix):
+def file_path(path, suffix, reason=""):
     """A `pathlib.Path` of a file to write, in a folder that exists."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
     path = pathlib.Path(path)
     if path.suffix.lower() != suffix or path.is_dir():
         a_folder = ", a folder" if path.is_dir() else ""
-        raise ValueError(f"`path` must end in {suffix!r}. Received: path='{path}'{a_folder}")
+        raise ValueError(
+            f"`path` must end in {suffix!r}{reason}. Received: path='{path}'{a_folder}"
+        )
     if not path.parent.is_dir():
         raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
     return path

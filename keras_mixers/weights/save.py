@@ -1,4 +1,4 @@
-"""Weights out of a model, under the names that timm or Flax load."""
+"""Save a model's weights under the names that timm or Flax load."""
 
 import json
 import os
@@ -18,20 +18,24 @@ FORMATS = {"timm": (timm.FORMATS, ".safetensors"), "google": (google.FORMATS, ".
 def save_weights(
     model: keras.Model, path: str | os.PathLike, *, format: str = "timm"
 ) -> pathlib.Path:
-    """Write a model's weights as timm or Flax would: `load_weights` the other way round.
+    """Write a model's weights to a file that timm or Flax can load; inverse of `load_weights`.
+
+    A file that exists is replaced only when the new file is complete.
 
     Args:
-        model: any functional model with our layers.
-        path: where to; its folder must exist. It takes its place when it is complete.
-        format: `"timm"` for a `.safetensors` file, or `"google"` for an `.npz` as
-            vision_transformer reads it (class token with a position) or else big_vision.
+        model: any functional model with layers of keras_mixers.
+        path: of the file, in a folder that exists.
+        format: `"timm"` for a `.safetensors` file, or `"google"` for an `.npz` file. Google's code
+            has two spellings. A model whose class token has a position gets that of
+            vision_transformer, any other model that of big_vision.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: `path` does not end as the format's files do, or the format has no name for a
-            weight of the model.
+        ValueError: if `path` does not have the format's suffix, if its folder does not exist, or
+            if the format has no name for a weight of the model.
+        TypeError: if `model` is not a Keras model or `path` is not a path.
 
     Example:
         >>> import tempfile
@@ -41,15 +45,7 @@ def save_weights(
         '.npz'
     """
     forms, suffix = FORMATS[arguments.choice("format", format, FORMATS)]
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
-    path = pathlib.Path(path)
-    if path.suffix != suffix:
-        raise ValueError(
-            f"`path` must end in '{suffix}' for format={format!r}. Received: path='{path}'"
-        )
-    if not path.parent.is_dir():
-        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
+    path = arguments.file_path(path, suffix, f" for format={format!r}")
     backbone = index_weights(model)
     form = next((form for form in forms if set(backbone.mixers) <= form.mixers), None)
     if form is None:
@@ -67,15 +63,19 @@ def save_weights(
 
 
 def named_arrays(backbone, form):
-    """`{their name: array}` of all weights; one that has no name there is refused."""
-    nameless = [weight.path for weight in backbone.unmatched]
+    """`{key of the format's rules: array}` for all weights of a model.
+
+    Raises:
+        ValueError: if the format has no name for a weight.
+    """
+    nameless = [variable.path for variable in backbone.unmatched]
     arrays = {}
     for weight in backbone.roles.values():
-        named = form.for_role(weight.role)
-        if named is None:
+        found = form.for_role(weight.role)
+        if found is None:
             nameless.append(weight.variable.path)
             continue
-        keys, transform = named
+        keys, transform = found
         array = keras.ops.convert_to_numpy(weight.variable.value)
         arrays |= zip(keys, transform.to_file(array, weight), strict=True)
     if nameless:
@@ -88,7 +88,11 @@ def named_arrays(backbone, form):
 
 
 def write_timm(arrays, path, grid):
-    """A safetensors file that torch loads strictly: BatchNorms have their counters too."""
+    """Write a safetensors file.
+
+    Each BatchNorm gets the counter of steps that torch requires in a strict load. The metadata
+    hold the grid of patches, because the number of positions does not show whether it is a square.
+    """
     from safetensors.numpy import save_file
 
     for key in [key for key in arrays if key.endswith("running_mean")]:
@@ -98,6 +102,8 @@ def write_timm(arrays, path, grid):
 
 
 def write_google(arrays, path, positions):
-    """An npz archive in the spelling of the code that will read it."""
+    """Write an npz file with the spelling of vision_transformer or of big_vision."""
     old = positions is not None and positions.num_prefix > 0
-    np.savez(path, **{google.released_name(key, old): a for key, a in arrays.items()})
+    named = {google.released_name(key, old): array for key, array in arrays.items()}
+    with path.open("wb") as file:  # because savez would add ".npz" to a path that ends in ".NPZ"
+        np.savez(file, **named)

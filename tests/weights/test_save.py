@@ -106,7 +106,7 @@ def test_what_a_format_has_no_name_for_is_refused(case, form, message, tmp_path)
 @pytest.mark.parametrize(
     ("path", "form", "message"),
     [
-        ("w.npz", "timm", r"`path` must end in '\.safetensors'.*w\.npz"),
+        ("w.npz", "timm", r"`path` must end in '\.safetensors' for format='timm'.*w\.npz"),
         ("w.safetensors", "google", r"`path` must end in '\.npz'"),
         ("none/w.npz", "google", "`path` must lie in a folder that exists"),
         ("w.npz", "flax", "`format` must be one of 'timm', 'google'"),
@@ -124,7 +124,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def fail(file, **_):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("the disk is full")
 
     monkeypatch.setattr(np, "savez", fail)
@@ -132,3 +132,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         km.save_weights(MODELS[0].make(), path, format="google")
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["w.npz"]
+
+
+def test_save_weights_accepts_an_upper_case_suffix(tmp_path):
+    path = km.save_weights(MODELS[0].make(), tmp_path / "W.NPZ", format="google")
+    assert [file.name for file in tmp_path.iterdir()] == ["W.NPZ"]
+    assert km.load_weights(MODELS[0].make(), path).loaded
