@@ -1,4 +1,4 @@
-"""Weights of published checkpoints, both ways."""
+"""Load and save weights under the names of published checkpoints."""
 
 from keras_mixers.weights.catalog import Checkpoint
 from keras_mixers.weights.load import load_weights

@@ -1,8 +1,8 @@
-"""The published checkpoints: a row each, and every fact of a row from the source it names.
+"""The published checkpoints, one row each. Each fact of a row has a published source.
 
-timm's rows: the file on the Hugging Face hub, its licence and size as its model card states them,
-its preprocessing from timm's default configurations, its accuracy from timm's
-results/results-imagenet.csv. What no source states is None.
+timm's rows: the file is on the Hugging Face hub, and its model card states its licence and size.
+The preprocessing comes from timm's default configurations and the accuracy from timm's
+results/results-imagenet.csv. A fact without a source is None.
 """
 
 import dataclasses
@@ -27,22 +27,22 @@ GOOGLE_README = "google-research/vision_transformer, README"
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A published file of weights, and what it is for.
+    """A published file of weights and the model that it fits.
 
     Attributes:
         name: unique in the catalog.
         family: the builder, `"ViT"`, `"MLPMixer"` or `"ConvMixer"`.
-        variant: the builder's row.
-        arguments: what else the builder must be given.
+        variant: the row of the builder's table.
+        arguments: the builder's arguments that differ from this row.
         url: of the file.
         format: `"timm"` or `"google"`.
-        num_classes: 0 for features only.
-        preprocessing: what it expects of an image.
-        license: as its source states it, or None.
-        size: as its source states it, such as `"346 MB"`, or None.
-        sha256: where its source publishes one, or None.
-        top1: accuracy on ImageNet-1k's validation images in percent, or None.
-        top1_source: where that is published.
+        num_classes: 0 if the model has no head.
+        preprocessing: how to prepare an image.
+        license: as the source states it, or None.
+        size: of the file as the source states it, such as `"346 MB"`, or None.
+        sha256: of the file if the source publishes it, or None.
+        top1: accuracy on the validation images of ImageNet-1k in percent, or None.
+        top1_source: where the accuracy is published, or None.
     """
 
     name: str
@@ -61,24 +61,16 @@ class Checkpoint:
 
     @property
     def tag(self):
-        """How it was trained: the part of the name behind its architecture."""
+        """The training: the part of the name after the architecture."""
         return self.name.partition(".")[2] or self.name
 
 
 def row(family, variant, name, url, format, colours, crop, interpolation="bicubic", **rest):
-    """A `Checkpoint`; what is no field of it is an argument of the builder."""
+    """A `Checkpoint`; any keyword that is not one of its fields is an argument of the builder."""
     size, classes = rest.pop("size", 224), rest.pop("classes", 1000)
-    known = {
-        ours: rest.pop(given)
-        for given, ours in (
-            ("license", "license"),
-            ("bytes", "size"),
-            ("sha256", "sha256"),
-            ("top1", "top1"),
-            ("top1_source", "top1_source"),
-        )
-        if given in rest
-    }
+    fields = ("license", "sha256", "top1", "top1_source")
+    known = {name: rest.pop(name) for name in fields if name in rest}
+    known["size"] = rest.pop("bytes", None)  # because `size` is the size of the image
     if size != 224:
         rest["input_shape"] = (size, size, 3)
     preprocessing = Preprocessing(
@@ -88,7 +80,7 @@ def row(family, variant, name, url, format, colours, crop, interpolation="bicubi
 
 
 def timm(family, variant, name, colours, crop, license="apache-2.0", **rest):
-    """A row of timm's on the hub."""
+    """A row of a timm file on the Hugging Face hub."""
     url = f"https://huggingface.co/timm/{name}/resolve/main/model.safetensors"
     if "top1" in rest:
         rest["top1_source"] = TIMM_RESULTS
@@ -102,7 +94,7 @@ def timm_vit(variant, name, colours=HALF, crop=None, **rest):
 
 
 def deit(variant, name, **rest):
-    """A row of timm's DeiT and DeiT-III."""
+    """A row of timm's DeiT or DeiT-III."""
     return timm_vit(variant, name, colours=IMAGENET, **rest)
 
 
@@ -117,7 +109,7 @@ def timm_conv_mixer(variant, name, **rest):
 
 
 def google(variant, name, url, family="ViT", crop=1.0, interpolation="bilinear", **rest):
-    """A row of Google's bucket; trained with the tanh form of GELU."""
+    """A row of a file in Google's bucket, trained with the tanh form of GELU."""
     url = f"https://storage.googleapis.com/{url}"
     rest = {"license": "apache-2.0", "activation": "gelu_tanh", **rest}
     return row(family, variant, name, url, "google", HALF, crop, interpolation, **rest)

@@ -1,4 +1,4 @@
-"""A file of arrays as names, shapes and dtypes; an array is read when its shape has been judged."""
+"""A file of arrays as names, shapes and dtypes; the data is read after the shapes are checked."""
 
 import contextlib
 import dataclasses
@@ -12,8 +12,10 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
+from keras_mixers import arguments
+
 FLOATS = ("float16", "bfloat16", "float32", "float64")
-# A tensor of this many dimensions is no weight; a header that declares more is no checkpoint.
+# No weight has more dimensions. A header that declares more is damaged or hostile.
 MOST_AXES = 8
 GRID = "keras_mixers.grid"
 LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
@@ -21,7 +23,14 @@ LARGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors library
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An array of a checkpoint, not yet read."""
+    """An array of a file whose data is not yet read.
+
+    Attributes:
+        key: its name in the file.
+        shape: as the file declares it.
+        dtype: its name, such as `"float32"`.
+        read: () -> the array.
+    """
 
     key: str
     shape: tuple
@@ -29,21 +38,21 @@ class Entry:
     read: Callable
 
     def part(self, index):
-        """One step along the first axis, as an entry of its own."""
+        """The entry of one step along the first axis."""
         return Entry(self.key, self.shape[1:], self.dtype, lambda: self.read()[index])
 
     def squeezed(self):
-        """Without the axes of length 1."""
+        """The entry without the axes of length 1."""
         shape = tuple(side for side in self.shape if side != 1)
         return Entry(self.key, shape, self.dtype, lambda: self.read().reshape(shape))
 
 
 def container(path):
-    """What kind of file it is, by its first bytes: npz, safetensors, torch, keras or h5.
+    """The kind of a file by its first bytes: npz, safetensors, torch, keras or h5.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is none of these.
+        FileNotFoundError: if there is no file.
+        ValueError: if the file has none of these kinds.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -54,20 +63,20 @@ def container(path):
         return "h5"
     if start.startswith(b"PK"):
         return zip_kind(path)
-    # A length, then JSON. Asked before torch's mark, which the length may look like.
+    # safetensors begins with the header's length, whose first byte may be that of a torch pickle.
     if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= LARGEST_HEADER:
         return "safetensors"
     if start.startswith(b"\x80"):
         return "torch"
     raise ValueError(
         "`source` must be an .npz, .safetensors, .pth, .keras or .weights.h5 file. Received:"
-        f" source='{path}', which begins like none of them ({start[:8]!r})"
+        f" source='{path}', which does not begin like one of them ({start[:8]!r})"
     )
 
 
 @contextlib.contextmanager
 def reading(path, key=None):
-    """Whatever a damaged file makes a reader stumble over is one error, with the place."""
+    """Turn any error of a reader into a ValueError that names the file and the key."""
     try:
         yield
     except Exception as error:
@@ -78,7 +87,7 @@ def reading(path, key=None):
 
 
 def zip_kind(path):
-    """Which of the zip files it is."""
+    """The kind of a zip file: keras, torch or npz."""
     with reading(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
     if "model.weights.h5" in names:
@@ -90,11 +99,12 @@ def zip_kind(path):
 
 def read_entries(path, kind):
     """`{key: Entry}` of an npz, safetensors or torch file."""
-    return {"npz": npz, "safetensors": safetensors, "torch": torch}[kind](path)
+    readers = {"npz": npz_entries, "safetensors": safetensors_entries, "torch": torch_entries}
+    return readers[kind](path)
 
 
-def npz(path):
-    """Entries of NumPy's archive. Headers are read now, arrays later; pickles never."""
+def npz_entries(path):
+    """Entries of NumPy's archive. Reads the headers now and the data later; never a pickle."""
     with reading(path), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         headers = []
@@ -139,14 +149,15 @@ def npy_array(path, member, dtype):
     return array.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else array
 
 
-def safetensors(path):
+def safetensors_entries(path):
     """Entries of a safetensors file.
 
-    Each array opens the file anew: one mapping held open would keep all that was read in memory.
+    Each array opens the file again, because an open memory map would keep in memory all that was
+    read from it.
     """
     from safetensors import safe_open
 
-    names = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+    dtypes = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
     def read(key):
         with reading(path, key), safe_open(path, "numpy") as file:
@@ -157,24 +168,24 @@ def safetensors(path):
         for key in file.keys():
             declared = file.get_slice(key)
             shape, dtype = tuple(declared.get_shape()), declared.get_dtype()
-            read_it = functools.partial(read, key)
-            entries[key] = Entry(key, shape, names.get(dtype, dtype), read_it)
+            read_key = functools.partial(read, key)
+            entries[key] = Entry(key, shape, dtypes.get(dtype, dtype), read_key)
     return entries
 
 
 def stored_grid(path, kind):
-    """(rows, columns) of the patches where the file says so, as ours do; or None."""
+    """(rows, columns) of the patches if the file states them, as those of `save_weights` do."""
     if kind != "safetensors":
         return None
     from safetensors import safe_open
 
     with reading(path), safe_open(path, "numpy") as file:
-        grid = (file.metadata() or {}).get(GRID)
-        return tuple(json.loads(grid)) if grid else None
+        stated = (file.metadata() or {}).get(GRID)
+        return arguments.integers(GRID, json.loads(stated), ("rows", "columns")) if stated else None
 
 
-def torch(path):
-    """Entries of a torch file, read by torch itself and only as weights."""
+def torch_entries(path):
+    """Entries of a torch file, which torch reads as weights only."""
     try:
         import torch
     except ImportError:

@@ -42,8 +42,8 @@ class Context:
     def grid_of(self, count):
         """(rows, columns) of the file's `count` patches, or None if they are unknown.
 
-        The grid that the file states comes first. Without `adapt`, the model's grid is next,
-        because only an equal grid can fit. Otherwise the grid is a square.
+        The grid that the file states comes first. Then come a square and the model's grid, in this
+        order with `adapt` and in the reverse order without it.
         """
         rows, columns = self.backbone.grid
         if self.file_grid and self.file_grid[0] * self.file_grid[1] == count:

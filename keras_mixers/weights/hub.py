@@ -1,10 +1,10 @@
-"""Weights from the Hugging Face hub, by its own library."""
+"""Weights from the Hugging Face hub, downloaded by the huggingface_hub library."""
 
 HUB = "hf://"
 
 
 def local_file(source):
-    """The path of a source on this machine; `hf://owner/name` is fetched by huggingface_hub."""
+    """The path of a source on this machine; downloads `hf://owner/name`."""
     if not str(source).startswith(HUB):
         return source
     name = str(source).removeprefix(HUB)

@@ -1,4 +1,4 @@
-"""Keras's own files, `.keras` and `.weights.h5`, filled in whole or not at all."""
+"""Load Keras's own files, `.keras` and `.weights.h5`, completely or not at all."""
 
 import io
 import pathlib
@@ -10,22 +10,27 @@ import numpy as np
 from keras_mixers.weights.checkpoint import reading
 from keras_mixers.weights.report import LoadReport
 
-ENDINGS = {"keras": "model.keras", "h5": "model.weights.h5"}
+# Keras chooses its reader by the file name.
+NAMES = {"keras": "model.keras", "h5": "model.weights.h5"}
+MOST_LISTED = 5  # lines in an error
 
 
 def load(model, source, kind):
-    """Load by Keras what was compared first; on any failure the model gets back what it had."""
+    """Load by Keras a file that was compared with the model before.
+
+    After any error the model and its optimizer get back the values that they had.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        mine = pathlib.Path(folder, "mine.weights.h5")
-        model.save_weights(mine)
-        compare(arrays_of(source, kind), arrays_of(mine, "h5"), source)
+        current = pathlib.Path(folder, "current.weights.h5")
+        model.save_weights(current)
+        check_shapes(file_shapes(source, kind), file_shapes(current, "h5"), source)
 
         variables = {id(variable): variable for variable in model.variables}
         if getattr(model, "optimizer", None):
             variables |= {id(variable): variable for variable in model.optimizer.variables}
         before = [(variable, variable.numpy()) for variable in variables.values()]
-        # Keras goes by a file's ending, we by what is in it.
-        path = pathlib.Path(folder, ENDINGS[kind])
+        # The source may have any name, because its content decides what it is.
+        path = pathlib.Path(folder, NAMES[kind])
         path.symlink_to(pathlib.Path(source).absolute())
         try:
             model.load_weights(path)
@@ -36,8 +41,12 @@ def load(model, source, kind):
     return LoadReport(f"Keras {kind}", len(model.weights), {}, {}, {})
 
 
-def arrays_of(source, kind):
-    """`{name: shape}` of a file's weights, the optimizer's left out; finite or refused."""
+def file_shapes(source, kind):
+    """`{name: shape}` of a file's weights, without the optimizer's.
+
+    Raises:
+        ValueError: if the file is damaged or holds NaN or infinite values.
+    """
     import h5py
 
     with reading(source):
@@ -50,28 +59,30 @@ def arrays_of(source, kind):
             arrays = {n: a for n, a in found.items() if isinstance(a, h5py.Dataset)}
             arrays = {n: a for n, a in arrays.items() if not n.startswith("optimizer/")}
             shapes = {name: array.shape for name, array in arrays.items()}
-            odd = [n for n, a in arrays.items() if a.dtype.kind == "f" and not finite(a)]
-    if odd:
-        raise ValueError(f"`source` must be finite. Received: numbers that are not in {odd[0]!r}")
+            infinite = [n for n, a in arrays.items() if a.dtype.kind == "f" and not finite(a)]
+    if infinite:
+        raise ValueError(
+            f"`source` must be finite. Received: NaN or infinite values in {infinite[0]!r}"
+        )
     return shapes
 
 
 def finite(array):
-    """Whether all numbers of an array on disk are."""
+    """Whether an array on disk has only finite values."""
     return bool(np.isfinite(array[...]).all())
 
 
-def compare(theirs, mine, source):
-    """Refuse a file that Keras would fill a part of the model from."""
+def check_shapes(in_file, in_model, source):
+    """Refuse a file with other weights than the model's, of which Keras could load a part."""
     lines = [
-        f"{n!r} {theirs[n]} in the file is {mine[n]} in the model"
-        for n in theirs.keys() & mine
-        if theirs[n] != mine[n]
+        f"{n!r} {in_file[n]} in the file is {in_model[n]} in the model"
+        for n in in_file.keys() & in_model
+        if in_file[n] != in_model[n]
     ]
-    lines += [f"{n!r} {theirs[n]} has no place in the model" for n in theirs.keys() - mine]
-    lines += [f"{n!r} {mine[n]} is missing in the file" for n in mine.keys() - theirs]
+    lines += [f"{n!r} {in_file[n]} has no place in the model" for n in in_file.keys() - in_model]
+    lines += [f"{n!r} {in_model[n]} is missing in the file" for n in in_model.keys() - in_file]
     if lines:
         raise ValueError(
             f"`source` does not fit the model, which is unchanged. Received: '{source}':\n  "
-            + "\n  ".join(sorted(lines)[:5])
+            + "\n  ".join(sorted(lines)[:MOST_LISTED])
         )

@@ -1,4 +1,4 @@
-"""Weights from a file into a model: all of them, or none."""
+"""Load the weights of a file into a model: all of them or none."""
 
 import os
 
@@ -23,40 +23,49 @@ def load_weights(
     adapt: bool = False,
     position_method: str | None = None,
 ) -> LoadReport:
-    """Fill a model with the weights of a published checkpoint, or of one of ours.
+    """Fill a model with the weights of a published checkpoint or of a file of `save_weights`.
 
-    The format is recognised by the file's content: Google's `.npz` (ViT, MLP-Mixer), the names of
-    timm, Hugging Face and ConvMixer's authors in `.safetensors` or (where torch is installed, and
-    never as a plain pickle) `.pth`, and Keras's `.keras` and `.weights.h5`. The model may be any
-    functional one with our layers: built by us, assembled by hand, inside another, read back.
-    Every key is used once and every weight set once, or the report says which are not and why.
-    What a file does not say, such as the number of heads, the activation and epsilons, is yours to
-    build as the original has it. Where anything does not fit, an error names it and the model stays
-    as it was.
+    The content of the file decides its format:
+
+    - `.npz`: the names of Google's ViT and MLP-Mixer.
+    - `.safetensors`: the names of timm, Hugging Face or ConvMixer's authors.
+    - `.pth`: the same names. This needs torch, which reads the file as weights only.
+    - `.keras` and `.weights.h5`: Keras's own files.
+
+    The model may be any functional model with layers of keras_mixers: from a builder, assembled
+    by hand, nested in another model or loaded from a file. Each key is used once and each weight
+    is set once; the report lists the exceptions with their reasons. If anything does not fit, the
+    error names it and the model is unchanged.
+
+    A file does not state the number of heads, the activation or the epsilons. Build the model with
+    the original's.
 
     Args:
-        model: whose weights to set.
-        source: the file, or `hf://owner/name` for a model.safetensors on the Hugging Face hub.
-        head: `"auto"` fills the head where it fits and else leaves it; `"keep"` insists that it
-            fits; `"skip"` leaves it.
-        adapt: whether to resize what does not fit: positions for another image size, the patch
-            kernel for another patch size (by FlexiViT's pseudo-inverse, arXiv 2212.08013) or
-            number of channels, a Mixer's token kernels for another grid (an approximation); and
-            to leave out a class token that the model does not have. The grid of a file that does
-            not say it is then taken to be square, and otherwise to be the model's.
+        model: the model to fill.
+        source: the path of a file, or `hf://owner/name` for the model.safetensors of a model on
+            the Hugging Face hub.
+        head: `"auto"` loads the head if it fits and otherwise leaves the model's unchanged;
+            `"keep"` raises an error if it does not fit; `"skip"` leaves the model's unchanged.
+        adapt: whether to change arrays that do not fit. Positions are resized to another grid.
+            The patch kernel is resized to another patch size (by FlexiViT's pseudo-inverse, arXiv
+            2212.08013) or number of channels. A Mixer's token kernels are resized to another grid,
+            which is an approximation. A class token that the model does not have is skipped. If
+            the file does not state its grid, the grid is a square if it can be, else the model's.
         position_method: how to resize positions: `"bilinear_corners"` (Google), `"bilinear"`,
-            `"bicubic"` (Hugging Face), `"bicubic_antialias"` (timm); `None` for the way of the
-            file's origin.
+            `"bicubic"` (Hugging Face), `"bicubic_antialias"` (timm); `None` for the method of the
+            file's format.
 
     Returns:
-        A `LoadReport`; print it.
+        A `LoadReport`; print it to see what was loaded.
 
     Raises:
-        ValueError: the file is damaged, of no known format, or does not fit; its keys and both
-            shapes are named. Or the model is not functional, or no backbone of our layers.
-        TypeError: `model` is no model, or `source` no path.
-        FileNotFoundError: there is no such file.
-        ImportError: the file is a `.pth` and torch is not installed.
+        ValueError: if the file is damaged, has an unknown format or does not fit; the message
+            names the keys and both shapes. Also if the model is not functional or its layers do
+            not form one backbone.
+        TypeError: if `model` is not a Keras model or `source` is not a path.
+        FileNotFoundError: if there is no file at `source`.
+        ImportError: if the file is a `.pth` and torch is not installed, or `source` starts with
+            `hf://` and huggingface_hub is not installed.
 
     Example:
         >>> import tempfile
@@ -79,15 +88,15 @@ def load_weights(
     if kind in ("keras", "h5"):
         if head != "auto" or adapt:
             raise ValueError(
-                "`head` and `adapt` must stay at their defaults for Keras's own files, which fit"
-                f" as a whole or not at all. Received: head={head!r}, adapt={adapt}"
+                "`head` and `adapt` must have their defaults for Keras's own files, which fit"
+                f" completely or not at all. Received: head={head!r}, adapt={adapt}"
             )
         return keras_files.load(model, source, kind)
 
     entries = checkpoint.read_entries(source, kind)
     file_grid = checkpoint.stored_grid(source, kind)
     plan = make_plan(entries, backbone, source, head, adapt, position_method, file_grid)
-    # All are read, checked and held before the first is set. Each is dropped once it is set.
+    # Read and check all arrays before the first weight is set. Release each once it is set.
     values = [read(assignment) for assignment in plan.assignments]
     loaded = len(values)
     for assignment in reversed(plan.assignments):
@@ -96,26 +105,30 @@ def load_weights(
 
 
 def read(assignment):
-    """The array that a weight of the model will be, checked."""
+    """The value of a weight: the file's arrays read, transformed, changed and checked.
+
+    Raises:
+        ValueError: if an array is not of floats or the value is not finite in the weight's dtype.
+    """
     variable, arrays = assignment.weight.variable, []
     work = "float64" if variable.dtype == "float64" else "float32"
     for entry in assignment.entries:
         if entry.dtype not in checkpoint.FLOATS:
             raise ValueError(
-                f"{entry.key!r} must be of floats ({', '.join(checkpoint.FLOATS)}) for"
+                f"{entry.key!r} must have a float dtype ({', '.join(checkpoint.FLOATS)}) for"
                 f" {variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
             )
         arrays.append(np.asarray(entry.read(), work))
     array = assignment.transform.to_model(arrays, assignment.weight)
     if assignment.change:
         array = assignment.change.apply(array)
-    with np.errstate(over="ignore"):  # told below, with a name
+    with np.errstate(over="ignore"):  # because the error below names the key
         array = np.ascontiguousarray(array, keras.backend.standardize_dtype(variable.dtype))
     finite = np.isfinite(array)
     if not finite.all():
+        entry = assignment.entries[0]
         raise ValueError(
-            f"{assignment.entries[0].key!r} must be finite as {variable.dtype} for {variable.path}."
-            f" Received: {np.count_nonzero(~finite)} numbers that are not, of shape"
-            f" {assignment.entries[0].shape}"
+            f"{entry.key!r} must be finite as {variable.dtype} for {variable.path}. Received:"
+            f" {np.count_nonzero(~finite)} NaN or infinite values, shape {entry.shape}"
         )
     return array

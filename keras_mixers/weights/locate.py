@@ -1,4 +1,4 @@
-"""From a name to a file: the catalog's rows, the hub, or a path; downloaded once, whole."""
+"""Find the file of a builder's `weights`: a row of the catalog, the hub or a path."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ def pretrained(family: str) -> dict[str, Checkpoint]:
         family: `"ViT"`, `"MLPMixer"` or `"ConvMixer"`.
 
     Raises:
-        ValueError: there is no such family.
+        ValueError, TypeError: if `family` is not one of these.
 
     Example:
         >>> row = pretrained("ViT")["vit_base_patch16_224.augreg_in21k_ft_in1k"]
@@ -33,13 +33,13 @@ def pretrained(family: str) -> dict[str, Checkpoint]:
 
 
 def find(family, variant, weights, input_shape):
-    """The catalog's row for `weights`, by its name or by its tag.
+    """The catalog's row for `weights`, which is a name or a tag such as `"augreg_in1k"`.
 
-    A tag, such as `"augreg_in21k_ft_in1k"`, stands for the variant's row of that training whose
-    image size is the model's, or else the smallest.
+    A tag names a training. Of the variant's rows with this tag, the row with the model's image
+    size is chosen; if there is none, the row with the smallest.
 
     Raises:
-        ValueError: there is none; near names are offered.
+        ValueError: if no row fits; the message suggests near names.
     """
     rows = pretrained(family)
     if weights in rows:
@@ -57,7 +57,7 @@ def find(family, variant, weights, input_shape):
         raise ValueError(
             f"`weights` must be a file, 'hf://owner/name', or one of"
             f" {', '.join(sorted({row.tag for row in fitting})) or '(none)'} for {variant!r}"
-            f" (km.pretrained({family!r}) has all). Received:"
+            f" (km.pretrained({family!r}) lists all). Received:"
             f" weights={weights!r}{arguments.nearest(weights, known)}"
         )
     same_size = [row for row in tagged if row.preprocessing.size == tuple(input_shape[:2])]
@@ -65,15 +65,15 @@ def find(family, variant, weights, input_shape):
 
 
 def download(row):
-    """The path of a row's file in Keras's cache, fetched if it is not there.
+    """The path of a row's file in Keras's cache; downloads it if it is not there.
 
-    It comes with a progress bar into a temporary place, and takes its own when it is complete and
-    has the published digest. An error or Ctrl-C leaves nothing behind; a process that is killed
-    leaves a hidden folder, and never a file that would be taken for whole.
+    The download goes to a temporary place, with a progress bar. The file is moved into the cache
+    when it is complete and has the published digest. An error or Ctrl-C leaves nothing. A killed
+    process leaves a hidden folder, never an incomplete file in the cache.
 
     Raises:
-        OSError: it could not be fetched.
-        ValueError: it has not the published digest.
+        OSError: if the file cannot be downloaded.
+        ValueError: if the file does not have the published digest or is damaged.
     """
     home = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     folder = home / "keras_mixers"
@@ -83,25 +83,25 @@ def download(row):
         with files.replacing(path) as temporary:
             fetch(row.url, temporary)
             check_digest(row, temporary)
-            # A server that states no length can be cut without an error: the names must be whole.
+            # Read the names, because a server that states no length can cut a file without error.
             checkpoint.read_entries(temporary, checkpoint.container(temporary))
     check_digest(row, path)
     return path
 
 
 def fetch(url, path):
-    """Download by Keras, whose errors do not say what to do instead."""
+    """Download by Keras, and add to its errors what to do instead."""
     try:
         keras.utils.get_file(path.name, url, cache_dir=path.parent, cache_subdir="")
     except Exception as error:
         raise OSError(
-            f"{url} could not be fetched ({error}). Download it by other means and give its path"
+            f"{url} could not be downloaded ({error}). Download it by other means and give its path"
             " as `weights`"
         ) from error
 
 
 def check_digest(row, path):
-    """Refuse a file that is not the one whose digest was published."""
+    """Refuse a file that does not have the published digest; a row may have none."""
     if row.sha256 is None:
         return
     digest = hashlib.sha256()
@@ -111,16 +111,17 @@ def check_digest(row, path):
     if digest.hexdigest() != row.sha256:
         raise ValueError(
             f"'{path}' must have the published sha256 {row.sha256}. Received: {row.url} with"
-            f" {digest.hexdigest()}; delete the file to fetch it again"
+            f" {digest.hexdigest()}; delete the file to download it again"
         )
 
 
 def locate(weights, family, variant, input_shape):
-    """What a builder's `weights` mean: a path, or the `Checkpoint` of that name, yet to be fetched.
+    """What a builder's `weights` mean: a path, or the `Checkpoint` of a name, not yet downloaded.
 
     Raises:
-        ValueError: there is no such name.
-        FileNotFoundError: there is no such file.
+        TypeError: if `weights` is neither a string nor a path.
+        ValueError: if there is no such name.
+        FileNotFoundError: if `weights` is a path without a file.
     """
     if not isinstance(weights, (str, os.PathLike)):
         raise TypeError(
@@ -129,9 +130,8 @@ def locate(weights, family, variant, input_shape):
         )
     if isinstance(weights, os.PathLike) or weights.startswith(HUB):
         return weights
-    is_path = pathlib.Path(weights).suffix in SUFFIXES or os.sep in weights
-    if is_path or pathlib.Path(weights).is_file():
-        if not pathlib.Path(weights).is_file():
-            raise FileNotFoundError(f"`weights` must be a file. Received: weights={weights!r}")
-        return weights
-    return find(family, variant, weights, input_shape)
+    is_file = pathlib.Path(weights).is_file()
+    is_path = is_file or pathlib.Path(weights).suffix in SUFFIXES or os.sep in weights
+    if is_path and not is_file:
+        raise FileNotFoundError(f"`weights` must be a file. Received: weights={weights!r}")
+    return weights if is_path else find(family, variant, weights, input_shape)

@@ -1,18 +1,18 @@
-"""What a load did: which keys went where, what was changed on the way, what was left."""
+"""The report of a load."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What `load_weights` did; `str()` reads as a few lines.
+    """What `load_weights` did; `str()` gives a few lines of text.
 
     Attributes:
-        format: the way of naming that was recognised.
+        format: the name of the format that was recognised.
         loaded: how many weights of the model were set.
-        adapted: `{role: what was done}` for weights that did not fit as they were.
-        skipped: `{key of the source: why it was left}`.
-        untouched: `{path of a weight of the model: why it keeps its value}`.
+        adapted: `{role: change}` for weights that were changed to fit.
+        skipped: `{key of the source: reason}` for arrays that were not used.
+        untouched: `{path of a weight of the model: reason}` for weights that keep their values.
     """
 
     format: str
@@ -28,10 +28,10 @@ class LoadReport:
             ("skipped in the file", self.skipped),
             ("untouched in the model", self.untouched),
         ):
-            reasons = {}
+            names_by_reason = {}
             for name, reason in found.items():
-                reasons.setdefault(reason, []).append(name)
-            for reason, names in reasons.items():
+                names_by_reason.setdefault(reason, []).append(name)
+            for reason, names in names_by_reason.items():
                 more = f", ... ({len(names)})" if len(names) > 3 else ""
                 lines.append(f"  {title}: {', '.join(names[:3])}{more}: {reason}")
         return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""Weights for another size: positions, patch kernels, channels, and a Mixer's token kernels.
+"""Resize weights: positions, patch kernels, channels and a Mixer's token kernels.
 
-Each resize is a matrix on one axis, so that what it does can be read and tested.
+Each resize is a matrix on one axis, so its effect can be read and tested.
 """
 
 import numpy as np
@@ -9,14 +9,15 @@ POSITION_METHODS = ("bilinear_corners", "bilinear", "bicubic", "bicubic_antialia
 
 
 def positions(table, grid, method):
-    """Position embeddings for another grid: `(rows, columns, D) -> (*grid, D)`.
+    """Resize position embeddings to another grid: `(rows, columns, D) -> (*grid, D)`.
 
     Args:
         table: float32, `(rows, columns, D)`.
-        grid: (rows, columns) wanted.
-        method: `"bilinear_corners"`: the corners stay where they are (Google's);
-            `"bilinear"`; `"bicubic"`: torch's, with a = -0.75 (Hugging Face's);
-            `"bicubic_antialias"`: a = -0.5, widened when shrinking (timm's).
+        grid: (rows, columns) of the result.
+        method: `"bilinear_corners"`: linear, the corners keep their values (Google's code);
+            `"bilinear"`: linear, with pixels as areas;
+            `"bicubic"`: a = -0.75 as in torch (Hugging Face's code);
+            `"bicubic_antialias"`: a = -0.5, with a wider kernel when shrinking (timm's code).
     """
     for axis, size in enumerate(grid):
         matrix = resize_matrix(table.shape[axis], size, method)
@@ -25,14 +26,14 @@ def positions(table, grid, method):
 
 
 def resize_matrix(old, new, method):
-    """The matrix `(new, old)` that resizes a line of `old` points to `new`."""
+    """The matrix `(new, old)` that resizes a line of `old` points to `new` points."""
     if old == new:
         return np.eye(old)
     if method == "bilinear_corners":
         centres = np.linspace(0, old - 1, new) if new > 1 else np.zeros(1)
     else:
         centres = (np.arange(new) + 0.5) * old / new - 0.5
-    widen = max(old / new, 1.0) if method == "bicubic_antialias" else 1.0
+    stretch = max(old / new, 1.0) if method == "bicubic_antialias" else 1.0
     kernel = {
         "bilinear_corners": triangle,
         "bilinear": triangle,
@@ -40,25 +41,27 @@ def resize_matrix(old, new, method):
         "bicubic_antialias": lambda x: cubic(x, -0.5),
     }[method]
     matrix = np.zeros((new, old))
-    reach = int(np.ceil(2 * widen)) + 1
+    reach = int(np.ceil(2 * stretch)) + 1
     for row, centre in enumerate(centres):
         around = np.arange(int(np.floor(centre)) - reach, int(np.floor(centre)) + reach + 1)
-        weight = kernel((around - centre) / widen)
-        if method == "bicubic_antialias":  # what lies outside counts for nothing
+        weight = kernel((around - centre) / stretch)
+        if method == "bicubic_antialias":  # points outside the line have weight 0
             weight = weight * ((around >= 0) & (around < old))
-        # elsewhere the border's value goes on for ever
+        # In the other methods a point outside has the value of the border.
         np.add.at(matrix[row], np.clip(around, 0, old - 1), weight)
     return matrix / matrix.sum(axis=1, keepdims=True)
 
 
 def triangle(x):
-    """Linear interpolation's kernel."""
+    """The kernel of linear interpolation."""
     return np.maximum(0.0, 1.0 - np.abs(x))
 
 
 def cubic(x, a):
-    """Keys's cubic convolution kernel ("Cubic Convolution Interpolation for Digital Image
-    Processing", IEEE Transactions on Acoustics, Speech and Signal Processing 29, 1981).
+    """The cubic convolution kernel of Keys.
+
+    Source: "Cubic Convolution Interpolation for Digital Image Processing", IEEE Transactions on
+    Acoustics, Speech and Signal Processing 29, 1981.
     """
     x = np.abs(x)
     near = (a + 2) * x**3 - (a + 3) * x**2 + 1
@@ -67,10 +70,12 @@ def cubic(x, a):
 
 
 def patch_kernel(kernel, patch_size):
-    """A patch kernel for another patch size: `(P, Q, C, D) -> (*patch_size, C, D)`.
+    """Resize a patch kernel to another patch size: `(P, Q, C, D) -> (*patch_size, C, D)`.
 
-    The pseudo-inverse resize: on patches resized by B from the old size to the new one, the new
-    kernel w gives what the old one gave on the old patches: `B^T w = old`, by least squares.
+    Let B be the matrix that resizes a patch from the old size to the new one. The new kernel w
+    gives on the resized patch what the old kernel gave on the old patch: `B^T w = old`, solved by
+    least squares (a pseudo-inverse).
+
     Source: "FlexiViT: One Model for All Patch Sizes", arXiv 2212.08013.
     """
     old = kernel.shape[:2]
@@ -81,10 +86,10 @@ def patch_kernel(kernel, patch_size):
 
 
 def channels(kernel, count):
-    """A patch kernel for another number of channels: `(P, Q, C, D) -> (P, Q, count, D)`.
+    """Change a patch kernel's number of channels: `(P, Q, C, D) -> (P, Q, count, D)`.
 
-    To one channel by the sum, which is exact for a grey picture; else by repeating the channels,
-    scaled by `C / count`, as timm does.
+    For one channel the result is the sum, which is exact for a grey image. For any other number
+    the channels repeat, scaled by `C / count` as in timm.
     """
     old = kernel.shape[2]
     if count == 1:
@@ -94,7 +99,7 @@ def channels(kernel, count):
 
 
 def across_tokens(array, axis, old_grid, grid):
-    """A Mixer's array along its axis of tokens, for another grid: an approximation."""
+    """Resize one of a Mixer's weights along its axis of tokens to another grid."""
     lead = np.moveaxis(array, axis, 0).reshape(*old_grid, -1)
     resized = positions(lead, grid, "bilinear")
     return np.moveaxis(resized.reshape(-1, *np.delete(array.shape, axis)), 0, axis)

@@ -1,7 +1,7 @@
-"""Where a model keeps what: each weight of our layers under a role, in any functional model.
+"""Which weight of a model is what: each weight of our layers gets a role.
 
-A role is the place of a weight in the architecture, such as `blocks.3.attention.qkv.kernel`,
-whatever the layers are called and however deep the model lies in another.
+A role is the place of a weight in the architecture, such as `blocks.3.attention.qkv.kernel`. It
+does not depend on the names of the layers or on how deep the backbone is nested in other models.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from keras_mixers.layers.patch_embed import patch_grid
 
 @dataclasses.dataclass(frozen=True)
 class WeightRole:
-    """One weight of the model, its role, and the layer of ours that it belongs to."""
+    """One weight of the model, its role, and the layer that knows its number of heads or grid."""
 
     role: str
     variable: keras.Variable
@@ -28,20 +28,20 @@ class WeightRole:
 
 @dataclasses.dataclass
 class Backbone:
-    """The weights of a model by role, and what a checkpoint needs to know of its shape.
+    """The weights of a model by role, and what a checkpoint must know of the architecture.
 
     Attributes:
         roles: `{role: WeightRole}`.
-        others: the weights that have no role: a user's own layers.
-        mixers: a kind for each block, such as `"attention"`.
-        patch_embed: where the tokens begin.
-        positions: the layer that adds them, if there is one.
-        expects_channel_mixing: whether the last block has mixed its tokens only.
+        unmatched: the weights without a role, which belong to a user's layers.
+        mixers: the role of each block's token mixer, such as `"attention"`.
+        patch_embed: the layer where the tokens begin.
+        positions: the layer that adds positions, or None.
+        expects_channel_mixing: whether the last block has its token mixer only.
     """
 
-    roles: dict = dataclasses.field(default_factory=dict)
-    unmatched: list = dataclasses.field(default_factory=list)
-    mixers: list = dataclasses.field(default_factory=list)
+    roles: dict[str, WeightRole] = dataclasses.field(default_factory=dict)
+    unmatched: list[keras.Variable] = dataclasses.field(default_factory=list)
+    mixers: list[str] = dataclasses.field(default_factory=list)
     patch_embed: keras.layers.Layer | None = None
     positions: keras.layers.Layer | None = None
     expects_channel_mixing: bool = False
@@ -53,11 +53,11 @@ class Backbone:
 
     @property
     def block(self):
-        """The role of the block that is being read."""
+        """The role of the last block, such as `blocks.3`."""
         return f"blocks.{len(self.mixers) - 1}"
 
     def add(self, role, layer, owner=None):
-        """Give the weights of a layer roles: `role` and their own names."""
+        """Give each weight of a layer the role `role.<its name>`; `owner` is `WeightRole.layer`."""
         for name, variable in named_weights(layer).items():
             self.roles[f"{role}.{name}"] = WeightRole(f"{role}.{name}", variable, owner or layer)
 
@@ -66,9 +66,10 @@ def index_weights(model):
     """The `Backbone` of a model.
 
     Raises:
-        TypeError: it is no Keras model.
-        ValueError: it is not functional, has no `PatchEmbed` or several, has blocks that do not
-            follow each other as token mixer, then channel mixer, or uses a layer twice.
+        TypeError: if `model` is not a Keras model.
+        ValueError: if the model is not functional, does not have exactly one `PatchEmbed`, has
+            mixers that do not alternate between tokens and channels or that declare nothing, or
+            uses a layer twice.
     """
     check_model(model)
     backbone, dense = Backbone(), []
@@ -79,37 +80,42 @@ def index_weights(model):
             read_layer(backbone, layer)
     read_heads(backbone, dense)
 
-    if backbone.mixers[:1] != ["conv_mixer"]:  # then a BatchNorm behind the patches is a user's
-        backbone.roles = {r: s for r, s in backbone.roles.items() if not r.startswith("stem_norm")}
+    if backbone.mixers[:1] != ["conv_mixer"]:  # because only ConvMixer has a BatchNorm in its stem
+        backbone.roles = {
+            role: weight
+            for role, weight in backbone.roles.items()
+            if not role.startswith("stem_norm")
+        }
     taken = [id(weight.variable) for weight in backbone.roles.values()]
     if len(set(taken)) < len(taken):
         raise ValueError(
-            "`model` must use each layer once, to have one place for each of its weights."
-            f" Received: model={model.name!r}, in which blocks share a layer"
+            "`model` must use each layer once, so that each weight has one role. Received:"
+            f" model={model.name!r}, in which blocks share a layer"
         )
-    backbone.unmatched = [weight for weight in model.weights if id(weight) not in taken]
+    backbone.unmatched = [variable for variable in model.weights if id(variable) not in taken]
     return backbone
 
 
 def check_model(model):
-    """Refuse what is no functional Keras model with one place where tokens begin."""
+    """Refuse anything but a functional Keras model with one PatchEmbed."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
     if not getattr(model, "inputs", None):
         raise ValueError(
             "`model` must be a functional or Sequential model that has its input, so that its"
-            f" layers can be followed. Received: model={model.name!r}, a {type(model).__name__}"
+            f" layers are known in order. Received: model={model.name!r}, a"
+            f" {type(model).__name__}"
         )
     embeds = [layer for layer in graph_layers(model) if isinstance(layer, layers.PatchEmbed)]
     if len(embeds) != 1:
         raise ValueError(
             "`model` must contain one PatchEmbed layer, where its tokens begin. Received:"
-            f" model={model.name!r} with {len(embeds)}; give the inner model where there are more"
+            f" model={model.name!r} with {len(embeds)}; if there are more, give the inner model"
         )
 
 
 def read_layer(backbone, layer):
-    """Give a layer's weights their roles, if it is one of those that make a backbone."""
+    """Give roles to the weights of a layer that belongs to a backbone."""
     if isinstance(layer, layers.PatchEmbed):
         backbone.patch_embed = layer
         backbone.add("patch_embed", layer.projection, owner=layer)
@@ -120,8 +126,8 @@ def read_layer(backbone, layer):
         if layer.kind == "learned":
             backbone.roles["positions"] = WeightRole("positions", layer.table, layer)
     elif isinstance(layer, layers.ConvMixerBlock):
-        backbone.mixers.append("conv_mixer")
-        backbone.add(f"{backbone.block}.conv_mixer", layer)
+        backbone.mixers.append(layer.role)
+        backbone.add(f"{backbone.block}.{layer.role}", layer)
     elif isinstance(layer, layers.Residual):
         read_half_block(backbone, layer)
     elif isinstance(layer, layers.AttentionPooling):
@@ -131,7 +137,7 @@ def read_layer(backbone, layer):
             backbone.add("stem_norm", layer)
     elif isinstance(layer, keras.layers.LayerNormalization) and backbone.mixers:
         if not {"norm.gamma", "fc_norm.gamma"} & set(backbone.roles):
-            # Behind the pooling the field calls the same norm by another name.
+            # timm calls the last norm fc_norm if it follows the pooling.
             backbone.add("norm" if len(layer.input.shape) == 3 else "fc_norm", layer)
 
 
@@ -174,16 +180,16 @@ def declared(residual):
 
 
 def read_heads(backbone, dense):
-    """Which of the dense layers behind the blocks are a checkpoint's `[pre_logits,] head`.
+    """Give roles to the Dense layers after the blocks that are a checkpoint's head.
 
-    A head reads the features, or a tanh layer that does. One behind any other layer with weights,
-    or behind an average of tokens, computes something else, and is the user's own.
+    A head reads the features, or a tanh layer that reads the features (`pre_logits`). A Dense
+    layer that reads another layer with weights, or an average of heads, belongs to the user.
     """
-    before = {id(layer): source_of(layer) for layer in dense}
-    read = {id(source) for source in before.values()}
+    sources = {id(layer): source_of(layer) for layer in dense}
+    read_by_others = {id(source) for source in sources.values()}
     heads = {}
     for layer in dense:
-        source = before[id(layer)]
+        source = sources[id(layer)]
         if isinstance(source, keras.layers.Dense):
             role = "head" if heads.get("pre_logits") is source else None
         elif isinstance(source, keras.layers.Average):
@@ -193,29 +199,31 @@ def read_heads(backbone, dense):
         elif layer.activation is keras.activations.tanh:
             role = "pre_logits"
         else:
-            role = None if id(layer) in read else "head"
+            role = None if id(layer) in read_by_others else "head"
         if role and role not in heads:
             heads[role] = layer
             backbone.add(role, layer)
 
 
 def source_of(layer):
-    """The layer whose output a layer reads, those without weights and choices passed over."""
-    while True:
-        before = producer(layer.input)
-        passes = isinstance(before, (keras.layers.Dropout, keras.layers.Activation))
-        if not (passes or isinstance(before, keras.layers.Identity)):
-            return before
-        layer = before
+    """The layer whose output a layer reads, through any Dropout, Activation and Identity."""
+    passed = (keras.layers.Dropout, keras.layers.Activation, keras.layers.Identity)
+    source = producer(layer.input)
+    while isinstance(source, passed):
+        source = producer(source.input)
+    return source
 
 
 def named_weights(layer):
-    """`{"qkv.kernel": variable, ...}`: a weight's name behind its layers' attribute names."""
-    inner = {
+    """`{"qkv.kernel": variable, ...}`: a layer's weights by the attribute names of its sublayers.
+
+    The rules of the formats use these names, so a layer's attributes must keep their names.
+    """
+    sublayers = {
         name: value for name, value in vars(layer).items() if isinstance(value, keras.layers.Layer)
     }
-    below = {id(weight) for part in inner.values() for weight in part.weights}
-    named = {weight.name: weight for weight in layer.weights if id(weight) not in below}
-    for name, part in inner.items():
-        named |= {f"{name}.{rest}": weight for rest, weight in named_weights(part).items()}
+    below = {id(variable) for part in sublayers.values() for variable in part.weights}
+    named = {variable.name: variable for variable in layer.weights if id(variable) not in below}
+    for name, part in sublayers.items():
+        named |= {f"{name}.{rest}": variable for rest, variable in named_weights(part).items()}
     return named

@@ -1,4 +1,4 @@
-"""What a format is: for each role the key it has there, and how an array crosses over and back."""
+"""What a format is: for each role its keys in a file, and the transforms in both directions."""
 
 import dataclasses
 import re
@@ -9,22 +9,27 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """How the arrays of a format become one of ours, and back: two inverse functions.
+    """How the arrays of a file become one array of a model, and back.
 
-    Both get the weight, whose layer knows what a shape alone does not, such as the number of heads.
+    The two functions are inverses. Both receive the `WeightRole`, because its layer knows what
+    shapes do not show, such as the number of heads.
+
+    Attributes:
+        to_model: (arrays, weight) -> array.
+        to_file: (array, weight) -> arrays.
     """
 
-    to_model: Callable  # (arrays, weight) -> array
-    to_file: Callable  # (array, weight) -> arrays
+    to_model: Callable
+    to_file: Callable
 
     def expected_shapes(self, weight):
-        """The shapes their arrays must have to fill a weight."""
-        nothing = np.broadcast_to(np.float32(0), weight.shape)  # costs no memory
-        return [array.shape for array in self.to_file(nothing, weight)]
+        """The shapes that a file's arrays must have to fill a weight."""
+        array = np.broadcast_to(np.float32(0), weight.shape)  # takes no memory
+        return [array.shape for array in self.to_file(array, weight)]
 
 
 def permuted(*axes):
-    """One array with its axes in another order; `axes` lead from theirs to ours."""
+    """Transpose one array; `axes` is the order from the file to the model."""
     back = tuple(np.argsort(axes))
     return Transform(
         lambda arrays, _: arrays[0].transpose(axes), lambda array, _: [array.transpose(back)]
@@ -38,7 +43,7 @@ depthwise = permuted(2, 3, 0, 1)  # (channels, 1, h, w) -> (h, w, channels, 1)
 
 
 def head_shape(weight):
-    """(heads, width of a head) of the attention a weight is in."""
+    """(H, d): the number of heads and their width in the attention that a weight belongs to."""
     layer = weight.layer
     if hasattr(layer, "head_shape"):
         return layer.head_shape
@@ -46,7 +51,7 @@ def head_shape(weight):
 
 
 def split_heads(count):
-    """`count` kernels (D, H, d) or biases (H, d) -> one fused (D, count H d) or (count H d,)."""
+    """Fuse `count` kernels (D, H, d) or biases (H, d) into (D, count H d) or (count H d,)."""
 
     def to_model(arrays, _):
         lead = arrays[0].shape[:-2]
@@ -66,10 +71,10 @@ joined_heads = Transform(  # (H, d, D) -> (H d, D)
 
 
 def stacked(count, transform):
-    """`count` arrays, each crossing by `transform`, side by side on our last axis."""
+    """Transform `count` arrays each by `transform` and concatenate them on the last axis."""
     return Transform(
         lambda arrays, weight: np.concatenate(
-            [transform.to_model([a], weight) for a in arrays], axis=-1
+            [transform.to_model([array], weight) for array in arrays], axis=-1
         ),
         lambda array, weight: [
             transform.to_file(part, weight)[0] for part in np.split(array, count, axis=-1)
@@ -78,13 +83,17 @@ def stacked(count, transform):
 
 
 def by_name(pairs):
-    """`{name: entry}`; two keys of a file that mean the same are refused."""
+    """`{name: entry}` of (name, entry) pairs.
+
+    Raises:
+        ValueError: if two keys of a file get the same name.
+    """
     found = {}
     for name, entry in pairs:
         if name in found:
             raise ValueError(
                 f"`source` must name each weight once. Received: {found[name].key!r} and"
-                f" {entry.key!r}, which mean the same"
+                f" {entry.key!r}, which mean the same weight"
             )
         found[name] = entry
     return found
@@ -92,7 +101,13 @@ def by_name(pairs):
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """A role of ours, `{i}` for the block, the format's keys for it, and how they cross."""
+    """Where the weights of one role are in a file.
+
+    Attributes:
+        role: with `{i}` for the number of the block.
+        keys: of the file's arrays, with `{i}` as well.
+        transform: from these arrays to the weight.
+    """
 
     role: str
     keys: tuple
@@ -108,30 +123,38 @@ def role_pattern(role):
 
 
 def rule(role, keys, transform=same):
-    """A `Rule`, for one key or several."""
+    """A `Rule` for one key or several."""
     return Rule(role, (keys,) if isinstance(keys, str) else tuple(keys), transform)
 
 
 def pairs(role, key, names, kernel=None):
-    """Rules for the weights of one layer: `{our name: their name}`, the kernel by `kernel`."""
+    """Rules for the weights of one layer.
+
+    Args:
+        role: of the layer.
+        key: of the layer in the file.
+        names: `{weight's name in the model: its name in the file}`.
+        kernel: the kernel's transform; other weights are the same on both sides.
+    """
     return [
-        rule(f"{role}.{ours}", f"{key}.{theirs}", kernel if kernel and ours == "kernel" else same)
-        for ours, theirs in names.items()
+        rule(f"{role}.{name}", f"{key}.{in_file}", kernel if kernel and name == "kernel" else same)
+        for name, in_file in names.items()
     ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A way of naming weights.
+    """One way of naming weights.
 
     Attributes:
         name: for reports and errors.
-        mixers: the kinds of block it has names for.
-        rules: one for each role it has a name for.
-        mark: a pattern that some key of every such file matches, and none of another format.
-        normalise: `{key: Entry}` as `{the key that the rules use: Entry}`.
-        ignorable: `key -> reason` for keys that are no weights of the model, or None.
-        positions: how its origin resizes positions.
+        mixers: the roles of the token mixers that the format has names for.
+        rules: one for each role that the format has a name for.
+        mark: a regular expression that matches a key of every such file and no key of another
+            format's files.
+        normalise: `{key: Entry}` -> `{key as the rules spell it: Entry}`.
+        ignorable: key -> reason if its array is not a weight of the model, else None.
+        positions: how the original code resizes positions.
     """
 
     name: str
@@ -143,11 +166,11 @@ class Format:
     positions: str = "bicubic_antialias"
 
     def recognise(self, keys):
-        """Whether a set of keys is this format's."""
+        """Whether a file with these keys has this format."""
         return any(re.search(self.mark, key) for key in keys)
 
     def for_role(self, role):
-        """(keys, transform) of a role, or None where the format has no name for it."""
+        """(keys, transform) of a role, or None if the format has no name for it."""
         pattern, block = role_pattern(role)
         for each in self.rules:
             if each.role == pattern:

@@ -154,7 +154,7 @@ def test_a_file_is_fetched_once_with_a_progress_bar(server, tmp_path, capsys):
 def test_a_cut_leaves_nothing_and_the_next_try_succeeds(server, tmp_path):
     server.cut = 1000
     row = a_row(server, sha256=None)
-    with pytest.raises(OSError, match=r"could not be fetched.*give its path as `weights`"):
+    with pytest.raises(OSError, match=r"could not be downloaded.*give its path as `weights`"):
         locate.download(row)
     assert cached(tmp_path) == []
     server.cut = None
@@ -188,13 +188,13 @@ def test_a_wrong_digest_is_refused(server, tmp_path):
     assert cached(tmp_path) == []
     path = locate.download(a_row(server))
     path.write_bytes(b"tampered with")
-    with pytest.raises(ValueError, match="delete the file to fetch it again"):
+    with pytest.raises(ValueError, match="delete the file to download it again"):
         locate.download(a_row(server))
 
 
 def test_an_error_of_the_server_is_told(server, tmp_path):
     server.status = 404
-    with pytest.raises(OSError, match=r"file\.safetensors could not be fetched.*404"):
+    with pytest.raises(OSError, match=r"file\.safetensors could not be downloaded.*404"):
         locate.download(a_row(server))
     assert cached(tmp_path) == []
 

@@ -84,9 +84,13 @@ BAD = {
     "integers": (
         VIT,
         changed(QKV, lambda a: a.astype("int32")),
-        [f"'{QKV}' must be of floats", "I32", "(192, 64)"],
+        [f"'{QKV}' must have a float dtype", "I32", "(192, 64)"],
     ),
-    "nan": (VIT, changed(QKV, with_one(np.nan)), [f"'{QKV}' must be finite", "1 numbers"]),
+    "nan": (
+        VIT,
+        changed(QKV, with_one(np.nan)),
+        [f"'{QKV}' must be finite", "1 NaN or infinite values"],
+    ),
     "inf": (VIT, changed("pos_embed", with_one(np.inf)), ["'pos_embed' must be finite"]),
     "transposed": (
         VIT,
@@ -250,7 +254,7 @@ def test_models_that_cannot_be_filled():
     one = goldens.make(VIT, num_classes=0)
     other = by_another_name(one)
     both = keras.Model(one.input, keras.layers.Add()([one.output, other(one.input)]))
-    with pytest.raises(ValueError, match="with 2; give the inner model"):
+    with pytest.raises(ValueError, match="with 2; if there are more, give the inner model"):
         km.load_weights(both, path)
     km.load_weights(other, path)
 

@@ -1,4 +1,4 @@
-"""One file of rules for each way of naming weights."""
+"""The published formats: one file of rules for each source of checkpoints."""
 
 from keras_mixers.weights.formats import google, hugging_face, locuslab, timm
 

@@ -1,4 +1,4 @@
-"""Google's .npz names: ViT and MLP-Mixer, from vision_transformer and from big_vision."""
+"""Google's names in .npz files: ViT and MLP-Mixer, from vision_transformer and big_vision."""
 
 import re
 
@@ -20,12 +20,18 @@ ATTENTION = "MultiHeadDotProductAttention"
 
 
 def slashed(role, key, names):
-    """Rules for one layer, whose names Flax parts by slashes."""
+    """Rules for the weights of one layer; Flax separates names by slashes."""
     return [rule(each.role, each.keys[0].replace(".", "/")) for each in rules_of(role, key, names)]
 
 
 def attention(role, key, fused):
-    """Rules for an attention: `fused` of ours are several of theirs; and the output matrix."""
+    """Rules for an attention layer.
+
+    Args:
+        role: of the layer.
+        key: of the layer in the file.
+        fused: `{our fused matrix: the names of the matrices in the file that it joins}`.
+    """
     rules = []
     for ours, parts in fused.items():
         for name in DENSE:
@@ -36,8 +42,8 @@ def attention(role, key, fused):
     return rules
 
 
-# The numbers that Flax puts behind a module's name differ by version: `normalise` drops them, and
-# a block's two norms become LayerNorm_first and LayerNorm_second.
+# Flax appends a number to a module's name, which differs between versions of the code. `normalise`
+# drops these numbers and names the two norms of a block LayerNorm_first and LayerNorm_second.
 VIT = (
     *slashed("patch_embed", "embedding", DENSE),
     rule("tokens.class", "cls"),
@@ -72,12 +78,12 @@ MIXER = (
     *slashed("head", "head", DENSE),
 )
 
-# In the order in which one may hold the other.
+# The longer prefix of two comes first.
 PREFIXES = ("opt/target/", "params/img/", "params/")
 
 
 def without_prefix(entries):
-    """The image tower's entries under their bare names; all others keep theirs."""
+    """Remove the prefix of the image tower's keys; all other keys stay."""
     for prefix in PREFIXES:
         if any(key.startswith(prefix) for key in entries):
             return by_name((key.removeprefix(prefix), entry) for key, entry in entries.items())
@@ -85,18 +91,18 @@ def without_prefix(entries):
 
 
 def normal_vit(entries):
-    """One name for what the five layouts call by several."""
+    """Give the keys of all five layouts of a ViT file the names that the rules use."""
     bare = without_prefix(entries)
     if any(key.startswith("Transformer/encoderblock/") for key in bare):
         bare = unscanned(bare)
-    if "probe" in bare:  # the pooling's parts lay at the root once
+    if "probe" in bare:  # older files have the parts of the pooling at the root
         roots = ("probe", "MultiHeadDotProductAttention_0/", "LayerNorm_0/", "MlpBlock_0/")
         bare = {("MAPHead_0/" + k if k.startswith(roots) else k): e for k, e in bare.items()}
     return by_name((plain_vit(key), entry) for key, entry in bare.items())
 
 
 def unscanned(entries):
-    """One entry a block for each array that holds all blocks along its first axis."""
+    """Split each array that holds all blocks along its first axis into one entry per block."""
     pairs = []
     for key, entry in entries.items():
         rest = key.removeprefix("Transformer/encoderblock/")
@@ -114,7 +120,7 @@ def unscanned(entries):
 
 
 def plain_vit(key):
-    """A ViT's key without Flax's numbers."""
+    """A ViT's key without the numbers that Flax appends."""
     key = key.removeprefix("Transformer/posembed_input/")
     key = re.sub(r"(MultiHeadDotProductAttention|MlpBlock|MAPHead)_\d+", r"\1", key)
     key = re.sub(r"(encoderblock_\d+/LayerNorm)_0", r"\1_first", key)
@@ -123,7 +129,7 @@ def plain_vit(key):
 
 
 def normal_mixer(entries):
-    """The older layout's names as the newer's, its arrays without their axes of length 1."""
+    """Give keys of the older layout the newer names, and drop the axes of length 1."""
     pairs = []
     for key, entry in without_prefix(entries).items():
         name = re.sub(r"^Mixer/encoderblock_(\d+)/", r"MixerBlock_\1/", key)
@@ -138,16 +144,16 @@ def normal_mixer(entries):
 
 
 def ignorable(key):
-    """What a file holds beside the image model."""
+    """The reason to skip a key that does not belong to the image model, or None."""
     if key.startswith("opt/state/"):
-        return "the optimizer's state"
+        return "optimizer state"
     if key.startswith("params/"):
-        return "the text tower"
+        return "text tower"
     return None
 
 
 def released_name(key, old):
-    """A key of the rules as a file spells it: `old` as vision_transformer does, else big_vision."""
+    """A key of the rules as vision_transformer spells it if `old`, else as big_vision does."""
     numbers = (1, 3, 2) if old else (0, 0, 1)
     if key.startswith("MAPHead/"):
         key = key.replace("LayerNorm/", "LayerNorm_0/").replace("MAPHead", "MAPHead_0")

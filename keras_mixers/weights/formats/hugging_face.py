@@ -1,4 +1,4 @@
-"""Hugging Face's names for ViT and DeiT: queries, keys and values apart."""
+"""Hugging Face's names for ViT and DeiT; queries, keys and values have separate matrices."""
 
 from keras_mixers.weights.formats.timm import DENSE, NORM
 from keras_mixers.weights.rules import Format, by_name, conv, linear, pairs, rule, same, stacked
@@ -36,7 +36,7 @@ WRAPPERS = ("module.", "vit.", "deit.")
 
 
 def bare(entries):
-    """Without the model's own name, which some files leave out; DeiT's head under ViT's name."""
+    """Remove the model's name, which only some files have, and name DeiT's head as ViT's."""
 
     def renamed(key):
         for wrapper in WRAPPERS:
@@ -47,9 +47,9 @@ def bare(entries):
 
 
 def ignorable(key):
-    """What Hugging Face's classes keep beside the classifier's path."""
+    """The reason to skip a key that the classifier does not use, or None."""
     if key == "embeddings.mask_token":
-        return "for masked pre-training only"
+        return "only for masked pre-training"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The names of ConvMixer's authors: a flat torch Sequential, numbered."""
+"""The names of ConvMixer's authors, which are the numbers of a flat torch Sequential."""
 
 import re
 
@@ -7,13 +7,19 @@ from keras_mixers.weights.rules import Format, by_name
 
 
 def as_timm(entries):
-    """Numbers as timm's names: 0 and 2 the stem, 3 and on the blocks, the last the head."""
+    """Replace the numbers by timm's names.
+
+    The stem has numbers 0 and 2, the blocks have 3 and higher, the head has the last number.
+    """
     entries = timm.unwrapped(entries)
-    blocks = {int(key.split(".")[0]) for key in entries if ".fn." in key}
+    residuals = (re.match(r"(\d+)\.0\.fn\.", key) for key in entries)
+    blocks = {int(found[1]) for found in residuals if found}
 
     def renamed(key):
-        number, rest = re.fullmatch(r"(\d+)\.(.+)", key).groups() if key[0].isdigit() else (-1, key)
-        number = int(number)
+        found = re.fullmatch(r"(\d+)\.(.+)", key)
+        if not found:
+            return key
+        number, rest = int(found[1]), found[2]
         if number in (0, 2):
             return f"stem.{key}"
         if number in blocks:

@@ -1,4 +1,4 @@
-"""timm's names, as in its safetensors files: ViT and DeiT, MLP-Mixer, gMLP, ConvMixer."""
+"""timm's names in .safetensors files: ViT and DeiT, MLP-Mixer, gMLP, ConvMixer."""
 
 from keras_mixers.weights.rules import Format, by_name, conv, depthwise, linear, pairs, rule
 
@@ -76,19 +76,19 @@ CONV_MIXER = (
 
 
 def unwrapped(entries):
-    """Without the prefix that data-parallel training leaves on every name."""
+    """Remove the prefix that torch's data-parallel training adds to every key."""
     return by_name((key.removeprefix("module."), entry) for key, entry in entries.items())
 
 
 def ignorable(key):
-    """BatchNorm's counters are no weights."""
+    """The reason to skip a BatchNorm's counter of steps, or None for other keys."""
     if key.endswith("num_batches_tracked"):
-        return "counts training steps; no weight"
+        return "counts training steps, not a weight"
     return None
 
 
 def timm(name, mixer, rules, mark):
-    """One of timm's formats, known by how the keys of its blocks go on."""
+    """One of timm's formats; `mark` matches what follows `blocks.0.` in its keys."""
     mark = rf"^(module\.)?blocks\.\d+\.{mark}\."
     return Format(name, frozenset({mixer}), rules, mark, unwrapped, ignorable)
 
