@@ -1,12 +1,13 @@
-"""Fine-tune a published checkpoint: new head alone first, then everything, early layers slower.
+"""Fine-tune a published checkpoint: first a new head, then all layers, the early ones slower.
 
     python examples/finetune.py vit_tiny_patch16_224.augreg_in21k --dataset oxford_flowers102
     python examples/finetune.py weights.safetensors --family ViT --variant Ti/16 \\
         --set patch_size=4 depth=4 hidden_dim=64 num_heads=2 mlp_dim=128 --image-size 24
 
-The first form takes a name in km.pretrained(), which also says what the images must look like; the
-second any file that km.load_weights reads, with what its architecture differs in from the variant.
-The output folder gets model.keras.
+The first form takes a name in km.pretrained(), which also states how to prepare the images. The
+second form takes any file that km.load_weights reads. --family and --variant name the builder and
+its row; --set gives the arguments in which the file's architecture differs from this row. The
+result is model.keras in the output folder.
 """
 
 import argparse
@@ -22,7 +23,7 @@ import keras_mixers as km
 FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
 
 
-def share(text):
+def fraction(text):
     number = float(text)
     if not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
@@ -30,6 +31,7 @@ def share(text):
 
 
 def setting(text):
+    """`"depth=4"` as `("depth", 4)`; a value that is not a Python literal stays text."""
     name, _, value = text.partition("=")
     try:
         return name, ast.literal_eval(value)
@@ -43,7 +45,7 @@ def parse_arguments():
     )
     parser.add_argument("checkpoint", help="a name in km.pretrained(), or a file")
     parser.add_argument("--family", choices=FAMILIES, help="for a file: its builder")
-    parser.add_argument("--variant", help="for a file: the builder's row nearest to it")
+    parser.add_argument("--variant", help="for a file: the builder's row that is most similar")
     parser.add_argument(
         "--set",
         nargs="*",
@@ -51,32 +53,45 @@ def parse_arguments():
         type=setting,
         default=[],
         metavar="NAME=VALUE",
-        help="for a file: the builder's arguments that differ from the row, such as depth=4",
+        help="for a file: the arguments that differ from the row, such as depth=4",
     )
     parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
     parser.add_argument(
-        "--image-size", type=at_least(1), help="pixels; a checkpoint's own if known"
+        "--image-size",
+        type=at_least(1),
+        help="in pixels; without it, the size of the checkpoint if known",
     )
-    parser.add_argument("--head-epochs", type=at_least(0), default=5, help="with all else frozen")
-    parser.add_argument("--epochs", type=at_least(1), default=10, help="of everything, after that")
-    parser.add_argument("--batch-size", type=at_least(1), default=64, help="images a step")
-    parser.add_argument("--learning-rate", type=share, default=1e-3, help="of the head")
     parser.add_argument(
-        "--layer-decay", type=share, default=0.75, help="each block's rate over the next one's"
+        "--head-epochs", type=at_least(0), default=5, help="epochs that train only the new head"
     )
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the new head and order")
+    parser.add_argument(
+        "--epochs", type=at_least(1), default=10, help="epochs that train all layers"
+    )
+    parser.add_argument("--batch-size", type=at_least(1), default=64, help="images per step")
+    parser.add_argument(
+        "--learning-rate", type=fraction, default=1e-3, help="learning rate of the head"
+    )
+    parser.add_argument(
+        "--layer-decay",
+        type=fraction,
+        default=0.75,
+        help="learning rate of each block divided by that of the next",
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="seed of the new head and order"
+    )
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
     return parser.parse_args()
 
 
 def find_checkpoint(args):
-    """(family, variant, builder's arguments, preprocessing or None) of what was asked for."""
+    """(family, variant, builder's arguments, preprocessing or None) of the checkpoint."""
     for family in FAMILIES:
         row = km.pretrained(family).get(args.checkpoint)
         if row and (args.family or args.variant or args.set):
             raise ValueError(
                 "--family, --variant and --set must be left out for a name in km.pretrained(),"
-                f" which says what they are. Received: {args.checkpoint!r} with them"
+                f" which states them. Received: {args.checkpoint!r} with one of these flags"
             )
         if row:
             return family, row.variant, row.arguments, row.preprocessing
@@ -89,9 +104,9 @@ def find_checkpoint(args):
 
 
 def fit(recipe, model, train, test):
-    """Compile and train; the accuracy on the test images."""
+    """Compile and train the model, and return its accuracy on the test images."""
     recipe.compile(model, len(train))
-    # The pipeline shuffles; `shuffle=False` says that fit need not.
+    # `shuffle=False`, because the pipeline shuffles already.
     model.fit(train, validation_data=test, epochs=recipe.epochs, shuffle=False)
     return model.evaluate(test, verbose=0)[1]
 
@@ -109,10 +124,11 @@ def main():
             preprocessing=preprocessing,
             seed=args.seed,
         )
-        keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
+        # After loading, because preparing a dataset uses random numbers.
+        keras.utils.set_random_seed(args.seed)
         settings = {**settings, "input_shape": info.input_shape}
         builder = getattr(km, family)
-        if preprocessing:  # its builder fetches the file
+        if preprocessing:  # a name in the catalog: the builder downloads the file
             features = builder(variant, num_classes=0, weights=args.checkpoint, **settings)
             head = keras.layers.Dense(info.num_classes, dtype="float32", name="head")
             model = keras.Model(features.input, head(features.output), name=features.name)
@@ -120,20 +136,20 @@ def main():
             model = builder(variant, num_classes=info.num_classes, **settings)
             print(km.load_weights(model, args.checkpoint, head="skip", adapt=True))
         args.output.mkdir(parents=True, exist_ok=True)
-    except (ValueError, TypeError, OSError, ImportError) as error:  # what will not do, and why
+    except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"finetune.py: {error}") from None
 
     body = [layer for layer in model.layers if not layer.name.startswith("head")]
-    same = {"learning_rate": args.learning_rate, "clip_norm": 1.0}
+    common = {"learning_rate": args.learning_rate, "clip_norm": 1.0}
     if args.head_epochs:
         for layer in body:
             layer.trainable = False
-        accuracy = fit(km.Recipe(epochs=args.head_epochs, **same), model, train, test)
-        print(f"Test accuracy with the head alone: {accuracy:.2%}")
+        accuracy = fit(km.Recipe(epochs=args.head_epochs, **common), model, train, test)
+        print(f"Test accuracy after training the head: {accuracy:.2%}")
 
     for layer in body:
         layer.trainable = True
-    recipe = km.Recipe(epochs=args.epochs, layer_decay=args.layer_decay, **same)
+    recipe = km.Recipe(epochs=args.epochs, layer_decay=args.layer_decay, **common)
     print(f"Test accuracy: {fit(recipe, model, train, test):.2%}")
     model.save(args.output / "model.keras")
     print(f"Saved: {args.output / 'model.keras'}")

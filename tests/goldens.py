@@ -1,4 +1,4 @@
-"""The golden files: small models run once by the original implementations."""
+"""The golden files: weights and outputs of small models from the original implementations."""
 
 import pathlib
 
@@ -64,18 +64,19 @@ GOLDENS = {
 
 
 def make(name, **more):
+    """A model of the golden file's architecture; `more` replaces arguments."""
     builder, variant, arguments = GOLDENS[name]
     return builder(variant, **{**arguments, **more})
 
 
 def answers(name):
-    """Images, logits and (for timm's ViTs) the first block's attention weights."""
+    """The images, the original's logits and, for timm's ViTs, the first block's attention."""
     with np.load(FOLDER / f"{name.split('.')[0]}.io.npz") as arrays:
         return dict(arrays)
 
 
 def arrays(name):
-    """The file's arrays by name."""
+    """`{key: array}` of the file."""
     from keras_mixers.weights import checkpoint
 
     path = FOLDER / name
@@ -84,7 +85,7 @@ def arrays(name):
 
 
 def write(arrays, path):
-    """A file of the same kind with other contents."""
+    """Write a file whose kind follows from the path's suffix."""
     if path.suffix == ".npz":
         np.savez(path, **arrays)
     else:
@@ -95,7 +96,7 @@ def write(arrays, path):
 
 
 def assert_golden(model, name, atol=1e-5):
-    """The model's logits are the original's."""
+    """Assert that the model's logits equal the original's."""
     expected = answers(name)
     found = np.asarray(model(expected["image"], training=False))
     np.testing.assert_allclose(found, expected["logits"], rtol=0, atol=atol)

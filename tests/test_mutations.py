@@ -55,7 +55,7 @@ augmentation_tests = load_file(HERE / "data" / "test_augmentation.py")
 data_tests = load_file(HERE / "data" / "test_load.py")
 backups = load_file(HERE / "training" / "test_backup.py")
 parts = load_file(HERE / "training" / "test_parts.py")
-loads = load_file(HERE / "weights" / "test_load.py")
+layouts = load_file(HERE / "weights" / "test_layouts.py")
 adapt_tests = load_file(HERE / "weights" / "test_adapt.py")
 refusals = load_file(HERE / "weights" / "test_refusals.py")
 saves = load_file(HERE / "weights" / "test_save.py")
@@ -80,23 +80,23 @@ def refusal(case):
     name = refusals.BAD[case][0]
 
     def call(folder):
-        refusals.test_wrong_arrays(case, {name: goldens.make(name)}, folder)
+        refusals.test_wrong_arrays_are_refused(case, {name: goldens.make(name)}, folder)
 
     return in_a_folder(call)
 
 
-layouts_test = in_a_folder(loads.test_layouts_of_google_vit, "big_vision")
+layouts_test = in_a_folder(layouts.test_google_vit_layouts_load, "big_vision")
 nan_test = refusal("nan")
 extra_key_test = refusal("extra")
-counters_test = in_a_folder(saves.test_batch_norms_have_the_counter_that_torch_asks_for)
+counters_test = in_a_folder(saves.test_batch_norms_get_the_counter_of_torch)
 
 
 def patch_test():
-    adapt_tests.test_a_larger_patch_gives_the_same_tokens_on_enlarged_patches((6, 9))
+    adapt_tests.test_larger_patch_kernel_gives_same_tokens((6, 9))
 
 
 def bicubic_test():
-    adapt_tests.test_bicubic_is_torchs(8)
+    adapt_tests.test_bicubic_equals_torch(8)
 
 
 def paths_test():
@@ -251,7 +251,7 @@ MUTATIONS = [
         "channels",
         "(old / count)",
         "1.0",
-        adapt_tests.test_more_channels_repeat_and_keep_the_scale,
+        adapt_tests.test_channels_repeat_and_keep_scale,
     ),
     (save, "write_timm", "key.endswith", "key.startswith", counters_test),
     (

@@ -26,7 +26,7 @@ class Problems:
 
 
 def shape_message(assignment, change):
-    """The line of an error that names an array of another shape and what `adapt` would do."""
+    """The line of an error for an array of another shape, with the change that `adapt` allows."""
     pairs = zip(assignment.entries, assignment.file_shapes, assignment.expected_shapes, strict=True)
     entry, found, expected = next(each for each in pairs if each[1] != each[2])
     hint = f"; with adapt=True: {change.words}" if change else ""

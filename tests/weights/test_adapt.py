@@ -1,4 +1,4 @@
-"""Weights for another size: each resize against an independent form of it, and what it keeps."""
+"""Weights of another size: each resize equals an independent implementation or keeps a value."""
 
 import goldens
 import numpy as np
@@ -15,22 +15,19 @@ def random(*shape):
     return np.random.default_rng(0).normal(size=shape).astype("float32")
 
 
-def answer(model, images):
+def logits_of(model, images):
     return np.asarray(model(images, training=False))
-
-
-# Positions.
 
 
 @pytest.mark.parametrize("method", resize.POSITION_METHODS)
 @pytest.mark.parametrize("grid", [(4, 4), (2, 5)])
-def test_the_same_grid_stays(method, grid):
+def test_positions_are_unchanged_on_same_grid(method, grid):
     table = random(*grid, 3)
     np.testing.assert_allclose(resize.positions(table, grid, method), table, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", resize.POSITION_METHODS)
-def test_a_constant_stays_constant_and_a_slope_keeps_its_middle(method):
+def test_positions_keep_constants_and_slopes(method):
     np.testing.assert_allclose(
         resize.positions(np.ones((4, 4, 2), "float32"), (7, 3), method), 1, atol=1e-6
     )
@@ -41,7 +38,7 @@ def test_a_constant_stays_constant_and_a_slope_keeps_its_middle(method):
 
 
 @pytest.mark.parametrize("grid", [(6, 6), (3, 3), (7, 5)])
-def test_corners_are_scipys_zoom(grid):
+def test_bilinear_corners_equals_scipy_zoom(grid):
     table = random(4, 4, 3)
     expected = scipy.ndimage.zoom(table, (grid[0] / 4, grid[1] / 4, 1), order=1)
     np.testing.assert_allclose(
@@ -51,7 +48,7 @@ def test_corners_are_scipys_zoom(grid):
 
 @pytest.mark.parametrize("grid", [(6, 6), (3, 2), (7, 5)])
 @pytest.mark.parametrize("method", ["bilinear", "bicubic_antialias"])
-def test_the_others_are_tensorflows(method, grid):
+def test_other_methods_equal_tensorflow(method, grid):
     import tensorflow as tf
 
     table = random(4, 4, 3)
@@ -60,7 +57,7 @@ def test_the_others_are_tensorflows(method, grid):
     np.testing.assert_allclose(resize.positions(table, grid, method), expected, atol=1e-5)
 
 
-# interpolate(x, size, mode="bicubic") of torch 2.13 on arange(5)**2, to 8 and to 3.
+# {size: result of torch 2.13's interpolate(x, size, mode="bicubic") for x = arange(5)**2}.
 TORCH_BICUBIC = {
     8: [-0.0928345, 0.187561, 1.1765137, 2.6193848, 5.4416504, 8.4714355, 13.3950806, 16.6498413],
     3: [0.148149, 4.0, 14.0740709],
@@ -68,14 +65,14 @@ TORCH_BICUBIC = {
 
 
 @pytest.mark.parametrize("size", TORCH_BICUBIC)
-def test_bicubic_is_torchs(size):
+def test_bicubic_equals_torch(size):
     line = (np.arange(5.0) ** 2)[:, None, None]
     found = resize.positions(line, (size, 1), "bicubic")[:, 0, 0]
     np.testing.assert_allclose(found, TORCH_BICUBIC[size], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [VIT, "timm_deit3.safetensors", "google_vit_token.npz"])
-def test_positions_for_another_image(name):
+def test_positions_load_for_another_image_size(name):
     path = goldens.FOLDER / name
     model = goldens.make(name, input_shape=(48, 40, 3))
     with pytest.raises(ValueError, match="with adapt=True: resized from 4 x 4 to 6 x 5"):
@@ -87,7 +84,9 @@ def test_positions_for_another_image(name):
     km.load_weights(original, path)
     old, new = (np.asarray(m.get_layer("position_embedding").table)[0] for m in (original, model))
     prefix = len(old) - 16
-    np.testing.assert_array_equal(old[:prefix], new[:prefix])  # the class token's stays
+    np.testing.assert_array_equal(
+        old[:prefix], new[:prefix]
+    )  # the position of the class token is unchanged
     np.testing.assert_allclose(
         new[prefix:].reshape(6, 5, -1),
         resize.positions(old[prefix:].reshape(4, 4, -1), (6, 5), method),
@@ -97,7 +96,7 @@ def test_positions_for_another_image(name):
     assert np.abs(other - new).max() > 1e-3
 
 
-def test_a_model_without_the_class_token():
+def test_load_weights_skips_missing_class_token():
     model = goldens.make(VIT, pool="gap")
     with pytest.raises(ValueError, match="cls_token"):
         km.load_weights(model, goldens.FOLDER / VIT)
@@ -110,11 +109,8 @@ def test_a_model_without_the_class_token():
     )
 
 
-# Patches.
-
-
 @pytest.mark.parametrize("patch", [(8, 8), (6, 9), (5, 5)])
-def test_a_larger_patch_gives_the_same_tokens_on_enlarged_patches(patch):
+def test_larger_patch_kernel_gives_same_tokens(patch):
     import tensorflow as tf
 
     kernel, patches = random(4, 5, 3, 7), random(2, 4, 5, 3)
@@ -126,16 +122,18 @@ def test_a_larger_patch_gives_the_same_tokens_on_enlarged_patches(patch):
         np.testing.assert_allclose(found, tokens, atol=1e-4)
 
 
-def test_a_smaller_patch_is_the_least_squares_answer():
+def test_smaller_patch_kernel_is_least_squares():
     kernel = random(6, 6, 1, 2)
     small = resize.patch_kernel(kernel, (3, 3))
     shrink = np.kron(*[resize.resize_matrix(6, 3, "bilinear")] * 2)
     flat, wanted = small.reshape(9, 2), kernel.reshape(36, 2)
     residual = shrink.T @ flat - wanted
-    np.testing.assert_allclose(shrink @ residual, 0, atol=1e-5)  # orthogonal to all it can reach
+    np.testing.assert_allclose(
+        shrink @ residual, 0, atol=1e-5
+    )  # the residual is orthogonal to the range of `shrink`
 
 
-def test_patches_and_channels_of_another_size_load():
+def test_patch_kernel_loads_for_other_sizes():
     path = goldens.FOLDER / VIT
     for more, what in (
         ({"patch_size": 16, "input_shape": (64, 64, 3)}, "from 8 x 8 pixels to 16 x 16 by pseudo"),
@@ -147,30 +145,27 @@ def test_patches_and_channels_of_another_size_load():
             km.load_weights(model, path)
         report = km.load_weights(model, path, adapt=True)
         assert report.adapted["patch_embed.kernel"].startswith(what)
-        assert np.isfinite(answer(model, random(1, *model.input_shape[1:]))).all()
+        assert np.isfinite(logits_of(model, random(1, *model.input_shape[1:]))).all()
 
 
-def test_a_grey_picture_gives_the_answers_of_its_three_equal_channels():
+def test_grey_images_equal_three_equal_channels():
     path = goldens.FOLDER / VIT
     original, grey = goldens.make(VIT), goldens.make(VIT, input_shape=(32, 32, 1))
     km.load_weights(original, path)
     km.load_weights(grey, path, adapt=True)
     images = random(2, 32, 32, 1)
     np.testing.assert_allclose(
-        answer(grey, images), answer(original, np.repeat(images, 3, axis=3)), atol=1e-5
+        logits_of(grey, images), logits_of(original, np.repeat(images, 3, axis=3)), atol=1e-5
     )
 
 
-def test_more_channels_repeat_and_keep_the_scale():
+def test_channels_repeat_and_keep_scale():
     kernel = random(2, 2, 3, 5)
     four = resize.channels(kernel, 4)
     np.testing.assert_allclose(four, kernel[:, :, [0, 1, 2, 0]] * 3 / 4, rtol=1e-6)
 
 
-# Mixers.
-
-
-def test_a_mixers_tokens_on_another_grid():
+def test_token_mixing_loads_on_another_grid():
     name = "timm_mixer.safetensors"
     model = goldens.make(name, input_shape=(48, 64, 3))
     with pytest.raises(ValueError, match=r"from 4 x 4 tokens to 6 x 8 \(approximate\)"):
@@ -183,7 +178,7 @@ def test_a_mixers_tokens_on_another_grid():
     }
     original = goldens.make(name)
     km.load_weights(original, goldens.FOLDER / name)
-    # On tokens that are all alike the number of them does not matter.
+    # If all tokens are equal, the result does not depend on their number.
     alike = np.ones((1, 1, 64), "float32") * random(1, 1, 64)
     mixers = [m.get_layer("block_0_token_mixing").mixer for m in (original, model)]
     hidden = [

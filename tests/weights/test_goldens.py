@@ -1,4 +1,4 @@
-"""The models give the answers of the original implementations."""
+"""The models compute the same as the original implementations."""
 
 import goldens
 import pytest
@@ -6,13 +6,13 @@ from backends import ON_JAX
 
 import keras_mixers as km
 
-# Under JAX one of each kind of layer: files and their rules are the same on every backend.
+# JAX runs one model of each kind, because the rules of the files do not depend on the backend.
 KINDS = ("timm_vit_registers_layerscale_gap", "google_mixer", "timm_convmixer.")
-ASKED = [name for name in goldens.GOLDENS if not ON_JAX or name.startswith(KINDS)]
+RUN = [name for name in goldens.GOLDENS if not ON_JAX or name.startswith(KINDS)]
 
 
-@pytest.mark.parametrize("name", ASKED)
-def test_logits_are_those_of_the_original(name):
+@pytest.mark.parametrize("name", RUN)
+def test_logits_equal_the_original(name):
     model = goldens.make(name)
     report = km.load_weights(model, goldens.FOLDER / name)
     goldens.assert_golden(model, name)
@@ -22,9 +22,9 @@ def test_logits_are_those_of_the_original(name):
     assert report.loaded == len(model.weights)
 
 
-@pytest.mark.skipif(ON_JAX, reason="an activation is named alike on every backend")
-def test_the_other_gelu_shows():
-    """The declared activation matters: with the wrong one a golden file disagrees."""
+@pytest.mark.skipif(ON_JAX, reason="the names of activations do not depend on the backend")
+def test_logits_differ_with_the_other_gelu():
+    """With the wrong form of GELU the logits differ from the golden file's."""
     for name, wrong in (("timm_vit.safetensors", "gelu_tanh"), ("google_vit_token.npz", "gelu")):
         model = goldens.make(name, activation=wrong)
         km.load_weights(model, goldens.FOLDER / name)

@@ -1,4 +1,4 @@
-"""Names and places written out by hand: a rule that is wrong both ways would pass a round trip."""
+"""Names written out by hand, because a rule with two equal errors would pass a round trip."""
 
 import goldens
 import keras
@@ -23,7 +23,7 @@ def saved(model, path, form="timm"):
     return {key: entry.read() for key, entry in entries.items()}
 
 
-def test_timms_attention_pooling(tmp_path):
+def test_timm_names_of_attention_pooling(tmp_path):
     model = random_model("vit_map")
     arrays = saved(model, tmp_path / "w.safetensors")
     pool = model.get_layer("pool")
@@ -47,7 +47,7 @@ def test_timms_attention_pooling(tmp_path):
         np.testing.assert_array_equal(arrays[key], np.asarray(value), err_msg=key)
 
 
-def test_googles_attention_pooling(tmp_path):
+def test_google_names_of_attention_pooling(tmp_path):
     model = random_model("vit_map")
     arrays = saved(model, tmp_path / "w.npz", "google")
     pool = model.get_layer("pool")
@@ -65,11 +65,11 @@ def test_googles_attention_pooling(tmp_path):
     }
     for name, array in expected.items():
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
-    # big_vision's numbers, as there is no class token with a position
+    # The numbers are big_vision's, because no class token has a position.
     assert "Transformer/encoderblock_0/LayerNorm_1/scale" in arrays
     assert "pos_embedding" in arrays
 
-    # its older files have the pooling's parts at the root
+    # Older files of big_vision have the parts of the pooling at the root.
     root = {name.removeprefix("MAPHead_0/"): array for name, array in arrays.items()}
     other = random_model("vit_map")
     other.set_weights([np.zeros(weight.shape) for weight in other.weights])
@@ -79,7 +79,7 @@ def test_googles_attention_pooling(tmp_path):
         np.testing.assert_array_equal(one.numpy(), two.numpy(), err_msg=one.path)
 
 
-def test_timms_query_and_key_norms_and_registers(tmp_path):
+def test_timm_names_of_qk_norms_and_registers(tmp_path):
     model = random_model("vit_registers")
     arrays = saved(model, tmp_path / "w.safetensors")
     attention = model.get_layer("block_1_attention").mixer
@@ -94,7 +94,7 @@ def test_timms_query_and_key_norms_and_registers(tmp_path):
         np.testing.assert_array_equal(arrays[key], np.asarray(value), err_msg=key)
 
 
-def test_googles_spelling_follows_the_class_tokens_position(tmp_path):
+def test_google_spelling_follows_class_token_position(tmp_path):
     with_position = saved(random_model("vit"), tmp_path / "a.npz", "google")
     assert "Transformer/posembed_input/pos_embedding" in with_position
     assert "Transformer/encoderblock_0/MlpBlock_3/Dense_0/kernel" in with_position
@@ -104,7 +104,7 @@ def test_googles_spelling_follows_the_class_tokens_position(tmp_path):
     assert "cls" in without
 
 
-def test_timms_gmlp(tmp_path):
+def test_timm_names_of_gmlp(tmp_path):
     model = km.Hybrid("G", input_shape=(8, 12, 3), patch_size=4, hidden_dim=16, mlp_dim=24)
     arrays = saved(model, tmp_path / "w.safetensors")
     assert {key for key in arrays if key.startswith("blocks.0.")} == {
@@ -123,15 +123,15 @@ def test_timms_gmlp(tmp_path):
     np.testing.assert_array_equal(arrays[key], np.asarray(spatial.kernel).T)
 
 
-def test_pre_logits_by_each_name(tmp_path):
+def test_names_of_pre_logits(tmp_path):
     model = random_model("vit_pre_logits")
     assert saved(model, tmp_path / "a.safetensors")["pre_logits.fc.weight"].shape == (12, 16)
     assert saved(model, tmp_path / "a.npz", "google")["pre_logits/kernel"].shape == (16, 12)
 
 
 @pytest.mark.parametrize("grid", [(2, 8), (4, 4)])
-def test_our_files_say_their_grid(grid, tmp_path):
-    """Two by eight patches are as many as four by four."""
+def test_save_weights_stores_the_grid(grid, tmp_path):
+    """The number of positions does not distinguish 2 x 8 from 4 x 4 patches."""
     shape = (8 * grid[0], 8 * grid[1], 3)
     model = goldens.make("timm_vit.safetensors", input_shape=shape)
     path = km.save_weights(model, tmp_path / "w.safetensors")

@@ -1,4 +1,4 @@
-"""The catalog's rows, and how a name becomes a file: on a server of our own, without a network."""
+"""The rows of the catalog, and downloads from a local server without a network."""
 
 import hashlib
 import http.server
@@ -21,14 +21,14 @@ from keras_mixers.weights.roles import index_weights
 rows = pytest.mark.parametrize("row", catalog.CHECKPOINTS, ids=lambda row: row.name)
 
 
-def test_names_and_files_are_unique():
+def test_catalog_names_and_urls_are_unique():
     for what in ("name", "url"):
         found = [getattr(row, what) for row in catalog.CHECKPOINTS]
         assert len(set(found)) == len(found)
 
 
 @rows
-def test_rows_are_whole(row):
+def test_catalog_rows_are_complete(row):
     assert row.url.startswith("https://")
     assert row.variant in km.variants(row.family)
     assert row.format == {".safetensors": "timm", ".npz": "google"}[row.url[row.url.rindex(".") :]]
@@ -41,8 +41,8 @@ def test_rows_are_whole(row):
 
 
 @rows
-def test_a_rows_arguments_build_its_model(row, abstract_weights):
-    """Small in depth, as published in everything else; and its weights have names there."""
+def test_catalog_arguments_build_the_model(row, abstract_weights):
+    """The model has depth 1, and each of its weights has a name in the row's format."""
     builder = getattr(km, row.family)
     model = builder(row.variant, num_classes=row.num_classes, **{"depth": 1, **row.arguments})
     backbone = index_weights(model)
@@ -52,7 +52,7 @@ def test_a_rows_arguments_build_its_model(row, abstract_weights):
 
 
 @rows
-def test_a_rows_own_model_is_accepted_and_another_is_not(row, monkeypatch):
+def test_check_arguments_accepts_only_the_rows_model(row, monkeypatch):
     for family in (km.models.vit, km.models.mlp_mixer, km.models.conv_mixer):
         monkeypatch.setattr(family, "assemble", lambda architecture, *_: architecture)
         monkeypatch.setattr(family, "filled", lambda model, source: model)
@@ -64,7 +64,7 @@ def test_a_rows_own_model_is_accepted_and_another_is_not(row, monkeypatch):
         published.check_arguments(row, variant, wrong)
 
 
-def test_a_name_or_a_training_finds_its_row():
+def test_find_accepts_names_and_tags():
     name = "vit_base_patch16_224.augreg_in21k_ft_in1k"
     tag = "augreg_in21k_ft_in1k"
     shape = (224, 224, 3)
@@ -80,7 +80,7 @@ def test_a_name_or_a_training_finds_its_row():
         km.pretrained("VIT")
 
 
-def test_a_model_that_would_compute_something_else_is_refused():
+def test_builders_refuse_weights_of_other_architectures():
     name = "google_vit_b16_imagenet21k"
     with pytest.raises(ValueError, match="`activation` must be 'gelu_tanh' for weights='google_v"):
         km.ViT("B/16", weights=name, representation_size=768)
@@ -99,11 +99,8 @@ def test_a_model_that_would_compute_something_else_is_refused():
             km.ViT("B/16", weights="augreg_in1k", **{argument: value})
 
 
-# Downloads.
-
-
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves `content`, whole or cut short, and counts."""
+    """Serves the first `cut` bytes of `content` and counts the requests."""
 
     content, cut, count, status, states_length = b"", None, 0, 200, True
 
@@ -121,7 +118,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(tmp_path, monkeypatch):
-    """A loopback server with the timm_vit golden, and a cache that is empty."""
+    """A local server with the timm_vit golden, and an empty cache."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     handler = type("Here", (Server,), {})
     handler.content = (goldens.FOLDER / "timm_vit.safetensors").read_bytes()
@@ -142,7 +139,7 @@ def cached(tmp_path):
     return sorted(path.name for path in (tmp_path / "home" / "keras_mixers").iterdir())
 
 
-def test_a_file_is_fetched_once_with_a_progress_bar(server, tmp_path, capsys):
+def test_download_runs_once_with_progress_bar(server, tmp_path, capsys):
     path = locate.download(a_row(server))
     assert path.read_bytes() == server.content
     assert "Downloading data from http://127.0.0.1" in capsys.readouterr().out
@@ -151,7 +148,7 @@ def test_a_file_is_fetched_once_with_a_progress_bar(server, tmp_path, capsys):
     assert cached(tmp_path) == ["here.test.safetensors"]
 
 
-def test_a_cut_leaves_nothing_and_the_next_try_succeeds(server, tmp_path):
+def test_download_recovers_from_a_cut_file(server, tmp_path):
     server.cut = 1000
     row = a_row(server, sha256=None)
     with pytest.raises(OSError, match=r"could not be downloaded.*give its path as `weights`"):
@@ -161,14 +158,14 @@ def test_a_cut_leaves_nothing_and_the_next_try_succeeds(server, tmp_path):
     assert locate.download(row).read_bytes() == server.content
 
 
-def test_a_cut_that_no_length_tells_is_seen_too(server, tmp_path):
+def test_download_detects_cut_without_content_length(server, tmp_path):
     server.cut, server.states_length = 1000, False
     with pytest.raises(ValueError, match="damaged or cut short"):
         locate.download(a_row(server, sha256=None))
     assert cached(tmp_path) == []
 
 
-def test_ctrl_c_leaves_nothing(server, tmp_path, monkeypatch):
+def test_download_interrupted_leaves_no_file(server, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -178,7 +175,7 @@ def test_ctrl_c_leaves_nothing(server, tmp_path, monkeypatch):
     assert cached(tmp_path) == []
 
 
-def test_a_wrong_digest_is_refused(server, tmp_path):
+def test_download_refuses_a_wrong_digest(server, tmp_path):
     wrong = "0" * 64
     row = a_row(server, sha256=wrong)
     with pytest.raises(
@@ -192,21 +189,21 @@ def test_a_wrong_digest_is_refused(server, tmp_path):
         locate.download(a_row(server))
 
 
-def test_an_error_of_the_server_is_told(server, tmp_path):
+def test_download_reports_server_errors(server, tmp_path):
     server.status = 404
     with pytest.raises(OSError, match=r"file\.safetensors could not be downloaded.*404"):
         locate.download(a_row(server))
     assert cached(tmp_path) == []
 
 
-def test_a_builder_fetches_and_fills(server, monkeypatch, capsys):
+def test_builder_downloads_and_loads_weights(server, monkeypatch, capsys):
     arguments = {"num_heads": 4, "hidden_dim": 64, "mlp_dim": 256, "depth": 2}
     row = a_row(server, variant="Ti/16", arguments=arguments)
     monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
     model = goldens.make("timm_vit.safetensors", weights="test")
     expected = goldens.answers("timm_vit.safetensors")
     np.testing.assert_allclose(np.asarray(model(expected["image"])), expected["logits"], atol=1e-5)
-    assert "timm ViT" not in capsys.readouterr().out, "nothing was changed: nothing to tell"
+    assert "timm ViT" not in capsys.readouterr().out, "no report, because no weight was changed"
     goldens.make("timm_vit.safetensors", weights="here.test", input_shape=(48, 48, 3))
     assert "resized from 4 x 4 to 6 x 6" in capsys.readouterr().out
 
@@ -214,7 +211,7 @@ def test_a_builder_fetches_and_fills(server, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "name", ["timm_vit.safetensors", "timm_mixer.safetensors", "timm_convmixer.safetensors"]
 )
-def test_a_builder_takes_a_path(name):
+def test_builder_accepts_a_path(name):
     for path in (goldens.FOLDER / name, str(goldens.FOLDER / name)):
         model = goldens.make(name, weights=path)
         expected = goldens.answers(name)
@@ -222,7 +219,7 @@ def test_a_builder_takes_a_path(name):
         np.testing.assert_allclose(found, expected["logits"], atol=1e-5)
 
 
-def test_the_hub_goes_through_its_own_library(monkeypatch):
+def test_hub_files_come_from_huggingface_hub(monkeypatch):
     asked = []
 
     def hf_hub_download(name, file):

@@ -1,9 +1,10 @@
-"""Files that are wrong: each is refused by name, and every weight of the model stays as it was."""
+"""Each wrong file is refused by name, and every weight of the model is unchanged."""
 
 import io
 import zipfile
 
 import goldens
+import keras
 import numpy as np
 import pytest
 
@@ -20,7 +21,7 @@ def models():
 
 
 def refuse(model, path, *messages, error=ValueError, **how):
-    """Loading fails with all the messages, and no weight changes."""
+    """Assert that loading fails with all the messages and that no weight changes."""
     before = model.get_weights()
     with pytest.raises(error) as caught:
         km.load_weights(model, path, **how)
@@ -42,7 +43,7 @@ def changed(key, change):
     return lambda arrays: {k: change(v) if k == key else v for k, v in arrays.items()}
 
 
-def with_one(value):
+def with_value(value):
     def change(array):
         array = array.copy()
         array.flat[3] = value
@@ -51,13 +52,13 @@ def with_one(value):
     return change
 
 
-def a_block_more(arrays):
+def with_another_block(arrays):
     return arrays | {
         k.replace("blocks.1.", "blocks.2."): v for k, v in arrays.items() if "blocks.1." in k
     }
 
 
-def a_block_less(arrays):
+def without_last_block(arrays):
     return {k: v for k, v in arrays.items() if "blocks.1." not in k}
 
 
@@ -79,8 +80,12 @@ BAD = {
         renamed("blocks.1.mlp.fc1.bias", "blocks.1.mlp.fcl.bias"),
         ["'blocks.1.mlp.fcl.bias' (256,). Did you mean 'blocks.1.mlp.fc1.bias'?"],
     ),
-    "a block more": (VIT, a_block_more, ["the file has 3 blocks, the model has 2"]),
-    "a block less": (VIT, a_block_less, ["the file has 1 blocks, the model has 2", "and 7 more"]),
+    "one block too many": (VIT, with_another_block, ["the file has 3 blocks, the model has 2"]),
+    "one block too few": (
+        VIT,
+        without_last_block,
+        ["the file has 1 blocks, the model has 2", "and 7 more"],
+    ),
     "integers": (
         VIT,
         changed(QKV, lambda a: a.astype("int32")),
@@ -88,10 +93,10 @@ BAD = {
     ),
     "nan": (
         VIT,
-        changed(QKV, with_one(np.nan)),
+        changed(QKV, with_value(np.nan)),
         [f"'{QKV}' must be finite", "1 NaN or infinite values"],
     ),
-    "inf": (VIT, changed("pos_embed", with_one(np.inf)), ["'pos_embed' must be finite"]),
+    "inf": (VIT, changed("pos_embed", with_value(np.inf)), ["'pos_embed' must be finite"]),
     "transposed": (
         VIT,
         changed(QKV, np.transpose),
@@ -122,7 +127,7 @@ BAD = {
         lambda arrays: arrays | {"module.norm.bias": arrays["norm.bias"]},
         ["must name each weight once", "norm.bias', which mean the same"],
     ),
-    "no format": (
+    "unknown format": (
         VIT,
         lambda arrays: {"a": np.ones(3)},
         ["`source` must name its weights as one of the known formats"],
@@ -131,7 +136,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_wrong_arrays(case, models, tmp_path):
+def test_wrong_arrays_are_refused(case, models, tmp_path):
     name, change, messages = BAD[case]
     path = tmp_path / name
     refuse(models[name], goldens.write(change(goldens.arrays(name)), path), *messages)
@@ -139,7 +144,7 @@ def test_wrong_arrays(case, models, tmp_path):
 
 @pytest.mark.parametrize("name", [VIT, GOOGLE])
 @pytest.mark.parametrize("share", [0.001, 0.01, 0.5, 0.999])
-def test_truncated_files(name, share, models, tmp_path):
+def test_truncated_files_are_refused(name, share, models, tmp_path):
     whole = (goldens.FOLDER / name).read_bytes()
     path = tmp_path / name
     path.write_bytes(whole[: int(share * len(whole))])
@@ -147,7 +152,7 @@ def test_truncated_files(name, share, models, tmp_path):
 
 
 def npy(header_shape, data=b"", dtype="<f4"):
-    """An .npy member that declares what it likes."""
+    """An .npy member that declares any shape and dtype."""
     stream = io.BytesIO()
     header = {"descr": dtype, "fortran_order": False, "shape": header_shape}
     np.lib.format.write_array_header_1_0(stream, header)
@@ -155,7 +160,7 @@ def npy(header_shape, data=b"", dtype="<f4"):
 
 
 def google_with(path, members):
-    """The golden file, members of it replaced by raw bytes."""
+    """Write the golden file with some members replaced by raw bytes."""
     with zipfile.ZipFile(goldens.FOLDER / GOOGLE) as source, zipfile.ZipFile(path, "w") as target:
         for info in source.infolist():
             key = info.filename.removesuffix(".npy")
@@ -163,7 +168,7 @@ def google_with(path, members):
     return path
 
 
-def test_a_declared_shape_is_judged_before_anything_is_read(models, tmp_path):
+def test_declared_shapes_are_checked_before_reading(models, tmp_path):
     bomb = npy((2**40, 64))
     path = google_with(tmp_path / "bomb.npz", {"head/kernel": bomb, "head/bias": npy((2**40,))})
     refuse(models[GOOGLE], path, "(1099511627776, 64)", head="keep")
@@ -173,12 +178,12 @@ def test_a_declared_shape_is_judged_before_anything_is_read(models, tmp_path):
     refuse(models[GOOGLE], path, "'cls' of dtype float32 and shape (1, 1, 1, 1, 1, 1, 1, 1, 1)")
 
 
-def test_an_array_shorter_than_declared(models, tmp_path):
+def test_arrays_shorter_than_declared_are_refused(models, tmp_path):
     path = google_with(tmp_path / "short.npz", {"cls": npy((1, 1, 64), b"\0" * 100)})
     refuse(models[GOOGLE], path, "damaged or cut short at 'cls.npy'")
 
 
-def test_no_pickle_is_ever_read(models, tmp_path):
+def test_pickles_are_refused(models, tmp_path):
     arrays = goldens.arrays(GOOGLE)
     path = tmp_path / "objects.npz"
     np.savez(path, **{**arrays, "cls": np.array([{"a": 1}], dtype=object)}, allow_pickle=True)
@@ -191,14 +196,14 @@ def test_no_pickle_is_ever_read(models, tmp_path):
     )
 
 
-def test_a_name_that_is_there_twice(models, tmp_path):
+def test_duplicate_names_are_refused(models, tmp_path):
     path = google_with(tmp_path / "twice.npz", {})
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("cls.npy", npy((1, 1, 64), b"\0" * 256))
     refuse(models[GOOGLE], path, "holds 'cls' twice")
 
 
-def test_a_file_for_another_family(models):
+def test_files_of_another_family_are_refused(models):
     refuse(
         models[VIT],
         goldens.FOLDER / "timm_mixer.safetensors",
@@ -207,10 +212,10 @@ def test_a_file_for_another_family(models):
     )
 
 
-def test_what_is_no_weights_file(models, tmp_path):
+def test_files_of_other_kinds_are_refused(models, tmp_path):
     model = models[VIT]
     path = tmp_path / "notes.txt"
-    path.write_text("hello, world; this is no checkpoint")
+    path.write_text("hello, world; a note")
     refuse(model, path, "`source` must be an .npz, .safetensors", "b'hello, w'")
     path.write_bytes(b"")
     refuse(model, path, "`source` must be an .npz")
@@ -228,21 +233,17 @@ def test_what_is_no_weights_file(models, tmp_path):
         ({"position_method": "cubic"}, "`position_method` must"),
     ],
 )
-def test_bad_arguments(how, message, models):
+def test_load_weights_refuses_bad_arguments(how, message, models):
     error = TypeError if "adapt" in how or how == {"head": True} else ValueError
     refuse(models[VIT], goldens.FOLDER / VIT, message, error=error, **how)
 
 
-def by_another_name(model):
-    import keras
-
+def renamed_model(model):
     config = model.get_config()
     return keras.Model.from_config({**config, "name": "other"})
 
 
-def test_models_that_cannot_be_filled():
-    import keras
-
+def test_unsuitable_models_are_refused():
     path = goldens.FOLDER / VIT
     with pytest.raises(TypeError, match=r"`model` must be a keras\.Model"):
         km.load_weights("model", path)
@@ -252,22 +253,19 @@ def test_models_that_cannot_be_filled():
     with pytest.raises(ValueError, match="`model` must contain one PatchEmbed.* with 0"):
         km.load_weights(plain, path)
     one = goldens.make(VIT, num_classes=0)
-    other = by_another_name(one)
+    other = renamed_model(one)
     both = keras.Model(one.input, keras.layers.Add()([one.output, other(one.input)]))
     with pytest.raises(ValueError, match="with 2; if there are more, give the inner model"):
         km.load_weights(both, path)
     km.load_weights(other, path)
 
 
-def test_blocks_out_of_turn():
-    import keras
-
-    layers = km.layers
+def test_misplaced_mixers_are_refused():
     model = keras.Sequential(
         [
             keras.Input((32, 32, 3)),
-            layers.PatchEmbed(64, 8),
-            layers.Residual(layers.ChannelMixing(8), name="first"),
+            km.layers.PatchEmbed(64, 8),
+            km.layers.Residual(km.layers.ChannelMixing(8), name="first"),
         ]
     )
     with pytest.raises(
@@ -277,17 +275,15 @@ def test_blocks_out_of_turn():
     model = keras.Sequential(
         [
             keras.Input((32, 32, 3)),
-            layers.PatchEmbed(64, 8),
-            layers.Residual(keras.layers.Dense(64)),
+            km.layers.PatchEmbed(64, 8),
+            km.layers.Residual(keras.layers.Dense(64)),
         ]
     )
     with pytest.raises(ValueError, match="must have mixers that declare .*Dense in layer"):
         km.load_weights(model, goldens.FOLDER / VIT)
 
 
-def test_a_layer_used_twice_is_refused():
-    import keras
-
+def test_shared_layers_are_refused():
     shared = km.layers.ChannelMixing(256)
     model = keras.Sequential(
         [
@@ -304,7 +300,7 @@ def test_a_layer_used_twice_is_refused():
         km.load_weights(model, goldens.FOLDER / VIT)
 
 
-def test_a_scan_of_too_many_blocks_is_refused_at_once(models, tmp_path):
+def test_stacks_of_too_many_blocks_are_refused(models, tmp_path):
     members = {"cls": npy((1, 1, 64), b"\0" * 256)}
     path = google_with(tmp_path / "scan.npz", members)
     with zipfile.ZipFile(path, "a") as archive:
@@ -312,7 +308,7 @@ def test_a_scan_of_too_many_blocks_is_refused_at_once(models, tmp_path):
     refuse(models[GOOGLE], path, "must hold at most 1000 blocks", "(1099511627776, 64)")
 
 
-def test_adapting_has_its_bounds_too(models, tmp_path):
+def test_adapt_refuses_huge_arrays(models, tmp_path):
     key = "Transformer/posembed_input/pos_embedding"
     for shape in ((1, 1 + 2**40, 64), (1, 1 + 2**20, 64)):
         path = google_with(tmp_path / "bomb.npz", {key: npy(shape)})
@@ -321,15 +317,15 @@ def test_adapting_has_its_bounds_too(models, tmp_path):
     refuse(models[GOOGLE], path, "'embedding/kernel' has shape (1048576, ", adapt=True)
 
 
-def test_half_precision_that_overflows_is_refused(tmp_path):
+def test_overflow_to_float16_is_refused(tmp_path):
     arrays = changed("norm.weight", lambda a: a * 1e6)(goldens.arrays(VIT))
     path = goldens.write(arrays, tmp_path / "big.safetensors")
     refuse(goldens.make(VIT, dtype="float16"), path, "'norm.weight' must be finite as float16")
 
 
 @pytest.mark.parametrize("name", [VIT, GOOGLE])
-def test_bits_flipped_anywhere_are_refused_or_only_change_numbers(name, models, tmp_path):
-    """Whatever is wrong with a file is a `ValueError`, and nothing changes."""
+def test_flipped_bits_are_refused_or_load_completely(name, models, tmp_path):
+    """Any damage raises a `ValueError`, and then no weight changes."""
     whole = (goldens.FOLDER / name).read_bytes()
     generator = np.random.default_rng(0)
     model, path = models[name], tmp_path / name
@@ -362,3 +358,12 @@ def test_weights_without_a_name_are_listed(tmp_path):
     model = goldens.make(VIT, score="bilinear")
     message = "without a name in timm ViT files"
     refuse(model, goldens.FOLDER / VIT, message, "score_kernel (4, 16, 16)")
+
+
+@pytest.mark.parametrize("grid", ['["a", "b"]', "[-4, -4]", "[4]", "4", "{", "[2.0, 8.0]"])
+def test_wrong_stored_grids_are_refused(grid, models, tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "grid.safetensors"
+    save_file(goldens.arrays(VIT), path, metadata={"keras_mixers.grid": grid})
+    refuse(models[VIT], path, "`source` is damaged or cut short", adapt=True)

@@ -1,4 +1,4 @@
-"""Weights written under others' names: read back they are equal to the last bit."""
+"""Weights saved under the names of timm and Google; loaded again, each bit is equal."""
 
 import goldens
 import numpy as np
@@ -15,25 +15,24 @@ def kind(name):
 
 
 @every
-def test_a_golden_file_comes_out_as_it_went_in(name, tmp_path):
+def test_save_weights_reproduces_golden_files(name, tmp_path):
     model = goldens.make(name)
     km.load_weights(model, goldens.FOLDER / name)
     form, suffix = kind(name)
     path = km.save_weights(model, tmp_path / f"again{suffix}", format=form)
-    one = goldens.arrays(name)
-    with_numbers = one
-    if name == "google_vit_prelogits.npz":  # its blocks are numbered as big_vision's
+    expected = original = goldens.arrays(name)
+    if name == "google_vit_prelogits.npz":  # because its blocks have big_vision's numbers
         renumber = {"Attention_0": "Attention_1", "MlpBlock_0": "MlpBlock_3"}
-        with_numbers = {}
-        for key, array in one.items():
+        expected = {}
+        for key, array in original.items():
             for old, new in renumber.items():
                 key = key.replace(old, new)
             if "encoderblock" in key:
                 key = key.replace("LayerNorm_1", "LayerNorm_2")
-            with_numbers[key] = array
+            expected[key] = array
     found = read(path)
-    assert set(found) == set(with_numbers)
-    for key, array in with_numbers.items():
+    assert set(found) == set(expected)
+    for key, array in expected.items():
         if "num_batches_tracked" not in key:
             np.testing.assert_array_equal(found[key], array, err_msg=key)
             assert found[key].dtype == array.dtype
@@ -71,7 +70,7 @@ def test_round_trips_are_bit_equal(form, case, tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
 
 
-def test_gmlp_under_timms_names(tmp_path):
+def test_gmlp_round_trips_as_timm(tmp_path):
     model = km.Hybrid("GG", input_shape=(8, 12, 3), patch_size=4, hidden_dim=16, mlp_dim=24)
     path = km.save_weights(model, tmp_path / "gmlp.safetensors")
     assert read(path)["blocks.1.mlp_channels.gate.proj.weight"].shape == (6, 6)
@@ -79,7 +78,7 @@ def test_gmlp_under_timms_names(tmp_path):
     assert report.format == "timm gMLP"
 
 
-def test_batch_norms_have_the_counter_that_torch_asks_for(tmp_path):
+def test_batch_norms_get_the_counter_of_torch(tmp_path):
     case = next(case for case in MODELS if case.id == "conv_mixer")
     arrays = read(km.save_weights(case.make(), tmp_path / "conv.safetensors"))
     counter = arrays["stem.2.num_batches_tracked"]
@@ -95,7 +94,7 @@ def test_batch_norms_have_the_counter_that_torch_asks_for(tmp_path):
         ("deit3", "google", "Google ViT, which has none for block_0_attention/layer_scale/gamma"),
     ],
 )
-def test_what_a_format_has_no_name_for_is_refused(case, form, message, tmp_path):
+def test_save_weights_refuses_weights_without_names(case, form, message, tmp_path):
     model = next(each for each in MODELS if each.id == case).make()
     path = tmp_path / ("w.npz" if form == "google" else "w.safetensors")
     with pytest.raises(ValueError, match=message):
@@ -112,14 +111,14 @@ def test_what_a_format_has_no_name_for_is_refused(case, form, message, tmp_path)
         ("w.npz", "flax", "`format` must be one of 'timm', 'google'"),
     ],
 )
-def test_bad_arguments(path, form, message, tmp_path):
+def test_save_weights_refuses_bad_arguments(path, form, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         km.save_weights(MODELS[0].make(), tmp_path / path, format=form)
     with pytest.raises(TypeError, match="`path` must be a string or a path"):
         km.save_weights(MODELS[0].make(), 3)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+def test_save_weights_keeps_old_file_on_failure(tmp_path, monkeypatch):
     path = km.save_weights(MODELS[0].make(), tmp_path / "w.npz", format="google")
     before = path.read_bytes()
 
