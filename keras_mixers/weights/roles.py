@@ -67,9 +67,9 @@ def index_weights(model):
 
     Raises:
         TypeError: if `model` is not a Keras model.
-        ValueError: if the model is not functional, does not have exactly one `PatchEmbed`, has
-            mixers that do not alternate between tokens and channels or that declare nothing, or
-            uses a layer twice.
+        ValueError: if the model is not functional or does not have exactly one `PatchEmbed`; if a
+            mixer does not declare what it mixes; if mixers of tokens and of channels do not
+            alternate; if the model uses a layer twice.
     """
     check_model(model)
     backbone, dense = Backbone(), []

@@ -33,8 +33,8 @@ def save_weights(
         The path.
 
     Raises:
-        ValueError: if `path` does not have the format's suffix, if its folder does not exist, or
-            if the format has no name for a weight of the model.
+        ValueError: if `path` does not have the format's suffix or its folder does not exist; if
+            the format has no name for a weight of the model.
         TypeError: if `model` is not a Keras model or `path` is not a path.
 
     Example:
