@@ -49,6 +49,7 @@ LATE = {
     PACKAGE / "tuning" / "ranges.py",
     PACKAGE / "tuning" / "search.py",
     PACKAGE / "tuning" / "space.py",
+    PACKAGE / "tuning" / "trials.py",
 }
 
 

@@ -20,7 +20,7 @@ def __getattr__(name):
         return renamed("bounded", __getattr__("within_budget"))
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    file = "search" if name in ("within_budget", "infeasible") else "families"
+    file = {"infeasible": "trials", "within_budget": "search"}.get(name, "families")
     return getattr(importlib.import_module(f"{__name__}.{file}"), name)
 
 

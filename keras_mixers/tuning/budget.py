@@ -14,7 +14,7 @@ from keras_mixers import arguments
 from keras_mixers.exporting import export
 
 RUNTIMES = ("keras", "onnxruntime")
-MARK = "infeasible: "
+INFEASIBLE_PREFIX = "infeasible: "
 LARGEST = 2**60
 
 
@@ -22,7 +22,7 @@ class InfeasibleError(FailedTrialError):
     """A point that may not be trained here, and why."""
 
     def __init__(self, why):
-        super().__init__(MARK + why)
+        super().__init__(INFEASIBLE_PREFIX + why)
         self.why = why
 
 
@@ -73,9 +73,9 @@ class Budget:
     def check_size(self, params, flops):
         """Refuse what costs more, before it has a weight."""
         if self.params is not None and params > self.params:
-            over("parameters", params, "max_params", self.params)
+            raise_over_budget("parameters", params, "max_params", self.params)
         if self.flops is not None and flops > self.flops:
-            over("multiply-adds", flops, "max_flops", self.flops)
+            raise_over_budget("multiply-adds", flops, "max_flops", self.flops)
 
     def check_latency(self, model):
         """Refuse a model by the time it takes, before it is trained."""
@@ -84,10 +84,12 @@ class Budget:
         measure = {"keras": latency, "onnxruntime": exported_latency}[self.latency_of]
         milliseconds = measure(model)
         if milliseconds > self.latency_ms:
-            over("ms an image", round(milliseconds, 3), "max_latency_ms", self.latency_ms)
+            raise_over_budget(
+                "ms an image", round(milliseconds, 3), "max_latency_ms", self.latency_ms
+            )
 
 
-def over(what, cost, name, most):
+def raise_over_budget(what, cost, name, most):
     """Say how far a point is over budget."""
     raise InfeasibleError(f"{cost:,} {what}, over {name}={most:,}")
 

@@ -12,11 +12,13 @@ from keras_mixers.models.abstract import abstract_weights
 from keras_mixers.models.architecture import image_shape
 from keras_mixers.training import Recipe
 from keras_mixers.training.schedule import SHAPES
-from keras_mixers.tuning import ranges, search
+from keras_mixers.tuning import ranges
 from keras_mixers.tuning.batches import batches
 from keras_mixers.tuning.budget import Budget, Infeasible, InfeasibleError
 from keras_mixers.tuning.memory import forgotten_gradients, within_memory
 from keras_mixers.tuning.ranges import searched
+from keras_mixers.tuning.search import ensure_within_budget
+from keras_mixers.tuning.trials import current_trial, record_reason
 
 Range = int | float | str | list | tuple
 
@@ -151,10 +153,12 @@ class SearchSpace(keras_tuner.HyperModel):
         Raises:
             keras_tuner.errors.FailedTrialError: the point is over budget, or out of memory.
         """
-        running = search.running(options.get("callbacks", ()))
-        if running:
-            search.note(*running)
-            check_compiling(running[0])
+        current = current_trial(options.get("callbacks", ()))
+        if current:
+            tuner, trial = current
+            ensure_within_budget(tuner)
+            record_reason(tuner, trial, None)
+            check_compiling(tuner)
         try:
             if isinstance(model, Infeasible):
                 raise InfeasibleError(model.why)
@@ -163,8 +167,8 @@ class SearchSpace(keras_tuner.HyperModel):
                     self.budget.check_latency(model)
                 return self._train(hp, model, data, load, options)
         except InfeasibleError as error:
-            if running:
-                search.note(*running, str(error))
+            if current:
+                record_reason(tuner, trial, str(error))
             raise
 
     def _train(self, hp, model, data, load, options):
