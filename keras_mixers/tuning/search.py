@@ -1,4 +1,8 @@
-"""Search within a budget: infeasible trials do not end it, and only the best checkpoints stay."""
+"""Search within a budget: infeasible trials do not end it, and only the best checkpoints stay.
+
+The functions marked as workarounds mend faults of KerasTuner and use its private names.
+tests/tuning/test_keras_tuner.py fails when a KerasTuner release makes one of them unnecessary.
+"""
 
 import functools
 import math
@@ -91,7 +95,15 @@ class BudgetedOracle:
         self.oracle.budgeted = self  # `ensure_within_budget` looks for it
 
     def populate_space(self, trial_id):
-        """Propose the next configuration, with infeasible trials as the worst completed ones."""
+        """Propose the next configuration, with infeasible trials as the worst completed ones.
+
+        Workaround, because KerasTuner 1.4.8 skips failed trials when it chooses:
+
+        - `HyperbandOracle.populate_space` compares the number of *completed* trials of a round with
+          the full size of the round. After failed trials it does not start the next round.
+        - `BayesianOptimizationOracle` does not fit its regression to failed trials. It can propose
+          configurations over budget again and again.
+        """
         trials = self.oracle.trials.values()
         scores = [trial.score for trial in trials if trial.status == "COMPLETED"]
         failed = [trial for trial in trials if is_infeasible(trial)] if scores else []
@@ -116,7 +128,12 @@ class BudgetedOracle:
         remove_checkpoints(self.tuner, self.keep)
 
     def check_failures(self):
-        """Raise after too many consecutive failures, without counting infeasible trials."""
+        """Raise after too many consecutive failures, without counting infeasible trials.
+
+        Workaround, because KerasTuner 1.4.8 counts a trial that raised `FailedTrialError` as a
+        failure, although this exception tells KerasTuner to skip the trial. Three configurations
+        over budget in a row end the search: https://github.com/keras-team/keras-tuner/issues/989
+        """
         oracle = self.oracle
         end_order = oracle.end_order
         oracle.end_order = [each for each in end_order if not is_infeasible(oracle.trials[each])]
@@ -152,7 +169,12 @@ def restore_trial_order(oracle):
 
 
 def continue_grid(oracle):
-    """Restore which combinations a reloaded GridSearch has tried, in the order of the grid."""
+    """Restore which combinations a reloaded GridSearch has tried, in the order of the grid.
+
+    Workaround, because `GridSearchOracle` of KerasTuner 1.4.8 does not save `_ordered_ids` and
+    `_populate_next`. A resumed search ends before the grid does, or raises a KeyError if a trial
+    was interrupted: https://github.com/keras-team/keras-tuner/issues/1055
+    """
     if oracle.trials and not oracle._populate_next:
         order = functools.cmp_to_key(
             lambda a, b: oracle._compare(a.hyperparameters.values, b.hyperparameters.values)

@@ -107,14 +107,29 @@ def test_what_is_infeasible_counts_as_the_worst_where_the_next_is_chosen(tmp_pat
             assert worst - 1e-9 < seen[trial_id][1] < worst
 
 
-def break_off(tuner, after):
-    """Run a search as far as so many trials."""
+def interrupt_in_trial(tuner, number):
+    """Run a search and interrupt it while the given trial runs, counted from 1."""
+    run, started = tuner.run_trial, []
+
+    def run_trial(trial, **options):
+        started.append(trial)
+        if len(started) == number:
+            raise KeyboardInterrupt
+        return run(trial, **options)
+
+    tuner.run_trial = run_trial
+    with pytest.raises(KeyboardInterrupt):
+        tuner.search(verbose=0)
+
+
+def interrupt_after_trial(tuner, number):
+    """Run a search and interrupt it when the given trial has ended, counted from 1."""
     end, ended = tuner.on_trial_end, []
 
     def on_trial_end(trial):
         end(trial)
         ended.append(trial)
-        if len(ended) == after:
+        if len(ended) == number:
             raise KeyboardInterrupt
 
     tuner.on_trial_end = on_trial_end
@@ -122,9 +137,9 @@ def break_off(tuner, after):
         tuner.search(verbose=0)
 
 
-def test_a_grid_search_goes_on(tmp_path):
-    """KerasTuner's own forgets where it was, and ends without a word."""
-    break_off(make("GridSearch", tmp_path), after=2)
+@pytest.mark.parametrize("interrupt", [interrupt_in_trial, interrupt_after_trial])
+def test_grid_search_resumes(interrupt, tmp_path):
+    interrupt(make("GridSearch", tmp_path), 2)
     tuner = km.tuning.within_budget(make("GridSearch", tmp_path))
     tuner.search(verbose=0)
     whole = make("GridSearch", tmp_path / "whole")
