@@ -1,4 +1,4 @@
-"""KerasTuner search spaces for every family, imported as they are asked for."""
+"""KerasTuner search spaces for all model families."""
 
 import importlib
 
@@ -15,7 +15,7 @@ __all__ = [
 
 
 def __getattr__(name):
-    """KerasTuner brings TensorFlow: it waits until a space is asked for."""
+    """Import a public name when it is used, because KerasTuner imports TensorFlow."""
     if name == "bounded":
         return renamed("bounded", __getattr__("within_budget"))
     if name not in __all__:

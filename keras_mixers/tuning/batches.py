@@ -1,27 +1,29 @@
-"""The data of a trial: batches of the size, and augmented as, its recipe says."""
+"""The data of a trial, with the batch size and the augmentation of its recipe."""
 
 import math
 
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
 
-def batches(recipe, load, data, options):
-    """What `model.fit` takes, and how many batches a pass has.
+def fit_arguments(recipe, load, data, options):
+    """Prepare the arguments of `model.fit` and count the steps of an epoch.
 
     Args:
-        recipe: has the size of a batch and the augmentation.
-        load: makes batches of them, or None.
-        data: else the data itself: arrays are cut into batches, batches taken as they are.
+        recipe: has the batch size and the augmentation.
+        load: a function that makes batches with both, or None.
+        data: the positional arguments of `model.fit` if `load` is None. Arrays are divided into
+            batches by the recipe's batch size. A dataset of batches is used unchanged.
         options: the keywords of `model.fit`.
 
     Returns:
-        (positional arguments of `fit`, its keywords, steps in an epoch)
+        (positional arguments of `fit`, keywords of `fit`, steps in an epoch)
 
     Raises:
-        FatalTypeError, FatalValueError: these end a search, rather than every trial in turn.
+        FatalTypeError, FatalValueError: if the data are invalid. KerasTuner ends the search then,
+            instead of failing one trial after the other.
     """
     if load is not None:
-        return loaded(recipe, load, data, options)
+        return load_batches(recipe, load, data, options)
     x = data[0] if data else options.get("x")
     if x is None:
         raise FatalTypeError(
@@ -29,37 +31,39 @@ def batches(recipe, load, data, options):
         )
     if "batch_size" in options:
         raise FatalTypeError(
-            "`batch_size` must be left to the space, each of whose points has one; its constructor"
-            f" fixes it. Received: search() with batch_size={options['batch_size']!r}"
+            "`batch_size` must not be passed to search(), because the space searches it. To fix it,"
+            " pass it to the space's constructor. Received: search() with"
+            f" batch_size={options['batch_size']!r}"
         )
     if hasattr(x, "shape"):
         images = len(x) - int(len(x) * options.get("validation_split", 0.0))
         steps = options.get("steps_per_epoch") or math.ceil(images / recipe.batch_size)
         return data, {**options, "batch_size": recipe.batch_size}, steps
-    return data, options, options.get("steps_per_epoch") or length(x)
+    return data, options, options.get("steps_per_epoch") or count_batches(x)
 
 
-def loaded(recipe, load, data, options):
-    """The same from `load`, which knows the images and not yet the batches."""
+def load_batches(recipe, load, data, options):
+    """The same as `fit_arguments`, with the batches that the function `load` makes."""
     given = [name for name in ("x", "y", "validation_data", "batch_size") if name in options]
-    if data or given or not callable(load):
+    given += ["positional arguments"] if data else []
+    if given or not callable(load):
         raise FatalTypeError(
             "`load` must be a function, load(batch_size=..., augmentation=...) -> (train,"
-            " validation, ...), in place of x, y, batch_size and validation_data. Received:"
-            f" load={load!r} with {given or len(data)} of those"
+            " validation, ...), and x, y, batch_size and validation_data must not be passed with"
+            f" it. Received: load={load!r} with {', '.join(given) or 'none of these'}"
         )
     train, validation, *_ = load(batch_size=recipe.batch_size, augmentation=recipe.augmentation)
-    # The pipeline shuffles; `shuffle=False` says that fit need not.
+    # Because the pipeline of `load` shuffles, `fit` need not.
     options = {"shuffle": False, **options, "validation_data": validation}
-    return (train,), options, options.get("steps_per_epoch") or length(train)
+    return (train,), options, options.get("steps_per_epoch") or count_batches(train)
 
 
-def length(dataset):
-    """How many batches a pass has; a schedule must know."""
+def count_batches(dataset):
+    """The number of batches in an epoch, which the learning rate schedule needs."""
     try:
         return len(dataset)
     except TypeError:
         raise FatalValueError(
-            "search() must be given steps_per_epoch with batches whose number is not known."
+            "search() must be given steps_per_epoch if the dataset does not know its length."
             f" Received: {dataset!r}"
         ) from None

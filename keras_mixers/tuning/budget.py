@@ -1,4 +1,4 @@
-"""What a point may cost, and what happens to one that costs more."""
+"""The budget of a configuration, and what replaces a model that is over budget."""
 
 import dataclasses
 import pathlib
@@ -14,42 +14,45 @@ from keras_mixers import arguments
 from keras_mixers.exporting import export
 
 RUNTIMES = ("keras", "onnxruntime")
-INFEASIBLE_PREFIX = "infeasible: "
-LARGEST = 2**60
+INFEASIBLE_PREFIX = "infeasible: "  # of a trial's message
+LARGEST_LIMIT = 2**60
 
 
 class InfeasibleError(FailedTrialError):
-    """A point that may not be trained here, and why."""
+    """Raised for a configuration that is over budget or needs more memory than there is."""
 
-    def __init__(self, why):
-        super().__init__(INFEASIBLE_PREFIX + why)
-        self.why = why
+    def __init__(self, reason):
+        super().__init__(INFEASIBLE_PREFIX + reason)
+        self.reason = reason
 
 
-class Infeasible(keras.Model):
-    """Stands for a model that may not be made: it has no weights, and any use of it says why."""
+class InfeasibleModel(keras.Model):
+    """Replaces an infeasible model, because KerasTuner expects `build` to return a model.
 
-    def __init__(self, why):
+    It has no weights. Each use raises `InfeasibleError` with the reason.
+    """
+
+    def __init__(self, reason):
         super().__init__(name="infeasible")
-        self.why = why
+        self.reason = reason
         self.compile()
 
     def fit(self, *data, **options):
-        """It cannot be trained, judged or asked."""
-        raise InfeasibleError(self.why)
+        """Raise `InfeasibleError`."""
+        raise InfeasibleError(self.reason)
 
     call = evaluate = predict = fit
 
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """The most that a model may cost; None for any.
+    """The limits of a model's cost; None means no limit.
 
     Args:
-        params: weights, those that do not train too.
-        flops: multiply-adds of an image, as `km.count_flops` counts them.
-        latency_ms: milliseconds for one image, the median of some calls on this machine.
-        latency_of: what is called: `"keras"`, the model; `"onnxruntime"`, its exported file.
+        params: largest number of weights, those that are not trained included.
+        flops: largest number of multiply-adds for one image, as `km.count_flops` counts them.
+        latency_ms: largest latency in milliseconds for one image, on this machine.
+        latency_of: what is timed: `"keras"`, the model; `"onnxruntime"`, its exported file.
     """
 
     params: int | None
@@ -60,28 +63,29 @@ class Budget:
     def __post_init__(self):
         for name in ("params", "flops"):
             if getattr(self, name) is not None:
-                arguments.integer(f"max_{name}", getattr(self, name), 1, LARGEST)
+                arguments.integer(f"max_{name}", getattr(self, name), 1, LARGEST_LIMIT)
         if self.latency_ms is not None:
             arguments.real("max_latency_ms", self.latency_ms, 0.0)
         arguments.choice("latency_of", self.latency_of, RUNTIMES)
         if self.latency_of == "onnxruntime" and keras.backend.backend() != "tensorflow":
             raise ValueError(
-                "`latency_of` must be 'keras' on another backend than TensorFlow, which exports go"
-                f" through. Received: latency_of='onnxruntime' on {keras.backend.backend()!r}"
+                "`latency_of` must be 'keras' on other backends than TensorFlow, because only"
+                " TensorFlow exports models. Received: latency_of='onnxruntime' on"
+                f" {keras.backend.backend()!r}"
             )
 
     def check_size(self, params, flops):
-        """Refuse what costs more, before it has a weight."""
+        """Raise if a model of this size is over budget. The model needs no weights for this."""
         if self.params is not None and params > self.params:
             raise_over_budget("parameters", params, "max_params", self.params)
         if self.flops is not None and flops > self.flops:
             raise_over_budget("multiply-adds", flops, "max_flops", self.flops)
 
     def check_latency(self, model):
-        """Refuse a model by the time it takes, before it is trained."""
+        """Measure the latency of a model and raise if it is over budget."""
         if self.latency_ms is None:
             return
-        measure = {"keras": latency, "onnxruntime": exported_latency}[self.latency_of]
+        measure = {"keras": keras_latency, "onnxruntime": onnxruntime_latency}[self.latency_of]
         milliseconds = measure(model)
         if milliseconds > self.latency_ms:
             raise_over_budget(
@@ -89,13 +93,13 @@ class Budget:
             )
 
 
-def raise_over_budget(what, cost, name, most):
-    """Say how far a point is over budget."""
-    raise InfeasibleError(f"{cost:,} {what}, over {name}={most:,}")
+def raise_over_budget(unit, cost, name, limit):
+    """Raise `InfeasibleError` with the cost and the limit."""
+    raise InfeasibleError(f"{cost:,} {unit}, over {name}={limit:,}")
 
 
-def latency(model):
-    """Milliseconds for one image by the compiled model, the median of ten calls after two."""
+def keras_latency(model):
+    """Milliseconds for one image with the compiled model: the median of ten calls after two."""
     image = np.zeros((1, *model.input_shape[1:]), "float32")
     times = []
     for _ in range(12):
@@ -105,7 +109,7 @@ def latency(model):
     return 1000 * statistics.median(times[2:])
 
 
-def exported_latency(model):
-    """Milliseconds for one image by the ONNX file of a model, in onnxruntime."""
+def onnxruntime_latency(model):
+    """Milliseconds for one image with the exported ONNX file in onnxruntime."""
     with tempfile.TemporaryDirectory() as folder:
         return export(model, pathlib.Path(folder, "model.onnx"), target="onnxruntime").latency

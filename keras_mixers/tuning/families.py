@@ -1,4 +1,4 @@
-"""The families' search spaces: the quantities of each, and what its builder takes."""
+"""The search space of each model family: its quantities, and the arguments of its builder."""
 
 import dataclasses
 
@@ -6,102 +6,115 @@ from keras_mixers.deprecation import renamed_argument
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT
 from keras_mixers.models.mixers import LETTERS
 from keras_mixers.tuning import ranges
-from keras_mixers.tuning.ranges import searched
-from keras_mixers.tuning.space import Range, SearchSpace
+from keras_mixers.tuning.ranges import Quantity, searched
+from keras_mixers.tuning.space import SearchSpace
 
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperViT(SearchSpace):
-    """A search space of Vision Transformers, for any of KerasTuner's tuners.
+    """A search space of Vision Transformers for KerasTuner.
 
-    A quantity is what its argument says: a list is a choice of these, `(low, high)` a range, and
-    anything else one fixed value. Whole numbers go from the low end, in the steps named below, as
-    far as they reach; others are any number between the ends. Every point is a valid model: patches
-    divide the image, heads the width. The default of each quantity is the value in its range
-    nearest to a small model's that trains well.
+    All quantities from `patch_size` to `augmentation`, and those of the family, can be searched.
+    Each of them is
 
-    `tuner.search(load=..., epochs=...)` takes a function `load(batch_size=..., augmentation=...)
-    -> (train, validation, ...)`, such as `functools.partial(km.data.load, "digits")`, and so
-    searches all there is; `search(x, y, validation_data=...)` with arrays all but the augmentation;
-    batches are taken as they are. Fix what is then not used, or it is searched for nothing. Give
-    `epochs` (Hyperband does): the schedule spans them.
+    - a list of choices,
+    - a range `(low, high)`, or
+    - one fixed value.
 
-    A range of widths goes in steps from its low end; one narrower than a step goes in the largest
-    part of a step that leads to its high end.
+    A range of integers starts at `low` and takes the steps that are stated below. It contains
+    `high` only if a step reaches it. If a range is narrower than its step, the step becomes the
+    greatest common divisor of the step and `high - low`. A range of other numbers contains all
+    numbers between its ends.
 
-    A point over budget, or for which memory does not suffice, is a failed trial with the reason as
-    its message; it does not end the search. See `infeasible` and `within_budget`.
+    Every configuration is a valid model: the patch size divides the image and the head width
+    divides the model's width. The default of each quantity is the value nearest to that of a small
+    model that trains well.
+
+    Pass the data to `tuner.search` in one of three ways. Also pass `epochs` (Hyperband does), which
+    the learning rate schedule needs.
+
+    - `tuner.search(load=..., epochs=...)` searches all quantities. `load` is a function
+      `load(batch_size=..., augmentation=...) -> (train, validation, ...)`, such as
+      `functools.partial(km.data.load, "digits")`.
+    - `tuner.search(x, y, validation_data=..., epochs=...)` with arrays searches all quantities
+      except the augmentation.
+    - `tuner.search(batches, validation_data=..., epochs=...)` uses the batches unchanged, so it
+      searches neither batch size nor augmentation.
+
+    Give unused quantities a fixed value, or the search wastes trials on them.
+
+    A configuration that is over budget, or for which memory runs out, is a failed trial. The
+    trial's message has the reason, and the search continues. See `infeasible` and `within_budget`.
 
     Args:
         input_shape: (height, width, channels) of the images.
-        num_classes: how many classes there are.
-        patch_size: pixels of a square patch's side; `None` for those that make 16 to 256 tokens. Of
-            a range, the divisors of the image.
-        hidden_dim: width of a token; in steps of 64.
-        depth: how many blocks.
-        learning_rate: the highest, on a logarithmic scale.
-        weight_decay: likewise.
-        warmup_fraction: share of the training in which the rate grows.
-        schedule: how it falls after that; see `km.Recipe`.
-        batch_size: images a step; a range doubles.
-        augmentation: what training images go through; `km.data.Augmentation`s.
-        recipe: what is not searched, of the training (its `epochs` and the quantities above are
-            not used) and, as its `model_arguments`, of the model, such as
-            `{"dtype": "mixed_bfloat16"}`; `None` for gradients clipped to a norm of 1.
-        max_params: most weights of a model; `None` for any, as for the next two.
-        max_flops: most multiply-adds of an image, as `km.count_flops` counts them.
-        max_latency_ms: most milliseconds for one image on this machine, timed before training.
+        num_classes: number of classes.
+        patch_size: side of a square patch in pixels. A range means the values in it that divide
+            the height and width of the image. `None` means those that give 16 to 256 tokens.
+        hidden_dim: width of a token. A range takes steps of 64.
+        depth: number of blocks.
+        learning_rate: the maximum of the schedule. A range is sampled on a logarithmic scale.
+        weight_decay: as in `km.Recipe`. A range is sampled on a logarithmic scale.
+        warmup_fraction: fraction of the training in which the learning rate grows.
+        schedule: how the learning rate falls after the warm-up, as in `km.Recipe`.
+        batch_size: images in a step. A range doubles from its low end.
+        augmentation: a `km.data.Augmentation` of the training images, or a list of them.
+        recipe: everything about the training that is not searched. Its `epochs` and the quantities
+            above are ignored. Its `model_arguments` go to the model's builder, for example
+            `{"dtype": "mixed_bfloat16"}`. `None` clips gradients to a norm of 1.
+        max_params: largest number of weights of a model. `None` means no limit, here and below.
+        max_flops: largest number of multiply-adds for an image, as `km.count_flops` counts them.
+        max_latency_ms: largest latency for one image on this machine, in milliseconds. It is
+            measured before the training.
         latency_of: what is timed: `"keras"`, the model; `"onnxruntime"`, its exported file.
-        head_dim: width of a head; must divide each `hidden_dim`. A range doubles; `None` for those
-            of 16, 32 and 64 that divide.
-        mlp_dim: hidden width of the MLP; in steps of 128.
-        stochastic_depth_rate: share of samples dropped from the last block's branches.
+        head_dim: width of an attention head, which must divide each `hidden_dim`. A range doubles
+            from its low end. `None` means those of 16, 32 and 64 that divide.
+        mlp_dim: hidden width of the MLP. A range takes steps of 128.
+        stochastic_depth_rate: probability that a sample skips a branch of the last block.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> import keras_tuner
         >>> space = HyperViT((16, 16, 1), 10, depth=(2, 6), mlp_dim=[64, 128], max_params=500_000)
-        >>> model = space.build(keras_tuner.HyperParameters())  # the default point
+        >>> model = space.build(keras_tuner.HyperParameters())  # the default configuration
         >>> f"{model.count_params():,}"
         '408,970'
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929.
     """
 
-    head_dim: Range | None = None
-    mlp_dim: Range = searched(ranges.integers, (128, 1024), usual=256, step=128)
-    stochastic_depth_rate: Range = searched(ranges.reals, (0.0, 0.2), usual=0.0, below=1.0)
+    head_dim: Quantity | None = searched(ranges.head_dims, None, needs="hidden_dim")
+    mlp_dim: Quantity = searched(ranges.integers, (128, 1024), default=256, step=128)
+    stochastic_depth_rate: Quantity = searched(ranges.reals, (0.0, 0.2), default=0.0, below=1.0)
     builder = staticmethod(ViT)
 
-    def __post_init__(self):
-        super().__post_init__()
-        self.ranges["head_dim"] = ranges.heads("head_dim", self.head_dim, self.ranges["hidden_dim"])
-
-    def family_arguments(self, point):
+    def family_arguments(self, values):
         return {
-            "variant": "Ti/16",  # of which nothing is left but the way of its positions
-            "depth": point["depth"],
-            "num_heads": point["hidden_dim"] // point["head_dim"],
-            "mlp_dim": point["mlp_dim"],
-            "stochastic_depth_rate": point["stochastic_depth_rate"],
+            "variant": "Ti/16",  # only for its kind of positions, because all sizes are given
+            "depth": values["depth"],
+            "num_heads": values["hidden_dim"] // values["head_dim"],
+            "mlp_dim": values["mlp_dim"],
+            "stochastic_depth_rate": values["stochastic_depth_rate"],
         }
 
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperMLPMixer(SearchSpace):
-    """A search space of MLP-Mixers; what every family has is told in `HyperViT`.
+    """A search space of MLP-Mixers for KerasTuner.
+
+    `HyperViT` documents how to search, and the arguments that all families have.
 
     Args:
-        tokens_mlp_dim: hidden width of the MLP across tokens; in steps of 32.
-        channels_mlp_dim: hidden width of the MLP across channels; in steps of 128.
-        stochastic_depth_rate: share of samples dropped from the last block's branches.
+        tokens_mlp_dim: hidden width of the MLP across tokens. A range takes steps of 32.
+        channels_mlp_dim: hidden width of the MLP across channels. A range takes steps of 128.
+        stochastic_depth_rate: probability that a sample skips a branch of the last block.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> import keras_tuner
@@ -112,26 +125,29 @@ class HyperMLPMixer(SearchSpace):
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """
 
-    tokens_mlp_dim: Range = searched(ranges.integers, (32, 256), usual=64, step=32)
-    channels_mlp_dim: Range = searched(ranges.integers, (128, 1024), usual=256, step=128)
-    stochastic_depth_rate: Range = searched(ranges.reals, (0.0, 0.2), usual=0.0, below=1.0)
+    tokens_mlp_dim: Quantity = searched(ranges.integers, (32, 256), default=64, step=32)
+    channels_mlp_dim: Quantity = searched(ranges.integers, (128, 1024), default=256, step=128)
+    stochastic_depth_rate: Quantity = searched(ranges.reals, (0.0, 0.2), default=0.0, below=1.0)
     builder = staticmethod(MLPMixer)
 
-    def family_arguments(self, point):
+    def family_arguments(self, values):
         names = ("depth", "tokens_mlp_dim", "channels_mlp_dim", "stochastic_depth_rate")
-        return {"variant": "S/16", **{name: point[name] for name in names}}
+        return {"variant": "S/16", **{name: values[name] for name in names}}
 
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperConvMixer(SearchSpace):
-    """A search space of ConvMixers; what every family has is told in `HyperViT`.
+    """A search space of ConvMixers for KerasTuner.
+
+    `HyperViT` documents how to search, and the arguments that all families have.
 
     Args:
-        kernel_size: of the depthwise convolution, in tokens; a range has every second.
+        kernel_size: side of the depthwise convolution's kernel, in tokens. A range takes steps
+            of 2.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> import keras_tuner
@@ -142,35 +158,38 @@ class HyperConvMixer(SearchSpace):
     Source: "Patches Are All You Need?", arXiv 2201.09792.
     """
 
-    kernel_size: Range = searched(ranges.integers, (3, 9), usual=5, step=2)
+    kernel_size: Quantity = searched(ranges.integers, (3, 9), default=5, step=2)
     builder = staticmethod(ConvMixer)
 
-    def family_arguments(self, point):
+    def family_arguments(self, values):
         names = ("depth", "kernel_size")
-        return {"variant": "256/8-k5-p2", **{name: point[name] for name in names}}
+        return {"variant": "256/8-k5-p2", **{name: values[name] for name in names}}
 
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
 class HyperHybrid(SearchSpace):
-    """A search space of hybrids, the mixer of each block too; the rest is told in `HyperViT`.
+    """A search space of hybrids for KerasTuner, which also searches the mixer of each block.
 
-    Block `i` has the hyperparameter `letter_i`, where there are so many blocks. By default the
-    letters stand in the order of the list, the last where there are more blocks than four: "CCMA",
-    from neighbours to all tokens. Quantities of letters that the pattern lacks are not used.
+    `HyperViT` documents how to search, and the arguments that all families have.
+
+    Block `i` has the hyperparameter `letter_i`, in configurations with more than `i` blocks. The
+    default pattern spreads the letters, in the order of the list, over the default depth. Deeper
+    blocks have the last letter. Without arguments the default pattern is "CCMA", from local mixing
+    to global mixing. Quantities of letters that are not in the pattern have no effect.
 
     Args:
-        depth: how many blocks, from 2 to 8.
-        letters: the mixers that a block may have: `"C"` a ConvMixer block, `"M"` an MLP across
+        depth: number of blocks, from 2 to 8 by default.
+        letters: the mixers that a block can have: `"C"` a ConvMixer block, `"M"` an MLP across
             tokens, `"A"` self-attention, `"P"` pooling, `"G"` spatial gating.
-        head_dim: width of a head of `"A"`; as in `HyperViT`.
-        mlp_dim: hidden width across channels; in steps of 128.
-        tokens_mlp_dim: hidden width across tokens of `"M"`; in steps of 32.
-        kernel_size: of `"C"`, in tokens; a range has every second.
-        stochastic_depth_rate: share of samples dropped from the last block's branches.
+        head_dim: width of a head of `"A"`, as in `HyperViT`.
+        mlp_dim: hidden width of the MLP across channels. A range takes steps of 128.
+        tokens_mlp_dim: hidden width of the MLP across tokens, of `"M"`. A range takes steps of 32.
+        kernel_size: side of the kernel of `"C"`, in tokens. A range takes steps of 2.
+        stochastic_depth_rate: probability that a sample skips a branch of the last block.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> import keras_tuner
@@ -179,40 +198,39 @@ class HyperHybrid(SearchSpace):
         'MMAA'
     """
 
-    depth: Range = searched(ranges.integers, (2, 8), usual=4)
-    letters: Range = searched(ranges.names, ["C", "M", "A"], of=LETTERS)
-    head_dim: Range | None = None
-    mlp_dim: Range = searched(ranges.integers, (128, 1024), usual=256, step=128)
-    tokens_mlp_dim: Range = searched(ranges.integers, (32, 256), usual=64, step=32)
-    kernel_size: Range = searched(ranges.integers, (3, 9), usual=5, step=2)
-    stochastic_depth_rate: Range = searched(ranges.reals, (0.0, 0.2), usual=0.0, below=1.0)
+    depth: Quantity = searched(ranges.integers, (2, 8), default=4)
+    letters: Quantity = searched(ranges.names, ["C", "M", "A"], allowed=LETTERS)
+    head_dim: Quantity | None = searched(ranges.head_dims, None, needs="hidden_dim")
+    mlp_dim: Quantity = searched(ranges.integers, (128, 1024), default=256, step=128)
+    tokens_mlp_dim: Quantity = searched(ranges.integers, (32, 256), default=64, step=32)
+    kernel_size: Quantity = searched(ranges.integers, (3, 9), default=5, step=2)
+    stochastic_depth_rate: Quantity = searched(ranges.reals, (0.0, 0.2), default=0.0, below=1.0)
     builder = staticmethod(Hybrid)
 
     def __post_init__(self):
         super().__post_init__()
-        self.ranges["head_dim"] = ranges.heads("head_dim", self.head_dim, self.ranges["hidden_dim"])
-        letters = self.ranges.pop("letters").values
-        usual_depth, depths = self.ranges["depth"].default, self.ranges["depth"].values
+        letters = self.ranges.pop("letters").values  # not a hyperparameter: each block has one
+        default_depth, depths = self.ranges["depth"].default, self.ranges["depth"].values
         self.blocks = [
-            ranges.Choices(letters, letters[min(i * len(letters) // usual_depth, len(letters) - 1)])
+            ranges.Choices(
+                letters, letters[min(i * len(letters) // default_depth, len(letters) - 1)]
+            )
             for i in range(max(depths))
         ]
 
-    def point(self, hp):
-        point, pattern = super().point(hp), []
-        # The deepest first: KerasTuner finds all letters at once by trying the first.
+    def configuration(self, hp):
+        values, pattern = super().configuration(hp), []
+        # The largest depth first, because KerasTuner tries the first one to find all letters.
         depths = sorted(self.ranges["depth"].values, reverse=True)
         for i, block in enumerate(self.blocks):
             with hp.conditional_scope("depth", [depth for depth in depths if depth > i]):
-                pattern.append(block.ask(hp, f"letter_{i}"))
-        return {**point, "pattern": "".join(pattern[: point["depth"]])}
+                pattern.append(block.register(hp, f"letter_{i}"))
+        return {**values, "pattern": "".join(pattern[: values["depth"]])}
 
-    def family_arguments(self, point):
+    def family_arguments(self, values):
+        names = ("mlp_dim", "tokens_mlp_dim", "kernel_size", "stochastic_depth_rate")
         return {
-            "pattern": point["pattern"],
-            "num_heads": point["hidden_dim"] // point["head_dim"],
-            **{
-                name: point[name]
-                for name in ("mlp_dim", "tokens_mlp_dim", "kernel_size", "stochastic_depth_rate")
-            },
+            "pattern": values["pattern"],
+            "num_heads": values["hidden_dim"] // values["head_dim"],
+            **{name: values[name] for name in names},
         }

@@ -1,4 +1,4 @@
-"""Memory: what a trial leaves behind, and a trial for which there is not enough."""
+"""Memory of a trial: release what TensorFlow keeps, and fail the trial if memory runs out."""
 
 import contextlib
 
@@ -8,12 +8,12 @@ from keras_mixers.tuning.budget import InfeasibleError
 
 
 @contextlib.contextmanager
-def forgotten_gradients():
-    """What TensorFlow remembers of the graphs traced inside is forgotten at the end.
+def released_gradients():
+    """Release what TensorFlow stores about the graphs that are traced inside the context.
 
-    It registers each custom gradient (our layers have some on CPUs, its own operations others) for
-    as long as the process lives, and with it the graph, its weights and its data. The graphs traced
-    so far keep working.
+    TensorFlow registers each custom gradient until the process ends. Our fused CPU kernels have
+    custom gradients, and so have some operations of TensorFlow. Each registered gradient keeps its
+    graph, with weights and data, in memory. The traced graphs work after the release too.
     """
     if keras.backend.backend() != "tensorflow":
         yield
@@ -30,8 +30,8 @@ def forgotten_gradients():
 
 
 @contextlib.contextmanager
-def within_memory():
-    """What needs more memory than there is becomes infeasible; other errors stay what they are."""
+def infeasible_if_out_of_memory():
+    """Raise `InfeasibleError` instead of an out-of-memory error. Other errors do not change."""
     try:
         yield
     except Exception as error:
@@ -42,9 +42,9 @@ def within_memory():
 
 
 def is_out_of_memory(error):
-    """Whether TensorFlow, JAX, NumPy or Python has run out of memory."""
+    """Whether an error says that TensorFlow, JAX, NumPy or Python has run out of memory."""
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ in ("OutOfMemoryError", "ResourceExhaustedError")
-        or "RESOURCE_EXHAUSTED" in str(error)  # of JAX, and of XLA
+        or "RESOURCE_EXHAUSTED" in str(error)  # because JAX and XLA have only this text
     )

@@ -1,4 +1,4 @@
-"""What a quantity may be: a list of choices, a `(low, high)` range, or one fixed value."""
+"""Quantities of a search space: a list of choices, a `(low, high)` range or one value."""
 
 import dataclasses
 import functools
@@ -9,107 +9,122 @@ from keras_tuner.errors import FatalValueError
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
 
-MOST_CHOICES = 10_000
-USUAL_TOKENS = (16, 256)  # fewer tell little of an image, more take long
-MIDDLE_TOKENS = 64
-USUAL_HEADS = (16, 32, 64)  # channels of each
+Quantity = int | float | str | list | tuple  # what the user passes
+
+MAX_CHOICES = 10_000
+# Without `patch_size`, because fewer tokens lose the image's detail and more make training slow.
+DEFAULT_TOKENS = (16, 256)
+PREFERRED_TOKENS = 64
+DEFAULT_HEAD_DIMS = (16, 32, 64)
 
 
-def searched(read, default, **options):
-    """A field that is a quantity of the space, read by `read(name, value, **options)`."""
-    metadata = {"read": functools.partial(read, **options)}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+def searched(read, choices, needs=None, **options):
+    """Declare a field of a space as a quantity to search.
+
+    Args:
+        read: checks the user's value and returns `Choices` or an `Interval`. It is called as
+            `read(name, value, **options)`.
+        choices: the field's default, as a user would pass it.
+        needs: name of another field, which `read` takes as a keyword too. A quantity is passed as
+            its `Choices`.
+        options: further keywords of `read`. `default` is the value that a search starts from; the
+            quantity's default is the nearest value that the user allows.
+    """
+    metadata = {"read": functools.partial(read, **options), "needs": needs}
+    if isinstance(choices, list):
+        return dataclasses.field(default_factory=lambda: list(choices), metadata=metadata)
+    return dataclasses.field(default=choices, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """One of these values, as KerasTuner keeps them; `meaning` has what they stand for, if not
-    themselves.
+    """One value of several.
+
+    Args:
+        values: as KerasTuner stores them: numbers or strings.
+        default: one of `values`.
+        objects: what a stored value stands for, if KerasTuner cannot store it.
     """
 
     values: tuple
     default: object
-    meaning: dict = dataclasses.field(default_factory=dict)
+    objects: dict = dataclasses.field(default_factory=dict)
 
-    def ask(self, hp, name):
-        """The value at this point of the space, which it is registered in."""
+    def register(self, hp, name):
+        """Register the hyperparameter in `hp` and return its value; None if it is inactive."""
         if len(self.values) == 1:
             value = hp.Fixed(name, self.values[0])
         else:
             value = hp.Choice(name, list(self.values), default=self.default)
-        if value is not None and value not in self.values:  # None: not active
-            outside(name, value, f"one of {', '.join(map(str, self.values))}")
-        return self.meaning.get(value, value)
+        if value is not None and value not in self.values:
+            raise_outside_space(name, value, f"one of {', '.join(map(str, self.values))}")
+        return self.objects.get(value, value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """Any number from `low` to `high`, drawn evenly or, with `log`, evenly in its logarithm."""
+    """Any number from `low` to `high`, sampled uniformly, or log-uniformly if `log`."""
 
     low: float
     high: float
     default: float
     log: bool
 
-    def ask(self, hp, name):
-        """The value at this point of the space, which it is registered in."""
+    def register(self, hp, name):
+        """Register the hyperparameter in `hp` and return its value."""
         sampling = "log" if self.log else "linear"
         value = hp.Float(name, self.low, self.high, sampling=sampling, default=self.default)
         if not self.low <= value <= self.high:
-            outside(name, value, f"from {self.low} to {self.high}")
+            raise_outside_space(name, value, f"from {self.low} to {self.high}")
         return value
 
 
-def outside(name, value, expected):
-    """Refuse what came into the search past the space."""
+def raise_outside_space(name, value, expected):
+    """End the search, because the tuner or a reloaded search has a value outside the space."""
     raise FatalValueError(
-        f"`{name}` must be {expected}, as the space has it; its constructor takes another range,"
-        " and the search of another space another `directory`, or overwrite=True. Received:"
+        f"`{name}` must be {expected}, as the space defines it. To search other values, pass them"
+        " to the space, and use another `directory`, or overwrite=True. Received:"
         f" {name}={value!r}"
     )
 
 
-def integers(name, value, usual, step=1, doubling=False):
-    """The `Choices` of a whole number; a range goes in steps, or doubles from its low end.
+def integers(name, value, default, step=1, doubling=False):
+    """`Choices` of integers.
 
-    A range narrower than a step goes in the largest part of one that leads to its high end.
+    A range takes steps from its low end, or doubles. If a range is narrower than a step, the step
+    becomes the greatest common divisor of the step and the range's width.
     """
     if isinstance(value, tuple):
-        low, high = _ends(name, value, arguments.integer)
+        low, high = _checked_ends(name, value, arguments.integer)
         if doubling:
             values = [low << i for i in range((high // low).bit_length())]
         else:
             step = step if step <= high - low else math.gcd(step, high - low)
             values = range(low, high + 1, step)
     else:
-        values = _each(name, value, arguments.integer)
-    return Choices(tuple(values), min(values, key=lambda choice: abs(choice - usual)))
+        values = _checked_choices(name, value, arguments.integer)
+    return Choices(tuple(values), _nearest(values, default))
 
 
-def reals(name, value, usual, log=False, below=None):
-    """The `Interval` of a number, or its `Choices`."""
-
-    def check(name, number):
-        return arguments.real(name, number, 0.0, **({} if below is None else {"below": below}))
-
+def reals(name, value, default, log=False, below=math.inf):
+    """The `Interval` of a range, or the `Choices` of a list; all numbers in `[0, below)`."""
+    check = functools.partial(arguments.real, minimum=0.0, below=below)
     if not isinstance(value, tuple):
-        values = _each(name, value, check)
-        return Choices(tuple(values), min(values, key=lambda choice: abs(choice - usual)))
-    low, high = _ends(name, value, check)
+        values = _checked_choices(name, value, check)
+        return Choices(tuple(values), _nearest(values, default))
+    low, high = _checked_ends(name, value, check)
     if log and not low:
         raise ValueError(
-            f"`{name}` must have a range that begins above 0, as it is drawn on a logarithmic"
-            f" scale; a list may have a 0 in it. Received: {name}={value!r}"
+            f"`{name}` must have a range that begins above 0, because it is sampled on a"
+            f" logarithmic scale; a list may contain 0. Received: {name}={value!r}"
         )
-    return Interval(low, high, min(max(usual, low), high), log)
+    return Interval(low, high, min(max(default, low), high), log)
 
 
-def patches(name, value, input_shape):
-    """The `Choices` of a patch's side, each of which divides the image's.
+def patch_sizes(name, value, input_shape):
+    """`Choices` of a square patch's side, each of which divides the image's height and width.
 
-    None stands for those that give a usual number of tokens; of a range, the others are left out.
+    None means the sides that give a default number of tokens. A range means the divisors in it.
     """
     rows, columns, _ = input_shape
     side = math.gcd(rows, columns)
@@ -119,17 +134,17 @@ def patches(name, value, input_shape):
         return rows * columns // patch**2
 
     def distance(patch):
-        return abs(math.log(tokens(patch) / MIDDLE_TOKENS))
+        return abs(math.log(tokens(patch) / PREFERRED_TOKENS))
 
     if value is None:
-        fewest, most = USUAL_TOKENS
+        fewest, most = DEFAULT_TOKENS
         values = [patch for patch in divisors if fewest <= tokens(patch) <= most]
         values = values or [min(divisors, key=distance)]
     elif isinstance(value, tuple):
-        low, high = _ends(name, value, arguments.integer)
+        low, high = _checked_ends(name, value, arguments.integer)
         values = [patch for patch in divisors if low <= patch <= high]
     else:
-        values = _each(name, value, arguments.integer)
+        values = _checked_choices(name, value, arguments.integer)
     wrong = [patch for patch in values if patch not in divisors]
     if wrong or not values:
         raise ValueError(
@@ -139,40 +154,44 @@ def patches(name, value, input_shape):
     return Choices(tuple(values), min(values, key=distance))
 
 
-def heads(name, value, hidden_dim):
-    """The `Choices` of a head's width, each of which divides each width of the tokens.
+def head_dims(name, value, hidden_dim):
+    """`Choices` of the width of an attention head, each of which divides every `hidden_dim`.
 
-    None stands for the usual ones that do.
+    None means those of the default widths that divide.
     """
     if value is None:
         common = math.gcd(*hidden_dim.values)
-        value = [width for width in USUAL_HEADS if common % width == 0] or common
-    choices = integers(name, value, usual=32, doubling=True)
+        value = [width for width in DEFAULT_HEAD_DIMS if common % width == 0] or common
+    choices = integers(name, value, default=32, doubling=True)
     for width in hidden_dim.values:
-        for head in choices.values:
-            arguments.divides(name, head, "hidden_dim", width)
+        for head_dim in choices.values:
+            arguments.divides(name, head_dim, "hidden_dim", width)
     return choices
 
 
-def names(name, value, of):
-    """The `Choices` of a name, all of them out of `of`; the first is the default."""
-    _no_range(name, value)
-    values = _each(name, value, lambda name, each: arguments.choice(name, each, of))
+def names(name, value, allowed):
+    """`Choices` of strings, each one of `allowed`. The first one is the default."""
+    _refuse_range(name, value)
+    values = _checked_choices(name, value, arguments.one_of(*allowed))
     return Choices(tuple(values), values[0])
 
 
 def augmentations(name, value):
-    """The `Choices` of an `Augmentation`, each known by what it changes; the first is default."""
-    _no_range(name, value)
-    meaning = {described(each): each for each in _each(name, value, _augmentation)}
-    return Choices(tuple(meaning), next(iter(meaning)), meaning)
+    """`Choices` of `Augmentation`s, stored as text. The first one is the default."""
+    _refuse_range(name, value)
+    objects = {as_text(each): each for each in _checked_choices(name, value, _augmentation)}
+    return Choices(tuple(objects), next(iter(objects)), objects)
 
 
-def described(augmentation):
-    """What an augmentation does, as the value of a hyperparameter: text."""
-    plain = Augmentation().get_config()
-    done = {key: each for key, each in augmentation.get_config().items() if each != plain[key]}
-    return ", ".join(f"{key}={each}" for key, each in done.items()) or "none"
+def as_text(augmentation):
+    """The arguments of an augmentation that differ from their defaults, or "none"."""
+    defaults = Augmentation().get_config()
+    changed = {
+        argument: value
+        for argument, value in augmentation.get_config().items()
+        if value != defaults[argument]
+    }
+    return ", ".join(f"{argument}={value}" for argument, value in changed.items()) or "none"
 
 
 def _augmentation(name, value):
@@ -184,12 +203,16 @@ def _augmentation(name, value):
     return value
 
 
-def _each(name, value, check):
-    """Every choice of a list, or the one value, checked."""
+def _nearest(values, default):
+    return min(values, key=lambda value: abs(value - default))
+
+
+def _checked_choices(name, value, check):
+    """The choices of a list, or the one value, each checked."""
     values = value if isinstance(value, list) else [value]
-    if not 0 < len(values) <= MOST_CHOICES:
+    if not 0 < len(values) <= MAX_CHOICES:
         raise ValueError(
-            f"`{name}` must have from 1 to {MOST_CHOICES:,} choices. Received: {len(values)}"
+            f"`{name}` must have from 1 to {MAX_CHOICES:,} choices. Received: {len(values)}"
         )
     checked = [check(name, each) for each in values]
     if any(each in checked[:i] for i, each in enumerate(checked)):
@@ -197,22 +220,25 @@ def _each(name, value, check):
     return checked
 
 
-def _ends(name, value, check):
-    """The ends of a range, checked."""
+def _checked_ends(name, value, check):
+    """The low and high end of a range, checked."""
     expected = f"`{name}` must be a list of choices, a (low, high) range, or one value."
     if len(value) != 2:
         raise ValueError(f"{expected} Received: {name}={value!r}")
     low, high = (check(name, end) for end in value)
     if low >= high:
         raise ValueError(f"{expected} Received: {name}={value!r}, where low is not below high")
-    if isinstance(low, int) and high - low > MOST_CHOICES:
-        raise ValueError(f"`{name}` has a range of more than {MOST_CHOICES:,}: {name}={value!r}")
+    if isinstance(low, int) and high - low > MAX_CHOICES:
+        raise ValueError(
+            f"`{name}` must have a range of at most {MAX_CHOICES:,} integers. Received:"
+            f" {name}={value!r}"
+        )
     return low, high
 
 
-def _no_range(name, value):
+def _refuse_range(name, value):
     if isinstance(value, tuple):
         raise TypeError(
-            f"`{name}` must be a list of choices or one value; it has no order for a range."
+            f"`{name}` must be a list of choices or one value, because its values have no order."
             f" Received: {name}={value!r}"
         )

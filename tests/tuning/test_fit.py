@@ -87,11 +87,11 @@ def test_batches_are_taken_as_they_are(fitted):
     ("data", "options", "message"),
     [
         ((), {}, "search.. must be given the data"),
-        ((IMAGES,), {"load": len}, "`load` must be a function.*in place of x"),
-        ((), {"load": len, "validation_data": 1}, "in place of.*validation_data"),
+        ((IMAGES,), {"load": len}, "`load` must be a function.*x, y, batch.*must not be passed.*positional"),
+        ((), {"load": len, "validation_data": 1}, "must not be passed.*len.*with validation_data"),
         ((), {"load": "digits"}, "`load` must be a function.*'digits'"),
         ((iter([]),), {}, "must be given steps_per_epoch"),
-        ((IMAGES, LABELS), {"batch_size": 5}, "`batch_size` must be left to the space.*=5"),
+        ((IMAGES, LABELS), {"batch_size": 5}, "`batch_size` must not be passed to search.*=5"),
     ],
 )
 def test_wrong_data_end_the_search(data, options, message, tmp_path):

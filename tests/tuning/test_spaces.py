@@ -158,7 +158,7 @@ def test_a_list_a_range_or_a_value(arguments, values, default):
     space = km.tuning.HyperViT(**{"input_shape": (16, 16, 1), "num_classes": 10, **arguments})
     assert space.ranges[name].values == values
     assert space.ranges[name].default == default
-    point = space.point(keras_tuner.HyperParameters())
+    point = space.configuration(keras_tuner.HyperParameters())
     assert point[name] == default
     assert point["hidden_dim"] % point["head_dim"] == 0
 
@@ -174,7 +174,7 @@ def test_a_list_a_range_or_a_value(arguments, values, default):
         ({"hidden_dim": (64, 128, 192)}, "`hidden_dim` must be a list of choices, a .low, high. r"),
         ({"hidden_dim": "64"}, "`hidden_dim` must be an integer.*'64'"),
         ({"depth": 0}, "`depth` must be an integer from 1.*depth=0"),
-        ({"depth": (1, 20_000)}, "`depth` has a range of more than 10,000"),
+        ({"depth": (1, 20_000)}, "`depth` must have a range of at most 10,000 int"),
         ({"patch_size": [3, 4]}, r"`patch_size` must divide.*\[3, 4\].*these do: 1, 2, 4, 8, 16"),
         ({"patch_size": (5, 7)}, r"`patch_size` must divide.*\(5, 7\)"),
         ({"head_dim": [16, 24]}, "`head_dim` must divide `hidden_dim`. Received: head_dim=24 and"),
@@ -187,7 +187,7 @@ def test_a_list_a_range_or_a_value(arguments, values, default):
         ({"recipe": "small"}, "`recipe` must be km.Recipe"),
         (
             {"recipe": km.Recipe(epochs=1, model_arguments={"depth": 3})},
-            "`recipe` must leave to the space.*'depth'",
+            "`recipe` must not have model_arguments.*'depth'",
         ),
         ({"max_params": 0}, "`max_params` must be an integer from 1"),
         ({"max_flops": 1e6}, "`max_flops` must be an integer"),
@@ -207,3 +207,11 @@ def test_an_unknown_argument_and_a_letter_that_is_none():
         km.tuning.HyperHybrid((16, 16, 1), 10, letters=["A", "X"])
     with pytest.raises(AttributeError, match="HyperResNet"):
         _ = km.tuning.HyperResNet
+
+
+def test_point_is_configuration():
+    space = km.tuning.HyperHybrid((16, 16, 1), 10)
+    with pytest.warns(DeprecationWarning, match="`point`.*`configuration`"):
+        values = space.point(keras_tuner.HyperParameters())
+    assert values == space.configuration(keras_tuner.HyperParameters())
+    assert values["pattern"] == "CCMA"
