@@ -146,14 +146,15 @@ class BudgetedOracle:
         """Load the model of a trial for `get_best_models`, if the trial has a checkpoint."""
         if is_infeasible(trial):
             raise ValueError(
-                "the search must have a feasible trial, within the budget, to load. Received:"
-                f" trial {trial.trial_id}, {trial.message.removeprefix(INFEASIBLE_PREFIX).strip()}"
+                "each model to load must have a feasible trial. Received: trial"
+                f" {trial.trial_id}, which is infeasible:"
+                f" {trial.message.removeprefix(INFEASIBLE_PREFIX).strip()}"
             )
         if not checkpoint_files(self.tuner, trial.trial_id):
             raise ValueError(
-                f"`num_models` must be at most keep={self.keep} of tuning.within_budget: the"
-                " checkpoints of other trials are removed. Received: trial"
-                f" {trial.trial_id}, which has none"
+                f"`num_models` must be at most keep={self.keep} of tuning.within_budget, which"
+                " deletes all other checkpoints. Received: trial"
+                f" {trial.trial_id}, which has no checkpoint"
             )
         return type(self.tuner).load_model(self.tuner, trial)
 

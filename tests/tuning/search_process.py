@@ -1,4 +1,4 @@
-"""One process of a search: alone, to be killed; or, as the environment says, a chief or worker."""
+"""One process of a search. KerasTuner's environment variables can make it a chief or a worker."""
 
 import pathlib
 import sys
@@ -31,10 +31,10 @@ def main(folder, seconds):
     )
     km.tuning.within_budget(tuner, keep=2)
     tuner.search(verbose=0)
-    if hasattr(tuner.oracle, "trials"):  # the chief's, or of the one process
+    if hasattr(tuner.oracle, "trials"):  # because a worker's client has none
         print(len(tuner.oracle.trials), "trials")
-        for why in km.tuning.infeasible(tuner).values():
-            print("infeasible", why)
+        for reason in km.tuning.infeasible(tuner).values():
+            print("infeasible", reason)
 
 
 if __name__ == "__main__":

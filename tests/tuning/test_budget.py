@@ -1,4 +1,4 @@
-"""What a point may cost, told before it has a weight; and memory that does not suffice."""
+"""The budget, which is checked before weights are allocated, and trials that run out of memory."""
 
 import time
 import tracemalloc
@@ -14,19 +14,19 @@ import keras_mixers as km
 from keras_mixers.models import abstract
 from keras_mixers.tuning import budget, memory
 
-# 16 tokens of width 8: the patches, their norm, three blocks with kernels of 5, the head.
-DEFAULT = {
+# 16 tokens of width 8: the patch embedding and its norm, three blocks with a 5x5 kernel, the head.
+DEFAULT_COST = {
     "params": (4 * 8 + 8) + 4 * 8 + 3 * (25 * 8 + 8 + 4 * 8 + 8 * 8 + 8 + 4 * 8) + 8 * 3 + 3,
     "flops": 16 * 4 * 8 + 3 * 16 * 8 * (25 + 8) + 8 * 3,
 }
 
 
-def default():
+def default_hp():
     return keras_tuner.HyperParameters()
 
 
-def test_flops_of_shapes_alone_are_published_ones_at_no_cost():
-    """ViT-B/16 in float32 would be 346 MB, and seconds of drawing them."""
+def test_abstract_weights_count_published_flops_cheaply():
+    """The float32 weights of ViT-B/16 are 346 MB, and initializing them takes seconds."""
     tracemalloc.start()
     begin = time.process_time()
     with abstract.abstract_weights():
@@ -41,76 +41,75 @@ def test_flops_of_shapes_alone_are_published_ones_at_no_cost():
     assert all(weight._value is None for weight in base.weights)
 
 
-def test_shapes_alone_leaves_nothing_behind():
+def test_abstract_weights_restores_keras():
     keras.config.set_dtype_policy("mixed_bfloat16")
     with pytest.raises(ZeroDivisionError), abstract.abstract_weights():
         model = km.ViT("Ti/16", input_shape=(16, 16, 3), depth=1)
         _ = 1 / 0
     assert keras.config.dtype_policy().name == "mixed_bfloat16"
-    with keras.StatelessScope():  # which makes, at its end, all weights that wait
+    with keras.StatelessScope():  # because it initializes all deferred weights at its end
         pass
     assert all(weight._value is None for weight in model.weights)
 
 
-def test_what_a_point_costs():
-    assert tiny().cost_of(default()) == DEFAULT
-    assert tiny().build(default()).count_params() == DEFAULT["params"]
+def test_cost_of_matches_built_model():
+    assert tiny().cost_of(default_hp()) == DEFAULT_COST
+    assert tiny().build(default_hp()).count_params() == DEFAULT_COST["params"]
 
 
 @pytest.mark.parametrize(
-    ("most", "why"),
+    ("limits", "reason"),
     [
         ({"max_params": 1130}, "1,131 parameters, over max_params=1,130"),
         ({"max_flops": 13_207}, "13,208 multiply-adds, over max_flops=13,207"),
         ({"max_params": 1131, "max_flops": 13_208}, None),
     ],
 )
-def test_over_budget_is_told_before_a_weight_is_made(most, why, monkeypatch):
-    made = []
-    variable = keras.Variable._initialize_with_initializer
+def test_build_checks_budget_before_weights(limits, reason, monkeypatch):
+    initialized = []
+    initialize = keras.Variable._initialize_with_initializer
     monkeypatch.setattr(
         keras.Variable,
         "_initialize_with_initializer",
-        lambda self, initializer: made.append(self) or variable(self, initializer),
+        lambda self, initializer: initialized.append(self) or initialize(self, initializer),
     )
-    space = tiny(**most)
-    model = space.build(default())
-    if why is None:
-        assert model.count_params() == DEFAULT["params"]
-        assert made
+    space = tiny(**limits)
+    model = space.build(default_hp())
+    if reason is None:
+        assert model.count_params() == DEFAULT_COST["params"]
+        assert initialized
         return
-    assert not [weight for weight in made if "metric" not in weight.path and weight.ndim]
-    with pytest.raises(keras_tuner.errors.FailedTrialError, match=why):
-        space.fit(default(), model)
+    assert not [weight for weight in initialized if "metric" not in weight.path and weight.ndim]
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match=reason):
+        space.fit(default_hp(), model)
     images, labels = np.zeros((1, 8, 8, 1)), np.zeros(1)
     for use in (model, model.predict, lambda x: model.fit(x, labels), model.evaluate):
-        with pytest.raises(keras_tuner.errors.FailedTrialError, match=why):
+        with pytest.raises(keras_tuner.errors.FailedTrialError, match=reason):
             use(images)
 
 
-def search(space, folder, trials=4, **more):
+def search(space, folder, trials=4, **options):
     tuner = keras_tuner.RandomSearch(
-        space, "val_accuracy", max_trials=trials, seed=1, directory=folder, **more
+        space, "val_accuracy", max_trials=trials, seed=1, directory=folder, **options
     )
     tuner.search(verbose=0)
     return tuner
 
 
-def test_a_search_of_points_over_budget_ends_in_order(tmp_path):
-    """KerasTuner ends at three failures in a row."""
+def test_search_continues_if_all_trials_are_infeasible(tmp_path):
+    """KerasTuner ends a search after three consecutive failures."""
     tuner = search(tiny(max_params=1), tmp_path, trials=5)
     assert len(tuner.oracle.trials) == 5
     assert {trial.status for trial in tuner.oracle.trials.values()} == {"FAILED"}
     reasons = km.tuning.infeasible(tuner)
     assert list(reasons) == list(tuner.oracle.trials)
-    assert all(why.endswith("parameters, over max_params=1") for why in reasons.values())
-    # and goes on from there
-    again = search(tiny(max_params=1), tmp_path, trials=7)
-    assert len(km.tuning.infeasible(again)) == 7
+    assert all(reason.endswith("parameters, over max_params=1") for reason in reasons.values())
+    resumed = search(tiny(max_params=1), tmp_path, trials=7)
+    assert len(km.tuning.infeasible(resumed)) == 7
 
 
-def test_mistakes_still_end_a_search(tmp_path, monkeypatch):
-    """Three in a row, whatever infeasible points stand before and between."""
+def test_three_consecutive_errors_end_search(tmp_path, monkeypatch):
+    """Infeasible trials before and between the errors do not count."""
     space = tiny(max_params=1)
     results = iter(["over", "over", "bug", "over", "bug", "over", "bug", "bug"])
 
@@ -143,12 +142,12 @@ def test_out_of_memory_is_infeasible(error, monkeypatch):
         raise error
 
     monkeypatch.setattr(space, "_train", fail)
-    why = f"out of memory \\({type(error).__name__}: "
-    with pytest.raises(keras_tuner.errors.FailedTrialError, match=why):
-        space.fit(default(), space.build(default()))
+    reason = f"out of memory \\({type(error).__name__}: "
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match=reason):
+        space.fit(default_hp(), space.build(default_hp()))
 
 
-def test_a_search_goes_on_where_models_need_too_much_memory(tmp_path, monkeypatch):
+def test_search_continues_after_out_of_memory(tmp_path, monkeypatch):
     tuner = keras_tuner.RandomSearch(tiny(), "val_accuracy", max_trials=5, directory=tmp_path)
 
     def build(**arguments):
@@ -157,7 +156,7 @@ def test_a_search_goes_on_where_models_need_too_much_memory(tmp_path, monkeypatc
         return km.ConvMixer(**arguments)
 
     monkeypatch.setattr(tuner.hypermodel, "builder", build)
-    monkeypatch.setattr(tuner.hypermodel, "cost_of", lambda _: DEFAULT)  # of shapes: it fits
+    monkeypatch.setattr(tuner.hypermodel, "cost_of", lambda _: DEFAULT_COST)  # within the budget
     tuner.search(verbose=0)
     reasons = km.tuning.infeasible(tuner)
     deep = [t for t in tuner.oracle.trials.values() if t.hyperparameters.values["depth"] > 1]
@@ -165,33 +164,32 @@ def test_a_search_goes_on_where_models_need_too_much_memory(tmp_path, monkeypatc
     assert set(reasons.values()) == {"out of memory (MemoryError: 1 TiB)"}
 
 
-def test_another_error_is_no_matter_of_memory():
+def test_other_errors_are_not_out_of_memory():
     with pytest.raises(ZeroDivisionError), memory.infeasible_if_out_of_memory():
         _ = 1 / 0
 
 
 @pytest.mark.parametrize("runtime", ["keras", "onnxruntime"])
-def test_latency(runtime, monkeypatch):
-    """Measured before training, in the runtime that is asked for."""
+def test_latency_is_measured_in_chosen_runtime(runtime, monkeypatch):
     monkeypatch.setattr(km.tuning.HyperConvMixer, "_train", lambda *_: {"val_accuracy": 1.0})
 
-    def fit(most):
+    def fit(limit):
         space = km.tuning.HyperConvMixer(
-            (8, 8, 1), 3, **{**TINY, "depth": 1}, max_latency_ms=most, latency_of=runtime
+            (8, 8, 1), 3, **{**TINY, "depth": 1}, max_latency_ms=limit, latency_of=runtime
         )
-        return space.fit(default(), space.build(default()))
+        return space.fit(default_hp(), space.build(default_hp()))
 
     assert fit(10_000) == {"val_accuracy": 1.0}
     with pytest.raises(keras_tuner.errors.FailedTrialError, match="ms an image, over max_latency"):
         fit(1e-6)
     monkeypatch.setattr(budget, "keras_latency", lambda _: 3)
     monkeypatch.setattr(budget, "onnxruntime_latency", lambda _: 7)
-    measured = {"keras": 3, "onnxruntime": 7}[runtime]
-    with pytest.raises(keras_tuner.errors.FailedTrialError, match=f": {measured} ms an image"):
-        fit(measured - 1)
+    milliseconds = {"keras": 3, "onnxruntime": 7}[runtime]
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match=f": {milliseconds} ms an image"):
+        fit(milliseconds - 1)
 
 
-def test_the_exported_file_cannot_be_timed_on_another_backend(monkeypatch):
+def test_onnxruntime_latency_needs_tensorflow(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="`latency_of` must be 'keras' on other backends"):
         tiny(latency_of="onnxruntime")

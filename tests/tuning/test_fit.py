@@ -1,4 +1,4 @@
-"""How a point is trained: its batches, augmentation and schedule, whatever the data come as."""
+"""How a configuration is trained: batches, augmentation and schedule for each kind of data."""
 
 import functools
 
@@ -20,7 +20,7 @@ SHIFTED = km.data.Augmentation(translation=0.1)
 
 @pytest.fixture
 def fitted(monkeypatch):
-    """What `model.fit` is given, which trains nothing."""
+    """Replace `model.fit`, so that it trains nothing, and collect its arguments."""
     calls = []
 
     def fit(self, *data, **options):
@@ -31,18 +31,18 @@ def fitted(monkeypatch):
     return calls
 
 
-def space(**more):
-    return km.tuning.HyperConvMixer((8, 8, 1), 3, **{**TINY, "depth": 1, **more})
+def make_space(**options):
+    return km.tuning.HyperConvMixer((8, 8, 1), 3, **{**TINY, "depth": 1, **options})
 
 
-def fit(of, *data, **options):
+def fit(space, *data, **options):
     hp = keras_tuner.HyperParameters()
-    return of.fit(hp, of.build(hp), *data, **options)
+    return space.fit(hp, space.build(hp), *data, **options)
 
 
-def test_arrays_are_cut_into_batches(fitted):
-    of = space(batch_size=8, learning_rate=2e-3, warmup_fraction=0.25, schedule="linear")
-    assert fit(of, IMAGES, LABELS, epochs=4, validation_data=(IMAGES, LABELS)) == {
+def test_fit_divides_arrays_into_batches(fitted):
+    space = make_space(batch_size=8, learning_rate=2e-3, warmup_fraction=0.25, schedule="linear")
+    assert fit(space, IMAGES, LABELS, epochs=4, validation_data=(IMAGES, LABELS)) == {
         "val_accuracy": 1.0
     }
     (call,) = fitted
@@ -51,21 +51,21 @@ def test_arrays_are_cut_into_batches(fitted):
     schedule = call["schedule"]
     assert (schedule.steps, schedule.warmup_steps) == (4 * 3, 3)
     assert (schedule.peak, schedule.shape) == (2e-3, "linear")
-    fit(of, x=IMAGES, y=LABELS, validation_split=0.3, epochs=1)
+    fit(space, x=IMAGES, y=LABELS, validation_split=0.3, epochs=1)
     assert fitted[-1]["schedule"].steps == 2, "14 of the 20 images"
-    fit(of, IMAGES, LABELS)
-    assert fitted[-1]["schedule"].steps == 3, "one epoch, as Keras has it"
+    fit(space, IMAGES, LABELS)
+    assert fitted[-1]["schedule"].steps == 3, "one epoch is the default of Keras"
 
 
-def test_load_is_asked_for_batches_of_the_point(fitted):
-    asked = []
+def test_fit_passes_configuration_to_load(fitted):
+    requests = []
 
     def load(batch_size, augmentation):
-        asked.append((batch_size, augmentation))
+        requests.append((batch_size, augmentation))
         return [1] * 7, "validation", "information"
 
-    fit(space(batch_size=32, augmentation=SHIFTED), load=load, epochs=3)
-    assert asked == [(32, SHIFTED)]
+    fit(make_space(batch_size=32, augmentation=SHIFTED), load=load, epochs=3)
+    assert requests == [(32, SHIFTED)]
     (call,) = fitted
     assert call["data"] == ([1] * 7,)
     assert call["validation_data"] == "validation"
@@ -73,13 +73,13 @@ def test_load_is_asked_for_batches_of_the_point(fitted):
     assert call["schedule"].steps == 21
 
 
-def test_batches_are_taken_as_they_are(fitted):
+def test_fit_uses_batches_unchanged(fitted):
     batches = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(6)
-    fit(space(), batches, validation_data=batches, epochs=2)
+    fit(make_space(), batches, validation_data=batches, epochs=2)
     assert fitted[-1]["data"] == (batches,)
     assert "batch_size" not in fitted[-1]
     assert fitted[-1]["schedule"].steps == 8
-    fit(space(), batches.repeat(), steps_per_epoch=10)
+    fit(make_space(), batches.repeat(), steps_per_epoch=10)
     assert fitted[-1]["schedule"].steps == 10
 
 
@@ -87,48 +87,52 @@ def test_batches_are_taken_as_they_are(fitted):
     ("data", "options", "message"),
     [
         ((), {}, "search.. must be given the data"),
-        ((IMAGES,), {"load": len}, "`load` must be a function.*x, y, batch.*must not be passed.*positional"),
+        (
+            (IMAGES,),
+            {"load": len},
+            "`load` must be a function.*x, y, batch_size.*positional",
+        ),
         ((), {"load": len, "validation_data": 1}, "must not be passed.*len.*with validation_data"),
         ((), {"load": "digits"}, "`load` must be a function.*'digits'"),
         ((iter([]),), {}, "must be given steps_per_epoch"),
         ((IMAGES, LABELS), {"batch_size": 5}, "`batch_size` must not be passed to search.*=5"),
     ],
 )
-def test_wrong_data_end_the_search(data, options, message, tmp_path):
-    """With a message, rather than as so many failed trials."""
-    tuner = keras_tuner.RandomSearch(space(), "val_accuracy", directory=tmp_path)
+def test_invalid_data_end_search(data, options, message, tmp_path):
+    """The search raises an error. It does not fail one trial after the other."""
+    tuner = keras_tuner.RandomSearch(make_space(), "val_accuracy", directory=tmp_path)
     with pytest.raises((TypeError, ValueError), match=message):
         tuner.search(*data, **options, verbose=0)
 
 
-def test_what_is_not_searched_comes_of_the_recipe(fitted):
+def test_recipe_sets_what_is_not_searched(fitted):
     recipe = km.Recipe(
         epochs=9, clip_norm=0.5, label_smoothing=0.1, model_arguments={"activation": "relu"}
     )
-    of = space(recipe=recipe)
+    space = make_space(recipe=recipe)
     hp = keras_tuner.HyperParameters()
-    made = of.recipe_of(hp, epochs=5)
+    made = space.recipe_of(hp, epochs=5)
     assert (made.epochs, made.clip_norm, made.label_smoothing) == (5, 0.5, 0.1)
     assert (made.batch_size, made.weight_decay) == (16, 0.0)
-    assert of.arguments_of(hp)["activation"] == "relu"
-    assert of.build(hp).optimizer.clip_norm == 0.5
+    assert space.arguments_of(hp)["activation"] == "relu"
+    assert space.build(hp).optimizer.clip_norm == 0.5
 
 
-def test_a_built_model_trains_before_its_steps_are_known():
-    """As after `tuner.hypermodel.build(best)`: the rate stands, instead of coming to its end."""
-    model = space(learning_rate=1e-3, warmup_fraction=0.3).build(keras_tuner.HyperParameters())
+def test_built_model_has_constant_learning_rate():
+    """The number of steps is unknown after `tuner.hypermodel.build(best)`."""
+    model = make_space(learning_rate=1e-3, warmup_fraction=0.3).build(keras_tuner.HyperParameters())
     for step in (0, 100_000):
         model.optimizer.iterations.assign(step)
         assert float(model.optimizer.learning_rate) == pytest.approx(1e-3, rel=1e-3)
 
 
-def test_what_hyperband_goes_on_with_keeps_moments_and_schedule():
+def test_recompile_keeps_moments_and_schedule():
     hp = keras_tuner.HyperParameters()
-    of = space()
-    model = of.build(hp)
+    space = make_space()
+    model = space.build(hp)
     for variable in model.optimizer.variables[1:]:
         variable.assign(np.full(variable.shape, 0.25))
-    recompile(model, of.recipe_of(hp, epochs=9), steps=7, initial_epoch=3)
+    recompile(model, space.recipe_of(hp, epochs=9), steps=7, initial_epoch=3)
     assert int(model.optimizer.iterations) == 21
     assert model.optimizer._learning_rate.steps == 63
     for variable in model.optimizer.variables[1:]:
@@ -136,23 +140,24 @@ def test_what_hyperband_goes_on_with_keeps_moments_and_schedule():
 
 
 def test_hyperband_on_digits(tmp_path, digits_folder):
-    """All of it in earnest, with all that is searched: two short trials, of which one goes on."""
+    """A real search over all training quantities: two short trials, one of which is resumed."""
     size = {"patch_size": 2, "hidden_dim": 8, "depth": 1, "kernel_size": 3}
-    some = [SHIFTED, km.data.Augmentation()]  # without RandAugment, whose graph takes seconds
-    of = km.tuning.HyperConvMixer((8, 8, 1), 10, augmentation=some, **size)
+    # Without RandAugment, because tracing its graph takes seconds.
+    augmentations = [SHIFTED, km.data.Augmentation()]
+    space = km.tuning.HyperConvMixer((8, 8, 1), 10, augmentation=augmentations, **size)
     tuner = keras_tuner.Hyperband(
-        of, "val_accuracy", max_epochs=2, factor=2, seed=2, directory=tmp_path
+        space, "val_accuracy", max_epochs=2, factor=2, seed=2, directory=tmp_path
     )
-    remembered = len(gradient_registry.list())
+    registered = len(gradient_registry.list())
     tuner.search(load=functools.partial(km.data.load, "digits"), verbose=0)
-    assert len(gradient_registry.list()) == remembered, "TensorFlow keeps what is there for ever"
+    assert len(gradient_registry.list()) == registered, "TensorFlow never releases these"
     trials = tuner.oracle.trials.values()
     assert {trial.status for trial in trials} == {"COMPLETED"}
-    went_on = [trial for trial in trials if "tuner/trial_id" in trial.hyperparameters.values]
-    assert went_on
+    resumed = [trial for trial in trials if "tuner/trial_id" in trial.hyperparameters.values]
+    assert resumed
     assert len({trial.hyperparameters.values["augmentation"] for trial in trials}) > 1
     best = tuner.get_best_hyperparameters()[0]
-    assert of.recipe_of(best, epochs=2).batch_size == best.values["batch_size"]
+    assert space.recipe_of(best, epochs=2).batch_size == best.values["batch_size"]
     (model,) = tuner.get_best_models()
     _, test, _ = km.data.load("digits")
     assert model.evaluate(test, verbose=0)[1] == pytest.approx(

@@ -1,4 +1,4 @@
-"""KerasTuner's tuners on the spaces: broken off and gone on with, tidied up, in many processes."""
+"""Searches with KerasTuner's tuners: budget, checkpoints, resume, and several processes."""
 
 import collections
 import json
@@ -19,12 +19,13 @@ import keras_mixers as km
 from keras_mixers.tuning.checkpoints import resumable_trials
 
 PROCESS = pathlib.Path(__file__).with_name("search_process.py")
-FEASIBLE = 600  # parameters: of the 24 points, those with a width of 4 and some with 8
+# Of the 24 configurations, those of width 4 and some of width 8 have at most so many parameters.
+MAX_PARAMS = 600
 
 
-def make(kind, folder, **more):
-    space = tiny(max_params=FEASIBLE)
-    common = {"objective": "val_accuracy", "directory": folder, "seed": 1, **more}
+def make(kind, folder, **options):
+    space = tiny(max_params=MAX_PARAMS)
+    common = {"objective": "val_accuracy", "directory": folder, "seed": 1, **options}
     if kind == "Hyperband":
         return keras_tuner.Hyperband(space, max_epochs=3, **common)
     if kind == "BayesianOptimization":
@@ -35,12 +36,13 @@ def make(kind, folder, **more):
 
 
 def checkpoints(tuner):
+    """The ids of the trials that have a checkpoint."""
     found = pathlib.Path(tuner.project_dir).glob("trial_*/checkpoint*")
     return {file.parent.name.removeprefix("trial_") for file in found}
 
 
 @pytest.mark.parametrize("kind", ["RandomSearch", "BayesianOptimization", "GridSearch"])
-def test_a_search_within_a_budget(kind, tmp_path):
+def test_search_keeps_best_feasible_checkpoints(kind, tmp_path):
     tuner = km.tuning.within_budget(make(kind, tmp_path), keep=2)
     tuner.search(verbose=0)
     trials = tuner.oracle.trials
@@ -50,12 +52,12 @@ def test_a_search_within_a_budget(kind, tmp_path):
     best = tuner.oracle.get_best_trials(2)
     assert checkpoints(tuner) == {trial.trial_id for trial in best}
     (model,) = tuner.get_best_models()
-    assert model.count_params() / 1000 == best[0].score <= FEASIBLE / 1000
+    assert model.count_params() / 1000 == best[0].score <= MAX_PARAMS / 1000
     with pytest.raises(ValueError, match="`num_models` must be at most keep=2"):
         tuner.get_best_models(3)
 
 
-def test_a_search_without_a_feasible_point_has_no_model_to_load(tmp_path):
+def test_get_best_models_needs_feasible_trial(tmp_path):
     tuner = keras_tuner.RandomSearch(
         tiny(max_params=1), "val_accuracy", max_trials=2, directory=tmp_path, seed=1
     )
@@ -64,8 +66,8 @@ def test_a_search_without_a_feasible_point_has_no_model_to_load(tmp_path):
         tuner.get_best_models()
 
 
-def test_hyperband_goes_on_with_the_best_of_what_is_feasible(tmp_path):
-    """It overlooks failed trials, and would wait for others in their place, or end."""
+def test_hyperband_resumes_best_feasible_trial(tmp_path):
+    """Plain Hyperband ignores failed trials and does not start the next round."""
     tuner = make("Hyperband", tmp_path)
     tuner.search(epochs=1, verbose=0)
     trials = tuner.oracle.trials
@@ -76,14 +78,14 @@ def test_hyperband_goes_on_with_the_best_of_what_is_feasible(tmp_path):
     assert {key: len(found) for key, found in runs.items()} == {(1, 0): 3, (1, 1): 1, (0, 0): 2}
     first = [trial for trial in runs[1, 0] if trial.status == "COMPLETED"]
     assert 0 < len(first) < 3
-    (gone_on,) = runs[1, 1]
+    (resumed,) = runs[1, 1]
     best = max(first, key=lambda trial: trial.score)
-    assert gone_on.hyperparameters.values["tuner/trial_id"] == best.trial_id
-    assert gone_on.score == best.score
+    assert resumed.hyperparameters.values["tuner/trial_id"] == best.trial_id
+    assert resumed.score == best.score
 
 
-def test_what_is_infeasible_counts_as_the_worst_where_the_next_is_chosen(tmp_path, monkeypatch):
-    """BayesianOptimization overlooks failed trials, and would guess the same again and again."""
+def test_populate_space_ranks_infeasible_trials_worst(tmp_path, monkeypatch):
+    """Plain BayesianOptimization ignores failed trials and can propose them again and again."""
     tuner = make("BayesianOptimization", tmp_path)
     tuner.search(verbose=0)
     oracle, seen = tuner.oracle, {}
@@ -144,7 +146,7 @@ def test_grid_search_resumes(interrupt, tmp_path):
     tuner.search(verbose=0)
     whole = make("GridSearch", tmp_path / "whole")
     whole.search(verbose=0)
-    values = [  # by name: what is read again stands in the order of the file system
+    values = [  # by trial id, because KerasTuner reloads trials in the file system's order
         {name: trial.hyperparameters.values for name, trial in each.oracle.trials.items()}
         for each in (tuner, whole)
     ]
@@ -152,8 +154,8 @@ def test_grid_search_resumes(interrupt, tmp_path):
     assert len(values[0]) == 6
 
 
-def test_equal_scores_keep_their_checkpoints_when_read_again(tmp_path, monkeypatch):
-    """Among equals the first is best; a folder is read in any order."""
+def test_resumed_search_keeps_checkpoints_of_equal_scores(tmp_path, monkeypatch):
+    """The first of equal trials is the best one, and KerasTuner reloads trials in any order."""
     monkeypatch.setattr("scored.score", lambda model: 0.5)
     km.tuning.within_budget(make("RandomSearch", tmp_path, max_trials=4), keep=2).search(verbose=0)
     tuner = make("RandomSearch", tmp_path, max_trials=5)
@@ -167,7 +169,7 @@ def test_equal_scores_keep_their_checkpoints_when_read_again(tmp_path, monkeypat
     assert checkpoints(tuner) == kept
 
 
-def test_a_loss_is_the_better_the_lower(tmp_path):
+def test_objective_can_be_minimized(tmp_path):
     objective = keras_tuner.Objective("val_accuracy", "min")
     tuner = make("RandomSearch", tmp_path, max_trials=8, objective=objective)
     km.tuning.within_budget(tuner, keep=2).search(verbose=0)
@@ -175,7 +177,7 @@ def test_a_loss_is_the_better_the_lower(tmp_path):
     assert checkpoints(tuner) == set(sorted(scores, key=scores.get)[:2])
 
 
-def test_disk_stays_bounded_over_many_trials(tmp_path):
+def test_number_of_checkpoints_stays_bounded(tmp_path):
     tuner = keras_tuner.GridSearch(
         tiny(), "val_accuracy", max_trials=7, directory=tmp_path, executions_per_trial=2
     )
@@ -188,29 +190,29 @@ def test_disk_stays_bounded_over_many_trials(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "value"), [("hidden_dim", 6), ("learning_rate", 0.5)])
-def test_a_value_that_came_past_the_space_ends_the_search(name, value, tmp_path):
-    """KerasTuner lets a tuner have hyperparameters of its own."""
+def test_value_outside_space_ends_search(name, value, tmp_path):
+    """A user can pass `hyperparameters` to a tuner."""
     hp = keras_tuner.HyperParameters()
     hp.Fixed(name, value)
     with pytest.raises(keras_tuner.errors.FatalValueError, match=f"`{name}` must be .*={value}"):
         make("RandomSearch", tmp_path, hyperparameters=hp)
 
 
-def test_what_a_point_says_is_not_left_to_the_tuner(tmp_path):
+def test_tuner_with_compile_arguments_raises(tmp_path):
     tuner = make("RandomSearch", tmp_path, optimizer="sgd", loss="mse")
     with pytest.raises(keras_tuner.errors.FatalValueError, match="`optimizer` must be left to the"):
         tuner.search(verbose=0)
 
 
-def environment(**more):
+def environment(**variables):
     paths = [str(PROCESS.parents[2]), *sys.path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **variables}
 
 
-def start(folder, seconds=0.0, **more):
+def start(folder, seconds=0.0, **variables):
     return subprocess.Popen(
         [sys.executable, PROCESS, folder, str(seconds)],
-        env=environment(**more),
+        env=environment(**variables),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -225,7 +227,7 @@ def started_trials(project):
         return []
 
 
-def test_killed_and_gone_on_with(tmp_path):
+def test_killed_search_resumes(tmp_path):
     process = start(tmp_path, seconds=0.5)
     while process.poll() is None and "3" not in started_trials(tmp_path / "search"):
         time.sleep(0.01)
@@ -248,18 +250,18 @@ def test_killed_and_gone_on_with(tmp_path):
         assert after[name].score == trial.score
 
 
-def test_a_chief_and_two_workers(tmp_path):
-    """The chief sees no reason but in the trials' folders, and does not end at three in a row."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_chief_and_two_workers_search(tmp_path):
+    """The chief reads the workers' reasons from the trials' folders and continues."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
     oracle = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
-    started = [
+    processes = [
         start(tmp_path, seconds=0.2, KERASTUNER_TUNER_ID=name, **oracle)
         for name in ("chief", "worker0", "worker1")
     ]
     outputs = []
-    for process in started:
+    for process in processes:
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-3000:]
         outputs.append(output)
@@ -271,13 +273,13 @@ def test_a_chief_and_two_workers(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 1.5, "2"])
-def test_a_wrong_number_to_keep(keep, tmp_path):
+def test_within_budget_rejects_invalid_keep(keep, tmp_path):
     with pytest.raises((ValueError, TypeError), match="`keep` must be an integer from 1"):
         km.tuning.within_budget(make("RandomSearch", tmp_path), keep=keep)
 
 
-def test_checkpoints_that_hyperband_may_go_on_from_stay():
-    """Of a round as many as the next takes, and those that a trial at work goes on from."""
+def test_resumable_trials_of_hyperband():
+    """The best of a round, as many as the next round takes, and what a running trial resumes."""
 
     def trial(number, status, score=None, **values):
         values = {key.replace("_", "/", 1): value for key, value in values.items()}

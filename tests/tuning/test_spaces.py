@@ -1,4 +1,4 @@
-"""What the spaces hold: bounds, defaults, and that every point is a model."""
+"""The spaces: bounds, defaults, valid configurations, and errors of invalid arguments."""
 
 import random
 
@@ -50,8 +50,8 @@ PINNED = {
 }
 
 
-def described(hp):
-    """A hyperparameter as a row above."""
+def describe(hp):
+    """A hyperparameter in the form of `PINNED`."""
     if isinstance(hp, keras_tuner.engine.hyperparameters.Choice):
         separator = " | " if hp.name == "augmentation" else " "
         return f"{separator.join(map(str, hp.values))}; {hp.default}"
@@ -60,10 +60,10 @@ def described(hp):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_bounds_and_defaults(family):
+def test_space_has_pinned_bounds_and_defaults(family):
     hp = keras_tuner.HyperParameters()
     getattr(km.tuning, family)((16, 16, 1), 10).declare_hyperparameters(hp)
-    found = {each.name: described(each) for each in hp.space}
+    found = {each.name: describe(each) for each in hp.space}
     numbers = {"3e-4": "0.0003", "5e-3": "0.005", "2e-3": "0.002", "1e-3": "0.001"}
     expected = PINNED[family]
     for short, long in numbers.items():
@@ -71,29 +71,29 @@ def test_bounds_and_defaults(family):
     assert found == expected
 
 
-def sampled(space, seed):
-    """A point at random, as KerasTuner's RandomSearch draws it."""
+def sample(space, seed):
+    """A random configuration, sampled as KerasTuner's RandomSearch does."""
     hp = keras_tuner.HyperParameters()
     space.declare_hyperparameters(hp)
-    draw = random.Random(seed)
-    point = keras_tuner.HyperParameters()
+    seeds = random.Random(seed)
+    sampled = keras_tuner.HyperParameters()
     for each in hp.space:
-        point.merge([each])
-        if point.is_active(each):
-            point.values[each.name] = each.random_sample(draw.randrange(2**31))
-    return point
+        sampled.merge([each])
+        if sampled.is_active(each):
+            sampled.values[each.name] = each.random_sample(seeds.randrange(2**31))
+    return sampled
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 1), (16, 40, 3)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_point_is_valid(family, shape, monkeypatch):
-    """What a builder would refuse it refuses before it makes a layer: 200 points of each."""
+def test_every_configuration_is_valid(family, shape, monkeypatch):
+    """A builder checks its arguments before it creates layers, so 200 configurations are cheap."""
     for module in (vit, mlp_mixer, conv_mixer, hybrid):
         monkeypatch.setattr(module, "assemble", lambda architecture, *_: architecture)
     space = getattr(km.tuning, family)(shape, 10)
     seen = set()
     for seed in range(200):
-        hp = sampled(space, seed)
+        hp = sample(space, seed)
         architecture = space.builder(**space.arguments_of(hp))
         assert isinstance(architecture, Architecture)
         assert architecture.num_tokens >= 16
@@ -104,20 +104,20 @@ def test_every_point_is_valid(family, shape, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_points_build_and_compute(family):
+def test_configurations_build_and_compute(family):
     space = getattr(km.tuning, family)((16, 24, 1), 10)
     for seed in range(2):
-        hp = sampled(space, seed)
+        hp = sample(space, seed)
         model = space.build(hp)
         images = np.random.default_rng(seed).normal(size=(2, 16, 24, 1)).astype("float32")
         assert np.isfinite(model(images)).all()
         assert space.cost_of(hp) == {"params": model.count_params(), "flops": km.count_flops(model)}
 
 
-def test_a_hybrid_has_a_letter_for_each_block():
+def test_hybrid_has_one_letter_per_block():
     space = km.tuning.HyperHybrid((16, 16, 1), 10, depth=[2, 5], letters=["A", "P"])
     for seed in range(20):
-        hp = sampled(space, seed)
+        hp = sample(space, seed)
         letters = [hp.values[f"letter_{i}"] for i in range(hp.values["depth"])]
         assert space.arguments_of(hp)["pattern"] == "".join(letters)
         assert f"letter_{len(letters)}" not in hp.values
@@ -125,8 +125,8 @@ def test_a_hybrid_has_a_letter_for_each_block():
     assert fixed.arguments_of(keras_tuner.HyperParameters())["pattern"] == "MMM"
 
 
-def test_a_tuner_finds_the_whole_space_at_once(monkeypatch, tmp_path):
-    """By two builds: the default, and one with all the blocks; however far over budget it is."""
+def test_tuner_finds_all_letters_at_once(monkeypatch, tmp_path):
+    """It builds the default and the deepest configuration, although both are over budget."""
     space = km.tuning.HyperHybrid((16, 16, 1), 10, max_params=1)
     tuner = keras_tuner.RandomSearch(space, "val_accuracy", directory=tmp_path)
     assert {each.name for each in tuner.oracle.get_space().space} == set(PINNED["HyperHybrid"])
@@ -153,14 +153,14 @@ def test_a_tuner_finds_the_whole_space_at_once(monkeypatch, tmp_path):
         ({"hidden_dim": [20, 30]}, (20, 30), 30),
     ],
 )
-def test_a_list_a_range_or_a_value(arguments, values, default):
+def test_quantity_is_list_range_or_value(arguments, values, default):
     name = next(iter(arguments)).replace("input_shape", "patch_size")
     space = km.tuning.HyperViT(**{"input_shape": (16, 16, 1), "num_classes": 10, **arguments})
     assert space.ranges[name].values == values
     assert space.ranges[name].default == default
-    point = space.configuration(keras_tuner.HyperParameters())
-    assert point[name] == default
-    assert point["hidden_dim"] % point["head_dim"] == 0
+    configuration = space.configuration(keras_tuner.HyperParameters())
+    assert configuration[name] == default
+    assert configuration["hidden_dim"] % configuration["head_dim"] == 0
 
 
 @pytest.mark.parametrize(
@@ -195,12 +195,12 @@ def test_a_list_a_range_or_a_value(arguments, values, default):
         ({"latency_of": "onnx"}, "`latency_of` must be one of 'keras', 'onnxruntime'"),
     ],
 )
-def test_a_wrong_argument_is_named(arguments, message):
+def test_invalid_argument_is_named(arguments, message):
     with pytest.raises((ValueError, TypeError), match=message):
         km.tuning.HyperViT(**{"input_shape": (16, 16, 1), "num_classes": 10, **arguments})
 
 
-def test_an_unknown_argument_and_a_letter_that_is_none():
+def test_unknown_argument_letter_and_space_raise():
     with pytest.raises(TypeError, match="hidden_dims"):
         km.tuning.HyperViT((16, 16, 1), 10, hidden_dims=64)
     with pytest.raises(ValueError, match="`letters` must be one of 'A', 'M', 'C', 'P', 'G'.*'X'"):
