@@ -1,15 +1,17 @@
-"""Training and inference of these models, timed in turn with the same models elsewhere.
+"""Compare training and inference speed with the same models in other libraries.
 
     python examples/benchmark.py                                # three small models on 32 x 32
-    python examples/benchmark.py --python timm=PATH/bin/python  # timm in its own environment
+    python examples/benchmark.py --python timm=PATH/bin/python  # timm in another environment
     python examples/benchmark.py --models ViT-B/16 --dtype mixed_bfloat16 --batch 128
     python examples/benchmark.py --scaling                      # by tokens, width, depth, batch
     python examples/benchmark.py --contestants keras_mixers checkpointed    # gradient checkpointing
 
-Each contestant is a process of its own, the others idle while it runs: keras_mixers, Keras's own
-layers put together as tutorials do, keras-hub, and timm on PyTorch, where they are installed.
-KERAS_BACKEND chooses Keras's backend. A figure is the median of the rounds, a ratio the median of
-the ratios within each round, for machines that are slower at times.
+The contestants are keras_mixers, the layers of Keras assembled as in tutorials, keras-hub, and timm
+on PyTorch. Those that are not installed are skipped. Each contestant runs in a separate process,
+and the others are idle meanwhile. The variable KERAS_BACKEND chooses the backend of Keras.
+
+Each time is the median of all rounds. Each ratio is the median of the ratios within a round,
+because the speed of a machine varies from round to round.
 """
 
 import argparse
@@ -41,7 +43,7 @@ MODELS = {
     ),
     "ConvMixer-128/8": ("ConvMixer", "256/8-k5-p2", {"hidden_dim": 128, **SMALL}),
 }
-# What each contestant needs to import.
+# The module that each contestant imports.
 CONTESTANTS = {
     "keras_mixers": "keras_mixers",
     "checkpointed": "keras_mixers",
@@ -50,8 +52,8 @@ CONTESTANTS = {
     "timm": "timm",
 }
 TASKS = ("train", "predict", "call")
-PAUSE = 0.05  # seconds: threads spin for a while after they have worked
-MATMUL_SIDE = 2048  # of the square matrices whose product is called the machine's peak
+PAUSE = 0.05  # seconds, because the threads of an idle contestant spin for a while
+MATMUL_SIDE = 2048  # of the square matrices whose product measures the machine's peak speed
 
 
 def parse_arguments():
@@ -59,30 +61,56 @@ def parse_arguments():
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument(
-        "--models", nargs="+", default=list(MODELS), help="of the small ones, or as ViT-S/16"
+        "--models",
+        nargs="+",
+        default=list(MODELS),
+        help="small models, or published variants such as ViT-S/16",
     )
-    parser.add_argument("--image-size", type=int, default=224, help="of a model named as ViT-S/16")
-    parser.add_argument("--batch", type=int, default=64, help="images a step")
-    parser.add_argument("--rounds", type=int, default=7, help="of timing, each of every contestant")
-    parser.add_argument("--steps", type=int, default=3, help="timed in each round")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--dtype", default="float32", choices=("float32", "mixed_bfloat16"))
-    others = [name for name in CONTESTANTS if name != "checkpointed"]
-    parser.add_argument("--contestants", nargs="+", default=others, choices=CONTESTANTS)
     parser.add_argument(
-        "--python", nargs="+", default=[], metavar="NAME=PATH", help="a contestant's own Python"
+        "--image-size", type=int, default=224, help="image side of a published variant, in pixels"
     )
-    parser.add_argument("--scaling", action="store_true", help="how cost grows")
-    parser.add_argument("--csv", type=pathlib.Path, help="file for the table")
+    parser.add_argument("--batch", type=int, default=64, help="images per step")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="timing rounds; each one times all contestants"
+    )
+    parser.add_argument("--steps", type=int, default=3, help="steps per round")
+    parser.add_argument(
+        "--tasks", nargs="+", default=list(TASKS), choices=TASKS, help="what to time"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "mixed_bfloat16"),
+        help="dtype policy of the models",
+    )
+    others = [name for name in CONTESTANTS if name != "checkpointed"]
+    parser.add_argument(
+        "--contestants",
+        nargs="+",
+        default=others,
+        choices=CONTESTANTS,
+        help="libraries to compare; checkpointed is keras_mixers with gradient checkpointing",
+    )
+    parser.add_argument(
+        "--python",
+        nargs="+",
+        default=[],
+        metavar="NAME=PATH",
+        help="Python of a contestant in another environment",
+    )
+    parser.add_argument(
+        "--scaling", action="store_true", help="measure how time grows with the size instead"
+    )
+    parser.add_argument("--csv", type=pathlib.Path, help="also write the table to this file")
     args = parser.parse_args()
     args.python = dict(pair.split("=", 1) for pair in args.python)
     if args.csv and not args.csv.absolute().parent.is_dir():
-        parser.error(f"--csv: there is no folder {args.csv.absolute().parent}")
+        parser.error(f"--csv: the folder {args.csv.absolute().parent} does not exist")
     return args
 
 
 def specification(name, args, changed=None):
-    """All that any contestant must know to build a model, with some arguments changed."""
+    """The arguments from which every contestant can build the model, with some changed."""
     import keras_mixers as km
 
     if name in MODELS:
@@ -91,7 +119,7 @@ def specification(name, args, changed=None):
         family, _, variant = name.partition("-")
         arguments = {"input_shape": (args.image_size, args.image_size, 3), "num_classes": 1000}
     arguments = {**arguments, **(changed or {})}
-    if changed and "hidden_dim" in changed:  # what is in proportion to it grows too
+    if changed and "hidden_dim" in changed:  # heads and MLP grow in proportion
         width = changed["hidden_dim"]
         arguments |= {
             "ViT": {"num_heads": width // 64, "mlp_dim": 4 * width},
@@ -101,12 +129,12 @@ def specification(name, args, changed=None):
     sizes = {**km.variants(family)[variant], **arguments}
     sizes["mlp_dim"] = sizes.get("mlp_dim", sizes.get("channels_mlp_dim"))
     named = {"family": family, "variant": variant, "arguments": arguments}
-    # timm's ConvMixer is faster with the channels last, its ViT and Mixer are not.
+    # Because only the ConvMixer of timm is faster with the channels last.
     return {**sizes, **named, "dtype": args.dtype, "channels_last": family == "ConvMixer"}
 
 
 class Contestant:
-    """A process that holds one model of one framework and does as it is asked."""
+    """A process with one model of one framework, which answers requests."""
 
     def __init__(self, name, spec, python):
         self.name = name
@@ -121,22 +149,22 @@ class Contestant:
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         )
         self.about = self.ask({**spec, "contestant": name})
-        self.at_rest, _ = self.ask(["memory"])
+        self.idle_bytes, _ = self.ask(["memory"])
 
     def ask(self, request):
         print(json.dumps(request), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
             self.errors.seek(0)
-            why = self.errors.read()[-1000:]
+            errors = self.errors.read()[-1000:]
             self.close()
-            raise SystemExit(f"benchmark.py: {self.name} ended at {request}: {why}")
+            raise SystemExit(f"benchmark.py: {self.name} ended at {request}: {errors}")
         return json.loads(answer)
 
     def memory(self):
-        """The most bytes held since this was last asked, beyond those of the model at rest."""
+        """Peak memory in bytes since the last call, minus the memory of the idle model."""
         _, peak = self.ask(["memory"])
-        return peak - self.at_rest
+        return peak - self.idle_bytes
 
     def close(self):
         self.process.stdin.close()
@@ -145,8 +173,8 @@ class Contestant:
         self.errors.close()
 
 
-def starters(args):
-    """Each contestant that is installed, with its Python."""
+def find_pythons(args):
+    """`{contestant: path of its Python}` of the contestants that are installed."""
     found = {}
     for name in args.contestants:
         python = args.python.get(name, sys.executable)
@@ -159,123 +187,133 @@ def starters(args):
 
 
 def measure(model, spec, args, pythons):
-    """The table's rows for one model: one for each contestant."""
-    entrants = [
+    """Measure one model: a row for each contestant."""
+    contestants = [
         Contestant(name, spec, python)
         for name, python in pythons.items()
         if name != "keras-hub" or spec["family"] == "ViT"
     ]
-    sizes = {entrant.name: entrant.about["parameters"] for entrant in entrants}
+    sizes = {contestant.name: contestant.about["parameters"] for contestant in contestants}
     if len(set(sizes.values())) > 1:
-        raise SystemExit(f"benchmark.py: {model} is not the same model everywhere: {sizes} weights")
+        raise SystemExit(
+            f"benchmark.py: contestants build different models for {model}: {sizes} parameters"
+        )
     same = {"model": model, "batch": args.batch, "dtype": args.dtype}
-    rows = [{**same, "contestant": entrant.name} for entrant in entrants]
-    for entrant, row in zip(entrants, rows, strict=True):
-        row["first_step_s"] = round(entrant.ask(["first_step", args.batch]), 1)
+    rows = [{**same, "contestant": contestant.name} for contestant in contestants]
+    for contestant, row in zip(contestants, rows, strict=True):
+        row["first_step_s"] = round(contestant.ask(["first_step", args.batch]), 1)
         if "train" in args.tasks:
-            measure_memory(entrant, row, args)
+            measure_memory(contestant, row, args)
     for task in args.tasks:
         batch = 1 if task == "call" else args.batch
-        times = in_turn(entrants, [task, args.steps, batch], args.rounds)
+        times = in_turn(contestants, [task, args.steps, batch], args.rounds)
         add_speeds(rows, times, task, batch)
     peak = max(
         2 * MATMUL_SIDE**3 / statistics.median(times)
-        for times in in_turn(entrants, ["matmul", args.steps, MATMUL_SIDE], args.rounds)
+        for times in in_turn(contestants, ["matmul", args.steps, MATMUL_SIDE], args.rounds)
     )
-    add_shares(rows, entrants, args, peak)
-    for row, entrant in zip(rows, entrants, strict=True):
-        row.update(entrant.about, date=time.strftime("%Y-%m-%d"))
-        entrant.close()
+    add_fractions_of_peak(rows, contestants, args, peak)
+    for row, contestant in zip(rows, contestants, strict=True):
+        row.update(contestant.about, date=time.strftime("%Y-%m-%d"))
+        contestant.close()
     return rows
 
 
-def measure_memory(entrant, row, args):
-    """What training holds beyond the model at rest, and how much of it each image adds."""
+def measure_memory(contestant, row, args):
+    """Measure the memory of training beyond that of the idle model, in total and per image."""
     peaks = []
     for batch in (args.batch, 2 * args.batch):
-        entrant.ask(["train", 1, batch])
-        entrant.memory()  # tracing and compiling are over
-        entrant.ask(["train", 2, batch])
-        peaks.append(entrant.memory())
+        contestant.ask(["train", 1, batch])
+        contestant.memory()  # resets the peak, which tracing and compilation have raised
+        contestant.ask(["train", 2, batch])
+        peaks.append(contestant.memory())
     row["train_MB"] = round(peaks[0] / 1e6)
     row["train_MB_an_image"] = round((peaks[1] - peaks[0]) / args.batch / 1e6, 2)
 
 
-def in_turn(entrants, request, rounds):
-    """Each contestant's seconds a step in each round, after one round that does not count."""
-    times = [[] for _ in entrants]
-    pairs = list(zip(entrants, times, strict=True))
+def in_turn(contestants, request, rounds):
+    """Seconds per step of each contestant in each round, after one warm-up round."""
+    times = [[] for _ in contestants]
+    pairs = list(zip(contestants, times, strict=True))
     for number in range(rounds + 1):
-        for entrant, own in pairs[:: 1 if number % 2 else -1]:
+        # In alternating order, so that no contestant always runs after the same one.
+        for contestant, medians in pairs[:: 1 if number % 2 else -1]:
             time.sleep(PAUSE)
-            median = statistics.median(entrant.ask(request))
+            median = statistics.median(contestant.ask(request))
             if number:
-                own.append(median)
+                medians.append(median)
     return times
 
 
 def add_speeds(rows, times, task, batch):
-    """Images a second, and over timm's: the median of the ratios of all rounds."""
-    rivals = [own for row, own in zip(rows, times, strict=True) if row["contestant"] == "timm"]
-    for row, own in zip(rows, times, strict=True):
-        row[f"{task}_img_s"] = round(batch / statistics.median(own), 1)
-        for rival in rivals:
-            ratios = [theirs / ours for theirs, ours in zip(rival, own, strict=True)]
+    """Add images per second, and their ratio to those of timm: the median over all rounds."""
+    references = [
+        medians for row, medians in zip(rows, times, strict=True) if row["contestant"] == "timm"
+    ]
+    for row, medians in zip(rows, times, strict=True):
+        row[f"{task}_img_s"] = round(batch / statistics.median(medians), 1)
+        for reference in references:
+            ratios = [timm / this for timm, this in zip(reference, medians, strict=True)]
             row[f"{task}_of_timm"] = round(statistics.median(ratios), 2)
 
 
-def add_shares(rows, entrants, args, peak):
-    """Multiply-adds of an image, and the share of the machine's peak that each task reaches."""
-    counts = [e.ask(["count_flops"]) for e in entrants if e.name == "keras_mixers"]
+def add_fractions_of_peak(rows, contestants, args, peak):
+    """Add the multiply-adds of an image, and the fraction of the peak speed of each task."""
+    counts = [each.ask(["count_flops"]) for each in contestants if each.name == "keras_mixers"]
     for row in rows if counts else []:
         row["GMACs"] = round(counts[0] / 1e9, 3)
-        for task, passes in {"train": 3, "predict": 1}.items():  # forward; and twice that back
+        for task, passes in {"train": 3, "predict": 1}.items():  # a backward pass costs two forward
             if task in args.tasks:
-                share = row[f"{task}_img_s"] * passes * 2 * counts[0] / peak
-                row[f"{task}_of_peak"] = round(share, 2)
+                fraction = row[f"{task}_img_s"] * passes * 2 * counts[0] / peak
+                row[f"{task}_of_peak"] = round(fraction, 2)
 
 
 def scaling(args, python):
-    """Rows of what an image costs, and by which power of the size since the row before."""
+    """Measure the time of an image at growing sizes.
+
+    The power of a row is the exponent by which the time grows with the size since the last row.
+    """
     rows = []
-    for what, by, points in series(args):
-        before = None
-        for size, contestant, spec, batch in points:
-            entrant = Contestant(contestant, {**spec, "dtype": args.dtype}, python)
+    for what, by, runs in series(args):
+        last = None
+        for size, name, spec, batch in runs:
+            contestant = Contestant(name, {**spec, "dtype": args.dtype}, python)
             row, now = {"what": what, "by": by, "size": size}, {"size": size}
             for task in ("train", "predict"):
-                (times,) = in_turn([entrant], [task, args.steps, batch], args.rounds)
+                (times,) = in_turn([contestant], [task, args.steps, batch], args.rounds)
                 now[task] = statistics.median(times) / batch
                 row[f"{task}_ms"] = round(1000 * now[task], 3)
-                if before and by != "batch":
-                    growth = math.log(now[task] / before[task])
-                    row[f"{task}_power"] = round(growth / math.log(size / before["size"]), 2)
-            entrant.close()
+                if last and by != "batch":
+                    growth = math.log(now[task] / last[task])
+                    row[f"{task}_power"] = round(growth / math.log(size / last["size"]), 2)
+            contestant.close()
             rows.append(row)
-            before = now
-            print(f"{what} at {size} {by} measured", file=sys.stderr, flush=True)
+            last = now
+            print(f"{what} measured at {by} {size}", file=sys.stderr, flush=True)
     return rows
 
 
 def series(args):
-    """What grows: pairs of layers by tokens, models by width, depth and images a batch."""
+    """What is measured: pairs of layers by tokens, and models by width, depth and batch size.
+
+    Yields (name, what grows, runs); a run is (size, contestant, specification, batch size).
+    """
     for layer in ("attention", "token MLP", "channel MLP", "ConvMixer block"):
         sides = (8, 16, 24, 32, 48)
         specs = [{"input_shape": (s * s, 192), "num_classes": 10, "layer": layer} for s in sides]
-        points = [(spec["input_shape"][0], "layer", spec, 4) for spec in specs]
-        yield layer, "tokens", points
+        yield layer, "tokens", [(spec["input_shape"][0], "layer", spec, 4) for spec in specs]
     grown = {"width": ("hidden_dim", (64, 128, 256, 512)), "depth": ("depth", (2, 4, 8, 16))}
     for name in MODELS:
         for by, (argument, sizes) in grown.items():
             specs = [specification(name, args, {argument: size}) for size in sizes]
-            points = zip(sizes, specs, strict=True)
-            yield name, by, [(size, "keras_mixers", spec, args.batch) for size, spec in points]
+            pairs = zip(sizes, specs, strict=True)
+            yield name, by, [(size, "keras_mixers", spec, args.batch) for size, spec in pairs]
         spec = specification(name, args)
         yield name, "batch", [(size, "keras_mixers", spec, size) for size in (1, 8, 32, 128)]
 
 
 def show(rows, path):
-    """Print the table, and write it if a file is named."""
+    """Print the table, and write it to `path` as CSV unless `path` is None."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     widths = [max(len(c), *(len(str(row.get(c, ""))) for row in rows)) for c in columns]
     for row in [dict(zip(columns, columns, strict=True)), *rows]:
@@ -293,7 +331,7 @@ def main():
     if args.scaling:
         rows = scaling(args, args.python.get("keras_mixers", sys.executable))
     else:
-        rows, pythons = [], starters(args)
+        rows, pythons = [], find_pythons(args)
         for name in args.models:
             rows += measure(name, specification(name, args), args, pythons)
             print(f"{name} measured", file=sys.stderr, flush=True)

@@ -1,10 +1,16 @@
-"""One contestant of benchmark.py, in its own process: a model of one framework, timed on request.
+"""The process of one contestant of benchmark.py: a model of one framework, timed on request.
 
-A request is a line of JSON on stdin, its answer one on stdout. The first describes the model. Then
-`["train", steps, batch]`, `["predict", ...]` and `["call", ...]` give the seconds of each step, and
-`["matmul", steps, side]` of each product of two square matrices; `["first_step", batch]` those of
-the first, `["memory"]` bytes held now and at most, `["count_flops"]` the multiply-adds of an image.
-Keras is given images in the machine's memory, as users give them; timm's lie on its device.
+A request is a line of JSON on stdin; its answer is a line on stdout. The first request describes
+the model. The others are:
+
+- `["train", steps, batch]`, `["predict", steps, batch]`, `["call", steps, batch]`: seconds of each
+  step;
+- `["matmul", steps, side]`: seconds of each product of two square matrices;
+- `["first_step", batch]`: seconds of the first training step;
+- `["memory"]`: bytes in use now, and at most since the last such request;
+- `["count_flops"]`: multiply-adds of an image.
+
+Keras receives images in host memory, as users pass them. The images of timm are on its device.
 """
 
 import json
@@ -18,13 +24,13 @@ from benchmark_models import BUILDERS
 
 
 class KerasModel:
-    """A model of Keras: ours, one of Keras's own layers alone, or keras-hub's."""
+    """A Keras model: of keras_mixers, of plain Keras layers, or of keras-hub."""
 
     def __init__(self, spec):
         import keras
 
         self.keras, self.spec = keras, spec
-        self.on_tensorflow = keras.backend.backend() == "tensorflow"
+        self.uses_tensorflow = keras.backend.backend() == "tensorflow"
         keras.config.set_dtype_policy(spec["dtype"])
         self.model = BUILDERS[spec["contestant"]](spec)
         keras.config.set_dtype_policy("float32")
@@ -43,35 +49,36 @@ class KerasModel:
         """Seconds from the end of one step to the end of the next, inside `fit` or `predict`."""
         clock, ends = self.keras.callbacks.Callback(), []
 
-        def ended(_, logs):
-            np.asarray(self.keras.tree.flatten(logs)[0])  # JAX returns before a step has ended
+        def on_end(_, logs):
+            # Because JAX returns before the step has ended, wait for a result.
+            np.asarray(self.keras.tree.flatten(logs)[0])
             ends.append(time.perf_counter())
 
-        setattr(clock, f"on_{what}_end", ended)
+        setattr(clock, f"on_{what}_end", on_end)
         options = {"steps_per_epoch" if what == "train_batch" else "steps": steps + 1}
-        if not self.on_tensorflow:
+        if not self.uses_tensorflow:
             options = {"batch_size": len(data[0]) // (steps + 1)}
             options |= {"shuffle": False} if what == "train_batch" else {}
         run(*data, verbose=0, callbacks=[clock], **options)
         return np.diff(ends).tolist()
 
     def data(self, steps, batch):
-        """Images and labels for so many steps: a dataset where TensorFlow is, else arrays."""
+        """Images and labels for a number of steps: a dataset on TensorFlow, otherwise arrays."""
         images, labels = batch_of(batch, self.spec)
-        if not self.on_tensorflow:
+        if not self.uses_tensorflow:
             return [np.concatenate([images] * steps), np.tile(labels, steps)]
         import tensorflow as tf
 
         options = tf.data.Options()
-        options.autotune.enabled = False  # it can hold up the end of `fit` for seconds
+        options.autotune.enabled = False  # because autotuning can delay the end of `fit` by seconds
         dataset = tf.data.Dataset.from_tensors((images, labels)).repeat()
         return [dataset.with_options(options)]
 
     def call(self, steps, batch):
-        """One compiled call of the model, without Keras's loops."""
+        """Seconds of each compiled call of the model, without the loops of Keras."""
         images, _ = batch_of(batch, self.spec)
         model = self.model
-        if self.on_tensorflow:
+        if self.uses_tensorflow:
             import tensorflow as tf
 
             self.compiled = self.compiled or tf.function(lambda x: model(x, training=False))
@@ -90,16 +97,16 @@ class KerasModel:
         return seconds(lambda: self.compiled(*state, images).block_until_ready(), steps)
 
     def first_step(self, batch):
-        """One training step, and what comes before the first."""
+        """Seconds of the first training step, with tracing and compilation."""
         start = time.perf_counter()
         self.train(0, batch)
         return time.perf_counter() - start
 
     def matmul(self, steps, side):
-        """The product of two square matrices."""
+        """Seconds of each product of two square matrices."""
         numbers = np.random.default_rng(0).normal(size=(side, side)).astype("float32")
         dtype = self.keras.dtype_policies.get(self.spec["dtype"]).compute_dtype
-        if self.on_tensorflow:
+        if self.uses_tensorflow:
             import tensorflow as tf
 
             square, product = tf.cast(numbers, dtype), tf.function(lambda x: tf.matmul(x, x))
@@ -115,8 +122,11 @@ class KerasModel:
         return km.count_flops(self.model)
 
     def device_memory(self):
-        """Bytes on a GPU, now and at most since last asked (JAX: ever); None without one."""
-        if self.on_tensorflow:
+        """Bytes on the GPU: now, and at most since the last call (on JAX, since the start).
+
+        None without a GPU.
+        """
+        if self.uses_tensorflow:
             import tensorflow as tf
 
             if not tf.config.list_physical_devices("GPU"):
@@ -137,7 +147,7 @@ class KerasModel:
         return f"keras {self.keras.__version__}, {backend.__name__} {backend.__version__}"
 
     def device(self):
-        if self.on_tensorflow:
+        if self.uses_tensorflow:
             import tensorflow as tf
 
             gpus = tf.config.list_physical_devices("GPU")
@@ -150,13 +160,14 @@ class KerasModel:
 
 
 class TimmModel:
-    """timm's model of the same sizes, on PyTorch."""
+    """The model of timm with the same sizes, on PyTorch."""
 
     def __init__(self, spec):
         import torch
 
         self.torch, self.spec = torch, spec
-        torch.set_float32_matmul_precision("high")  # on GPUs, as TensorFlow and JAX compute
+        # Because TensorFlow and JAX also compute float32 products on GPUs in TF32.
+        torch.set_float32_matmul_precision("high")
         self.on = "cuda" if torch.cuda.is_available() else "cpu"
         model = BUILDERS[spec["contestant"]](spec).to(self.on)
         self.format = torch.channels_last if spec["channels_last"] else torch.contiguous_format
@@ -213,7 +224,7 @@ class TimmModel:
         return seconds(lambda: (square @ square)[0, 0].item(), steps)
 
     def device_memory(self):
-        """Bytes on a GPU, now and at most since last asked; None without one."""
+        """Bytes on the GPU: now, and at most since the last call; None without a GPU."""
         cuda = self.torch.cuda
         if self.on == "cpu":
             return None
@@ -241,14 +252,14 @@ def batch_of(size, spec):
 
 
 def cpu():
-    """The processor's name and how many of its cores may be used (Linux)."""
-    described = pathlib.Path("/proc/cpuinfo").read_text()
-    name = next(line for line in described.splitlines() if line.startswith("model name"))
+    """The name of the processor and how many of its cores this process can use (on Linux)."""
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    name = next(line for line in lines if line.startswith("model name"))
     return f"{len(os.sched_getaffinity(0))} cores of {name.split(': ')[1]}"
 
 
 def seconds(step, steps):
-    """Seconds of each of some steps."""
+    """Call `step` several times and return the seconds of each call."""
     times = []
     for _ in range(steps):
         start = time.perf_counter()
@@ -258,19 +269,19 @@ def seconds(step, steps):
 
 
 def memory(model):
-    """Bytes on the device, or of this process: held now, and the most since the last request."""
+    """Bytes on the device, or of this process: now, and at most since the last request."""
     on_device = model.device_memory()
     if on_device:
         return on_device
     status = pathlib.Path("/proc/self/status").read_text().splitlines()
     kilobytes = dict(line.split(":") for line in status)
-    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     return [1024 * int(kilobytes[key].split()[0]) for key in ("VmRSS", "VmHWM")]
 
 
 def main():
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # because what libraries print to stdout is not an answer
     start = time.perf_counter()
     spec = json.loads(sys.stdin.readline())
     model = TimmModel(spec) if spec["contestant"] == "timm" else KerasModel(spec)
@@ -283,8 +294,8 @@ def main():
     }
     print(json.dumps(about), file=answers)
     for line in sys.stdin:
-        what, *arguments = json.loads(line)
-        answer = memory(model) if what == "memory" else getattr(model, what)(*arguments)
+        request, *arguments = json.loads(line)
+        answer = memory(model) if request == "memory" else getattr(model, request)(*arguments)
         print(json.dumps(answer), file=answers)
 
 

@@ -1,4 +1,4 @@
-"""The one model that benchmark.py asks of each contestant, as that contestant builds it."""
+"""The same model as each contestant of benchmark.py builds it."""
 
 
 def keras_mixers_model(spec):
@@ -8,13 +8,13 @@ def keras_mixers_model(spec):
 
 
 def checkpointed_model(spec):
-    """Ours, with the blocks computed again on the way back."""
+    """The model of keras_mixers with gradient checkpointing."""
     arguments = {**spec["arguments"], "gradient_checkpointing": True}
     return keras_mixers_model({**spec, "arguments": arguments})
 
 
 def layer_model(spec):
-    """Two of one layer on tokens, for how its cost grows."""
+    """Two equal layers on tokens, to measure how their time grows with the tokens."""
     import keras
 
     import keras_mixers as km
@@ -37,7 +37,7 @@ def layer_model(spec):
 
 
 def keras_hub_model(spec):
-    """keras-hub's ViT."""
+    """The ViT of keras-hub."""
     import keras
     import keras_hub
 
@@ -54,7 +54,7 @@ def keras_hub_model(spec):
 
 
 def plain_keras_model(spec):
-    """The same architecture as a Keras tutorial writes it, in Keras's own layers."""
+    """The same architecture in layers of Keras, as a Keras tutorial writes it."""
     import keras
     from keras import layers
 
@@ -93,7 +93,7 @@ def plain_keras_model(spec):
 
 
 def class_token_and_positions():
-    """The one layer of a ViT that Keras has not."""
+    """The only layer of a ViT that Keras does not have."""
     import keras
 
     class ClassTokenAndPositions(keras.layers.Layer):
@@ -110,7 +110,7 @@ def class_token_and_positions():
 
 
 def timm_model(spec):
-    """timm's class of the family, of the same sizes."""
+    """The model of timm with the same sizes."""
     from timm.models import convmixer, mlp_mixer, vision_transformer
 
     height, width, channels = spec["input_shape"]

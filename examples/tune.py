@@ -1,14 +1,17 @@
-"""How much attention does this need: search hybrids, pattern and all, within a budget.
+"""How much attention does a dataset need? Search hybrids and their patterns within a budget.
 
     python examples/tune.py                             # on the bundled digits
     python examples/tune.py --letters C M               # without attention
     python examples/tune.py --max-params 50000 --max-latency-ms 2
     python examples/tune.py --dataset cifar10 --image-size 32 --tuner hyperband --epochs 30
 
-Ctrl-C, or a kill, loses nothing: the same command goes on. The search judges by images held out of
-the training images; then the best is trained on all of them, as is the space's default point, and
-both are judged by the test images. The output folder gets table.csv and picture.png, of accuracy
-against cost, model.keras, recipe.json and model.onnx. On 2 CPU cores the digits take ten minutes.
+After Ctrl-C or a kill, run the same command again to resume the search. The search evaluates on a
+part of the training images. Then the script trains the best configuration and the space's default
+configuration on all training images, and evaluates both on the test images.
+
+The output folder contains accuracy against cost as table.csv and picture.png. It also contains the
+best model as model.keras and model.onnx, and its recipe.json. On 2 CPU cores the digits take ten
+minutes.
 """
 
 import argparse
@@ -27,9 +30,9 @@ from train import at_least
 import keras_mixers as km
 
 TUNERS = ("random", "bayesian", "hyperband")
-HELD_OUT = 0.2  # of the training images, which the search judges by
-ERRORS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80)  # where the picture has its lines, in %
-LEAST_ERROR = 0.1  # what is drawn for none
+VALIDATION_FRACTION = 0.2  # of the training images, for the evaluations of the search
+ERROR_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80)  # in %
+SMALLEST_ERROR = 0.1  # in %, drawn instead of 0, because the axis is logarithmic
 
 
 def parse_arguments():
@@ -38,24 +41,42 @@ def parse_arguments():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
-    parser.add_argument("--image-size", type=at_least(1), default=16, help="pixels to resize to")
-    parser.add_argument("--letters", nargs="+", default=["C", "M", "A"], help="mixers to try")
-    parser.add_argument("--depth", type=at_least(1), default=5, help="most blocks")
-    parser.add_argument("--tuner", choices=TUNERS, default="random", help="of KerasTuner's")
-    parser.add_argument("--trials", type=at_least(1), default=20, help="but for hyperband's")
-    parser.add_argument("--epochs", type=at_least(1), default=12, help="of a trial")
-    parser.add_argument("--final-epochs", type=at_least(1), default=40, help="of the best")
-    parser.add_argument("--max-params", type=at_least(1), default=160_000, help="budget")
-    parser.add_argument("--max-flops", type=at_least(1), help="budget, multiply-adds an image")
-    parser.add_argument("--max-latency-ms", type=float, help="budget, one image on this machine")
-    parser.add_argument("--seed", type=at_least(1), default=1, help="of the search and trainings")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("tuned"), help="folder")
+    parser.add_argument(
+        "--dataset", default="digits", help="digits, a TFDS name, or a folder of images"
+    )
+    parser.add_argument(
+        "--image-size", type=at_least(1), default=16, help="side of the resized images, in pixels"
+    )
+    parser.add_argument(
+        "--letters", nargs="+", default=["C", "M", "A"], help="mixers to search, one letter each"
+    )
+    parser.add_argument("--depth", type=at_least(1), default=5, help="largest number of blocks")
+    parser.add_argument("--tuner", choices=TUNERS, default="random", help="KerasTuner's tuner")
+    parser.add_argument(
+        "--trials", type=at_least(1), default=20, help="number of trials; hyperband ignores it"
+    )
+    parser.add_argument("--epochs", type=at_least(1), default=12, help="epochs of a trial")
+    parser.add_argument(
+        "--final-epochs", type=at_least(1), default=40, help="epochs of the final trainings"
+    )
+    parser.add_argument(
+        "--max-params", type=at_least(1), default=160_000, help="budget: parameters of a model"
+    )
+    parser.add_argument("--max-flops", type=at_least(1), help="budget: multiply-adds for one image")
+    parser.add_argument(
+        "--max-latency-ms", type=float, help="budget: milliseconds for one image on this machine"
+    )
+    parser.add_argument(
+        "--seed", type=at_least(1), default=1, help="seed of the search and the trainings"
+    )
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("tuned"), help="output folder"
+    )
     return parser.parse_args()
 
 
-def find_space(args, info):
-    """Small hybrids, which two cores train in seconds."""
+def make_space(args, info):
+    """Small hybrids, which two CPU cores train in seconds."""
     return km.tuning.HyperHybrid(
         info.input_shape,
         info.num_classes,
@@ -74,11 +95,12 @@ def find_space(args, info):
     )
 
 
-def find_tuner(args, space):
-    """The tuner, at its beginning or where it was broken off."""
+def make_tuner(args, space):
+    """A tuner in the output folder. If the folder has a search, KerasTuner reloads it."""
     common = {
         "objective": "val_accuracy",
-        "seed": 1000 * args.seed,  # KerasTuner's neighbouring seeds draw the same numbers
+        # Because KerasTuner's neighbouring seeds sample the same numbers.
+        "seed": 1000 * args.seed,
         "directory": args.output,
         "project_name": "search",
     }
@@ -91,30 +113,30 @@ def find_tuner(args, space):
     else:
         tuner = keras_tuner.RandomSearch(space, max_trials=args.trials, **common)
     tuner = km.tuning.within_budget(tuner, keep=3)
-    if args.tuner != "hyperband":  # whose first trials are of a bracket
-        begin_at_default(tuner)
+    if args.tuner != "hyperband":  # because each Hyperband trial must belong to a bracket
+        start_with_default(tuner)
     return tuner
 
 
 def check_flags(args):
-    """A search goes on with the flags it began with, or another begins in another folder."""
-    free = ("output", "final_epochs")
-    flags = {name: str(value) for name, value in vars(args).items() if name not in free}
+    """Raise if the output folder has a search with other flags. Otherwise, save the flags."""
+    may_change = ("output", "final_epochs")
+    flags = {name: str(value) for name, value in vars(args).items() if name not in may_change}
     file = args.output / "flags.json"
-    before = json.loads(file.read_text()) if file.exists() else flags
-    changed = [name for name, value in flags.items() if value != before.get(name)]
+    saved = json.loads(file.read_text()) if file.exists() else flags
+    changed = [name for name, value in flags.items() if value != saved.get(name)]
     if changed:
-        wanted = ", ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in changed)
+        old_flags = ", ".join(f"--{name.replace('_', '-')} {saved.get(name)}" for name in changed)
         raise ValueError(
-            f"--output must be another folder for another search; the one in {args.output} had"
-            f" {wanted}"
+            "--output must be a new folder, or the flags must be those of the search in it."
+            f" Received: {args.output}, whose search had {old_flags}"
         )
     args.output.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(flags, indent=2) + "\n")
 
 
-def begin_at_default(tuner):
-    """Try the space's default point first: what is found is no worse."""
+def start_with_default(tuner):
+    """Try the default configuration first, so that the best one is at least as good."""
     populate_space = tuner.oracle.populate_space
 
     def default_first(trial_id):
@@ -127,35 +149,36 @@ def begin_at_default(tuner):
     tuner.oracle.populate_space = default_first
 
 
-def announce(tuner, space):
-    """Say in a line how each trial ended."""
+def print_trials(tuner, space):
+    """Print a line at the end of each trial."""
     end_trial = tuner.on_trial_end
-    begin = time.perf_counter()
+    start = time.perf_counter()
 
     def on_trial_end(trial):
         end_trial(trial)
         trial = tuner.oracle.get_trial(trial.trial_id)
         hp, score = trial.hyperparameters, trial.score
         pattern = space.arguments_of(hp)["pattern"]
-        how = trial.message.strip().split("\n")[-1] if score is None else f"{score:.2%}"
-        minutes = (time.perf_counter() - begin) / 60
-        print(f"Trial {trial.trial_id}: {pattern}, {how}; {minutes:.1f} minutes", flush=True)
+        result = trial.message.strip().split("\n")[-1] if score is None else f"{score:.2%}"
+        minutes = (time.perf_counter() - start) / 60
+        print(f"Trial {trial.trial_id}: {pattern}, {result}; {minutes:.1f} minutes", flush=True)
 
     tuner.on_trial_end = on_trial_end
 
 
 def front(tuner, space):
-    """A row for each trained point, the cheapest first; "*" where none is both cheaper and better.
+    """A row for each trained configuration, sorted by parameters.
 
-    Of Hyperband's trials, those that went on stand for those they went on from.
+    The column "front" has "*" if no cheaper configuration is as accurate. Hyperband trains some
+    configurations in several trials; the row has the best of them.
     """
     best = {}
     for trial in tuner.oracle.trials.values():
         model = space.arguments_of(trial.hyperparameters)
         recipe = space.recipe_of(trial.hyperparameters, epochs=1)
-        point = json.dumps([model, recipe.get_config()])
-        if trial.status == "COMPLETED" and trial.score >= best.get(point, (0,))[0]:
-            best[point] = trial.score, trial, model
+        configuration = json.dumps([model, recipe.get_config()])
+        if trial.status == "COMPLETED" and trial.score >= best.get(configuration, (0,))[0]:
+            best[configuration] = trial.score, trial, model
     rows = []
     for score, trial, model in best.values():
         cost = space.cost_of(trial.hyperparameters)
@@ -179,16 +202,19 @@ def front(tuner, space):
 
 
 def find_best(tuner):
-    """The point with the best accuracy; of several, few images being held out, the least loss."""
-    done = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
-    best = max(done, key=lambda t: (t.score, -t.metrics.get_best_value("val_loss")))
+    """The configuration with the best accuracy, and of equal ones the lowest loss.
+
+    Accuracies are often equal, because the search evaluates on few images.
+    """
+    completed = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
+    best = max(completed, key=lambda t: (t.score, -t.metrics.get_best_value("val_loss")))
     return best.hyperparameters
 
 
 def plot(rows, path, title):
-    """Accuracy against parameters: a dot for each point, the darker the more attention it has.
+    """Plot accuracy against parameters: a dot per configuration, darker with more attention.
 
-    The scale of accuracy is that of the error's logarithm: the good ones lie apart.
+    The accuracy axis is logarithmic in the error, because good configurations differ little.
     """
     from matplotlib.figure import Figure
 
@@ -197,19 +223,19 @@ def plot(rows, path, title):
     best = [row for row in rows if row["front"]]
     rest = [row for row in rows if not row["front"]]
 
-    def places(found):
-        errors = [max(100 - row["accuracy"], LEAST_ERROR) for row in found]
-        return [row["parameters"] for row in found], errors
+    def coordinates(rows):
+        errors = [max(100 - row["accuracy"], SMALLEST_ERROR) for row in rows]
+        return [row["parameters"] for row in rows], errors
 
-    xs, ys = places(best)
+    xs, ys = coordinates(best)
     xs, ys = [*xs, max(row["parameters"] for row in rows)], [*ys, ys[-1]]
-    axes.step(xs, ys, where="post", color="#999999", zorder=1, label="best at the cost")
-    for found, size in ((rest, 35), (best, 90)):
-        shares = [row["pattern"].count("A") / len(row["pattern"]) for row in found]
+    axes.step(xs, ys, where="post", color="#999999", zorder=1, label="best at this cost")
+    for part, size in ((rest, 35), (best, 90)):
+        fractions = [row["pattern"].count("A") / len(row["pattern"]) for row in part]
         dots = axes.scatter(
-            *places(found),
+            *coordinates(part),
             size,
-            shares,
+            fractions,
             cmap="YlOrRd",
             vmin=0,
             vmax=1,
@@ -217,16 +243,16 @@ def plot(rows, path, title):
             linewidths=0.6,
             zorder=2,
         )
-    for row, x, y in zip(best, *places(best), strict=True):
+    for row, x, y in zip(best, *coordinates(best), strict=True):
         axes.annotate(
             row["pattern"], (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize=9
         )
-    figure.colorbar(dots, label="share of blocks that are attention")
-    axes.set(title=title, xlabel="parameters", ylabel="accuracy on held-out images, %")
+    figure.colorbar(dots, label="fraction of blocks with attention")
+    axes.set(title=title, xlabel="parameters", ylabel="accuracy on validation images, %")
     axes.set(xscale="log", yscale="log")
     axes.margins(0.12)
     lowest, highest = axes.get_ylim()
-    ticks = [error for error in ERRORS if lowest <= error <= highest]
+    ticks = [error for error in ERROR_TICKS if lowest <= error <= highest]
     axes.set_yticks(ticks, [f"{100 - error:g}" for error in ticks])
     axes.set_yticks([], minor=True)
     axes.invert_yaxis()
@@ -237,7 +263,7 @@ def plot(rows, path, title):
 
 
 def train(args, space, hp, name):
-    """A point trained on all training images, and judged by the test images: (model, recipe)."""
+    """Train a configuration on all training images and evaluate it: (model, recipe)."""
     recipe = space.recipe_of(hp, args.final_epochs)
     batches, test, info = km.data.load(
         args.dataset,
@@ -251,8 +277,8 @@ def train(args, space, hp, name):
     recipe.compile(model, len(batches))
     model.fit(batches, epochs=recipe.epochs, shuffle=False, verbose=0)
     accuracy = model.evaluate(test, verbose=0)[1]
-    what = f"{space.arguments_of(hp)['pattern']}, {model.count_params():,} parameters"
-    print(f"{name} ({what}): {accuracy:.2%} of {info.num_validation} test images", flush=True)
+    details = f"{space.arguments_of(hp)['pattern']}, {model.count_params():,} parameters"
+    print(f"{name} ({details}): {accuracy:.2%} of {info.num_validation} test images", flush=True)
     return model, recipe
 
 
@@ -262,41 +288,45 @@ def main():
         km.data.load,
         args.dataset,
         image_size=args.image_size,
-        validation_fraction=HELD_OUT,
+        validation_fraction=VALIDATION_FRACTION,
         seed=args.seed,
     )
     try:
         _, _, info = load()
-        space = find_space(args, info)
+        space = make_space(args, info)
         check_flags(args)
-        tuner = find_tuner(args, space)
-    except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
+        tuner = make_tuner(args, space)
+    except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"tune.py: {error}") from None
-    announce(tuner, space)
+    print_trials(tuner, space)
     keras.utils.set_random_seed(args.seed)
-    # KerasTuner prints a traceback for each point over budget, which a line has told already.
+    # Because KerasTuner prints a traceback for each infeasible trial, hide it: `print_trials` has
+    # the reason.
     with contextlib.redirect_stderr(io.StringIO()):
         tuner.search(load=load, epochs=args.epochs, verbose=0)
 
     rows = front(tuner, space)
-    print(f"{len(km.tuning.infeasible(tuner))} points were over budget")
+    print(f"{len(km.tuning.infeasible(tuner))} configurations were over budget")
     if not rows:
-        raise SystemExit("tune.py: no point is within the budget; give more, or more --trials")
+        raise SystemExit(
+            "tune.py: the search found no configuration within the budget; raise the budget or"
+            " --trials"
+        )
     show(rows, args.output / "table.csv")
     plot(rows, args.output / "picture.png", f"{args.dataset}: hybrids of {' '.join(args.letters)}")
 
-    model, recipe = train(args, space, find_best(tuner), "The best point")
+    model, recipe = train(args, space, find_best(tuner), "Best configuration")
     model.save(args.output / "model.keras")
     recipe.save(args.output / "recipe.json")
     print(km.export(model, args.output / "model.onnx", preprocessing=info.preprocessing))
     try:
-        train(args, space, keras_tuner.HyperParameters(), "The default point")
+        train(args, space, keras_tuner.HyperParameters(), "Default configuration")
     except keras_tuner.errors.FailedTrialError:
-        print("The default point is over budget")
+        print("The default configuration is over budget")
 
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("\ntune.py: interrupted; the same command goes on") from None
+        raise SystemExit("\ntune.py: interrupted; run the same command again to resume") from None

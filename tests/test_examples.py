@@ -360,9 +360,9 @@ def test_tune(tmp_path, digits_folder):
     assert len(rows) == 2
     assert {row["pattern"] for row in rows} <= {"C", "M"}
     assert rows[0]["front"] == "*", "nothing is cheaper"
-    assert "0 points were over budget" in output
-    assert re.search(r"The best point \([CM], [\d,]+ parameters\): [\d.]+% of 360 test", output)
-    assert re.search(r"The default point \(C, [\d,]+ parameters\): [\d.]+% of 360 test", output)
+    assert "0 configurations were over budget" in output
+    assert re.search(r"Best configuration \([CM], [\d,]+ parameters\): [\d.]+% of 360 test", output)
+    assert re.search(r"Default configuration \(C, [\d,]+ parameters\): [\d.]+% of 360 test", output)
     assert (tmp_path / "here" / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert keras.models.load_model(tmp_path / "here" / "model.keras").output_shape == (None, 10)
     assert km.Recipe.load(tmp_path / "here" / "recipe.json").epochs == 1
