@@ -1,10 +1,16 @@
 """What a model is, as checked data: every argument is judged here, before any weight is made."""
 
 import dataclasses
-import functools
 
 from keras_mixers import arguments
-from keras_mixers.arguments import MOST_BLOCKS
+from keras_mixers.arguments import (
+    MOST_BLOCKS,
+    CheckedDataclass,
+    checked,
+    count,
+    non_negative,
+    one_of,
+)
 from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
 from keras_mixers.layers.patch_embed import patch_grid
@@ -46,22 +52,8 @@ def activation(_, value):
     return value
 
 
-def one_of(*choices):
-    """A check that the value is one of `choices`."""
-    return functools.partial(arguments.choice, choices=choices)
-
-
-count = functools.partial(arguments.integer, minimum=0)
-non_negative = functools.partial(arguments.real, minimum=0.0)
-
-
-def checked(check, default=dataclasses.MISSING):
-    """A field judged by `check(name, value)`; a default of None makes it optional."""
-    return dataclasses.field(default=default, metadata={"check": check})
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Architecture:
+class Architecture(CheckedDataclass):
     """One letter a block, and what its layers need; the builders document the fields."""
 
     pattern: str = checked(letters)
@@ -97,11 +89,7 @@ class Architecture:
     gradient_checkpointing: bool = checked(arguments.flag, False)
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None or field.default is not None:
-                value = field.metadata["check"](field.name, value)
-                object.__setattr__(self, field.name, value)
+        super().__post_init__()
         for name, usual in self._usual_widths().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, usual)
