@@ -332,7 +332,7 @@ MUTATIONS = [
     (assemble, "stem", "and a.dropout_rate:", "and False:", vit_arguments_test),
     (assemble, "block", "a.mlp_dim, a.activation,", "a.mlp_dim,", vit_arguments_test),
     (km, "ViT", "qk_norm=qk_norm", "qk_norm=False", vit_arguments_test),
-    (km, "ViT", "num_heads=row.num_heads", "num_heads=2", vit_arguments_test),
+    (km, "ViT", "num_heads=num_heads", "num_heads=2", vit_arguments_test),
     (
         km,
         "MLPMixer",

@@ -41,11 +41,6 @@ def letters(name, value):
     return value
 
 
-def depth(name, value):
-    """How many blocks, checked before a pattern of that length is made."""
-    return arguments.integer(name, value, maximum=MOST_BLOCKS)
-
-
 def activation(_, value):
     """The name or function, which `activations.get` accepts."""
     activations.get(value)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.models.architecture import Architecture, depth as checked_depth
+from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.published import filled, located, published
 
@@ -87,9 +87,10 @@ def ConvMixer(
         >>> model.output_shape
         (None, 10)
     """
-    row = published(
+    sizes = published(
         VARIANTS,
         variant,
+        "C",
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,
@@ -98,14 +99,10 @@ def ConvMixer(
     )
     arguments.choice("pool", pool, ("gap", "map", None))  # a token has no place on the grid
     architecture = Architecture(
-        pattern="C" * checked_depth("depth", row.depth),
+        **sizes,
         input_shape=input_shape,
         num_classes=num_classes,
-        patch_size=row.patch_size,
-        hidden_dim=row.hidden_dim,
         pool=pool,
-        kernel_size=row.kernel_size,
-        activation=row.activation,
         gradient_checkpointing=gradient_checkpointing,
     )
     source = located(weights, "ConvMixer", VARIANTS, variant, architecture)

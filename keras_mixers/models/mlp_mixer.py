@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.models.architecture import Architecture, depth as checked_depth
+from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.published import filled, located, published
 
@@ -100,25 +100,24 @@ def MLPMixer(
         >>> model.output_shape
         (None, 10)
     """
-    row = published(
+    sizes = published(
         VARIANTS,
         variant,
+        "M",
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,
         tokens_mlp_dim=tokens_mlp_dim,
         channels_mlp_dim=channels_mlp_dim,
     )
+    # Checked here because an error must name the argument that the user gave.
+    sizes["mlp_dim"] = arguments.integer("channels_mlp_dim", sizes.pop("channels_mlp_dim"))
     architecture = Architecture(
-        pattern="M" * checked_depth("depth", row.depth),
+        **sizes,
         input_shape=input_shape,
         num_classes=num_classes,
-        patch_size=row.patch_size,
-        hidden_dim=row.hidden_dim,
         pool=pool,
         class_token=pool == "token",
-        tokens_mlp_dim=row.tokens_mlp_dim,
-        mlp_dim=arguments.integer("channels_mlp_dim", row.channels_mlp_dim),
         activation=activation,
         epsilon=epsilon,
         layer_scale_init=layer_scale_init,

@@ -1,8 +1,7 @@
 """What is published: a family's rows, and the weights that were trained for them."""
 
-import types
-
 from keras_mixers import arguments
+from keras_mixers.arguments import MOST_BLOCKS
 from keras_mixers.weights import Checkpoint, load_weights, locate
 
 # The images' and patches' size is the user's choice: weights are resized to it.
@@ -16,11 +15,16 @@ UNSEEN = {
 }
 
 
-def published(table, variant, **overrides):
-    """A variant's row with everything that is not `None` in `overrides` put in its place."""
+def published(table, variant, letter, **overrides):
+    """Arguments for `Architecture`: a variant's row, changed by each override that is not None.
+
+    The row's `depth` becomes the pattern: that many blocks of one letter.
+    """
     arguments.choice("variant", variant, table)
     given = {name: value for name, value in overrides.items() if value is not None}
-    return types.SimpleNamespace(**{**table[variant], **given})
+    sizes = {**table[variant], **given}
+    depth = arguments.integer("depth", sizes.pop("depth"), maximum=MOST_BLOCKS)
+    return {**sizes, "pattern": letter * depth}
 
 
 def located(weights, family, table, variant, architecture):

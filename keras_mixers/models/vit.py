@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import keras
 
-from keras_mixers.models.architecture import Architecture, depth as checked_depth
+from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.published import filled, located, published
 
@@ -152,9 +152,10 @@ def ViT(
         >>> model.output_shape
         (None, 10)
     """
-    row = published(
+    sizes = published(
         VARIANTS,
         variant,
+        "A",
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,
@@ -165,28 +166,21 @@ def ViT(
         layer_scale_init=layer_scale_init,
     )
     architecture = Architecture(
-        pattern="A" * checked_depth("depth", row.depth),
+        **sizes,
         input_shape=input_shape,
         num_classes=num_classes,
-        patch_size=row.patch_size,
-        hidden_dim=row.hidden_dim,
         pool=pool,
         norm_after_pool=norm_after_pool,
         representation_size=representation_size,
         position_embedding=position_embedding,
-        position_prefix=row.position_prefix,
         class_token=pool == "token" if class_token is None else class_token,
-        distillation_token=row.distillation_token,
         num_registers=num_registers,
-        num_heads=row.num_heads,
         head_dim=head_dim,
         qkv_bias=qkv_bias,
         qk_norm=qk_norm,
         score=score,
-        mlp_dim=row.mlp_dim,
         activation=activation,
         epsilon=epsilon,
-        layer_scale_init=row.layer_scale_init,
         dropout_rate=dropout_rate,
         attention_dropout_rate=attention_dropout_rate,
         stochastic_depth_rate=stochastic_depth_rate,
