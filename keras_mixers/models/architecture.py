@@ -1,6 +1,7 @@
 """What a model is, as checked data: every argument is judged here, before any weight is made."""
 
 import dataclasses
+import math
 
 from keras_mixers import arguments
 from keras_mixers.arguments import (
@@ -19,7 +20,7 @@ from keras_mixers.models.mixers import GRID_LETTERS, LETTERS
 
 POOLS = ("token", "gap", "map", None)
 
-MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32: beyond this a number was mistyped
+MOST_WEIGHTS = 100_000_000_000  # they take 400 GB in float32
 
 
 def image_shape(name, value):
@@ -85,13 +86,13 @@ class Architecture(CheckedDataclass):
 
     def __post_init__(self):
         super().__post_init__()
+        self._check_size()  # before defaults are set, because it names what the user gave
         for name, usual in self._usual_widths().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, usual)
         self._check_widths()
         self._check_checkpointing()
         self._check_tokens()
-        self._check_size()
 
     @property
     def grid(self):
@@ -171,28 +172,33 @@ class Architecture(CheckedDataclass):
             )
 
     def _check_size(self):
-        """Refuse sizes that can only be a slip, from shapes alone; biases and norms not counted."""
-        width, tokens, count = self.hidden_dim, self.num_tokens, self.pattern.count
-        attention_dim = self.num_heads * self.head_dim if self.head_dim else width
-        kernel_area = self.kernel_size[0] * self.kernel_size[1]
-        patch_area = self.patch_size[0] * self.patch_size[1]
-        parts = {
-            "the patches' projection": patch_area * self.input_shape[2] * width,
-            "the positions": tokens * width * (self.position_embedding == "learned"),
-            "attention": count("A") * 4 * width * attention_dim,
-            "the MLPs across tokens": count("M") * 2 * tokens * self.tokens_mlp_dim,
-            "the MLPs across channels": (count("A") + count("M") + count("P"))
-            * (2 * width * self.mlp_dim),
-            "the ConvMixer blocks": count("C") * width * (kernel_area + width),
-            "spatial gating": count("G") * (3 * width * self.mlp_dim // 2 + tokens**2),
-            "the pooling": (self.pool == "map") * width * (4 * width + 2 * self.mlp_dim),
-            "the head": (self.representation_size or width) * self.num_classes
-            + width * (self.representation_size or 0),
-        }
-        weights, largest = sum(parts.values()), max(parts, key=parts.get)
-        if weights > MOST_WEIGHTS:
+        """Refuse two sizes that can only be a typing error.
+
+        A weight matrix has two of these sizes as its sides, hidden_dim perhaps as both. So a block
+        has about as many weights as the product of the two largest.
+        """
+        sizes = [
+            ("hidden_dim", self.hidden_dim),
+            ("hidden_dim", self.hidden_dim),
+            ("MLP width", self.mlp_dim or 0),
+            ("MLP width across tokens", self.tokens_mlp_dim or 0),
+            ("width of all heads", (self.num_heads or 1) * (self.head_dim or 0)),
+            ("places in kernel_size", math.prod(self.kernel_size)),
+            ("values in a patch", math.prod(self.patch_size) * self.input_shape[2]),
+            ("tokens", self.num_tokens),
+            ("representation_size", self.representation_size or 0),
+            ("num_classes", self.num_classes),
+        ]
+        self.check_product(*sorted(sizes, key=lambda named: named[1])[-2:])
+        if "G" in self.pattern:
+            self.check_product(("tokens", self.num_tokens), ("tokens", self.num_tokens))
+
+    def check_product(self, *sizes):
+        """Refuse (name, size) pairs that multiply to too many weights in all blocks."""
+        blocks = len(self.pattern)
+        if blocks * math.prod(size for _, size in sizes) > MOST_WEIGHTS:
+            received = " * ".join(f"{size} ({name})" for name, size in sizes)
             raise ValueError(
-                f"The sizes give {weights:,} weights, over the limit of {MOST_WEIGHTS:,};"
-                f" {parts[largest]:,} of them are in {largest}. Received: hidden_dim={width},"
-                f" {tokens} tokens, {len(self.pattern)} blocks, num_classes={self.num_classes}"
+                "Sizes of matrices, multiplied with the number of blocks, must not be over the"
+                f" limit of {MOST_WEIGHTS:,} weights. Received: {received} * {blocks} blocks"
             )
