@@ -151,9 +151,10 @@ def build(args, recipe, info):
         )
     if args.model == "conv_mixer":
         return km.ConvMixer("256/8-k5-p2", depth=args.depth, **size)
-    if not set(args.model) <= set("AMCPG"):
+    if not set(args.model) <= set(km.models.LETTERS):
         raise ValueError(
-            f"--model must be {', '.join(FAMILIES)}, or a pattern of the letters A, M, C, P and G."
+            f"--model must be {', '.join(FAMILIES)}, or a pattern of the letters"
+            f" {', '.join(km.models.LETTERS)}."
             f" Received: {args.model!r}"
         )
     return km.Hybrid(args.model, mlp_dim=2 * args.hidden_dim, **size)

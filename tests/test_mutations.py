@@ -26,7 +26,7 @@ from keras_mixers.layers import (
 )
 from keras_mixers.layers.kernels import tensorflow_cpu
 from keras_mixers.layers.kernels.tensorflow_cpu import softmax_attention
-from keras_mixers.models import assemble
+from keras_mixers.models import assemble, blocks
 from keras_mixers.training import backup, losses, optimizer
 from keras_mixers.weights import load, plan, resize, save
 from keras_mixers.weights.formats import google
@@ -330,7 +330,7 @@ MUTATIONS = [
     (layers.LayerScale, "call", "x * ", "x + ", meaning.test_residual),
     (layers.SelectToken, "call", "self.index]", "self.index - 1]", meaning.test_select_token),
     (assemble, "stem", "and a.dropout_rate:", "and False:", vit_arguments_test),
-    (assemble, "block", "a.mlp_dim, a.activation,", "a.mlp_dim,", vit_arguments_test),
+    (blocks, "channel_mixing", "a.mlp_dim, a.activation,", "a.mlp_dim,", vit_arguments_test),
     (km, "ViT", "qk_norm=qk_norm", "qk_norm=False", vit_arguments_test),
     (km, "ViT", "num_heads=num_heads", "num_heads=2", vit_arguments_test),
     (
@@ -362,8 +362,8 @@ MUTATIONS = [
         assembly.test_distilled_logits_are_the_mean_of_two_heads,
     ),
     (
-        assemble,
-        "block",
+        blocks,
+        "residual",
         "a.stochastic_depth_rate * i",
         "a.stochastic_depth_rate",
         assembly.test_stochastic_depth_grows_with_depth,

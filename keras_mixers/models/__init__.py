@@ -4,8 +4,18 @@ from keras_mixers.models.abstract import abstract_weights
 from keras_mixers.models.conv_mixer import ConvMixer
 from keras_mixers.models.flops import count_flops
 from keras_mixers.models.hybrid import Hybrid
+from keras_mixers.models.mixers import LETTERS
 from keras_mixers.models.mlp_mixer import MLPMixer
 from keras_mixers.models.variants import variants
 from keras_mixers.models.vit import ViT
 
-__all__ = ["ConvMixer", "Hybrid", "MLPMixer", "ViT", "abstract_weights", "count_flops", "variants"]
+__all__ = [
+    "LETTERS",
+    "ConvMixer",
+    "Hybrid",
+    "MLPMixer",
+    "ViT",
+    "abstract_weights",
+    "count_flops",
+    "variants",
+]

@@ -5,7 +5,6 @@ import math
 
 from keras_mixers import arguments
 from keras_mixers.arguments import (
-    MOST_BLOCKS,
     CheckedDataclass,
     checked,
     count,
@@ -16,7 +15,6 @@ from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
 from keras_mixers.layers.patch_embed import patch_grid
 from keras_mixers.layers.position_embedding import KINDS
-from keras_mixers.models.mixers import GRID_LETTERS, LETTERS
 
 POOLS = ("token", "gap", "map", None)
 
@@ -28,18 +26,9 @@ def image_shape(name, value):
     return arguments.integers(name, value, ("height", "width", "channels"))
 
 
-def letters(name, value):
-    """A pattern: one letter a block."""
-    meaning = ", ".join(f"{letter} {what}" for letter, what in LETTERS.items())
-    expected = f"`{name}` must be one letter a block ({meaning}), at most {MOST_BLOCKS} of them."
-    if not isinstance(value, str):
-        raise TypeError(f"{expected} Received: {name}={value!r}")
-    unknown = "".join(sorted(set(value) - set(LETTERS)))
-    if unknown or not 0 < len(value) <= MOST_BLOCKS:
-        shown = value if len(value) <= 40 else value[:40] + "..."
-        wrong = f"unknown: {unknown!r}" if unknown else f"{len(value)} letters"
-        raise ValueError(f"{expected} Received: {name}={shown!r} ({wrong})")
-    return value
+def block_sequence(_, value):
+    """The blocks as a tuple."""
+    return tuple(value)
 
 
 def activation(_, value):
@@ -50,9 +39,9 @@ def activation(_, value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture(CheckedDataclass):
-    """One letter a block, and what its layers need; the builders document the fields."""
+    """The blocks of a model, and what their layers need; the builders document the fields."""
 
-    pattern: str = checked(letters)
+    blocks: tuple = checked(block_sequence)  # a `Block` for each block, in order
     input_shape: tuple = checked(image_shape)
     num_classes: int = checked(count)
     patch_size: tuple = checked(arguments.pair)
@@ -90,6 +79,9 @@ class Architecture(CheckedDataclass):
         for name, usual in self._usual_widths().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, usual)
+        for block in dict.fromkeys(self.blocks):
+            if block.check:
+                block.check(self)
         self._check_widths()
         self._check_checkpointing()
         self._check_tokens()
@@ -119,17 +111,12 @@ class Architecture(CheckedDataclass):
         }
 
     def _check_widths(self):
-        if ("A" in self.pattern and self.head_dim is None) or self.pool == "map":
+        if self.pool == "map":
             arguments.divides("num_heads", self.num_heads, "hidden_dim", self.hidden_dim)
         if self.position_embedding == "sincos2d" and (self.hidden_dim % 4 or self.hidden_dim < 8):
             raise ValueError(
                 "`hidden_dim` must be a multiple of 4, at least 8, for position_embedding="
                 f"'sincos2d'. Received: hidden_dim={self.hidden_dim}"
-            )
-        if "G" in self.pattern and self.mlp_dim % 2:
-            raise ValueError(
-                "`mlp_dim` must be even for spatial gating (letter 'G'). Received:"
-                f" mlp_dim={self.mlp_dim}"
             )
 
     def _check_checkpointing(self):
@@ -162,14 +149,6 @@ class Architecture(CheckedDataclass):
                 "`pool` must be 'token' with a distillation token, whose head is averaged with the"
                 f" class token's. Received: pool={self.pool!r}"
             )
-        on_grid = sorted(GRID_LETTERS & set(self.pattern))
-        if self.num_prefix and on_grid:
-            raise ValueError(
-                f"`pool` and registers may not add tokens where the letters {on_grid} mix the grid"
-                f" of patches, in which such tokens have no place. Received: pool={self.pool!r},"
-                f" pattern={self.pattern!r}, num_registers={self.num_registers}; pool='gap' with"
-                " num_registers=0 adds none"
-            )
 
     def _check_size(self):
         """Refuse two sizes that can only be a typing error.
@@ -190,12 +169,10 @@ class Architecture(CheckedDataclass):
             ("num_classes", self.num_classes),
         ]
         self.check_product(*sorted(sizes, key=lambda named: named[1])[-2:])
-        if "G" in self.pattern:
-            self.check_product(("tokens", self.num_tokens), ("tokens", self.num_tokens))
 
     def check_product(self, *sizes):
         """Refuse (name, size) pairs that multiply to too many weights in all blocks."""
-        blocks = len(self.pattern)
+        blocks = len(self.blocks)
         if blocks * math.prod(size for _, size in sizes) > MOST_WEIGHTS:
             received = " * ".join(f"{size} ({name})" for name, size in sizes)
             raise ValueError(

@@ -6,16 +6,13 @@ import keras
 
 from keras_mixers.layers import (
     AttentionPooling,
-    ChannelMixing,
     PatchEmbed,
     PositionEmbedding,
     PrefixTokens,
-    Residual,
     SelectToken,
-    activations,
 )
 from keras_mixers.layers.dropout import Dropout
-from keras_mixers.models.mixers import BATCH_NORM, MIXERS
+from keras_mixers.models.blocks import as_tokens
 
 
 def assemble(architecture, name, dtype=None):
@@ -25,17 +22,17 @@ def assemble(architecture, name, dtype=None):
     with default_dtype(dtype):
         images = keras.Input(a.input_shape, dtype="float32", name="images")
         x = stem(a, images)
-        for i, letter in enumerate(a.pattern):
-            x = block(a, letter, i, x)
+        for i, block in enumerate(a.blocks):
+            x = block.apply(a, i, x)
         return keras.Model(images, head(a, x), name=name)
 
 
 def stem(a, images):
-    """Images to a stream of tokens; to their grid, normalised, where a ConvMixer block follows."""
-    if a.pattern[0] == "C":
+    """Images to a stream of tokens; to their grid if the first block has a stem on the grid."""
+    first = a.blocks[0]
+    if first.stem:
         x = PatchEmbed(a.hidden_dim, a.patch_size, flatten=False, name="patch_embed")(images)
-        x = keras.layers.Activation(activations.get(a.activation), name="stem_activation")(x)
-        x = keras.layers.BatchNormalization(**BATCH_NORM, name="stem_norm")(x)
+        x = first.stem(a, x)
         if a.position_embedding:
             x = as_tokens(a, x, "stem_tokens")
     else:
@@ -54,34 +51,9 @@ def stem(a, images):
     return x
 
 
-def block(a, letter, i, x):
-    """One letter of the pattern: mix the tokens, then the channels."""
-    mixer, name = MIXERS[letter], f"block_{i}"
-    role = mixer.layer.role
-    if mixer.is_block:
-        return mixer.make(a, f"{name}_{role}")(as_grid(a, x, f"{name}_grid"))
-
-    x = as_tokens(a, x, f"{name}_tokens")
-    rate = a.stochastic_depth_rate * i / max(len(a.pattern) - 1, 1)
-    branch = {
-        "stochastic_depth_rate": rate,
-        "layer_scale_init": a.layer_scale_init,
-        "epsilon": a.epsilon,
-        "gradient_checkpointing": a.gradient_checkpointing,
-    }
-    x = Residual(mixer.make(a, role), **branch, name=f"{name}_{role}")(x)
-    if "channels" in mixer.layer.mixes:
-        return x
-    channels = ChannelMixing(
-        a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="channel_mixing"
-    )
-    return Residual(channels, **branch, name=f"{name}_channel_mixing")(x)
-
-
 def head(a, x):
     """Normalise, pool, classify; `pool=None` keeps the sequence and classifies each token."""
-    normed = a.pattern[-1] == "C"  # a ConvMixer block ends in a norm
-    if not normed and not a.norm_after_pool:
+    if not (a.blocks[-1].ends_normalized or a.norm_after_pool):
         x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
 
     if a.distillation_token:
@@ -134,20 +106,6 @@ def classifier(a, name):
         dtype=keras.config.dtype_policy().variable_dtype,
         name=name,
     )
-
-
-def as_tokens(a, x, name):
-    """A grid `(N, rows, columns, D)` as the sequence `(N, T, D)`; a sequence as it is."""
-    if len(x.shape) == 3:
-        return x
-    return keras.layers.Reshape((a.num_tokens, a.hidden_dim), name=name)(x)
-
-
-def as_grid(a, x, name):
-    """A sequence `(N, T, D)` as the grid `(N, rows, columns, D)`; a grid as it is."""
-    if len(x.shape) == 4:
-        return x
-    return keras.layers.Reshape((*a.grid, a.hidden_dim), name=name)(x)
 
 
 def check_name(name):

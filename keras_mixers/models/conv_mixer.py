@@ -9,8 +9,10 @@ from collections.abc import Callable
 import keras
 
 from keras_mixers import arguments
+from keras_mixers.layers import ConvMixerBlock, activations
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
+from keras_mixers.models.blocks import Block, as_grid
 from keras_mixers.models.published import filled, located, published
 
 
@@ -33,6 +35,33 @@ VARIANTS = {
     "256/8-k5-p2": _row(256, 8, 5, 2),  # the two for CIFAR-10, on 32 x 32 images
     "256/8-k9-p1": _row(256, 8, 9, 1),
 }
+
+
+# The BatchNorms as published: PyTorch's epsilon, and its momentum of 0.1 in Keras's sense.
+BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+
+
+def conv_mixer_stem(a, x):
+    """`norm(activation(x))` on the grid of patches."""
+    x = keras.layers.Activation(activations.get(a.activation), name="stem_activation")(x)
+    return keras.layers.BatchNormalization(**BATCH_NORM, name="stem_norm")(x)
+
+
+def conv_mixer_block(a, i, x):
+    """Block `i`: `x + norm(activation(depthwise(x)))`, then `norm(activation(pointwise(x)))`."""
+    block = ConvMixerBlock(
+        a.kernel_size,
+        a.activation,
+        **BATCH_NORM,
+        gradient_checkpointing=a.gradient_checkpointing,
+        name=f"block_{i}_conv_mixer",
+    )
+    return block(as_grid(a, x, f"block_{i}_grid"))
+
+
+BLOCK = Block(
+    "ConvMixer block", conv_mixer_block, stem=conv_mixer_stem, ends_normalized=True, on_grid=True
+)
 
 
 def ConvMixer(
@@ -90,7 +119,7 @@ def ConvMixer(
     sizes = published(
         VARIANTS,
         variant,
-        "C",
+        BLOCK,
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,

@@ -9,9 +9,11 @@ from collections.abc import Callable
 import keras
 
 from keras_mixers import arguments
+from keras_mixers.arguments import MOST_BLOCKS
 from keras_mixers.layers.position_embedding import KINDS
-from keras_mixers.models.architecture import Architecture, letters
+from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
+from keras_mixers.models.mixers import LETTERS, MIXERS
 
 
 def Hybrid(
@@ -97,10 +99,12 @@ def Hybrid(
         (None, 10)
     """
     arguments.choice("position_embedding", position_embedding, ("auto", *KINDS, None))
+    blocks = [MIXERS[letter] for letter in check_pattern(pattern)]
     if position_embedding == "auto":
-        position_embedding = "learned" if "A" in letters("pattern", pattern) else None
+        needed = any(block.needs_positions for block in blocks)
+        position_embedding = "learned" if needed else None
     architecture = Architecture(
-        pattern=pattern,
+        blocks=blocks,
         input_shape=input_shape,
         num_classes=num_classes,
         patch_size=patch_size,
@@ -125,4 +129,31 @@ def Hybrid(
         stochastic_depth_rate=stochastic_depth_rate,
         gradient_checkpointing=gradient_checkpointing,
     )
+    check_prefix_tokens(pattern, pool, num_registers)
     return assemble(architecture, name, dtype)
+
+
+def check_pattern(pattern):
+    """The pattern, if each of its letters is in the table."""
+    meaning = ", ".join(f"{letter} {what}" for letter, what in LETTERS.items())
+    expected = f"`pattern` must be one letter a block ({meaning}), at most {MOST_BLOCKS} of them."
+    if not isinstance(pattern, str):
+        raise TypeError(f"{expected} Received: pattern={pattern!r}")
+    unknown = "".join(sorted(set(pattern) - set(LETTERS)))
+    if unknown or not 0 < len(pattern) <= MOST_BLOCKS:
+        shown = pattern if len(pattern) <= 40 else pattern[:40] + "..."
+        wrong = f"unknown: {unknown!r}" if unknown else f"{len(pattern)} letters"
+        raise ValueError(f"{expected} Received: pattern={shown!r} ({wrong})")
+    return pattern
+
+
+def check_prefix_tokens(pattern, pool, num_registers):
+    """Refuse prefix tokens where blocks mix the grid of patches."""
+    on_grid = sorted(letter for letter in set(pattern) if MIXERS[letter].on_grid)
+    if on_grid and (pool == "token" or num_registers):
+        raise ValueError(
+            f"`pool` and registers may not add tokens where the letters {on_grid} mix the grid"
+            f" of patches, in which such tokens have no place. Received: pool={pool!r},"
+            f" pattern={pattern!r}, num_registers={num_registers}; pool='gap' with"
+            " num_registers=0 adds none"
+        )

@@ -1,63 +1,52 @@
-"""The token mixers that a pattern's letters stand for: a new one is a row here."""
-
-import dataclasses
-from collections.abc import Callable
+"""The table of blocks: what each letter of a pattern stands for. A new token mixer is a row."""
 
 from keras_mixers import layers
+from keras_mixers.models import blocks, conv_mixer, mlp_mixer, vit
+from keras_mixers.models.blocks import Block
 
-# ConvMixer's BatchNorms, as published: PyTorch's epsilon, and its momentum of 0.1 in Keras's sense.
-BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
 
+def metaformer(mixer):
+    """The block around a token mixer: `x + mixer(norm(x))`, then `x + mlp(norm(x))`.
 
-@dataclasses.dataclass(frozen=True)
-class Mixer:
-    """What a letter stands for.
+    Args:
+        mixer: a function from an `Architecture` to the layer that mixes the tokens.
 
-    Attributes:
-        meaning: in words, for errors.
-        layer: its class.
-        arguments: what the class takes, from an `Architecture`.
-        on_grid: whether it moves over the grid of patches, where prefix tokens have no place.
-        is_block: whether the layer is a whole block, with norms and residual of its own.
+    Source: "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418.
     """
 
-    meaning: str
-    layer: type
-    arguments: Callable
-    on_grid: bool = False
-    is_block: bool = False
+    def apply(a, i, x):
+        x = blocks.residual(a, i, mixer(a), x)
+        return blocks.residual(a, i, blocks.channel_mixing(a), x)
 
-    def make(self, architecture, name):
-        """The layer for one block."""
-        return self.layer(**self.arguments(architecture), name=name)
+    return apply
 
 
-def named(*names):
-    """The fields of an `Architecture` that a layer takes under the same names."""
-    return lambda a: {name: getattr(a, name) for name in names}
+def gmlp_block(a, i, x):
+    """GMLP's block, "Pay Attention to MLPs", arXiv 2105.08050: its mixer mixes channels too."""
+    gating = layers.SpatialGating(
+        a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="spatial_gating"
+    )
+    return blocks.residual(a, i, gating, x)
 
 
-ATTENTION = ("num_heads", "head_dim", "qkv_bias", "qk_norm", "score", "epsilon")
+def check_gmlp(a):
+    """Refuse a width that the gate cannot halve, and a matrix of too many tokens by tokens."""
+    a.check_product(("tokens", a.num_tokens), ("tokens", a.num_tokens))
+    if a.mlp_dim % 2:
+        raise ValueError(
+            f"`mlp_dim` must be even for spatial gating (letter 'G'). Received: mlp_dim={a.mlp_dim}"
+        )
+
+
 MIXERS = {
-    "A": Mixer(
-        "attention",
-        layers.MultiHeadSelfAttention,
-        named(*ATTENTION, "attention_dropout_rate", "dropout_rate"),
-    ),
-    "M": Mixer(
-        "token MLP", layers.TokenMixing, named("tokens_mlp_dim", "activation", "dropout_rate")
-    ),
-    "C": Mixer(
-        "ConvMixer block",
-        layers.ConvMixerBlock,
-        lambda a: named("kernel_size", "activation", "gradient_checkpointing")(a) | BATCH_NORM,
+    "A": vit.BLOCK,
+    "M": mlp_mixer.BLOCK,
+    "C": conv_mixer.BLOCK,
+    "P": Block(
+        "pooling",
+        metaformer(lambda a: layers.PoolMixing(a.grid, name="pool_mixing")),
         on_grid=True,
-        is_block=True,
     ),
-    "P": Mixer("pooling", layers.PoolMixing, named("grid"), on_grid=True),
-    "G": Mixer(
-        "spatial gating", layers.SpatialGating, named("mlp_dim", "activation", "dropout_rate")
-    ),
+    "G": Block("spatial gating", gmlp_block, check=check_gmlp),
 }
-LETTERS = {letter: mixer.meaning for letter, mixer in MIXERS.items()}
-GRID_LETTERS = {letter for letter, mixer in MIXERS.items() if mixer.on_grid}
+LETTERS = {letter: block.meaning for letter, block in MIXERS.items()}

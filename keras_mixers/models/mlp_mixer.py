@@ -9,6 +9,8 @@ from collections.abc import Callable
 import keras
 
 from keras_mixers import arguments
+from keras_mixers.layers import TokenMixing
+from keras_mixers.models import blocks
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.published import filled, located, published
@@ -33,6 +35,18 @@ VARIANTS = {
     "L/16": _row(16, 1024, 24, 512, 4096),
     "H/14": _row(14, 1280, 32, 640, 5120),
 }
+
+
+def mixer_block(a, i, x):
+    """Block `i`: `x + token_mlp(norm(x))`, then `x + channel_mlp(norm(x))`."""
+    token_mixing = TokenMixing(
+        a.tokens_mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="token_mixing"
+    )
+    x = blocks.residual(a, i, token_mixing, x)
+    return blocks.residual(a, i, blocks.channel_mixing(a), x)
+
+
+BLOCK = blocks.Block("token MLP", mixer_block)
 
 
 def MLPMixer(
@@ -103,7 +117,7 @@ def MLPMixer(
     sizes = published(
         VARIANTS,
         variant,
-        "M",
+        BLOCK,
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,

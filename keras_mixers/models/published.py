@@ -15,16 +15,16 @@ UNSEEN = {
 }
 
 
-def published(table, variant, letter, **overrides):
+def published(table, variant, block, **overrides):
     """Arguments for `Architecture`: a variant's row, changed by each override that is not None.
 
-    The row's `depth` becomes the pattern: that many blocks of one letter.
+    The row's `depth` becomes `blocks`: that many of `block`.
     """
     arguments.choice("variant", variant, table)
     given = {name: value for name, value in overrides.items() if value is not None}
     sizes = {**table[variant], **given}
     depth = arguments.integer("depth", sizes.pop("depth"), maximum=MOST_BLOCKS)
-    return {**sizes, "pattern": letter * depth}
+    return {**sizes, "blocks": (block,) * depth}
 
 
 def located(weights, family, table, variant, architecture):
@@ -41,7 +41,7 @@ def located(weights, family, table, variant, architecture):
 def given_argument(architecture, name):
     """What a builder was given, by its own name for it."""
     if name == "depth":
-        return len(architecture.pattern)
+        return len(architecture.blocks)
     value = getattr(architecture, "mlp_dim" if name == "channels_mlp_dim" else name)
     if name == "kernel_size" and value[0] == value[1]:
         return value[0]

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 import keras
 
+from keras_mixers import arguments
+from keras_mixers.layers import MultiHeadSelfAttention
+from keras_mixers.models import blocks
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.published import filled, located, published
@@ -60,6 +63,32 @@ VARIANTS = {
     "DeiT3-L/16": _row(16, 1024, 24, 16, 4096, **_DEIT3),
     "DeiT3-H/14": _row(14, 1280, 32, 16, 5120, **_DEIT3),
 }
+
+
+def transformer_block(a, i, x):
+    """Block `i`: `x + attention(norm(x))`, then `x + mlp(norm(x))`."""
+    attention = MultiHeadSelfAttention(
+        a.num_heads,
+        head_dim=a.head_dim,
+        qkv_bias=a.qkv_bias,
+        qk_norm=a.qk_norm,
+        score=a.score,
+        attention_dropout_rate=a.attention_dropout_rate,
+        dropout_rate=a.dropout_rate,
+        epsilon=a.epsilon,
+        name="attention",
+    )
+    x = blocks.residual(a, i, attention, x)
+    return blocks.residual(a, i, blocks.channel_mixing(a), x)
+
+
+def check_heads(a):
+    """Refuse a number of heads that does not divide the width of a token."""
+    if a.head_dim is None:
+        arguments.divides("num_heads", a.num_heads, "hidden_dim", a.hidden_dim)
+
+
+BLOCK = blocks.Block("attention", transformer_block, check=check_heads, needs_positions=True)
 
 
 def ViT(
@@ -155,7 +184,7 @@ def ViT(
     sizes = published(
         VARIANTS,
         variant,
-        "A",
+        BLOCK,
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,

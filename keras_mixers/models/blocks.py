@@ -1,0 +1,74 @@
+"""What a block is, and the parts that blocks share: a mixer on a residual branch, an MLP."""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+
+from keras_mixers.layers import ChannelMixing, Residual
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A kind of block: what one letter of a pattern stands for.
+
+    In the functions, `a` is the `Architecture` of the model and `i` is the number of the block.
+
+    Attributes:
+        meaning: the kind in words, for error messages.
+        apply: `(a, i, x) -> x`, adds the layers of the block to the graph.
+        check: `a -> None`, raises an error if this kind of block cannot have the sizes of `a`;
+            `None` if all sizes are valid.
+        stem: `(a, x) -> x`, adds layers between the grid of patches and the first block; `None`
+            for no layers. The model uses the stem of its first block.
+        ends_normalized: whether the output of the block is normalized, so that the head needs no
+            norm.
+        on_grid: whether the block mixes neighbours on the grid of patches, where prefix tokens
+            have no place.
+        needs_positions: whether the block treats all tokens alike, so that only position
+            embeddings tell it where a token is.
+    """
+
+    meaning: str
+    apply: Callable
+    check: Callable | None = None
+    stem: Callable | None = None
+    ends_normalized: bool = False
+    on_grid: bool = False
+    needs_positions: bool = False
+
+
+def residual(a, i, mixer, x):
+    """`x + mixer(norm(x))` on the tokens, a part of block `i`."""
+    x = as_tokens(a, x, f"block_{i}_tokens")
+    branch = Residual(
+        mixer,
+        # Grows linearly, from 0 at the first block to the full rate at the last.
+        stochastic_depth_rate=a.stochastic_depth_rate * i / max(len(a.blocks) - 1, 1),
+        layer_scale_init=a.layer_scale_init,
+        epsilon=a.epsilon,
+        gradient_checkpointing=a.gradient_checkpointing,
+        name=f"block_{i}_{mixer.name}",
+    )
+    return branch(x)
+
+
+def channel_mixing(a):
+    """The MLP inside each token, which follows a mixer that mixes tokens only."""
+    return ChannelMixing(
+        a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="channel_mixing"
+    )
+
+
+def as_tokens(a, x, name):
+    """A grid `(N, rows, columns, D)` as the sequence `(N, T, D)`; a sequence as it is."""
+    if len(x.shape) == 3:
+        return x
+    return keras.layers.Reshape((a.num_tokens, a.hidden_dim), name=name)(x)
+
+
+def as_grid(a, x, name):
+    """A sequence `(N, T, D)` as the grid `(N, rows, columns, D)`; a grid as it is."""
+    if len(x.shape) == 4:
+        return x
+    return keras.layers.Reshape((*a.grid, a.hidden_dim), name=name)(x)
