@@ -30,66 +30,40 @@ def variants(family: str) -> dict[str, dict]:
     return copy.deepcopy(TABLES[arguments.choice("family", family, TABLES)])
 
 
+# Which layers hold the arguments that tell variants apart: (class, attribute).
+HELD_BY = {
+    "patch_size": (layers.PatchEmbed, "patch_size"),
+    "hidden_dim": (layers.PatchEmbed, "hidden_dim"),
+    "num_heads": (layers.MultiHeadSelfAttention, "num_heads"),
+    "mlp_dim": (layers.ChannelMixing, "mlp_dim"),
+    "channels_mlp_dim": (layers.ChannelMixing, "mlp_dim"),
+    "tokens_mlp_dim": (layers.TokenMixing, "tokens_mlp_dim"),
+    "kernel_size": (layers.ConvMixerBlock, "kernel_size"),
+    "distillation_token": (layers.PrefixTokens, "distillation_token"),
+    "layer_scale_init": (layers.Residual, "layer_scale_init"),
+}
+
+
 def variant_of(model):
-    """The published size of a model, as `"ViT S/16"`, or None; told by its layers alone."""
+    """The published variant whose sizes a model's layers have, such as `"ViT S/16"`, or None."""
     parts = all_layers(model)
-    for family, (mixer, read) in FAMILIES.items():
-        blocks = [layer for layer in parts if isinstance(layer, mixer)]
-        embeds = [layer for layer in parts if isinstance(layer, layers.PatchEmbed)]
-        if len(embeds) != 1 or not blocks or has_other_mixers(parts, mixer):
-            continue
-        size = {
-            "patch_size": embeds[0].patch_size,
-            "hidden_dim": embeds[0].hidden_dim,
-            "depth": len(blocks),
-            **read(parts, blocks[0]),
-        }
-        for name, row in TABLES[family].items():
-            told = {**row, "patch_size": (row["patch_size"],) * 2}
-            if all(told[key] == value for key, value in size.items()):
-                return f"{family} {name}"
+    mixers = [layer for layer in parts if mixes_tokens(layer)]
+    if len(set(map(type, mixers))) != 1:  # a hybrid, or a model without mixers
+        return None
+    found = {name: held(parts, *place) for name, place in HELD_BY.items()}
+    found["depth"] = len(mixers)
+    found["distillation_token"] = bool(found["distillation_token"])  # None without prefix tokens
+    for family, table in TABLES.items():
+        for variant, row in table.items():
+            if all(found[name] == row[name] for name in found.keys() & row.keys()):
+                return f"{family} {variant}"
     return None
 
 
-def has_other_mixers(parts, mixer):
-    """Whether tokens are mixed in other ways too: a hybrid."""
-    return any(mixes_tokens(layer) and not isinstance(layer, mixer) for layer in parts)
-
-
-def read_vit(parts, attention):
-    """What tells a ViT's rows apart, beyond what all families have."""
-    prefixes = [layer for layer in parts if isinstance(layer, layers.PrefixTokens)]
-    residuals = [layer for layer in parts if isinstance(layer, layers.Residual)]
-    return {
-        "num_heads": attention.num_heads,
-        "mlp_dim": channel_width(parts),
-        "distillation_token": any(layer.distillation_token for layer in prefixes),
-        "layer_scale_init": residuals[0].layer_scale_init if residuals else None,
-    }
-
-
-def read_mlp_mixer(parts, token_mixing):
-    """What tells an MLP-Mixer's rows apart."""
-    return {
-        "tokens_mlp_dim": token_mixing.tokens_mlp_dim,
-        "channels_mlp_dim": channel_width(parts),
-    }
-
-
-def read_conv_mixer(_, block):
-    """What tells a ConvMixer's rows apart, whatever their activation."""
-    rows, columns = block.kernel_size
-    return {"kernel_size": rows if rows == columns else None}
-
-
-def channel_width(parts):
-    """The hidden width of the MLPs on channels, if they have one."""
-    widths = {layer.mlp_dim for layer in parts if isinstance(layer, layers.ChannelMixing)}
-    return widths.pop() if len(widths) == 1 else None
-
-
-FAMILIES = {
-    "ViT": (layers.MultiHeadSelfAttention, read_vit),
-    "MLPMixer": (layers.TokenMixing, read_mlp_mixer),
-    "ConvMixer": (layers.ConvMixerBlock, read_conv_mixer),
-}
+def held(parts, kind, attribute):
+    """The value that all layers of a class have in common, a square as its side; else None."""
+    values = {getattr(part, attribute) for part in parts if isinstance(part, kind)}
+    if len(values) != 1:
+        return None
+    (value,) = values
+    return value[0] if isinstance(value, tuple) and value[0] == value[1] else value

@@ -1,8 +1,10 @@
 """Every published variant has its published number of trainable parameters, from shapes alone."""
 
+import keras
 import pytest
 
 import keras_mixers as km
+from keras_mixers.models.variants import variant_of
 
 GAP = {"pool": "gap"}
 AT_384 = {"input_shape": (384, 384, 3)}
@@ -84,6 +86,8 @@ def test_parameter_count(family, variant, arguments, count, abstract_weights):
     model = getattr(km, family)(variant, **arguments)
     sizes = [_product(weight.shape) for weight in model.trainable_weights]
     assert sum(sizes) == count
+    # Here because building the large models again takes seconds.
+    assert variant_of(model) == f"{family} {namesake(family, variant)}"
 
 
 def _product(shape):
@@ -113,3 +117,45 @@ def test_the_table_handed_out_is_a_copy():
 def test_unknown_family():
     with pytest.raises(ValueError, match=r"`family` must.*'vit'.*Did you mean 'ViT'"):
         km.variants("vit")
+
+
+SMALL = {"input_shape": (224, 224, 3), "num_classes": 2}
+
+
+def namesake(family, variant):
+    """The first variant of the same sizes: `variant_of` gives its name to all of them."""
+    unread = {"activation": None, "position_prefix": None}
+    rows = {name: {**row, **unread} for name, row in km.variants(family).items()}
+    return next(name for name, row in rows.items() if row == rows[variant])
+
+
+@pytest.mark.parametrize(
+    ("family", "variant", "changed"),
+    [
+        ("ViT", "Ti/16", {"patch_size": 14}),
+        ("ViT", "Ti/16", {"hidden_dim": 384}),
+        ("ViT", "Ti/16", {"depth": 3}),
+        ("ViT", "Ti/16", {"num_heads": 6}),
+        ("ViT", "Ti/16", {"mlp_dim": 384}),
+        ("ViT", "Ti/16", {"distillation_token": True, "hidden_dim": 96}),
+        ("ViT", "Ti/16", {"layer_scale_init": 0.1}),
+        ("ViT", "B/32", {"distillation_token": True}),
+        ("MLPMixer", "S/16", {"tokens_mlp_dim": 128}),
+        ("MLPMixer", "S/16", {"channels_mlp_dim": 128}),
+        ("ConvMixer", "512/16", {"kernel_size": 7}),
+        ("ConvMixer", "512/16", {"kernel_size": (8, 7)}),
+    ],
+)
+def test_variant_of_other_sizes_is_none(family, variant, changed, abstract_weights):
+    assert variant_of(getattr(km, family)(variant, **SMALL, **changed)) is None
+
+
+def test_variant_of_a_hybrid_is_none(abstract_weights):
+    hybrid = km.Hybrid("A" * 11 + "P", hidden_dim=192, num_heads=3, pool="gap")
+    assert variant_of(hybrid) is None
+    assert variant_of(km.Hybrid("A" * 12, hidden_dim=192, num_heads=3)) == "ViT Ti/16"
+
+
+def test_variant_of_foreign_models_is_none():
+    images = keras.Input((32, 32, 3))
+    assert variant_of(keras.Model(images, keras.layers.Flatten()(images))) is None
