@@ -1,4 +1,4 @@
-"""The families: functional models, each from one builder and a table of published variants."""
+"""The models: a builder for each family, with a table of its published variants."""
 
 from keras_mixers.models.abstract import abstract_weights
 from keras_mixers.models.conv_mixer import ConvMixer

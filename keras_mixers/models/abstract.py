@@ -1,4 +1,4 @@
-"""Models of shapes alone: what is counted of them needs no weights."""
+"""Models whose weights have shapes and no values, to count parameters and multiply-adds."""
 
 import contextlib
 
@@ -9,9 +9,10 @@ from keras_mixers.graph import uninitialized_variables
 
 @contextlib.contextmanager
 def abstract_weights():
-    """Models built inside have weights of a shape and no value: no memory, and little time.
+    """Make a context in which models have weights with a shape and no values.
 
-    `count_params()` and `count_flops` tell of them what they tell of others; they compute nothing.
+    Building such a model takes no memory for weights and little time. `count_params()` and
+    `count_flops` work on the model; calling it does not.
 
     Example:
         >>> from keras_mixers import ViT
@@ -20,13 +21,13 @@ def abstract_weights():
         >>> f"{model.count_params():,}"
         '86,567,656'
     """
-    # Keras remembers such weights, and would make all of them, billions of numbers, the next time
-    # any model computes without state: it is told to forget them. Its `clear_session()` would do
-    # so too, and forget the user's dtype policy and seed.
-    waiting = uninitialized_variables()
-    before = len(waiting)
+    # Keras keeps a list of such weights. It would allocate all of them, billions of numbers, at
+    # the next stateless call of any model, so this context removes them from the list. Keras's
+    # `clear_session()` would also reset the user's dtype policy and seed.
+    postponed = uninitialized_variables()
+    before = len(postponed)
     try:
         with keras.StatelessScope(initialize_variables=False):
             yield
     finally:
-        del waiting[before:]
+        del postponed[before:]

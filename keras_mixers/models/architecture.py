@@ -1,16 +1,10 @@
-"""What a model is, as checked data: every argument is judged here, before any weight is made."""
+"""A model as checked data: all arguments are validated here, before any weight is allocated."""
 
 import dataclasses
 import math
 
 from keras_mixers import arguments
-from keras_mixers.arguments import (
-    CheckedDataclass,
-    checked,
-    count,
-    non_negative,
-    one_of,
-)
+from keras_mixers.arguments import CheckedDataclass, checked, count, non_negative, one_of
 from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
 from keras_mixers.layers.patch_embed import patch_grid
@@ -18,30 +12,34 @@ from keras_mixers.layers.position_embedding import KINDS
 
 POOLS = ("token", "gap", "map", None)
 
-MOST_WEIGHTS = 100_000_000_000  # they take 400 GB in float32
+MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32
 
 
 def image_shape(name, value):
-    """(height, width, channels), channels last."""
+    """A check that the value is (height, width, channels)."""
     return arguments.integers(name, value, ("height", "width", "channels"))
 
 
 def block_sequence(_, value):
-    """The blocks as a tuple."""
+    """The blocks as a tuple, which a frozen dataclass can keep unchanged."""
     return tuple(value)
 
 
 def activation(_, value):
-    """The name or function, which `activations.get` accepts."""
+    """A check that `activations.get` accepts the value, a name or a function."""
     activations.get(value)
     return value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture(CheckedDataclass):
-    """The blocks of a model, and what their layers need; the builders document the fields."""
+    """The blocks of a model and the sizes of all its layers.
 
-    blocks: tuple = checked(block_sequence)  # a `Block` for each block, in order
+    The docstrings of the builders describe the fields. `blocks` has a `Block` for each block of
+    the model, in order. A block adds its own check of the sizes.
+    """
+
+    blocks: tuple = checked(block_sequence)
     input_shape: tuple = checked(image_shape)
     num_classes: int = checked(count)
     patch_size: tuple = checked(arguments.pair)
@@ -49,13 +47,13 @@ class Architecture(CheckedDataclass):
     pool: str | None = checked(one_of(*POOLS))
     norm_after_pool: bool = checked(arguments.flag, False)
     representation_size: int | None = checked(arguments.integer, None)
-    # the tokens
+    # The tokens.
     position_embedding: str | None = checked(one_of(*KINDS, None), None)
     position_prefix: bool = checked(arguments.flag, True)
     class_token: bool = checked(arguments.flag, False)
     distillation_token: bool = checked(arguments.flag, False)
     num_registers: int = checked(count, 0)
-    # the mixers; a width that is None takes its usual share of hidden_dim
+    # The mixers. A width of None follows from hidden_dim.
     num_heads: int | None = checked(arguments.integer, None)
     head_dim: int | None = checked(arguments.integer, None)
     qkv_bias: bool = checked(arguments.flag, True)
@@ -64,7 +62,7 @@ class Architecture(CheckedDataclass):
     mlp_dim: int | None = checked(arguments.integer, None)
     tokens_mlp_dim: int | None = checked(arguments.integer, None)
     kernel_size: tuple = checked(arguments.pair, 5)
-    # all of them
+    # All layers.
     activation: str = checked(activation, "gelu")
     epsilon: float = checked(non_negative, 1e-6)
     layer_scale_init: float | None = checked(non_negative, None)
@@ -75,16 +73,16 @@ class Architecture(CheckedDataclass):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_size()  # before defaults are set, because it names what the user gave
-        for name, usual in self._usual_widths().items():
+        self._check_size()  # before defaults are set, so that it names only what the user gave
+        for name, default in self._default_widths().items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, usual)
+                object.__setattr__(self, name, default)  # because the dataclass is frozen
         for block in dict.fromkeys(self.blocks):
             if block.check:
                 block.check(self)
         self._check_widths()
         self._check_checkpointing()
-        self._check_tokens()
+        self._check_pooling()
 
     @property
     def grid(self):
@@ -93,16 +91,16 @@ class Architecture(CheckedDataclass):
 
     @property
     def num_prefix(self):
-        """How many tokens come before the patches."""
+        """The number of tokens before the patches."""
         return self.class_token + self.distillation_token + self.num_registers
 
     @property
     def num_tokens(self):
-        """How many tokens there are in all."""
+        """The number of all tokens."""
         return self.num_prefix + self.grid[0] * self.grid[1]
 
-    def _usual_widths(self):
-        """What most published rows have: 64 channels a head, MLPs of 4 and of 1/2 the width."""
+    def _default_widths(self):
+        """The widths in most published variants, as parts or multiples of `hidden_dim`."""
         most_heads = max(1, self.hidden_dim // 64)
         return {
             "num_heads": next(h for h in range(most_heads, 0, -1) if self.hidden_dim % h == 0),
@@ -123,42 +121,43 @@ class Architecture(CheckedDataclass):
         rates = {name: getattr(self, name) for name in ("dropout_rate", "attention_dropout_rate")}
         if self.gradient_checkpointing and any(rates.values()):
             raise ValueError(
-                "`gradient_checkpointing` must be False with dropout, which would draw twice."
-                f" Received: gradient_checkpointing=True with {rates}"
+                "`gradient_checkpointing` must be False with dropout, because the backward pass"
+                " would draw other numbers. Received: gradient_checkpointing=True with"
+                f" {rates}"
             )
 
-    def _check_tokens(self):
+    def _check_pooling(self):
         if self.norm_after_pool and self.pool != "gap":
             raise ValueError(
-                "`norm_after_pool` is a choice of pool='gap' only. Received: norm_after_pool=True"
-                f" and pool={self.pool!r}"
+                "`norm_after_pool` must be False unless `pool` is 'gap'. Received:"
+                f" norm_after_pool=True and pool={self.pool!r}"
             )
         if self.representation_size and (self.distillation_token or self.pool is None):
             raise ValueError(
-                "`representation_size` must be None without one pooled vector to represent."
-                f" Received: representation_size={self.representation_size} with"
+                "`representation_size` must be None unless one pooled vector reaches one"
+                f" classifier. Received: representation_size={self.representation_size} with"
                 f" pool={self.pool!r}, distillation_token={self.distillation_token}"
             )
         if self.pool == "token" and not self.class_token:
             raise ValueError(
-                "`pool`='token' reads the class token. Received: class_token=False; pool='gap'"
-                " averages the patches instead"
+                "`pool` must not be 'token' without a class token; pool='gap' averages the patches."
+                " Received: pool='token' and class_token=False"
             )
         if self.distillation_token and self.pool != "token":
             raise ValueError(
-                "`pool` must be 'token' with a distillation token, whose head is averaged with the"
-                f" class token's. Received: pool={self.pool!r}"
+                "`pool` must be 'token' with a distillation token, because the model averages its"
+                f" logits with those of the class token. Received: pool={self.pool!r}"
             )
 
     def _check_size(self):
-        """Refuse two sizes that can only be a typing error.
+        """Raise an error if two sizes give a matrix that no machine can hold: a typing error.
 
-        A weight matrix has two of these sizes as its sides, hidden_dim perhaps as both. So a block
-        has about as many weights as the product of the two largest.
+        The sides of a weight matrix are two of these sizes. So the product of the two largest is
+        a bound for one matrix in each block.
         """
         sizes = [
             ("hidden_dim", self.hidden_dim),
-            ("hidden_dim", self.hidden_dim),
+            ("hidden_dim", self.hidden_dim),  # twice, because it can be both sides
             ("MLP width", self.mlp_dim or 0),
             ("MLP width across tokens", self.tokens_mlp_dim or 0),
             ("width of all heads", (self.num_heads or 1) * (self.head_dim or 0)),
@@ -171,11 +170,11 @@ class Architecture(CheckedDataclass):
         self.check_product(*sorted(sizes, key=lambda named: named[1])[-2:])
 
     def check_product(self, *sizes):
-        """Refuse (name, size) pairs that multiply to too many weights in all blocks."""
+        """Raise an error if a matrix of these sides, (name, size), is too large in all blocks."""
         blocks = len(self.blocks)
         if blocks * math.prod(size for _, size in sizes) > MOST_WEIGHTS:
             received = " * ".join(f"{size} ({name})" for name, size in sizes)
             raise ValueError(
-                "Sizes of matrices, multiplied with the number of blocks, must not be over the"
-                f" limit of {MOST_WEIGHTS:,} weights. Received: {received} * {blocks} blocks"
+                "The sides of a weight matrix times the number of blocks must be at most"
+                f" {MOST_WEIGHTS:,}. Received: {received} * {blocks} blocks"
             )

@@ -1,4 +1,4 @@
-"""Stem, blocks, head: the one place that builds a graph, for every family."""
+"""Assemble a stem, blocks and a head into a functional model, for every family."""
 
 import contextlib
 
@@ -28,7 +28,11 @@ def assemble(architecture, name, dtype=None):
 
 
 def stem(a, images):
-    """Images to a stream of tokens; to their grid if the first block has a stem on the grid."""
+    """Embed the patches, then add positions and prefix tokens.
+
+    Shapes: `(N, H, W, C) -> (N, T, D)`, or `(N, rows, columns, D)` if the first block has a stem
+    and there are no positions.
+    """
     first = a.blocks[0]
     if first.stem:
         x = PatchEmbed(a.hidden_dim, a.patch_size, flatten=False, name="patch_embed")(images)
@@ -52,7 +56,7 @@ def stem(a, images):
 
 
 def head(a, x):
-    """Normalise, pool, classify; `pool=None` keeps the sequence and classifies each token."""
+    """Normalize, pool and classify; `pool=None` keeps the sequence and classifies each token."""
     if not (a.blocks[-1].ends_normalized or a.norm_after_pool):
         x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
 
@@ -74,25 +78,26 @@ def head(a, x):
 
 
 def pooling(a):
-    """The layer that makes one vector of the patches."""
+    """The layer that makes one vector of all patches."""
     if a.pool == "map":
         return AttentionPooling(a.num_heads, a.mlp_dim, a.activation, a.epsilon, name="pool")
     return keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="pool")
 
 
 def distilled_head(a, x):
-    """The mean of what the class token and the distillation token say (DeiT at inference)."""
+    """The mean of the logits of the class token and of the distillation token, as in DeiT."""
     class_token = SelectToken(0, name="pool")(x)
     distillation_token = SelectToken(1, name="pool_distillation")(x)
     if a.num_classes:
         class_token = classifier(a, "head")(class_token)
         distillation_token = classifier(a, "head_distillation")(distillation_token)
-    precise = keras.config.dtype_policy().variable_dtype
-    return keras.layers.Average(dtype=precise, name="average")([class_token, distillation_token])
+    full_precision = keras.config.dtype_policy().variable_dtype
+    average = keras.layers.Average(dtype=full_precision, name="average")
+    return average([class_token, distillation_token])
 
 
 def positions(a, num_prefix):
-    """The layer that tells the tokens where they stand."""
+    """The layer that adds a vector for the position of each token."""
     return PositionEmbedding(
         a.grid, num_prefix=num_prefix, kind=a.position_embedding, name="position_embedding"
     )
@@ -109,21 +114,21 @@ def classifier(a, name):
 
 
 def check_name(name):
-    """Refuse a model's name that Keras would refuse once all weights are made."""
+    """Raise an error for a name that Keras would refuse only after it has made all weights."""
     if not isinstance(name, str) or not name or "/" in name:
-        raise ValueError(f"`name` must be a string without '/'. Received: name={name!r}")
+        raise ValueError(f"`name` must be a non-empty string without '/'. Received: name={name!r}")
 
 
 @contextlib.contextmanager
 def default_dtype(dtype):
-    """Keras's default dtype policy, for the layers made inside; the old one comes back after."""
+    """Make a context with another default dtype policy; `None` keeps the default."""
     before = keras.config.dtype_policy()
     if dtype is not None:
         policy = keras.dtype_policies.get(dtype)
         if "float" not in f"{policy.compute_dtype}":
             raise ValueError(
-                "`dtype` must be a float dtype or a policy of them, such as 'mixed_bfloat16'."
-                f" Received: dtype={dtype!r}"
+                "`dtype` must be a float dtype or a policy of float dtypes, such as"
+                f" 'mixed_bfloat16'. Received: dtype={dtype!r}"
             )
         keras.config.set_dtype_policy(policy)
     try:

@@ -1,4 +1,4 @@
-"""What a block is, and the parts that blocks share: a mixer on a residual branch, an MLP."""
+"""The blocks of a model, and the two parts that most of them share."""
 
 import dataclasses
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def residual(a, i, mixer, x):
     x = as_tokens(a, x, f"block_{i}_tokens")
     branch = Residual(
         mixer,
-        # Grows linearly, from 0 at the first block to the full rate at the last.
+        # 0 at the first block, and the full rate at the last.
         stochastic_depth_rate=a.stochastic_depth_rate * i / max(len(a.blocks) - 1, 1),
         layer_scale_init=a.layer_scale_init,
         epsilon=a.epsilon,
@@ -61,14 +61,14 @@ def channel_mixing(a):
 
 
 def as_tokens(a, x, name):
-    """A grid `(N, rows, columns, D)` as the sequence `(N, T, D)`; a sequence as it is."""
+    """Reshape a grid `(N, rows, columns, D)` to a sequence `(N, T, D)`; keep a sequence."""
     if len(x.shape) == 3:
         return x
     return keras.layers.Reshape((a.num_tokens, a.hidden_dim), name=name)(x)
 
 
 def as_grid(a, x, name):
-    """A sequence `(N, T, D)` as the grid `(N, rows, columns, D)`; a grid as it is."""
+    """Reshape a sequence `(N, T, D)` to a grid `(N, rows, columns, D)`; keep a grid."""
     if len(x.shape) == 4:
         return x
     return keras.layers.Reshape((*a.grid, a.hidden_dim), name=name)(x)

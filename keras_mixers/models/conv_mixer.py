@@ -32,12 +32,12 @@ VARIANTS = {
     "1024/20": _row(1024, 20, 9, 14),
     "1024/12": _row(1024, 12, 8, 7),
     "512/16": _row(512, 16, 8, 7),
-    "256/8-k5-p2": _row(256, 8, 5, 2),  # the two for CIFAR-10, on 32 x 32 images
+    "256/8-k5-p2": _row(256, 8, 5, 2),  # this and the next for CIFAR-10, 32 x 32 pixels
     "256/8-k9-p1": _row(256, 8, 9, 1),
 }
 
 
-# The BatchNorms as published: PyTorch's epsilon, and its momentum of 0.1 in Keras's sense.
+# As published: PyTorch's default epsilon, and its default momentum of 0.1, which is 0.9 in Keras.
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
 
 
@@ -80,36 +80,43 @@ def ConvMixer(
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "conv_mixer",
 ) -> keras.Model:
-    """A ConvMixer: patches, then blocks of a depthwise and a pointwise convolution.
+    """Build a ConvMixer: patches, then blocks of a depthwise and a pointwise convolution.
 
-    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+    Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
+    shape, as described below.
 
     Args:
-        variant: a row of `variants("ConvMixer")`: hidden_dim/depth, as in `"768/32"`; the two for
-            CIFAR-10 (`input_shape=(32, 32, 3), num_classes=10`) are `"256/8-k5-p2"` and
-            `"256/8-k9-p1"`. What is `None` below is the row's.
+        variant: name of a row of `variants("ConvMixer")`: hidden_dim/depth, such as `"768/32"`.
+            `"256/8-k5-p2"` and `"256/8-k9-p1"` are for CIFAR-10, with `input_shape=(32, 32, 3)` and
+            `num_classes=10`. The row has `patch_size`, `hidden_dim`, `depth`, `kernel_size` and
+            `activation`. The builder uses the row's value where such an argument is `None`.
         input_shape: (height, width, channels) of the images.
-        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
-        weights: a name or training in `pretrained("ConvMixer")`, such as `"in1k"`; a file
-            that `load_weights` reads, `"hf://owner/name"`, or `None` for random ones. They are
-            resized to the model, which prints what was done; a head of other classes is left out.
-        patch_size: pixels, an int or a (height, width) pair; must divide the image.
-        hidden_dim: width of a token.
-        depth: how many blocks.
-        kernel_size: of the depthwise convolution, in tokens.
-        pool: `"gap"` averages the tokens, `"map"` pools by attention with one head for 64
-            channels, `None` keeps the sequence, `(N, T, ...)`.
-        activation: `"gelu"`, `"relu"`, another of Keras's names, or a function.
-        gradient_checkpointing: keep the inputs of blocks and of their halves alone in training, and
-            compute the rest again on the way back: less memory, more time.
-        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
-        name: of the model.
+        num_classes: int, number of classes. With 0 the model has no classifier and returns the
+            pooled features, `(N, hidden_dim)`.
+        weights: weights to load: a name or a training in `pretrained("ConvMixer")`, such as
+            `"in1k"`, the path of a file that `load_weights` reads, or `"hf://owner/name"`. `None`
+            gives random weights. The builder resizes weights that have another size than the model,
+            skips a head with another number of classes, and prints what it changed.
+        patch_size: int or (height, width), in pixels. Must divide the image.
+        hidden_dim: int, width of a token.
+        depth: int, number of blocks.
+        kernel_size: int or (height, width), size of the depthwise kernel in tokens.
+        pool: how to make one vector of the tokens. `"gap"` averages the tokens, `"map"` pools them
+            by attention with one head for 64 channels. `None` keeps the sequence, `(N, T, ...)`,
+            and classifies each token.
+        activation: `"gelu"`, `"relu"`, another name in `keras.activations`, or a function.
+        gradient_checkpointing: bool, whether training stores only the inputs of blocks and
+            recomputes activations in the backward pass: less memory, more time.
+        dtype: dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default policy.
+        name: str, name of the model.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        OSError: if the file of `weights` does not exist or cannot be downloaded. `load_weights`
+            lists the errors for a file that does not fit.
 
     Example:
         >>> model = ConvMixer("256/8-k5-p2", input_shape=(32, 32, 3), depth=2, num_classes=10)
@@ -126,7 +133,8 @@ def ConvMixer(
         kernel_size=kernel_size,
         activation=activation,
     )
-    arguments.choice("pool", pool, ("gap", "map", None))  # a token has no place on the grid
+    # No "token", because a class token has no place on the grid.
+    arguments.choice("pool", pool, ("gap", "map", None))
     architecture = Architecture(
         **sizes,
         input_shape=input_shape,

@@ -1,4 +1,4 @@
-"""What one image costs in a model: multiply-adds, which published tables call FLOPs."""
+"""Count the multiply-adds of a model, which published tables call FLOPs."""
 
 import math
 
@@ -9,15 +9,22 @@ from keras_mixers.graph import nodes
 
 
 def count_flops(model: keras.Model) -> int:
-    """Multiply-adds of one image in the layers of a functional model.
+    """Count the multiply-adds of one image in the layers of a functional model.
 
-    Published tables call these FLOPs; a machine's peak counts a multiply-add as two. Norms,
-    activations, softmax and sums count as nothing, as they do there, and so does an operation on
-    tensors that is no layer. Training takes three times as many: one forward, two for gradients.
+    Published tables call multiply-adds FLOPs. The peak FLOP/s of a machine counts a multiply-add as
+    two. As in published tables, norms, activations, softmax and sums count as zero. Operations on
+    tensors that are not layers count as zero too. A training step takes three times as many: once
+    for the forward pass, and twice for the gradients.
+
+    Args:
+        model: a functional model.
+
+    Returns:
+        int, the number of multiply-adds.
 
     Raises:
-        ValueError: the model is not functional, a size is unknown, or a layer has no rule here
-            and multiplies matrices.
+        ValueError: if the model is not functional, if a size is unknown, or if a layer multiplies
+            matrices and this function has no rule for it.
 
     Example:
         >>> from keras_mixers import ViT
@@ -32,14 +39,14 @@ def count_flops(model: keras.Model) -> int:
     for layer, shape in inputs:
         if None in shape[1:]:
             raise ValueError(
-                f"count_flops needs known sizes. Received: layer '{layer.name}' with an input of"
-                f" {tuple(shape)}"
+                "`model` must have known sizes, so that count_flops can count. Received: layer"
+                f" '{layer.name}' with an input of shape {tuple(shape)}"
             )
     return sum(cost(layer, tuple(shape)) for layer, shape in inputs)
 
 
 def cost(layer, x_shape):
-    """Multiply-adds of a layer for an input of this shape, the batch first."""
+    """The multiply-adds of a layer for one image; the first axis of `x_shape` is the batch."""
     if isinstance(layer, keras.Model):
         return count_flops(layer)
     if isinstance(layer, layers.Residual):
@@ -56,6 +63,6 @@ def cost(layer, x_shape):
     if multiplies or any(len(weight.shape) > 1 for weight in layer.weights):
         raise ValueError(
             f"count_flops has no rule for layer '{layer.name}' ({type(layer).__name__}), which"
-            " multiplies matrices; a method `multiply_adds(x_shape)` would be one"
+            " multiplies matrices. Give the layer a method `multiply_adds(x_shape)`"
         )
     return 0

@@ -1,7 +1,8 @@
-"""Hybrids: a token mixer of one's choice in each block.
+"""Hybrids: each block mixes tokens in the way that a letter names.
 
-Their parts: attention (ViT, arXiv 2010.11929), token MLP (MLP-Mixer, arXiv 2105.01601), ConvMixer
-(arXiv 2201.09792), pooling (MetaFormer, arXiv 2111.11418), spatial gating (gMLP, arXiv 2105.08050).
+Sources of the blocks: attention (ViT, arXiv 2010.11929), token MLP (MLP-Mixer, arXiv 2105.01601),
+ConvMixer (arXiv 2201.09792), pooling (MetaFormer, arXiv 2111.11418) and spatial gating (gMLP,
+arXiv 2105.08050).
 """
 
 from collections.abc import Callable
@@ -44,53 +45,66 @@ def Hybrid(
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "hybrid",
 ) -> keras.Model:
-    """A model whose blocks mix tokens each in a way of its own, one letter a block.
+    """Build a model from a pattern: one letter a block says how the block mixes tokens.
 
-    `A` self-attention, `M` an MLP across tokens, `P` an average of neighbours, each followed by an
-    MLP across channels; `C` a ConvMixer block; `G` gMLP's spatial gating, which mixes both.
-    `Hybrid("A" * 12)` is a ViT, `Hybrid("M" * 8)` an MLP-Mixer, `Hybrid("C" * 8)` a ConvMixer.
-    One set of arguments serves all patterns: what belongs to a letter that the pattern does not
-    have is not used.
+    `A` is self-attention, `M` an MLP across tokens and `P` an average of neighbours; an MLP across
+    channels follows each of them. `C` is a ConvMixer block and `G` is gMLP's spatial gating; both
+    mix channels too. `keras_mixers.models.LETTERS` has all letters. `Hybrid("A" * 12)` is a ViT,
+    `Hybrid("M" * 8)` an MLP-Mixer and `Hybrid("C" * 8)` a ConvMixer. All patterns accept all
+    arguments: the model ignores an argument for a letter that the pattern does not have.
 
-    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+    Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
+    shape, as described below.
 
     Args:
-        pattern: the letters, such as `"MMA"` (Mixer then attention) or `"CM"` (ConvMixer then
-            Mixer).
+        pattern: str, one letter a block, such as `"MMA"` (Mixer, Mixer, attention) or `"CM"`
+            (ConvMixer, Mixer).
         input_shape: (height, width, channels) of the images.
-        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
-        patch_size: pixels, an int or a (height, width) pair; must divide the image.
-        hidden_dim: width of a token.
-        num_heads: of `A`; must divide `hidden_dim`. `None` for one in 64 channels.
-        mlp_dim: hidden width across channels, and of `G`. `None` for `4 * hidden_dim`.
-        tokens_mlp_dim: hidden width across tokens of `M`. `None` for `hidden_dim / 2`.
-        kernel_size: of `C`, in tokens.
-        head_dim: width of a head of `A`; `None` for `hidden_dim / num_heads`.
-        qkv_bias: whether queries, keys and values of `A` have biases.
-        qk_norm: whether `A` normalises queries and keys.
-        score: how `A` scores; see `MultiHeadSelfAttention`.
-        pool: `"gap"` averages the patches, `"token"` adds a class token and reads it (not with `C`
-            or `P`), `"map"` pools by attention, `None` keeps the sequence, `(N, T, ...)`.
-        position_embedding: `"learned"`, `"sincos2d"`, `None`, or `"auto"`: learned where the
-            pattern has an `A`, which alone cannot tell one place from another, else none.
-        num_registers: how many register tokens (not with `C` or `P`).
-        activation: `"gelu"` (exact), `"gelu_tanh"`, another of Keras's names, or a function.
-        epsilon: of the LayerNorms, but for the one inside `G`, which keeps its own.
-        layer_scale_init: where LayerScale begins (not in `C`); `None` for no LayerScale.
-        dropout_rate: share of activations dropped in training; `C` drops none.
-        attention_dropout_rate: share of attention weights dropped in training.
-        stochastic_depth_rate: share of samples dropped from the last block's branches in training,
-            growing linearly from 0 at the first block; `C` drops none.
-        gradient_checkpointing: keep the inputs of blocks and of their halves alone in training, and
-            compute the rest again on the way back: less memory, more time.
-        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
-        name: of the model.
+        num_classes: int, number of classes. With 0 the model has no classifier and returns the
+            pooled features, `(N, hidden_dim)`.
+        patch_size: int or (height, width), in pixels. Must divide the image.
+        hidden_dim: int, width of a token.
+        num_heads: int, number of attention heads of `A` and of `pool="map"`. Must divide
+            `hidden_dim`, except for `A` with a `head_dim`. `None` for one head per 64 channels.
+        mlp_dim: int, hidden width of the MLP across channels, and of `G`, where it must be even.
+            `None` for `4 * hidden_dim`.
+        tokens_mlp_dim: int, hidden width of `M` across tokens. `None` for `hidden_dim / 2`.
+        kernel_size: int or (height, width), size of the kernel of `C` in tokens.
+        head_dim: int, width of a head of `A`; `None` for `hidden_dim / num_heads`.
+        qkv_bias: bool, whether queries, keys and values of `A` have biases.
+        qk_norm: bool, whether `A` normalizes queries and keys.
+        score: how `A` scores a key: `"scaled_dot"`, `"dot"`, `"bilinear"` or `"additive"`; see
+            `MultiHeadSelfAttention`.
+        pool: how to make one vector of the tokens. `"gap"` averages the patches, `"token"` adds a
+            class token and selects it (not with `C` or `P`), `"map"` pools the patches by
+            attention. `None` keeps the sequence, `(N, T, ...)`, and classifies each token.
+        position_embedding: `"learned"`, `"sincos2d"` (fixed sines and cosines, for a `hidden_dim`
+            that is a multiple of 4 and at least 8), `None` for no positions, or `"auto"`. `"auto"`
+            gives learned positions if the pattern has an `A`, because attention treats all tokens
+            alike, and else none.
+        num_registers: int, number of register tokens. Must be 0 with `C` or `P`.
+        activation: `"gelu"` (exact), `"gelu_tanh"`, another name in `keras.activations`, or a
+            function.
+        epsilon: float, added to the variance in the LayerNorms. The norm inside `G` and the
+            BatchNorms of `C` keep their own epsilon.
+        layer_scale_init: float, initial value of LayerScale; `None` for no LayerScale. `C` has no
+            LayerScale.
+        dropout_rate: float, fraction of activations dropped in training. `C` has no dropout.
+        attention_dropout_rate: float, fraction of attention weights of `A` dropped in training.
+        stochastic_depth_rate: float, fraction of samples for which training drops a residual branch
+            of the last block. It grows linearly with the block, from 0 at the first. `C` has no
+            stochastic depth.
+        gradient_checkpointing: bool, whether training stores only the inputs of residual branches
+            and of `C`, and recomputes activations in the backward pass: less memory, more time.
+            Needs `dropout_rate=0` and `attention_dropout_rate=0`.
+        dtype: dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default policy.
+        name: str, name of the model.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> model = Hybrid("MMA", input_shape=(64, 64, 3), patch_size=8, hidden_dim=128,
@@ -134,9 +148,9 @@ def Hybrid(
 
 
 def check_pattern(pattern):
-    """The pattern, if each of its letters is in the table."""
-    meaning = ", ".join(f"{letter} {what}" for letter, what in LETTERS.items())
-    expected = f"`pattern` must be one letter a block ({meaning}), at most {MOST_BLOCKS} of them."
+    """The pattern; raises an error if it has letters that are not in the table."""
+    letters = ", ".join(f"{letter} {meaning}" for letter, meaning in LETTERS.items())
+    expected = f"`pattern` must be one letter a block ({letters}), at most {MOST_BLOCKS} letters."
     if not isinstance(pattern, str):
         raise TypeError(f"{expected} Received: pattern={pattern!r}")
     unknown = "".join(sorted(set(pattern) - set(LETTERS)))
@@ -148,12 +162,11 @@ def check_pattern(pattern):
 
 
 def check_prefix_tokens(pattern, pool, num_registers):
-    """Refuse prefix tokens where blocks mix the grid of patches."""
+    """Raise an error if there are prefix tokens, and a block that mixes the grid of patches."""
     on_grid = sorted(letter for letter in set(pattern) if MIXERS[letter].on_grid)
     if on_grid and (pool == "token" or num_registers):
         raise ValueError(
-            f"`pool` and registers may not add tokens where the letters {on_grid} mix the grid"
-            f" of patches, in which such tokens have no place. Received: pool={pool!r},"
-            f" pattern={pattern!r}, num_registers={num_registers}; pool='gap' with"
-            " num_registers=0 adds none"
+            "`pool` must not be 'token' and `num_registers` must be 0 with the letters"
+            f" {on_grid}, because class and register tokens have no place on their grid of patches."
+            f" Received: pattern={pattern!r}, pool={pool!r}, num_registers={num_registers}"
         )

@@ -1,4 +1,7 @@
-"""The table of blocks: what each letter of a pattern stands for. A new token mixer is a row."""
+"""The table of blocks: what each letter of a pattern stands for.
+
+To add a token mixer, write its layer in `layers/` and add a row here.
+"""
 
 from keras_mixers import layers
 from keras_mixers.models import blocks, conv_mixer, mlp_mixer, vit
@@ -6,10 +9,13 @@ from keras_mixers.models.blocks import Block
 
 
 def metaformer(mixer):
-    """The block around a token mixer: `x + mixer(norm(x))`, then `x + mlp(norm(x))`.
+    """A block of any token mixer: `x + mixer(norm(x))`, then `x + mlp(norm(x))`.
 
     Args:
-        mixer: a function from an `Architecture` to the layer that mixes the tokens.
+        mixer: `a -> layer`, makes the layer that mixes the tokens of an `Architecture`.
+
+    Returns:
+        A function for `Block.apply`.
 
     Source: "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418.
     """
@@ -22,7 +28,10 @@ def metaformer(mixer):
 
 
 def gmlp_block(a, i, x):
-    """GMLP's block, "Pay Attention to MLPs", arXiv 2105.08050: its mixer mixes channels too."""
+    """Block `i` of gMLP: `x + gating(norm(x))`; the gating mixes tokens and channels.
+
+    Source: "Pay Attention to MLPs", arXiv 2105.08050.
+    """
     gating = layers.SpatialGating(
         a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="spatial_gating"
     )
@@ -30,7 +39,7 @@ def gmlp_block(a, i, x):
 
 
 def check_gmlp(a):
-    """Refuse a width that the gate cannot halve, and a matrix of too many tokens by tokens."""
+    """Raise an error if the gate cannot halve `mlp_dim`, or has too many weights."""
     a.check_product(("tokens", a.num_tokens), ("tokens", a.num_tokens))
     if a.mlp_dim % 2:
         raise ValueError(

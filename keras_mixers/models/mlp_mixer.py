@@ -70,44 +70,51 @@ def MLPMixer(
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "mlp_mixer",
 ) -> keras.Model:
-    """An MLP-Mixer: patches, then blocks of one MLP across tokens and one across channels.
+    """Build an MLP-Mixer: patches, then blocks of an MLP across tokens and one across channels.
 
-    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+    Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
+    shape, as described below.
 
     Args:
-        variant: a row of `variants("MLPMixer")`, such as `"B/16"`. What is `None` below is the
-            row's.
+        variant: name of a row of `variants("MLPMixer")`, such as `"B/16"`. The row has
+            `patch_size`, `hidden_dim`, `depth`, `tokens_mlp_dim` and `channels_mlp_dim`. The
+            builder uses the row's value where such an argument is `None`.
         input_shape: (height, width, channels) of the images.
-        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
-        weights: a name or training in `pretrained("MLPMixer")`, such as
-            `"goog_in21k_ft_in1k"`; a file that `load_weights` reads, `"hf://owner/name"`, or
-            `None` for random ones. They are resized to the model, which prints what was done; a
-            head of other classes is left out.
-        patch_size: pixels, an int or a (height, width) pair; must divide the image.
-        hidden_dim: width of a token.
-        depth: how many blocks.
-        tokens_mlp_dim: hidden width of the MLP across tokens.
-        channels_mlp_dim: hidden width of the MLP across channels.
-        pool: `"gap"` averages the tokens after the norm, `"map"` pools by attention with one head
-            for 64 channels, `"token"` adds a class token and reads it, `None` keeps the sequence,
-            `(N, T, ...)`.
-        activation: `"gelu"` (exact, as in timm), `"gelu_tanh"` (as in Flax), another of Keras's
-            names, or a function.
-        epsilon: of all norms.
-        layer_scale_init: where LayerScale begins; `None` for no LayerScale.
-        dropout_rate: share of activations dropped in training.
-        stochastic_depth_rate: share of samples dropped from the last block's branches in training,
-            growing linearly from 0 at the first block.
-        gradient_checkpointing: keep the inputs of blocks and of their halves alone in training, and
-            compute the rest again on the way back: less memory, more time.
-        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
-        name: of the model.
+        num_classes: int, number of classes. With 0 the model has no classifier and returns the
+            pooled features, `(N, hidden_dim)`.
+        weights: weights to load: a name or a training in `pretrained("MLPMixer")`, such as
+            `"goog_in21k_ft_in1k"`, the path of a file that `load_weights` reads, or
+            `"hf://owner/name"`. `None` gives random weights. The builder resizes weights that have
+            another size than the model, skips a head with another number of classes, and prints
+            what it changed.
+        patch_size: int or (height, width), in pixels. Must divide the image.
+        hidden_dim: int, width of a token.
+        depth: int, number of blocks.
+        tokens_mlp_dim: int, hidden width of the MLP across tokens.
+        channels_mlp_dim: int, hidden width of the MLP across channels.
+        pool: how to make one vector of the tokens. `"gap"` averages the normalized tokens, `"map"`
+            pools them by attention with one head for 64 channels, `"token"` adds a class token and
+            selects it. `None` keeps the sequence, `(N, T, ...)`, and classifies each token.
+        activation: `"gelu"` (exact, as in timm), `"gelu_tanh"` (as in Flax), another name in
+            `keras.activations`, or a function.
+        epsilon: float, added to the variance in all norms.
+        layer_scale_init: float, initial value of LayerScale; `None` for no LayerScale.
+        dropout_rate: float, fraction of activations dropped in training.
+        stochastic_depth_rate: float, fraction of samples for which training drops a residual branch
+            of the last block. It grows linearly with the block, from 0 at the first.
+        gradient_checkpointing: bool, whether training stores only the inputs of residual branches
+            and recomputes activations in the backward pass: less memory, more time. Needs
+            `dropout_rate=0`.
+        dtype: dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default policy.
+        name: str, name of the model.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        OSError: if the file of `weights` does not exist or cannot be downloaded. `load_weights`
+            lists the errors for a file that does not fit.
 
     Example:
         >>> model = MLPMixer("S/32", input_shape=(32, 32, 3), patch_size=8, depth=2, num_classes=10)

@@ -1,12 +1,13 @@
-"""What is published: a family's rows, and the weights that were trained for them."""
+"""Published variants: their sizes and their weights."""
 
 from keras_mixers import arguments
 from keras_mixers.arguments import MOST_BLOCKS
 from keras_mixers.weights import Checkpoint, load_weights, locate
 
-# The images' and patches' size is the user's choice: weights are resized to it.
+# Arguments that may differ from those of the weights, because loading resizes the weights.
 FREE = {"input_shape", "patch_size", "position_prefix"}
-# What shapes do not show, as published models have it where their rows say nothing else.
+# Arguments that the shapes of weights do not show. Published models have these values unless
+# their row has another.
 UNSEEN = {
     "activation": "gelu",
     "epsilon": 1e-6,
@@ -16,9 +17,9 @@ UNSEEN = {
 
 
 def published(table, variant, block, **overrides):
-    """Arguments for `Architecture`: a variant's row, changed by each override that is not None.
+    """Arguments for `Architecture`: the variant's row, with each override that is not None.
 
-    The row's `depth` becomes `blocks`: that many of `block`.
+    `depth` becomes `blocks`, that many times `block`.
     """
     arguments.choice("variant", variant, table)
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -28,7 +29,11 @@ def published(table, variant, block, **overrides):
 
 
 def located(weights, family, table, variant, architecture):
-    """The file of a builder's `weights`, or None; refused before the model is made."""
+    """The file that a builder's `weights` means, downloaded; None if `weights` is None.
+
+    Raises:
+        ValueError: if the weights need another architecture.
+    """
     if weights is None:
         return None
     found = locate.locate(weights, family, variant, architecture.input_shape)
@@ -39,20 +44,20 @@ def located(weights, family, table, variant, architecture):
 
 
 def given_argument(architecture, name):
-    """What a builder was given, by its own name for it."""
+    """The value of a builder's argument, in the form that rows use."""
     if name == "depth":
         return len(architecture.blocks)
     value = getattr(architecture, "mlp_dim" if name == "channels_mlp_dim" else name)
     if name == "kernel_size" and value[0] == value[1]:
         return value[0]
-    return getattr(value, "__name__", value)  # an activation may be a function
+    return getattr(value, "__name__", value)  # because an activation may be a function
 
 
 def check_arguments(row, variant, architecture):
-    """Refuse a model that would not compute what the weights were trained for.
+    """Raise an error if a model would not compute what the weights were trained for.
 
-    Its architecture is the row's arguments, else its variant's, else what all of them have. It is
-    compared before anything is fetched, and shows what the shapes of weights would not.
+    The published model has the arguments of its `Checkpoint` row, else of its variant, else of
+    UNSEEN. This check runs before the download. It covers what the shapes of weights do not show.
     """
     expected = {**UNSEEN, **variant, **row.arguments}
     for name in sorted(set(expected) - FREE):
@@ -65,9 +70,9 @@ def check_arguments(row, variant, architecture):
 
 
 def filled(model, source):
-    """The model with the weights of a file, if there is one, adapted to its size."""
+    """The model, with the weights of a file adapted to its size if there is a file."""
     if source is not None:
         report = load_weights(model, source, adapt=True)
-        if report.adapted or report.untouched:  # nothing is changed without a word
+        if report.adapted or report.untouched:  # because no weight may change silently
             print(report)
     return model

@@ -1,4 +1,4 @@
-"""The published tables of all families."""
+"""The published variants of all families, and the variant that a model has."""
 
 import copy
 
@@ -15,13 +15,16 @@ TABLES = {
 
 
 def variants(family: str) -> dict[str, dict]:
-    """The published variants of a family: `{name: {argument: value}}`.
+    """Return the published variants of a family: `{name: {argument: value}}`.
 
     Args:
         family: `"ViT"`, `"MLPMixer"` or `"ConvMixer"`.
 
+    Returns:
+        A copy of the table: for each variant, its arguments of the builder.
+
     Raises:
-        ValueError: there is no such family.
+        ValueError: if `family` is not one of these names.
 
     Example:
         >>> variants("MLPMixer")["S/32"]["hidden_dim"]

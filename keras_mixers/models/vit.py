@@ -83,7 +83,7 @@ def transformer_block(a, i, x):
 
 
 def check_heads(a):
-    """Refuse a number of heads that does not divide the width of a token."""
+    """Raise an error if the width of a token cannot be split into equal heads."""
     if a.head_dim is None:
         arguments.divides("num_heads", a.num_heads, "hidden_dim", a.hidden_dim)
 
@@ -124,57 +124,74 @@ def ViT(
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "vit",
 ) -> keras.Model:
-    """A Vision Transformer: patches, then blocks of self-attention and an MLP.
+    """Build a Vision Transformer: patches, then blocks of self-attention and an MLP.
 
-    Shapes: `(N, H, W, C) -> (N, num_classes)`; see `num_classes` and `pool` for the others.
+    Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
+    shape, as described below.
 
     Args:
-        variant: a row of `variants("ViT")`, such as `"S/16"` or `"DeiT3-B/16"`. What is `None`
-            below is the row's.
+        variant: name of a row of `variants("ViT")`, such as `"S/16"` or `"DeiT3-B/16"`. The row
+            has `patch_size`, `hidden_dim`, `depth`, `num_heads`, `mlp_dim`, `position_prefix`,
+            `distillation_token` and `layer_scale_init`. The builder uses the row's value where
+            such an argument is `None`.
         input_shape: (height, width, channels) of the images.
-        num_classes: 0 for the pooled features, `(N, hidden_dim)`.
-        weights: a name or training in `pretrained("ViT")`, such as `"augreg_in21k_ft_in1k"`; a file
-            that `load_weights` reads, `"hf://owner/name"`, or `None` for random ones. They are
-            resized to the model, which prints what was done; a head of other classes is left out.
-        patch_size: pixels, an int or a (height, width) pair; must divide the image.
-        hidden_dim: width of a token.
-        depth: how many blocks.
-        num_heads: of the attention; must divide `hidden_dim`.
-        mlp_dim: hidden width of the MLP.
-        head_dim: width of a head; `None` for `hidden_dim / num_heads`.
-        qkv_bias: whether queries, keys and values have biases.
-        qk_norm: whether to normalise queries and keys.
+        num_classes: int, number of classes. With 0 the model has no classifier and returns the
+            pooled features, `(N, hidden_dim)` or `(N, representation_size)`.
+        weights: weights to load: a name or a training in `pretrained("ViT")`, such as
+            `"augreg_in21k_ft_in1k"`, the path of a file that `load_weights` reads, or
+            `"hf://owner/name"`. `None` gives random weights. The builder resizes weights that have
+            another size than the model, skips a head with another number of classes, and prints
+            what it changed.
+        patch_size: int or (height, width), in pixels. Must divide the image.
+        hidden_dim: int, width of a token.
+        depth: int, number of blocks.
+        num_heads: int, number of attention heads. Must divide `hidden_dim` if `head_dim` is `None`
+            or `pool` is `"map"`.
+        mlp_dim: int, hidden width of the MLP.
+        head_dim: int, width of a head; `None` for `hidden_dim / num_heads`.
+        qkv_bias: bool, whether queries, keys and values have biases.
+        qk_norm: bool, whether to normalize queries and keys.
         score: `"scaled_dot"`, `"dot"`, `"bilinear"` or `"additive"`; see `MultiHeadSelfAttention`.
-        pool: `"token"` reads the class token, `"gap"` averages the patches, `"map"` pools them by
-            attention, `None` keeps the sequence, `(N, T, ...)`, prefix tokens included.
-        norm_after_pool: with `"gap"`, normalise the average (timm) rather than each token first
-            (big_vision).
-        representation_size: width of a tanh layer before the classifier, as the ImageNet-21k
-            pre-training has; `None` for none.
-        position_embedding: `"learned"`, `"sincos2d"` or `None`.
-        position_prefix: whether prefix tokens get positions too; True but for DeiT-III.
-        class_token: whether there is one; `None` for where `pool` reads it.
-        distillation_token: whether there is one, with a head of its own (`"head_distillation"`);
-            the model gives the mean of both heads.
-        num_registers: how many register tokens.
-        activation: `"gelu"` (exact, as in timm), `"gelu_tanh"` (as in Flax), another of Keras's
-            names, or a function.
-        epsilon: of all norms.
-        layer_scale_init: where LayerScale begins; `None` for no LayerScale, but for DeiT-III.
-        dropout_rate: share of activations dropped in training.
-        attention_dropout_rate: share of attention weights dropped in training.
-        stochastic_depth_rate: share of samples dropped from the last block's branches in training,
-            growing linearly from 0 at the first block.
-        gradient_checkpointing: keep the inputs of blocks and of their halves alone in training, and
-            compute the rest again on the way back: less memory, more time.
-        dtype: a dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default.
-        name: of the model.
+        pool: how to make one vector of the tokens. `"token"` selects the class token, `"gap"`
+            averages the patches, `"map"` pools the patches by attention. `None` keeps the sequence,
+            `(N, T, ...)`, with its prefix tokens, and classifies each token.
+        norm_after_pool: bool, for `pool="gap"`: whether to normalize the average (as timm does)
+            instead of each token before the average (as big_vision does).
+        representation_size: int, width of a tanh layer before the classifier, as in models
+            pre-trained on ImageNet-21k; `None` for no such layer. Must be `None` with `pool=None`
+            and with a distillation token.
+        position_embedding: `"learned"`, `"sincos2d"` (fixed sines and cosines, for a `hidden_dim`
+            that is a multiple of 4 and at least 8), or `None` for no positions.
+        position_prefix: bool, whether prefix tokens have positions too. False in the DeiT-III
+            variants, True in all others.
+        class_token: bool, whether there is a class token; `None` for a class token if `pool` is
+            `"token"`.
+        distillation_token: bool, whether there is a distillation token, which has a second
+            classifier, `"head_distillation"`. The model returns the mean of both classifiers. Needs
+            `pool="token"`.
+        num_registers: int, number of register tokens.
+        activation: `"gelu"` (exact, as in timm), `"gelu_tanh"` (as in Flax), another name in
+            `keras.activations`, or a function.
+        epsilon: float, added to the variance in all norms.
+        layer_scale_init: float, initial value of LayerScale. `None` gives 1e-6 in the DeiT-III
+            variants and no LayerScale in all others.
+        dropout_rate: float, fraction of activations dropped in training.
+        attention_dropout_rate: float, fraction of attention weights dropped in training.
+        stochastic_depth_rate: float, fraction of samples for which training drops a residual branch
+            of the last block. It grows linearly with the block, from 0 at the first.
+        gradient_checkpointing: bool, whether training stores only the inputs of residual branches
+            and recomputes activations in the backward pass: less memory, more time. Needs
+            `dropout_rate=0` and `attention_dropout_rate=0`.
+        dtype: dtype or policy, such as `"mixed_bfloat16"`; `None` for Keras's default policy.
+        name: str, name of the model.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        OSError: if the file of `weights` does not exist or cannot be downloaded. `load_weights`
+            lists the errors for a file that does not fit.
 
     Example:
         >>> model = ViT("Ti/16", input_shape=(32, 32, 3), patch_size=4, depth=2, num_classes=10)

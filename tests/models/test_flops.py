@@ -71,7 +71,7 @@ def test_what_cannot_be_counted_is_refused():
         km.count_flops(unknown)
     any_tokens = keras.Input((None, 8))
     unsized = keras.Model(any_tokens, layers.MultiHeadSelfAttention(2, name="it")(any_tokens))
-    with pytest.raises(ValueError, match="needs known sizes.*'it'"):
+    with pytest.raises(ValueError, match="`model` must have known sizes.*'it'"):
         km.count_flops(unsized)
     with pytest.raises(ValueError, match="functional"):
         km.count_flops(keras.Sequential([keras.layers.Dense(2)]))
