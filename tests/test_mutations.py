@@ -100,7 +100,7 @@ def bicubic_test():
 
 
 def paths_test():
-    assembly.test_paths_and_shapes_are_those_committed(assembly.MODELS[0])
+    assembly.test_weight_paths_match_committed_files(assembly.MODELS[0])
 
 
 def patch_embed_test():
@@ -157,11 +157,11 @@ def long_attention():
 
 
 def checkpointing_test():
-    checkpointing.test_the_branch_is_computed_again(True)
+    checkpointing.test_residual_recomputes_branch(True)
 
 
 def moving_averages_test():
-    checkpointing.test_training_is_the_same("conv_mixer", "eager")
+    checkpointing.test_checkpointing_keeps_training_the_same("conv_mixer", "eager")
 
 
 def smoothing_test():
@@ -338,21 +338,21 @@ MUTATIONS = [
         "MLPMixer",
         "epsilon=epsilon",
         "epsilon=1e-6",
-        wiring.test_mlp_mixer_and_conv_mixer_get_theirs,
+        wiring.test_other_families_get_every_argument,
     ),
     (
         assemble,
         "head",
         "if a.num_prefix:",
         "if False:",
-        assembly.test_the_average_leaves_prefix_tokens_out,
+        assembly.test_gap_leaves_out_prefix_tokens,
     ),
     (
         assemble,
         "head",
         "if a.norm_after_pool:",
         "if False:",
-        assembly.test_norm_before_or_after_the_average,
+        assembly.test_norm_after_pool_changes_output,
     ),
     (
         assemble,

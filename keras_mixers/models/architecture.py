@@ -35,8 +35,11 @@ def activation(_, value):
 class Architecture(CheckedDataclass):
     """The blocks of a model and the sizes of all its layers.
 
-    The docstrings of the builders describe the fields. `blocks` has a `Block` for each block of
-    the model, in order. A block adds its own check of the sizes.
+    `blocks` has a `Block` for each block of the model, in order. The docstrings of the builders
+    describe the other fields.
+
+    Raises:
+        ValueError, TypeError: if an argument is invalid; the message names it.
     """
 
     blocks: tuple = checked(block_sequence)
@@ -150,10 +153,10 @@ class Architecture(CheckedDataclass):
             )
 
     def _check_size(self):
-        """Raise an error if two sizes give a matrix that no machine can hold: a typing error.
+        """Raise an error if a matrix could be too large for any machine, by a typing error.
 
-        The sides of a weight matrix are two of these sizes. So the product of the two largest is
-        a bound for one matrix in each block.
+        The sides of a weight matrix are two of these sizes. So no matrix has more weights than the
+        product of the two largest sizes.
         """
         sizes = [
             ("hidden_dim", self.hidden_dim),

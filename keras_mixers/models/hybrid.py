@@ -92,7 +92,7 @@ def Hybrid(
         dropout_rate: float, fraction of activations dropped in training. `C` has no dropout.
         attention_dropout_rate: float, fraction of attention weights of `A` dropped in training.
         stochastic_depth_rate: float, fraction of samples for which training drops a residual branch
-            of the last block. It grows linearly with the block, from 0 at the first. `C` has no
+            of the last block. The rate grows linearly from 0 at the first block. `C` has no
             stochastic depth.
         gradient_checkpointing: bool, whether training stores only the inputs of residual branches
             and of `C`, and recomputes activations in the backward pass: less memory, more time.

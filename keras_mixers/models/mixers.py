@@ -58,4 +58,5 @@ MIXERS = {
     ),
     "G": Block("spatial gating", gmlp_block, check=check_gmlp),
 }
+# The letters in words, for error messages and for programs that read a pattern.
 LETTERS = {letter: block.meaning for letter, block in MIXERS.items()}

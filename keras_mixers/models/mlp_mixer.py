@@ -101,7 +101,7 @@ def MLPMixer(
         layer_scale_init: float, initial value of LayerScale; `None` for no LayerScale.
         dropout_rate: float, fraction of activations dropped in training.
         stochastic_depth_rate: float, fraction of samples for which training drops a residual branch
-            of the last block. It grows linearly with the block, from 0 at the first.
+            of the last block. The rate grows linearly from 0 at the first block.
         gradient_checkpointing: bool, whether training stores only the inputs of residual branches
             and recomputes activations in the backward pass: less memory, more time. Needs
             `dropout_rate=0`.

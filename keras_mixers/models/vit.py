@@ -178,7 +178,7 @@ def ViT(
         dropout_rate: float, fraction of activations dropped in training.
         attention_dropout_rate: float, fraction of attention weights dropped in training.
         stochastic_depth_rate: float, fraction of samples for which training drops a residual branch
-            of the last block. It grows linearly with the block, from 0 at the first.
+            of the last block. The rate grows linearly from 0 at the first block.
         gradient_checkpointing: bool, whether training stores only the inputs of residual branches
             and recomputes activations in the backward pass: less memory, more time. Needs
             `dropout_rate=0` and `attention_dropout_rate=0`.

@@ -1,4 +1,4 @@
-"""Bad arguments to builders: each is refused by name, before any weight is made."""
+"""Builders refuse invalid arguments by name, before they make any weight."""
 
 import inspect
 import re
@@ -49,7 +49,7 @@ BAD = {
     "stochastic_depth_rate": RATE,
     "gradient_checkpointing": [*FLAG, None],
 }
-NOT_OURS = {"dtype", "name"}  # Keras judges these
+NOT_OURS = {"dtype", "name"}  # because their checks are tested in test_assembly.py
 FIRST = {case.builder: case for case in reversed(MODELS)}
 
 
@@ -67,7 +67,7 @@ ATTACKS = [
 
 @pytest.fixture
 def no_weights(monkeypatch):
-    """Making any weight fails the test: bad arguments must be refused before that."""
+    """Fail a test that makes a weight, because builders must check arguments before that."""
 
     def refuse(layer, *_args, **_kwargs):
         pytest.fail(f"a weight was made, by {layer.name}")
@@ -76,7 +76,7 @@ def no_weights(monkeypatch):
 
 
 @pytest.mark.parametrize(("builder", "name", "bad"), ATTACKS)
-def test_a_bad_argument_is_named(builder, name, bad, no_weights):
+def test_builder_names_bad_argument(builder, name, bad, no_weights):
     case = FIRST[builder]
     arguments = {"input_shape": (8, 12, 2), "num_classes": 5, **case.arguments}
     first = {"variant": case.variant, "pattern": case.variant}
@@ -95,7 +95,7 @@ def test_a_bad_argument_is_named(builder, name, bad, no_weights):
 
 
 @pytest.mark.parametrize("case", FIRST.values(), ids=lambda case: case.id)
-def test_a_typo_in_a_keyword_is_a_type_error(case, no_weights):
+def test_builder_refuses_unknown_keyword(case, no_weights):
     with pytest.raises(TypeError, match="hiden_dim"):
         case.make(hiden_dim=16)
 
@@ -143,7 +143,7 @@ def test_a_typo_in_a_keyword_is_a_type_error(case, no_weights):
         (lambda: km.ConvMixer("768/32", pool="token"), "`pool` must be one of 'gap', 'map', None"),
     ],
 )
-def test_arguments_that_do_not_go_together(make, message, no_weights):
+def test_builder_refuses_conflicting_arguments(make, message, no_weights):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
 
@@ -200,14 +200,14 @@ HUGE = 2**20  # the largest integer that an argument can be
         ),
     ],
 )
-def test_sizes_too_large_together_are_named(make, sizes, no_weights):
+def test_builder_names_sizes_too_large(make, sizes, no_weights):
     limit = re.escape(f"must be at most 100,000,000,000. Received: {sizes}")
     with pytest.raises(ValueError, match=limit):
         make()
 
 
 @pytest.mark.parametrize("case", FIRST.values(), ids=lambda case: case.id)
-def test_boundary_values_build(case):
+def test_builder_accepts_boundary_values(case):
     accepted = parameters(case.builder)
     boundary = {
         "depth": 1,

@@ -1,4 +1,4 @@
-"""What a model is assembled of: names, shapes, heads. No backend has a say in it."""
+"""The layers, names, shapes and heads of models. They do not depend on the backend."""
 
 import json
 import pathlib
@@ -15,42 +15,43 @@ ids = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.id)
 families = pytest.mark.parametrize("case", FAMILIES, ids=lambda case: case.id)
 
 
-def answer(model, images):
+def outputs(model, images):
+    """The outputs of a model at inference."""
     return np.asarray(model(images, training=False))
 
 
 @ids
-def test_paths_and_shapes_are_those_committed(case):
-    # A changed line here breaks files that people have saved; say so in the change log.
+def test_weight_paths_match_committed_files(case):
+    # A changed line breaks users' saved files, so mention the change in the release notes.
     assert describe(case.make()) == (HERE / "paths" / f"{case.id}.txt").read_text()
 
 
 @ids
-def test_the_same_model_built_twice_has_the_same_names(case):
-    one, other = case.make(), case.make()
-    assert describe(one) == describe(other)
-    assert [layer.name for layer in one.layers] == [layer.name for layer in other.layers]
+def test_rebuilt_model_has_same_names(case):
+    first, second = case.make(), case.make()
+    assert describe(first) == describe(second)
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
 
 
 @ids
-def test_every_layer_has_a_name_of_ours(case):
-    keras.layers.Dense(1), keras.layers.LayerNormalization()  # numbering would now go on from 1
+def test_no_layer_has_automatic_name(case):
+    # So that Keras would number the next automatic name.
+    keras.layers.Dense(1), keras.layers.LayerNormalization()
     for layer in case.make()._flatten_layers():
-        kind = type(layer).__name__
-        automatic = keras.src.utils.naming.to_snake_case(kind)
+        automatic = keras.src.utils.naming.to_snake_case(type(layer).__name__)
         numbered = layer.name.removeprefix(automatic).lstrip("_").isdigit()
         assert not (layer.name.startswith(automatic) and numbered), layer.name
 
 
 @ids
-def test_config_survives_json(case):
+def test_model_config_survives_json(case):
     model = case.make()
-    again = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
-    again.set_weights(model.get_weights())
-    np.testing.assert_array_equal(answer(model, case.images()), answer(again, case.images()))
+    rebuilt = keras.Model.from_config(json.loads(json.dumps(model.get_config())))
+    rebuilt.set_weights(model.get_weights())
+    np.testing.assert_array_equal(outputs(model, case.images()), outputs(rebuilt, case.images()))
 
 
-def test_features_without_a_head():
+def test_model_without_classes_returns_features():
     for case in MODELS:
         if case.arguments.get("pool", "gap") is not None:
             width = case.arguments.get("representation_size", 16)
@@ -66,14 +67,14 @@ def test_features_without_a_head():
         (lambda **more: km.Hybrid("CM", **more), 6),
     ],
 )
-def test_no_pooling_gives_the_sequence(model, tokens):
+def test_pool_none_keeps_sequence(model, tokens):
     sizes = {"input_shape": (8, 12, 3), "patch_size": 4, "hidden_dim": 12, "pool": None}
     assert model(num_classes=0, **sizes).output_shape == (None, tokens, 12)
     assert model(num_classes=5, **sizes).output_shape == (None, tokens, 5)
 
 
 @pytest.mark.parametrize("family", [km.MLPMixer, km.ConvMixer, km.Hybrid])
-def test_pooling_by_attention_in_other_families(family):
+def test_pool_map_works_in_every_family(family):
     first = "MC" if family is km.Hybrid else next(iter(km.variants(family.__name__)))
     more = {} if family is km.Hybrid else {"depth": 1}
     model = family(first, input_shape=(28, 28, 1), patch_size=14, hidden_dim=24, pool="map", **more)
@@ -81,40 +82,40 @@ def test_pooling_by_attention_in_other_families(family):
     assert model.output_shape == (None, 1000)
 
 
-def test_norm_before_or_after_the_average():
+def test_norm_after_pool_changes_output():
     case = MODELS[0]
     before, after = (case.make(pool="gap", norm_after_pool=after) for after in (False, True))
     after.set_weights(before.get_weights())
     images = case.images()
-    assert np.abs(answer(before, images) - answer(after, images)).max() > 1e-3
+    assert np.abs(outputs(before, images) - outputs(after, images)).max() > 1e-3
 
 
-def test_the_average_leaves_prefix_tokens_out():
+def test_gap_leaves_out_prefix_tokens():
     case = next(case for case in MODELS if case.id == "vit_registers")
     model = case.make(num_classes=0)
     sequence = keras.Model(model.input, model.get_layer("block_1_channel_mixing").output)
-    tokens = answer(sequence, case.images())[:, 2:].mean(1)
+    tokens = outputs(sequence, case.images())[:, 2:].mean(1)
     normed = np.asarray(model.get_layer("norm")(tokens))
-    np.testing.assert_allclose(answer(model, case.images()), normed, atol=1e-5)
+    np.testing.assert_allclose(outputs(model, case.images()), normed, atol=1e-5)
 
 
-def test_pooling_by_attention_leaves_prefix_tokens_out():
+def test_map_leaves_out_prefix_tokens():
     case = next(case for case in MODELS if case.id == "vit_map")
     model = case.make(num_classes=0, num_registers=2)
     tokens = keras.Model(model.input, model.get_layer("norm").output)(case.images())
     pooled = np.asarray(model.get_layer("pool")(tokens[:, 2:]))
-    np.testing.assert_allclose(answer(model, case.images()), pooled, atol=1e-5)
+    np.testing.assert_allclose(outputs(model, case.images()), pooled, atol=1e-5)
 
 
 @families
-def test_patches_need_not_be_square(case):
+def test_model_accepts_non_square_patches(case):
     patch = (4, 3)
-    one = case.make(patch_size=patch)
-    assert one.get_layer("patch_embed").projection.kernel.shape[:2] == patch
-    # A patch's pixels reach the answer wherever they are, and their order matters.
+    model = case.make(patch_size=patch)
+    assert model.get_layer("patch_embed").projection.kernel.shape[:2] == patch
     images = case.images()
-    assert answer(one, images).shape == (4, 5)
-    assert np.abs(answer(one, images) - answer(one, images[:, :, ::-1])).max() > 1e-4
+    assert outputs(model, images).shape == (4, 5)
+    # The order of the pixels in a patch matters.
+    assert np.abs(outputs(model, images) - outputs(model, images[:, :, ::-1])).max() > 1e-4
     with pytest.raises(ValueError, match=r"`patch_size` must.*\(3, 4\).*\(8, 12\)"):
         case.make(patch_size=(3, 4))
 
@@ -129,7 +130,7 @@ def test_distilled_logits_are_the_mean_of_two_heads():
     heads = [model.get_layer(name).output for name in ("head", "head_distillation")]
     both = keras.Model(model.input, heads)(case.images())
     mean = sum(np.asarray(logits) for logits in both) / 2
-    np.testing.assert_allclose(answer(model, case.images()), mean, atol=1e-6)
+    np.testing.assert_allclose(outputs(model, case.images()), mean, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -148,12 +149,12 @@ def test_distilled_logits_are_the_mean_of_two_heads():
         ("CC", lambda **size: km.ConvMixer("1536/20", depth=2, kernel_size=5, **size)),
     ],
 )
-def test_a_hybrid_of_one_letter_is_that_family(pattern, twin):
+def test_hybrid_of_one_letter_equals_family(pattern, twin):
     size = {"input_shape": (8, 12, 3), "patch_size": 4, "hidden_dim": 16, "num_classes": 5}
     hybrid, model = km.Hybrid(pattern, **size), twin(**size)
     model.set_weights(hybrid.get_weights())
     images = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype("float32")
-    np.testing.assert_array_equal(answer(hybrid, images), answer(model, images))
+    np.testing.assert_array_equal(outputs(hybrid, images), outputs(model, images))
 
 
 def test_stochastic_depth_grows_with_depth():
@@ -163,13 +164,13 @@ def test_stochastic_depth_grows_with_depth():
 
 
 @pytest.mark.parametrize("dtype", ["int32", "bool", 3])
-def test_a_dtype_that_is_no_float_is_refused(dtype):
+def test_builder_refuses_dtype_without_floats(dtype):
     with pytest.raises(ValueError, match=f"{dtype}"):
         km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, dtype=dtype)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", 3, None])
-def test_a_name_that_will_not_do_is_refused(name):
+def test_builder_refuses_invalid_name(name):
     with pytest.raises(ValueError, match=f"`name` must.*{name!r}"):
         km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, name=name)
 
@@ -179,7 +180,7 @@ def test_distilled_logits_keep_full_precision():
     assert model.output.dtype == "float32"
 
 
-def test_the_default_dtype_comes_back_after_an_error():
+def test_default_dtype_is_restored_after_error():
     with pytest.raises(ValueError, match="Unknown dtype|invalid|float17|not understood"):
         km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, dtype="float17")
     assert keras.config.dtype_policy().name == "float32"

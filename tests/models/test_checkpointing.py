@@ -1,4 +1,4 @@
-"""Gradient checkpointing changes what is kept, and nothing of what is computed."""
+"""Gradient checkpointing changes what training stores, and not what training computes."""
 
 import keras
 import numpy as np
@@ -10,12 +10,12 @@ from keras import ops
 import keras_mixers as km
 
 CASES = ["hybrid_MMA", "conv_mixer"]
-# JAX compiles each operation of an eager step alone, which takes minutes.
+# Not eager on JAX, because JAX compiles each operation of an eager step, which takes minutes.
 WAYS = ["compiled"] if ON_JAX else ["compiled", "eager"]
 
 
 def trained(case_id, checkpointing, **compiling):
-    """Losses, and all weights, of three steps."""
+    """The losses of three training steps, and all weights after them."""
     case = model_case(case_id)
     keras.utils.set_random_seed(0)
     more = {} if case_id == "conv_mixer" else {"stochastic_depth_rate": 0.2}
@@ -32,8 +32,8 @@ def trained(case_id, checkpointing, **compiling):
 
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("case_id", CASES)
-def test_training_is_the_same(case_id, how):
-    """Moving averages move once, whole branches are dropped alike, gradients are equal."""
+def test_checkpointing_keeps_training_the_same(case_id, how):
+    """Gradients, dropped branches and moving averages (updated once a step) are equal."""
     compiling = {"run_eagerly": True} if how == "eager" else {"jit_compile": "auto"}
     losses, weights = trained(case_id, False, **compiling)
     found_losses, found = trained(case_id, True, **compiling)
@@ -42,7 +42,7 @@ def test_training_is_the_same(case_id, how):
         np.testing.assert_allclose(found[path], expected, atol=1e-5, err_msg=path)
 
 
-def test_half_precision_is_the_same():
+def test_checkpointing_keeps_half_precision_the_same():
     keras.config.set_dtype_policy("mixed_bfloat16")
     losses, _ = trained("conv_mixer", False)
     found, _ = trained("conv_mixer", True)
@@ -50,19 +50,19 @@ def test_half_precision_is_the_same():
 
 
 class Counting(keras.layers.Dense):
-    """A mixer that counts how often it is computed, and for what."""
+    """A mixer that counts its calls and records their `training` argument."""
 
     calls = 0
 
     def call(self, x, training=None):
         self.calls += 1
-        self.seen = training
+        self.last_training = training
         return super().call(x)
 
 
 @pytest.mark.skipif(ON_JAX, reason="JAX traces a function once")
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_the_branch_is_computed_again(checkpointing):
+def test_residual_recomputes_branch(checkpointing):
     mixer = Counting(6)
     layer = km.layers.Residual(mixer, gradient_checkpointing=checkpointing)
     x = np.random.RandomState(0).rand(2, 4, 6).astype("float32")
@@ -72,12 +72,12 @@ def test_the_branch_is_computed_again(checkpointing):
     once = mixer.calls
     found = gradients(layer, x, training=True)
     assert mixer.calls - once == once + checkpointing
-    assert mixer.seen is True, "what is computed again is what was computed"
+    assert mixer.last_training is True, "the recomputed branch must be the one of training"
     for path, expected in plain.items():
         np.testing.assert_allclose(found[path], expected, atol=1e-5, err_msg=path)
 
 
-def test_frozen_norms_use_and_keep_their_averages():
+def test_frozen_norms_use_moving_averages():
     block = km.layers.ConvMixerBlock(3, gradient_checkpointing=True)
     x = np.random.RandomState(0).rand(2, 4, 4, 6).astype("float32")
     block(x)
@@ -86,7 +86,7 @@ def test_frozen_norms_use_and_keep_their_averages():
     np.testing.assert_allclose(block(x, training=True), inference, atol=1e-6)
 
 
-def test_a_mixer_with_state_is_refused():
+def test_residual_refuses_mixer_with_state():
     mixer = km.layers.ChannelMixing(8, dropout_rate=0.1)
     with pytest.raises(ValueError, match="`gradient_checkpointing` must be False for a mixer with"):
         km.layers.Residual(mixer, gradient_checkpointing=True)(keras.Input((4, 6)))

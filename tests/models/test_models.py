@@ -1,4 +1,4 @@
-"""What every family's models do: names, shapes, files, training."""
+"""Models compute, train, save and load, in every family."""
 
 import inspect
 import pathlib
@@ -14,38 +14,41 @@ from cases import FAMILIES, MODELS, describe
 import keras_mixers as km
 
 HERE = pathlib.Path(__file__).parent
-# XLA takes seconds to compile what a test runs for less; JAX without compiling takes longer still.
+# XLA takes seconds to compile a model that these tests run for less time. On JAX, eager steps take
+# longer than compiling.
 QUICK = {"jit_compile": ON_JAX}
-# Under JAX, which compiles each step of each model anew, two that have every mixer of the six.
+# Fewer models on JAX, which compiles every step of every model. These two have all mixers of the
+# six families.
 FEW = [case for case in FAMILIES if case.id in ("conv_mixer", "hybrid_MMA")]
 ALL = FEW if ON_JAX else MODELS
 ids = pytest.mark.parametrize("case", ALL, ids=lambda case: case.id)
-# Each mixer and the class token, where all that changes is which stand together.
+# Each mixer and the class token once, for tests in which their combination does not matter.
 KINDS = [case for case in FAMILIES if case.id in ("vit", "conv_mixer", "hybrid_MMA")]
 families = pytest.mark.parametrize("case", FEW if ON_JAX else KINDS, ids=lambda case: case.id)
 
 
-def answer(model, images):
+def outputs(model, images):
+    """The outputs of a model at inference."""
     return np.asarray(model(images, training=False))
 
 
 @ids
-def test_any_batch(case):
+def test_output_does_not_depend_on_batch(case):
     model = case.make()
     images = case.images(3)
-    three = answer(model, images)
-    np.testing.assert_allclose(three[:1], answer(model, images[:1]), atol=1e-5)
+    three = outputs(model, images)
+    np.testing.assert_allclose(three[:1], outputs(model, images[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("case", FEW, ids=lambda case: case.id)
-def test_compiled_equals_eager_in_answers_and_in_training(case):
+def test_compiled_model_equals_eager_model(case):
     labels = np.arange(8) % 5
     found = []
     for how in WAYS:
         keras.utils.set_random_seed(0)
         model = case.make()
         for layer in model._flatten_layers():
-            layer.supports_jit = True  # slow is no excuse for wrong
+            layer.supports_jit = True  # because XLA must be correct where it is slow
         model.compile(
             keras.optimizers.SGD(0.1),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -57,25 +60,26 @@ def test_compiled_equals_eager_in_answers_and_in_training(case):
     for before, after in found[1:]:
         np.testing.assert_allclose(found[0][0], before, atol=1e-5)
         np.testing.assert_allclose(found[0][1], after, atol=1e-4)
-    assert np.abs(found[0][0] - found[0][1]).max() > 1e-2, "it trained"
+    assert np.abs(found[0][0] - found[0][1]).max() > 1e-2, "training must change the outputs"
 
 
 @families
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(case, policy):
+def test_mixed_precision_is_close_to_float32(case, policy):
     model = case.make(dtype=policy)
-    assert keras.config.dtype_policy().name == "float32", "the default must come back"
-    assert model.output.dtype == "float32", "logits keep full precision"
+    assert keras.config.dtype_policy().name == "float32", "the builder must restore the default"
+    assert model.output.dtype == "float32", "logits must keep full precision"
     assert model.get_layer("patch_embed").compute_dtype == policy.removeprefix("mixed_")
     assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
     reference = case.make()
     reference.set_weights(model.get_weights())
     np.testing.assert_allclose(
-        answer(model, case.images()), answer(reference, case.images()), atol=5e-2
+        outputs(model, case.images()), outputs(reference, case.images()), atol=5e-2
     )
 
 
 def trained(case, labels, epochs=1, **more):
+    """A model of a case after a short training."""
     model = case.make(num_classes=5, **more)
     model.compile(
         keras.optimizers.AdamW(1e-3),
@@ -87,24 +91,24 @@ def trained(case, labels, epochs=1, **more):
 
 
 @families
-def test_a_saved_model_comes_back_and_trains_on_as_if_never_saved(case, tmp_path):
+def test_saved_model_loads_and_resumes_training(case, tmp_path):
     labels = np.arange(8) % 5
     accepted = inspect.signature(case.builder).parameters
     drops = ("dropout_rate", "attention_dropout_rate", "stochastic_depth_rate")
     model = trained(case, labels, **{name: 0.3 for name in drops if name in accepted})
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert describe(again) == describe(model)
-    for one, other in zip(model.weights, again.weights, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
-    slots = [model.optimizer.variables, again.optimizer.variables]
-    for one, other in zip(*slots, strict=True):
-        np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
-    np.testing.assert_array_equal(answer(model, case.images()), answer(again, case.images()))
-    for each in (model, again):
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert describe(loaded) == describe(model)
+    for before, after in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(before.numpy(), after.numpy(), err_msg=before.path)
+    moments = [model.optimizer.variables, loaded.optimizer.variables]
+    for before, after in zip(*moments, strict=True):
+        np.testing.assert_array_equal(before.numpy(), after.numpy(), err_msg=before.path)
+    np.testing.assert_array_equal(outputs(model, case.images()), outputs(loaded, case.images()))
+    for each in (model, loaded):
         each.fit(case.images(8), labels, batch_size=4, shuffle=False, verbose=0)
     np.testing.assert_allclose(
-        answer(model, case.images()), answer(again, case.images()), atol=1e-6
+        outputs(model, case.images()), outputs(loaded, case.images()), atol=1e-6
     )
 
 
@@ -121,6 +125,7 @@ for file in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
 
 
 def differences_in_a_fresh_process(folder):
+    """`{name: largest difference}` of a folder's models from their saved outputs."""
     finished = subprocess.run(
         [sys.executable, "-c", IN_A_FRESH_PROCESS, str(folder)],
         capture_output=True,
@@ -132,15 +137,16 @@ def differences_in_a_fresh_process(folder):
     return {name: float(difference) for name, difference in lines}
 
 
-def save_with_answers(model, case, folder, name):
+def save_with_outputs(model, case, folder, name):
+    """Save a model, and the outputs that a test compares it with."""
     model.save(folder / f"{name}.keras")
     images = case.images()
-    np.savez(folder / f"{name}.npz", images=images, answer=answer(model, images))
+    np.savez(folder / f"{name}.npz", images=images, answer=outputs(model, images))
 
 
-def test_models_load_in_a_fresh_process(tmp_path):
+def test_models_load_in_fresh_process(tmp_path):
     for case in ALL:
-        save_with_answers(case.make(), case, tmp_path, case.id)
+        save_with_outputs(case.make(), case, tmp_path, case.id)
     found = differences_in_a_fresh_process(tmp_path)
     assert set(found) == {case.id for case in ALL}
     assert max(found.values()) < 1e-6, found
@@ -156,12 +162,12 @@ def test_files_of_earlier_releases_load(release):
     assert max(found.values()) < 1e-5, found
 
 
-def test_this_release_is_among_the_files():
+def test_files_of_this_release_exist():
     assert km.__version__ in RELEASES
 
 
 @pytest.mark.parametrize("case", FEW, ids=lambda case: case.id)
-def test_a_small_set_is_memorised(case):
+def test_model_memorizes_small_dataset(case):
     generator = np.random.default_rng(0)
     images = generator.uniform(-1, 1, (64, 8, 12, 2)).astype("float32")
     labels = generator.integers(0, 5, 64)
@@ -183,8 +189,8 @@ def test_a_small_set_is_memorised(case):
     assert loss < before[0]
 
 
-@pytest.mark.skipif(ON_JAX, reason="tf.distribute is TensorFlow's")
-def test_two_replicas_train_as_one():
+@pytest.mark.skipif(ON_JAX, reason="only TensorFlow has tf.distribute")
+def test_two_replicas_train_like_one():
     finished = subprocess.run(
         [sys.executable, HERE / "two_replicas.py"], capture_output=True, text=True, check=False
     )
@@ -192,7 +198,8 @@ def test_two_replicas_train_as_one():
     assert "2 replicas" in finished.stdout
 
 
-def layer_by_hand():
+def assembled_by_hand():
+    """A ViT without its builder."""
     return keras.Sequential(
         [
             keras.Input((8, 12, 2)),
@@ -207,28 +214,28 @@ def layer_by_hand():
     )
 
 
-def test_layers_assembled_by_hand_train_on_a_pipeline_and_save(tmp_path):
+def test_hand_assembled_model_trains_and_saves(tmp_path):
     import tensorflow as tf
 
     images = MODELS[0].images(8)
     batches = tf.data.Dataset.from_tensor_slices((images, np.arange(8) % 5)).batch(8)
-    model = layer_by_hand()
+    model = assembled_by_hand()
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     history = model.fit(batches, epochs=20, shuffle=False, verbose=0).history["loss"]
     assert history[-1] < 0.8 * history[0]
     model.save(tmp_path / "by_hand.keras")
-    again = keras.models.load_model(tmp_path / "by_hand.keras")
-    np.testing.assert_array_equal(answer(model, images), answer(again, images))
+    loaded = keras.models.load_model(tmp_path / "by_hand.keras")
+    np.testing.assert_array_equal(outputs(model, images), outputs(loaded, images))
 
 
-def test_a_model_inside_another_saves_and_clones(tmp_path):
+def test_nested_model_saves_and_clones(tmp_path):
     case = MODELS[0]
     backbone = case.make(num_classes=0)
     inputs = keras.Input((8, 12, 2))
     outer = keras.Model(inputs, keras.layers.Dense(3)(backbone(inputs)))
     outer.save(tmp_path / "outer.keras")
-    again = keras.models.load_model(tmp_path / "outer.keras")
-    np.testing.assert_array_equal(answer(outer, case.images()), answer(again, case.images()))
+    loaded = keras.models.load_model(tmp_path / "outer.keras")
+    np.testing.assert_array_equal(outputs(outer, case.images()), outputs(loaded, case.images()))
     clone = keras.models.clone_model(outer)
     clone.set_weights(outer.get_weights())
-    np.testing.assert_array_equal(answer(outer, case.images()), answer(clone, case.images()))
+    np.testing.assert_array_equal(outputs(outer, case.images()), outputs(clone, case.images()))

@@ -1,4 +1,4 @@
-"""Every published variant has its published number of trainable parameters, from shapes alone."""
+"""Every published variant has its published number of parameters and is found by variant_of."""
 
 import keras
 import pytest
@@ -11,7 +11,7 @@ AT_384 = {"input_shape": (384, 384, 3)}
 IN21K = {"num_classes": 21843}
 CIFAR = {"input_shape": (32, 32, 3), "num_classes": 10}
 
-# Google's and timm's published models; the algebra of their layers gives the same numbers.
+# From Google's and timm's published models. The sizes of their layers add up to the same numbers.
 COUNTS = [
     ("ViT", "Ti/16", {}, 5_717_416),
     ("ViT", "Ti/16", GAP, 5_717_032),
@@ -82,11 +82,11 @@ COUNTS = [
 
 
 @pytest.mark.parametrize(("family", "variant", "arguments", "count"), COUNTS)
-def test_parameter_count(family, variant, arguments, count, abstract_weights):
+def test_variant_has_published_parameter_count(family, variant, arguments, count, abstract_weights):
     model = getattr(km, family)(variant, **arguments)
     sizes = [_product(weight.shape) for weight in model.trainable_weights]
     assert sum(sizes) == count
-    # Here because building the large models again takes seconds.
+    # In this test, because building the large models again takes seconds.
     assert variant_of(model) == f"{family} {namesake(family, variant)}"
 
 
@@ -97,24 +97,24 @@ def _product(shape):
     return size
 
 
-def test_conv_mixer_moving_statistics(abstract_weights):
+def test_conv_mixer_has_two_statistics_a_norm(abstract_weights):
     model = km.ConvMixer("512/16")
     moving = [_product(weight.shape) for weight in model.non_trainable_weights]
     assert sum(moving) == 2 * (1 + 2 * 16) * 512
 
 
-def test_every_variant_has_its_count():
+def test_every_variant_has_a_count():
     families = ("ViT", "MLPMixer", "ConvMixer")
     published = {(family, variant) for family in families for variant in km.variants(family)}
     assert published == {(family, variant) for family, variant, *_ in COUNTS}
 
 
-def test_the_table_handed_out_is_a_copy():
+def test_variants_returns_a_copy():
     km.variants("ViT")["Ti/16"]["depth"] = 3
     assert km.variants("ViT")["Ti/16"]["depth"] == 12
 
 
-def test_unknown_family():
+def test_variants_refuses_unknown_family():
     with pytest.raises(ValueError, match=r"`family` must.*'vit'.*Did you mean 'ViT'"):
         km.variants("vit")
 
@@ -123,7 +123,7 @@ SMALL = {"input_shape": (224, 224, 3), "num_classes": 2}
 
 
 def namesake(family, variant):
-    """The first variant of the same sizes: `variant_of` gives its name to all of them."""
+    """The first variant of the same sizes, which `variant_of` returns for all of them."""
     unread = {"activation": None, "position_prefix": None}
     rows = {name: {**row, **unread} for name, row in km.variants(family).items()}
     return next(name for name, row in rows.items() if row == rows[variant])

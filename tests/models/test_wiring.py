@@ -1,6 +1,9 @@
-"""Each argument of a builder reaches the layer it is for, and the published rows are right."""
+"""Each argument of a builder reaches its layers, and the published rows have the right values."""
+
+import inspect
 
 import pytest
+from cases import MODELS, case
 
 import keras_mixers as km
 
@@ -25,7 +28,7 @@ ALL = {
 
 
 def layer(model, path):
-    """`"block_0_attention.mixer"` -> the layer of that name, and its attribute."""
+    """The layer at a path: `"block_0_attention.mixer"` is an attribute of a named layer."""
     name, *attributes = path.split(".")
     found = model.get_layer(name)
     for attribute in attributes:
@@ -34,6 +37,7 @@ def layer(model, path):
 
 
 def attributes(model, path, names):
+    """`{name: value}` of a layer's attributes."""
     return {name: getattr(layer(model, path), name) for name in names}
 
 
@@ -68,7 +72,7 @@ def test_attention_gets_every_argument(model):
     assert pool.activation.__name__ == "relu"
 
 
-def test_the_other_letters_get_theirs():
+def test_other_letters_get_every_argument():
     more = {name: ALL[name] for name in ALL if name not in ("num_heads", "head_dim")}
     model = km.Hybrid("MGPC", tokens_mlp_dim=10, kernel_size=(3, 2), **more)
     tokens = layer(model, "block_0_token_mixing.mixer")
@@ -82,7 +86,7 @@ def test_the_other_letters_get_theirs():
         assert each.activation.__name__ == "relu"
 
 
-def test_mlp_mixer_and_conv_mixer_get_theirs():
+def test_other_families_get_every_argument():
     model = km.MLPMixer(
         "S/16",
         input_shape=(8, 12, 2),
@@ -110,7 +114,72 @@ def test_mlp_mixer_and_conv_mixer_get_theirs():
         assert (norm.epsilon, norm.momentum) == (1e-5, 0.9)
 
 
-# What a count of parameters cannot see.
+# {argument: (another value than the builder's small model has, more arguments that it needs)}
+CHANGES = {
+    "input_shape": ((8, 8, 2), {}),
+    "num_classes": (6, {}),
+    "patch_size": ((2, 4), {}),
+    "hidden_dim": (32, {}),
+    "depth": (3, {}),
+    "num_heads": (4, {}),
+    "mlp_dim": (20, {}),
+    "tokens_mlp_dim": (7, {}),
+    "channels_mlp_dim": (20, {}),
+    "kernel_size": (5, {}),
+    "head_dim": (4, {}),
+    "qkv_bias": (False, {}),
+    "qk_norm": (True, {}),
+    "score": ("dot", {}),
+    "pool": ("map", {}),
+    "norm_after_pool": (True, {"pool": "gap"}),
+    "representation_size": (7, {}),
+    "position_embedding": ("sincos2d", {}),
+    "position_prefix": (False, {}),
+    "class_token": (True, {"pool": "gap"}),
+    "distillation_token": (True, {}),
+    "num_registers": (1, {}),
+    "activation": ("silu", {}),
+    "epsilon": (1e-3, {}),
+    "layer_scale_init": (0.1, {}),
+    "dropout_rate": (0.1, {}),
+    "attention_dropout_rate": (0.1, {}),
+    "stochastic_depth_rate": (0.1, {}),
+    "gradient_checkpointing": (True, {}),
+    "dtype": ("bfloat16", {}),
+    "name": ("other", {}),
+}
+# The first argument chooses the small model, and tests/weights covers `weights`.
+ELSEWHERE = {"variant", "pattern", "weights"}
+BUILDERS = {model.builder: model for model in reversed(MODELS)}
+
+
+@pytest.mark.parametrize(
+    ("builder", "name"),
+    [
+        (builder, name)
+        for builder in BUILDERS
+        for name in inspect.signature(builder).parameters
+        if name not in ELSEWHERE
+    ],
+)
+def test_every_argument_changes_the_model(builder, name, abstract_weights):
+    """So that a builder cannot drop an argument."""
+    small = BUILDERS[builder]
+    first = "AMC" if builder is km.Hybrid and name == "kernel_size" else small.variant
+    value, more = CHANGES[name]
+    arguments = {"input_shape": (8, 12, 2), "num_classes": 5, **small.arguments, **more}
+    assert arguments.get(name) != value
+    before = builder(first, **arguments).get_config()
+    assert before == builder(first, **arguments).get_config()
+    assert before != builder(first, **{**arguments, name: value}).get_config()
+
+
+@pytest.mark.parametrize("case_id", ["mlp_mixer", "hybrid_MA"])
+def test_pool_token_adds_class_token(case_id, abstract_weights):
+    assert case(case_id).make(pool="token").get_layer("prefix_tokens").class_token
+
+
+# Arguments that the number of parameters does not show.
 HEADS = {
     "Ti/16": 3, "S/32": 6, "S/16": 6, "S/8": 6, "M/16": 8, "B/32": 12, "B/16": 12, "B/8": 12,
     "L/32": 16, "L/16": 16, "L/14": 16, "So400m/14": 16, "H/14": 16, "g/14": 16, "G/14": 16,
@@ -124,13 +193,13 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-def test_published_heads_and_activations():
+def test_variants_have_published_heads_and_activations():
     assert {name: row["num_heads"] for name, row in km.variants("ViT").items()} == HEADS
     found = {name: row["activation"] for name, row in km.variants("ConvMixer").items()}
     assert found == ACTIVATIONS
 
 
-def test_deit3_rows_have_layer_scale_and_no_position_for_the_class_token():
+def test_deit3_variants_have_layer_scale_without_position_prefix():
     for name, row in km.variants("ViT").items():
         deit3 = name.startswith("DeiT3")
         assert row["layer_scale_init"] == (1e-6 if deit3 else None)

@@ -1,6 +1,7 @@
-"""A process of its own: virtual devices must be made before TensorFlow starts.
+"""Train a model on two virtual CPUs and on one CPU with the same global batch, and compare.
 
-Trains a model on two virtual CPUs and on one with the same global batch, and compares.
+This is a program for a separate process, because TensorFlow accepts virtual devices only before its
+first operation.
 """
 
 import tensorflow as tf
@@ -20,6 +21,7 @@ RECIPE = km.Recipe(epochs=2, batch_size=64, learning_rate=1e-3, clip_norm=1.0, e
 
 
 def train(scope):
+    """The history and the weights of a training in a scope."""
     augmentation = km.data.Augmentation(translation=0.1, mixup=0.2)
     batches, test, info = km.data.load(
         "digits", batch_size=64, augmentation=augmentation, drop_remainder=True

@@ -1,7 +1,9 @@
-"""Write what the snapshot tests compare with: run by hand, when a release changes it on purpose.
+"""Write the files that the snapshot tests compare with.
+
+Run it by hand if a release changes them on purpose.
 
 python tests/models/write_snapshots.py paths    # names and shapes of all weights
-python tests/models/write_snapshots.py saved    # .keras files of this release, with answers
+python tests/models/write_snapshots.py saved    # .keras files of this release, with their outputs
 """
 
 import pathlib
@@ -13,7 +15,7 @@ import numpy as np
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from cases import FAMILIES, MODELS, describe
-from test_models import save_with_answers, trained
+from test_models import save_with_outputs, trained
 
 import keras_mixers as km
 
@@ -26,5 +28,5 @@ elif sys.argv[1] == "saved":
     folder = HERE / "saved" / km.__version__
     folder.mkdir(parents=True)
     for case in FAMILIES:
-        # Trained a little: BatchNorm's averages and the optimizer's slots must come back too.
-        save_with_answers(trained(case, np.arange(8) % 5, epochs=3), case, folder, case.id)
+        # Trained, because BatchNorm's averages and the optimizer's moments must load too.
+        save_with_outputs(trained(case, np.arange(8) % 5, epochs=3), case, folder, case.id)

@@ -1,0 +1,81 @@
+"""A new letter of the table of blocks works in patterns, training, files and tools."""
+
+import keras
+import numpy as np
+import pytest
+from backends import ON_JAX
+from keras import ops
+
+import keras_mixers as km
+from keras_mixers.layers.base import Layer
+from keras_mixers.models.blocks import Block
+from keras_mixers.models.mixers import LETTERS, MIXERS, metaformer
+from keras_mixers.models.variants import variant_of
+
+
+@keras.saving.register_keras_serializable("test_mixers")
+class FourierMixing(Layer):
+    """A token mixer that the package does not have: the real part of a 2-D FFT."""
+
+    rank = 3
+    mixes = frozenset(["tokens"])
+    role = "fourier_mixing"
+
+    def call(self, x):
+        real, _ = ops.fft2((x, ops.zeros_like(x)))
+        return real
+
+
+@pytest.fixture
+def letter_f(monkeypatch):
+    """The row that adds the letter F."""
+    row = Block("Fourier transform", metaformer(lambda _: FourierMixing(name="fourier_mixing")))
+    monkeypatch.setitem(MIXERS, "F", row)
+    monkeypatch.setitem(LETTERS, "F", row.meaning)
+
+
+def fourier_and_attention(**more):
+    return km.Hybrid(
+        "FA",
+        input_shape=(8, 12, 2),
+        patch_size=4,
+        hidden_dim=16,
+        num_heads=2,
+        num_classes=5,
+        **more,
+    )
+
+
+@pytest.mark.parametrize("pool", ["gap", "token"])
+def test_new_letter_trains_and_saves(pool, letter_f, tmp_path):
+    model = fourier_and_attention(pool=pool)
+    images = np.random.default_rng(0).normal(size=(4, 8, 12, 2)).astype("float32")
+    model.compile(
+        "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=ON_JAX
+    )
+    before = model.get_weights()
+    model.train_on_batch(images, np.arange(4))
+    assert any((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    expected = np.asarray(model(images, training=False))
+    np.testing.assert_array_equal(np.asarray(loaded(images, training=False)), expected)
+
+
+def test_new_letter_is_known_to_tools(letter_f):
+    model = fourier_and_attention()
+    images = np.zeros((1, 8, 12, 2), "float32")
+    with pytest.raises(ValueError, match="mix.*block_0_fourier_mixing"):
+        km.attention_rollout(model, images)
+    assert list(km.attention_maps(model, images)) == ["block_1_attention"]
+    assert variant_of(model) is None
+    assert km.count_flops(model) > 0
+
+
+def test_pattern_errors_list_all_letters(letter_f):
+    with pytest.raises(ValueError, match=r"A attention, .*F Fourier transform\).*unknown: 'X'"):
+        km.Hybrid("FX")
+
+
+def test_models_letters_is_the_table():
+    assert list(km.models.LETTERS) == list(MIXERS) == ["A", "M", "C", "P", "G"]
