@@ -171,8 +171,8 @@ def smoothing_test():
 draws_test = augmentation_tests.test_draws_are_a_function_of_the_key
 
 
-def broken_off_test():
-    data_tests.test_a_pass_that_is_broken_off_is_begun_again(None)
+def restart_test():
+    data_tests.test_interrupted_epoch_is_restarted(None)
 
 
 def ended_test():
@@ -391,8 +391,8 @@ MUTATIONS = [
     (norms.BatchNormalization, "remember", "now * (1.0", "now * 0 * (1.0", moving_averages_test),
     (optimizer, "clipped", "ops.maximum(norm, clip_norm)", "norm", adamw_test),
     (losses.Crossentropy, "call", "self.label_smoothing / classes", "0", smoothing_test),
-    (rng.KeyedSeeds, "__init__", "tf.cast(part,", "tf.cast(part * 0,", draws_test),
-    (epochs.Passes, "begin", "self.left or", "", broken_off_test),
+    (rng, "fold_in", "tf.cast(data,", "tf.cast(data * 0,", draws_test),
+    (epochs.EpochStream, "begin_epoch", "self.batches_left or", "", restart_test),
     (backup.Backup, "on_epoch_end", "epoch + 1", "epoch", ended_test),
     (onnx_target, "remove_stale", "not in used", "in ()", weights_beside_test),
 ]

@@ -1,4 +1,4 @@
-"""Passes over a dataset: each a function of the seed and its number, made ahead of the training."""
+"""Batches for training and validation; an epoch depends only on the seed and its number."""
 
 import dataclasses
 import math
@@ -8,15 +8,18 @@ import threading
 from keras_mixers.data.augmentation import Augmenter, random_crop
 from keras_mixers.data.rng import KeyedSeeds
 
-BATCHES_AHEAD = 4
+PREFETCHED_BATCHES = 4
 SHUFFLE_BUFFER = 10_000  # images
 CACHED_BYTES = 2**30
-UNKNOWN_SIDE = 512  # pixels, as a guess
+ASSUMED_SIDE = 512  # pixels, a guess for images of unknown size
+# tf.data's autotuning is off, and the number of threads is fixed. With autotuning, an iterator can
+# take seconds to close at the end of an epoch, and training waits.
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """How many images a batch has, and how many batches a pass."""
+    """The number of images in a batch, and of batches in an epoch."""
 
     size: int
     drop_remainder: bool
@@ -29,80 +32,87 @@ class Batches:
 
 
 def train_batches(source, info, batches, augmentation, seed, start):
-    """A dataset whose iterators are one pass after the other, from `start`: (pass, batch)."""
+    """A dataset whose iterators are one epoch after the other, from `start`: (epoch, batch)."""
     import tensorflow as tf
 
-    crops = augmentation.crop_scale is not None
-    images = coloured(source.train, info)
-    if crops:  # a part of the image as it came: nothing else can be done once and for all
-        images = cached(images, source.num_train, source.image_shape)
+    random_crops = augmentation.crop_scale is not None
+    images = to_rgb(source.train, info)
+    if random_crops:  # the cache holds whole images, because each epoch crops them differently
+        images = cache_if_small(images, source.num_train, source.image_shape)
     else:
-        images = cached(resized(images, info), source.num_train, info.input_shape)
+        images = cache_if_small(resize(images, info), source.num_train, info.input_shape)
     augment = Augmenter(augmentation, info.preprocessing, info.input_shape, info.num_classes)
-    first_pass, first_batch = start
+    first_epoch, first_batch = start
 
-    def pixels(number, index, image):
-        if not crops:
+    def crop(epoch, index, image):
+        if not random_crops:
             return image
-        # One part more than the key of a batch has: the two never meet.
-        draws = KeyedSeeds(seed, number, index, 0)
-        image = random_crop(image, info.preprocessing, augmentation.crop_scale, draws)
+        # The last 0 makes this key longer than the key of a batch, so the two are never equal.
+        seeds = KeyedSeeds(seed, epoch, index, 0)
+        image = random_crop(image, info.preprocessing, augmentation.crop_scale, seeds)
         return tf.ensure_shape(image, info.input_shape)
 
-    def in_order(number):
-        # Of this graph alone: else the shuffling would depend on the process's seed too.
+    def batches_of(epoch):
+        # This sets the seed of this function's graph only. Without it, the order of the images
+        # would also depend on the global seed of the process.
         tf.random.set_seed(1)
-        skipped = tf.where(number == first_pass, first_batch, 0)
+        skipped = tf.where(epoch == first_epoch, first_batch, 0)
         return (
             images.shuffle(
-                shuffle_buffer(source, info, crops),
-                seed=tf.cast(KeyedSeeds(seed, number).key, "int64"),
+                shuffle_buffer(source, info, random_crops),
+                seed=tf.cast(KeyedSeeds(seed, epoch).key, "int64"),
                 reshuffle_each_iteration=False,
             )
             .enumerate()
             .skip(tf.cast(skipped * batches.size, "int64"))
-            .map(lambda i, example: (i, pixels(number, i, example[0]), example[1]), THREADS)
+            .map(lambda i, example: (i, crop(epoch, i, example[0]), example[1]), THREADS)
             .batch(batches.size, drop_remainder=batches.drop_remainder)
-            .map(lambda indices, *batch: (number, indices[0], *batch))
+            .map(lambda indices, *batch: (epoch, indices[0], *batch))
         )
 
-    def augmented(number, index, images, labels):
-        return augment(images, labels, KeyedSeeds(seed, number, index))
+    def augment_batch(epoch, index, images, labels):
+        return augment(images, labels, KeyedSeeds(seed, epoch, index))
 
-    def stream_from(number):
-        passes = tf.data.Dataset.range(number, 2**62).flat_map(in_order)
-        return passes.map(augmented, min(THREADS, BATCHES_AHEAD)).prefetch(BATCHES_AHEAD)
+    def stream_from(epoch):
+        epochs = tf.data.Dataset.range(epoch, 2**62).flat_map(batches_of)
+        threads = min(THREADS, PREFETCHED_BATCHES)
+        return epochs.map(augment_batch, threads).prefetch(PREFETCHED_BATCHES)
 
-    return Passes(stream_from, batches.count, start).dataset()
+    return EpochStream(stream_from, batches.count, start).dataset()
 
 
-class Passes:
-    """Hands out one endless stream of batches pass by pass.
+class EpochStream:
+    """Divide one endless stream of batches into epochs.
 
-    The stream goes on while the model is judged: to set it up anew for each pass would take up to a
-    second, for which training would stand still. That is done only where a pass is broken off, to
-    begin it again. Keras makes iterators that it drops at once, and where there are several devices
-    those read ahead, from threads of their own: hence the lock, and a number for each iterator.
+    To create the stream takes up to a second, during which training would wait. So it is created
+    once, and prefetches the next epoch while Keras validates the model. It is created again only
+    after an interrupted epoch, to restart that epoch.
+
+    Keras also creates iterators that it drops at once. With several devices, such an iterator reads
+    ahead in threads. Therefore a lock guards the state, and a number identifies each iterator.
     """
 
     def __init__(self, stream_from, num_batches, start):
         import tensorflow as tf
 
-        self.number, self.first_batch = start  # of the pass that is next, or being handed out
-        self.first_pass = self.number
+        self.first_epoch, self.first_batch = start
+        self.epoch = self.first_epoch  # the epoch that is being read, or is next
         self.num_batches = num_batches
-        # Read as an iterator begins, so that one graph does for streams from any pass.
+        # The graph reads this variable when the stream begins. So one graph is enough for streams
+        # from any epoch.
         with tf.device("CPU:0"):
-            self.begins_at = tf.Variable(self.number, dtype="int64", trainable=False)
-        self.stream = untuned(
-            tf.data.Dataset.from_tensors(0).flat_map(lambda _: stream_from(self.begins_at.value()))
+            self.stream_epoch = tf.Variable(self.epoch, dtype="int64", trainable=False)
+        self.stream = without_autotune(
+            tf.data.Dataset.from_tensors(0).flat_map(
+                lambda _: stream_from(self.stream_epoch.value())
+            )
         )
         self.iterator = None
-        self.iteration = self.left = 0
+        self.iteration = self.batches_left = 0
         self.lock = threading.Lock()
 
     def dataset(self):
-        """The passes as a dataset: each iterator is the next."""
+        """The epochs as a dataset: each iterator is the next epoch."""
         import tensorflow as tf
 
         spec = self.stream.element_spec
@@ -111,61 +121,77 @@ class Passes:
             batch = tf.py_function(self.next_batch, [iteration], [part.dtype for part in spec])
             return tuple(map(tf.ensure_shape, batch, (part.shape for part in spec)))
 
-        def fused_elementwise(_):
-            iteration, count = tf.py_function(self.begin, [], ["int64", "int64"])
+        def one_epoch(_):
+            iteration, count = tf.py_function(self.begin_epoch, [], ["int64", "int64"])
             return tf.data.Dataset.range(count).map(lambda _: one_batch(iteration))
 
-        passes = tf.data.Dataset.from_tensors(0).flat_map(fused_elementwise)
-        if not self.first_batch:
-            return untuned(passes.apply(tf.data.experimental.assert_cardinality(self.num_batches)))
-        # The first pass is shorter. Keras must not take its length for that of all: a choice
-        # between this dataset and an endless one, always of this one, counts as endless.
-        always = tf.data.Dataset.from_tensors(tf.constant(0, "int64")).repeat()
-        both = [passes, passes.repeat()]
-        passes = tf.data.Dataset.choose_from_datasets(both, always, stop_on_empty_dataset=True)
-        return untuned(passes.take(self.num_batches))
+        epochs = tf.data.Dataset.from_tensors(0).flat_map(one_epoch)
+        if self.first_batch:
+            # The first epoch is shorter. Keras must not take its length for that of all epochs.
+            epochs = with_cardinality(epochs, self.num_batches)
+        else:
+            epochs = epochs.apply(tf.data.experimental.assert_cardinality(self.num_batches))
+        return without_autotune(epochs)
 
-    def begin(self):
-        """Begin the next pass, or again the one that was broken off: (iteration, batches)."""
+    def begin_epoch(self):
+        """Begin the next epoch, or restart an interrupted one: (iteration, number of batches)."""
         with self.lock:
-            if self.left or self.iterator is None:
-                self.begins_at.assign(self.number)
+            if self.batches_left or self.iterator is None:
+                self.stream_epoch.assign(self.epoch)
                 self.iterator = iter(self.stream)
             self.iteration += 1
-            skipped = self.first_batch if self.number == self.first_pass else 0
-            self.left = self.num_batches - skipped
-            return self.iteration, self.left
+            skipped = self.first_batch if self.epoch == self.first_epoch else 0
+            self.batches_left = self.num_batches - skipped
+            return self.iteration, self.batches_left
 
     def next_batch(self, iteration):
-        """The next batch of the stream, for the iterator that began last."""
+        """The next batch of the stream; only the iterator that began last may read it."""
         with self.lock:
             if iteration != self.iteration:
                 raise RuntimeError(
-                    "another iteration over this dataset has begun; for two at a time load it twice"
+                    "This iterator over the training dataset has ended, because a newer one began."
+                    " To iterate twice at the same time, call `km.data.load` twice"
                 )
             batch = next(self.iterator)
-            self.left -= 1
-            self.number += self.left == 0
+            self.batches_left -= 1
+            self.epoch += self.batches_left == 0
             return batch
 
 
-def shuffle_buffer(source, info, crops):
-    """How many images are shuffled at a time: whole ones are large, and may be of any size."""
-    shape = source.image_shape if crops else info.input_shape
-    bytes_of_one = math.prod(side or UNKNOWN_SIDE for side in shape)
-    return max(1, min(source.num_train, SHUFFLE_BUFFER, CACHED_BYTES // bytes_of_one))
+def with_cardinality(dataset, count):
+    """The dataset, which reports `count` elements although an iterator may yield fewer.
+
+    `tf.data.experimental.assert_cardinality` does not allow that: it raises if an iterator yields
+    fewer elements than it states, and also if it states `tf.data.UNKNOWN_CARDINALITY`.
+    """
+    import tensorflow as tf
+
+    # TensorFlow reports a choice between a dataset and an endless one as endless, and the first
+    # `count` elements of an endless dataset as `count`. The choice here is always `dataset`.
+    always_first = tf.data.Dataset.from_tensors(tf.constant(0, "int64")).repeat()
+    endless = tf.data.Dataset.choose_from_datasets(
+        [dataset, dataset.repeat()], always_first, stop_on_empty_dataset=True
+    )
+    return endless.take(count)
+
+
+def shuffle_buffer(source, info, random_crops):
+    """The number of images in the shuffle buffer, which is limited because images may be large."""
+    shape = source.image_shape if random_crops else info.input_shape
+    bytes_per_image = math.prod(side or ASSUMED_SIDE for side in shape)
+    return max(1, min(source.num_train, SHUFFLE_BUFFER, CACHED_BYTES // bytes_per_image))
 
 
 def validation_batches(source, info, batch_size):
-    """All images to judge by, in order."""
-    images = resized(coloured(source.validation, info), info)
-    batches = cached(images, source.num_validation, info.input_shape).batch(batch_size)
-    normalised = batches.map(lambda x, labels: (info.preprocessing.normalize(x), labels), THREADS)
-    return untuned(normalised.prefetch(BATCHES_AHEAD))
+    """All validation images in a fixed order, preprocessed."""
+    images = resize(to_rgb(source.validation, info), info)
+    batches = cache_if_small(images, source.num_validation, info.input_shape).batch(batch_size)
+    normalized = batches.map(lambda x, labels: (info.preprocessing.normalize(x), labels), THREADS)
+    return without_autotune(normalized.prefetch(PREFETCHED_BATCHES))
 
 
-def coloured(images, info):
-    """Images with as many channels as the model gets: grey ones may become coloured."""
+def to_rgb(images, info):
+    """Images with the channels of `info.input_shape`: the channel of grey images is repeated."""
     import tensorflow as tf
 
     if images.element_spec[0].shape[-1] in (None, info.input_shape[-1]):
@@ -173,30 +199,28 @@ def coloured(images, info):
     return images.map(lambda image, label: (tf.repeat(image, info.input_shape[-1], -1), label))
 
 
-def resized(images, info):
-    """Images of the model's size, in bytes."""
+def resize(images, info):
+    """Images in the size of `info.input_shape`, as bytes."""
     import tensorflow as tf
 
-    def resize(image, label):
+    def resize_image(image, label):
         return tf.ensure_shape(info.preprocessing.resize(image), info.input_shape), label
 
-    return images.map(resize, THREADS)
+    return images.map(resize_image, THREADS)
 
 
-def cached(images, count, shape):
-    """The same, kept in memory where they are few; bytes, so a quarter of what floats take."""
+def cache_if_small(images, count, shape):
+    """Keep the images in memory if they fit into `CACHED_BYTES`.
+
+    They are bytes, which take a quarter of the memory of float32.
+    """
     if None in shape or count * math.prod(shape) > CACHED_BYTES:
         return images
     return images.cache()
 
 
-# tf.data's autotuning is off, and parallelism stated: an iterator under it can take seconds to
-# close at the end of an epoch, while training stands still.
-THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def untuned(dataset):
-    """The same, with nothing left to tf.data's autotuning."""
+def without_autotune(dataset):
+    """The dataset with tf.data's autotuning switched off."""
     import tensorflow as tf
 
     options = tf.data.Options()

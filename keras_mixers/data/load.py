@@ -1,4 +1,4 @@
-"""From a dataset's name to batches a model trains on."""
+"""Load a dataset by its name: batches for training and validation, or single images."""
 
 import os
 
@@ -25,41 +25,49 @@ def load(
     start: tuple[int, int] = (0, 0),
     data_dir: str | os.PathLike | None = None,
 ) -> tuple:
-    """Batches to train on and to judge by, of any TFDS image dataset or a folder of images.
+    """Load batches for training and validation from a TFDS dataset or a folder of images.
 
-    Images are float32 as `info.preprocessing` makes them, `(batch, H, W, C)`; labels are int64
-    class numbers. Each iteration over `train` is the next pass: images in a new order, 10,000
-    shuffled at a time, and augmented anew, all of it a function of the seed and the pass. One that
-    is broken off is begun again by the next.
+    Images are float32, `(batch, H, W, C)`, as `info.preprocessing` makes them. Labels are int64
+    class indices, `(batch,)`.
+
+    Each iteration over `train` is the next epoch. The images come in a new order, from a shuffle
+    buffer of up to 10,000 images, and are augmented again. Order and augmentation depend only on
+    `seed` and the number of the epoch. After an interrupted iteration, the next one restarts the
+    same epoch. `train` supports one iterator at a time.
 
     Args:
-        name: `"digits"`, bundled with scikit-learn and prepared without a network; a name in TFDS,
-            such as `"cifar10"`; or a folder `class/image.jpg` or `train/class/image.jpg` (with
-            `validation/` or `test/` beside `train/`).
-        image_size: height and width in pixels, an int or a pair; `None` keeps the dataset's own.
-        batch_size: images a batch.
-        preprocessing: what is done to each image, such as a checkpoint's; `None` for its centre
-            resized to `image_size` (bilinear), in [-1, 1]. Three means make grey images coloured.
-        augmentation: what training images go through. If it mixes labels, those of `train` are
-            shares of each class, float32 `(batch, num_classes)`.
-        validation_fraction: share of the training images to hold out and judge by; `None` takes the
-            dataset's validation split, or its test split, or holds out a tenth.
-        drop_remainder: leave out of each pass of `train` what does not fill a batch, so that all
-            are of one size, as several devices and XLA like them.
-        seed: of order and augmentation.
-        start: (pass, batch) at which the first iteration over `train` begins, for training that
-            goes on.
-        data_dir: where TFDS keeps prepared datasets; `None` for its default,
+        name: `"digits"`, which is bundled with scikit-learn and needs no network; a TFDS name such
+            as `"cifar10"`; or a folder `class/image.jpg` or `train/class/image.jpg` (with
+            `validation/` or `test/` next to `train/`).
+        image_size: height and width in pixels, an int or a pair; `None` for the dataset's size.
+        batch_size: images in a batch.
+        preprocessing: the preprocessing of each image, such as that of a checkpoint. `None` for
+            the central crop resized to `image_size` (bilinear), with values in [-1, 1]. If it has
+            three means, grey images become RGB images.
+        augmentation: the augmentation of training images. With MixUp or CutMix the labels of
+            `train` are soft labels, float32 `(batch, num_classes)`.
+        validation_fraction: fraction of the training images to hold out for validation. `None` for
+            the dataset's validation split, else its test split, else a tenth of its training
+            images.
+        drop_remainder: whether `train` drops the last batch of an epoch if it is incomplete. All
+            batches then have the same size, which suits several devices and XLA.
+        seed: determines the order of the images and their augmentation.
+        start: (epoch, batch), both counted from 0, where the first iteration over `train` begins.
+            To resume training, pass `(backup.epoch, backup.batch)` of a `km.training.Backup`.
+        data_dir: where TFDS stores prepared datasets; `None` for its default,
             `~/tensorflow_datasets`.
 
     Returns:
-        `(train, validation, info)`: two `tf.data.Dataset`s, and the `Info` with class names,
-        numbers of images and preprocessing.
+        `(train, validation, info)`: two `tf.data.Dataset`s, and the `Info` with the class names,
+        the numbers of images and the preprocessing.
 
     Raises:
-        ValueError: no dataset of that name; no image and label in it; images of different sizes and
-            no `image_size`; an empty folder, or one of a single class.
-        tf.errors.OpError: while iterating, at a file that is no image; it is named.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if no dataset has this name, or if its examples are not an image and a label.
+        ValueError: if the images differ in size and `image_size` is `None`.
+        ValueError: if a folder contains no images, or images of only one class.
+        tf.errors.OpError: during iteration, if a file is not a readable image; the message names
+            the file.
 
     Example:
         >>> train, validation, info = load("digits", image_size=16)
@@ -77,7 +85,9 @@ def load(
     if validation_fraction is not None:
         validation_fraction = arguments.rate("validation_fraction", validation_fraction)
         if not validation_fraction:
-            raise ValueError("`validation_fraction` must be None or above 0. Received: 0")
+            raise ValueError(
+                "`validation_fraction` must be None or above 0. Received: validation_fraction=0"
+            )
     for argument, value, kinds in (
         ("preprocessing", preprocessing, Preprocessing),
         ("augmentation", augmentation, Augmentation),
@@ -88,17 +98,17 @@ def load(
             raise TypeError(f"`{argument}` must be {what} or None. Received: {argument}={value!r}")
     if preprocessing is not None and image_size not in (None, preprocessing.size):
         raise ValueError(
-            "`image_size` must be None, or the preprocessing's own. Received:"
+            "`image_size` must be None or the size of `preprocessing`. Received:"
             f" image_size={image_size} and {preprocessing}"
         )
 
     size_is_known = preprocessing is not None or image_size is not None
     source = sources.find(name, validation_fraction, data_dir, size_is_known)
     if preprocessing is None:
-        preprocessing = _usual(image_size, source.image_shape)
+        preprocessing = _default_preprocessing(image_size, source.image_shape)
     channels = source.image_shape[-1] or 3
     if channels == 1 and isinstance(preprocessing.mean, tuple):
-        channels = len(preprocessing.mean)  # a grey picture is one whose colours are equal
+        channels = len(preprocessing.mean)  # `to_rgb` repeats the grey channel
     info = Info(
         name=os.fspath(name),
         input_shape=(*preprocessing.size, channels),
@@ -111,13 +121,13 @@ def load(
     batches = Batches(batch_size, drop_remainder, source.num_train)
     if not batches.count:
         raise ValueError(
-            "`batch_size` must be at most the number of images with drop_remainder=True. Received:"
-            f" batch_size={batch_size} of {source.num_train}"
+            "`batch_size` must be at most the number of training images if drop_remainder=True."
+            f" Received: batch_size={batch_size} for {source.num_train} images"
         )
     if start[1] >= batches.count:
         raise ValueError(
-            f"`start` must name one of the {batches.count} batches of a pass, from 0. Received:"
-            f" start={start}"
+            f"`start` must be (epoch, batch) with a batch from 0 to {batches.count - 1}, because an"
+            f" epoch has {batches.count} batches. Received: start={start}"
         )
     train = train_batches(source, info, batches, augmentation or Augmentation(), seed, start)
     return train, validation_batches(source, info, batch_size), info
@@ -126,20 +136,21 @@ def load(
 def images(
     name: str | os.PathLike, part: str = "validation", *, data_dir: str | os.PathLike | None = None
 ):
-    """Single images as they came, in bytes, each with its class number, in a fixed order.
+    """Load single images without preprocessing, in a fixed order.
 
-    For what prepares images by itself, such as a deployed file and its calibration.
+    Images are bytes, `(H, W, C)`, each with its class index. They are for code that preprocesses
+    images itself, such as an exported model and its calibration.
 
     Args:
         name: as in `load`.
-        part: `"train"`, or `"validation"` for what `load` judges by.
+        part: `"train"`, or `"validation"` for the images that `load` uses for validation.
         data_dir: as in `load`.
 
     Returns:
         A `tf.data.Dataset` of (image, label).
 
     Raises:
-        ValueError: as in `load`.
+        ValueError, TypeError: as in `load`.
 
     Example:
         >>> image, label = next(iter(images("digits")))
@@ -150,8 +161,8 @@ def images(
     return getattr(sources.find(name, None, data_dir), part)
 
 
-def _usual(image_size, image_shape):
-    """The whole image but for what a square leaves over, in [-1, 1]."""
+def _default_preprocessing(image_size, image_shape):
+    """The largest central crop of the right aspect ratio, resized, in [-1, 1]."""
     return Preprocessing(
         image_size or image_shape[:2],
         crop_fraction=1.0,
@@ -163,5 +174,5 @@ def _usual(image_size, image_shape):
 
 def _start(name, value):
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"`{name}` must be (pass, batch). Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be (epoch, batch). Received: {name}={value!r}")
     return tuple(arguments.integer(name, number, 0) for number in value)

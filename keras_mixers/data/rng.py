@@ -1,25 +1,26 @@
-"""Random numbers that are a function of where training stands, and of nothing before it."""
+"""Random seeds that depend only on a key, as with JAX's `PRNGKey` and `fold_in`."""
 
 import keras
 
 
 class KeyedSeeds(keras.random.SeedGenerator):
-    """Seeds for Keras's random layers, made of a key alone: the same key, the same draws.
+    """Seeds for Keras's random layers that depend only on a key: equal keys give equal seeds.
 
-    Keras's own generator counts its draws in a variable, so that what a batch gets depends on how
-    many were made before it, and on which thread was first. Here each batch has a key of its own:
-    (seed, pass, position). Training that goes on after a break draws what it would have drawn.
+    Keras's `SeedGenerator` counts its seeds in a variable. A batch's seeds then depend on how many
+    seeds were drawn before, and on which thread ran first. Here each batch has its own key,
+    (seed, epoch, index). Resumed training thus draws the seeds that uninterrupted training draws.
+
+    Args:
+        *data: integers, or int tensors, that are folded into the key one after the other.
     """
 
-    def __init__(self, *key):
-        # Not super().__init__(), which would make the variable.
+    def __init__(self, *data):
+        # This does not call super().__init__(), because that would create the variable.
         import tensorflow as tf
 
         self.key = tf.constant(0, "int32")
-        for part in key:
-            self.key = tf.random.stateless_uniform(
-                [], tf.stack([self.key, tf.cast(part, "int32")]), None, None, dtype="int32"
-            )
+        for number in data:
+            self.key = fold_in(self.key, number)
         self.count = 0
 
     def next(self, ordered=True):
@@ -28,3 +29,11 @@ class KeyedSeeds(keras.random.SeedGenerator):
 
         self.count += 1
         return tf.stack([self.key, self.count])
+
+
+def fold_in(key, data):
+    """A new int32 key that depends on `key` and on the integer `data`."""
+    import tensorflow as tf
+
+    seed = tf.stack([key, tf.cast(data, "int32")])
+    return tf.random.stateless_uniform([], seed, None, None, dtype="int32")

@@ -180,7 +180,7 @@ def decoded(builder, split):
         image = tf.py_function(image_of, [example["image"], example["image/filename"]], "uint8")
         return tf.ensure_shape(image, (None, None, 3)), example["label"]
 
-    return files.map(read, num_parallel_calls=os.cpu_count())  # stated, not tuned: see `passes`
+    return files.map(read, num_parallel_calls=os.cpu_count())  # fixed, because autotuning is off
 
 
 def image_of(data, path):

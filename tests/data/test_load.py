@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 import keras_mixers as km
-from keras_mixers.data import sources
+from keras_mixers.data import epochs, sources
 
 
 def gather(dataset):
@@ -64,25 +64,32 @@ def test_images_are_resized_and_batched(digits_folder):
     assert sum(len(labels) for _, labels in train) == 1437
 
 
-def test_each_pass_is_a_function_of_the_seed_and_its_number(digits_folder):
-    def passes(count, **arguments):
+def test_epoch_depends_on_seed_and_number_only(digits_folder):
+    def labels_of_epochs(count, **arguments):
         train = km.data.load("digits", **arguments)[0]
         return [gather(train)[1] for _ in range(count)]
 
     keras.utils.set_random_seed(1)
-    first, second, third = passes(3, seed=1)
+    first, second, third = labels_of_epochs(3, seed=1)
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(np.sort(first), np.sort(second))
     keras.utils.set_random_seed(2)  # the process's own, which must not matter
-    np.testing.assert_array_equal(passes(1, seed=1)[0], first)
-    assert not np.array_equal(passes(1, seed=2)[0], first)
-    np.testing.assert_array_equal(passes(1, seed=1, start=(2, 0))[0], third)
-    begun, whole = passes(2, seed=1, start=(1, 5))
+    np.testing.assert_array_equal(labels_of_epochs(1, seed=1)[0], first)
+    assert not np.array_equal(labels_of_epochs(1, seed=2)[0], first)
+    np.testing.assert_array_equal(labels_of_epochs(1, seed=1, start=(2, 0))[0], third)
+    begun, whole = labels_of_epochs(2, seed=1, start=(1, 5))
     np.testing.assert_array_equal(begun, second[5 * 64 :])
     np.testing.assert_array_equal(whole, third)
 
 
-def test_a_pass_that_is_broken_off_is_begun_again(digits_folder):
+def test_with_cardinality_reports_count_of_shorter_dataset():
+    shorter = epochs.with_cardinality(tf.data.Dataset.range(3), 5)
+    assert len(shorter) == 5
+    for _ in range(2):
+        assert list(shorter.as_numpy_iterator()) == [0, 1, 2]
+
+
+def test_interrupted_epoch_is_restarted(digits_folder):
     train = km.data.load("digits")[0]
     whole = gather(train)[1]
     for _ in range(2):
@@ -94,7 +101,7 @@ def test_a_pass_that_is_broken_off_is_begun_again(digits_folder):
 
 def test_one_iteration_at_a_time(digits_folder):
     train = km.data.load("digits")[0]
-    with pytest.raises(tf.errors.UnknownError, match="another iteration over this dataset has"):
+    with pytest.raises(tf.errors.UnknownError, match="has ended, because a newer one began"):
         list(zip(train, train, strict=True))
 
 
@@ -173,12 +180,12 @@ def test_any_tfds_name(tmp_path):
         ({"name": "digits", "image_size": 0}, "`image_size` must.*0"),
         ({"name": "digits", "image_size": (8, 8, 1)}, r"`image_size` must.*\(8, 8, 1\)"),
         ({"name": "digits", "seed": -1}, "`seed` must.*-1"),
-        ({"name": "digits", "start": 3}, r"`start` must be \(pass, batch\).*3"),
+        ({"name": "digits", "start": 3}, r"`start` must be \(epoch, batch\).*3"),
         ({"name": "digits", "start": (0, -1)}, "`start` must.*-1"),
-        ({"name": "digits", "start": (0, 23)}, r"`start` must name one of the 23.*\(0, 23\)"),
+        ({"name": "digits", "start": (0, 23)}, r"`start` must be.*from 0 to 22.*\(0, 23\)"),
         (
             {"name": "digits", "batch_size": 1438, "drop_remainder": True},
-            "`batch_size` must be at most.*1438 of 1437",
+            "`batch_size` must be at most.*1438 for 1437",
         ),
         ({"name": "digits", "validation_fraction": 0}, "`validation_fraction` must.*0"),
         ({"name": "digits", "validation_fraction": 1}, "`validation_fraction` must.*1"),
@@ -187,7 +194,7 @@ def test_any_tfds_name(tmp_path):
         ({"name": "digits", "preprocessing": 8}, "`preprocessing` must be Preprocessing.*8"),
         (
             {"name": "digits", "image_size": 8, "preprocessing": km.Preprocessing(12)},
-            r"`image_size` must be None, or.*\(8, 8\)",
+            r"`image_size` must be None or.*\(8, 8\)",
         ),
         ({"name": "/nowhere/at/all"}, "`name` must be.*a folder that exists.*'/nowhere/at/all'"),
     ],
