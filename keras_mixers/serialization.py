@@ -19,7 +19,10 @@ class ConfigFromSignature:
         arguments = inspect.signature(type(self).__init__).parameters.values()
         names = [a.name for a in arguments if a.name != "self" and a.kind is not a.VAR_KEYWORD]
         # Keras's base classes have a config of their own; plain classes such as dataclasses do not.
-        inherited = super().get_config() if hasattr(super(), "get_config") else {}
+        try:
+            inherited = super().get_config() if hasattr(super(), "get_config") else {}
+        except NotImplementedError:  # because LearningRateSchedule declares it without a body
+            inherited = {}
         return {**inherited, **{name: to_json(getattr(self, name)) for name in names}}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What training images go through, as data: whole batches at a time, by Keras's own layers."""
+"""Augmentation of training images: as data, and applied to whole batches by Keras's layers."""
 
 import dataclasses
 import functools
@@ -6,32 +6,71 @@ import functools
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.data.rand_augment import RandAugment, applied, mixed
+from keras_mixers.arguments import CheckedDataclass, checked, non_negative
+from keras_mixers.data.rand_augment import RandAugment, apply_layer, apply_mixer
+from keras_mixers.serialization import ConfigFromSignature
 
-CROP_RATIO = (3 / 4, 4 / 3)  # width over height, as in "Going deeper with convolutions", 1409.4842
-ERASED = (0.02, 1 / 3)  # share of the image, as in the paper
+# Width over height of a random crop, from "Going Deeper with Convolutions", arXiv 1409.4842.
+CROP_RATIO = (3 / 4, 4 / 3)
+# Fraction of the image's area that random erasing replaces, from its paper.
+ERASED_AREA = (0.02, 1 / 3)
+
+
+def _check_pair(name, value, expected):
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{expected} Received: {name}={value!r}")
+
+
+def _crop_scale(name, value):
+    expected = f"`{name}` must be None or (lowest, highest), with 0 < lowest <= highest <= 1."
+    _check_pair(name, value, expected)
+    lowest, highest = (non_negative(name, fraction) for fraction in value)
+    if not 0 < lowest <= highest <= 1:
+        raise ValueError(f"{expected} Received: {name}={value!r}")
+    return lowest, highest
+
+
+def _rand_augment(name, value):
+    expected = f"`{name}` must be None or (transformations per image, magnitude from 0 to 10)."
+    _check_pair(name, value, expected)
+    num_ops = arguments.integer(name, value[0], maximum=10)
+    magnitude = non_negative(name, value[1])
+    if magnitude > 10:
+        raise ValueError(f"{expected} Received: {name}={value!r}")
+    return num_ops, magnitude
+
+
+def _cutmix(name, value):
+    if non_negative(name, value) > 1:
+        raise ValueError(f"`{name}` must be from 0 to 1. Received: {name}={value!r}")
+    return float(value)
 
 
 @dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """What is done to training images, anew in every epoch, in the order of the arguments.
+class Augmentation(CheckedDataclass, ConfigFromSignature):
+    """Random changes to training images, drawn again in every epoch.
 
-    The first four work on bytes, the others on what the model gets. With `mixup`
-    or `cutmix` labels become shares of each class, `(N, num_classes)`.
+    The changes are applied in the order of the arguments. The first four work on bytes, the others
+    on preprocessed images. With `mixup` or `cutmix` the labels become soft labels,
+    `(N, num_classes)`.
 
     Args:
-        crop_scale: (lowest, highest) share of the image's area that is cut out at random, of a
-            shape from 3:4 to 4:3, and resized; `None` for the preprocessing's own crop.
+        crop_scale: (lowest, highest) fraction of the image's area that a random crop keeps. The
+            crop has an aspect ratio from 3:4 to 4:3 and is resized. `None` for the central crop of
+            the preprocessing.
         flip: whether to mirror half of the images left to right.
-        translation: largest shift, as a share of the height and width; the border is repeated.
-        rand_augment: (transformations an image, magnitude from 0 to 10), or `None`. The paper's are
-            drawn from, without the identity; colour is taken away alone, and of colour images.
-        erasing: share of the images of which a rectangle is replaced by noise.
-        mixup: alpha of the beta distribution of the shares; 0 for none.
-        cutmix: likewise, of rectangles; at most 1. With both, each batch has one or the other.
+        translation: largest shift, as a fraction of the height and width. The border pixels are
+            repeated.
+        rand_augment: (transformations per image, magnitude from 0 to 10), or `None`. They are drawn
+            from the paper's list without the identity. Of the colour changes, only desaturation is
+            included, and only for RGB images.
+        erasing: fraction of the images in which noise replaces a rectangle.
+        mixup: alpha of the beta distribution from which mixing weights are drawn; 0 for no MixUp.
+        cutmix: alpha of the beta distribution for CutMix, at most 1; 0 for no CutMix. If both are
+            on, each batch gets one of the two.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> Augmentation(flip=True, rand_augment=(2, 9), mixup=0.2)
@@ -42,37 +81,20 @@ erasing=0.0, mixup=0.2, cutmix=0.0)
     1710.09412; CutMix: arXiv 1905.04899.
     """
 
-    crop_scale: tuple[float, float] | None = None
-    flip: bool = False
-    translation: float = 0.0
-    rand_augment: tuple[int, float] | None = None
-    erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self):
-        checked = {
-            "crop_scale": _crop_scale("crop_scale", self.crop_scale),
-            "flip": arguments.flag("flip", self.flip),
-            "translation": arguments.rate("translation", self.translation),
-            "rand_augment": _rand_augment("rand_augment", self.rand_augment),
-            "erasing": arguments.rate("erasing", self.erasing),
-            "mixup": arguments.real("mixup", self.mixup, 0.0),
-            "cutmix": _cutmix("cutmix", self.cutmix),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)  # the only way into a frozen dataclass
-
-    def get_config(self) -> dict:
-        """The arguments as JSON holds them."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
+    crop_scale: tuple[float, float] | None = checked(_crop_scale, None)
+    flip: bool = checked(arguments.flag, False)
+    translation: float = checked(arguments.rate, 0.0)
+    rand_augment: tuple[int, float] | None = checked(_rand_augment, None)
+    erasing: float = checked(arguments.rate, 0.0)
+    mixup: float = checked(non_negative, 0.0)
+    cutmix: float = checked(_cutmix, 0.0)
 
 
 class Augmenter:
-    """An `Augmentation` at work on images of one size, as a function of a batch and its draws."""
+    """Apply an `Augmentation` to batches of images of one size.
+
+    Random crops are not included, because they change the size: see `random_crop`.
+    """
 
     def __init__(self, augmentation, preprocessing, image_shape, num_classes):
         a, layers = augmentation, keras.layers
@@ -81,53 +103,57 @@ class Augmenter:
         if a.flip:
             self.on_bytes.append(layers.RandomFlip("horizontal", dtype="float32"))
         if a.translation:
-            share = (a.translation, a.translation)
+            limits = (a.translation, a.translation)
             self.on_bytes.append(
-                layers.RandomTranslation(*share, fill_mode="nearest", dtype="float32")
+                layers.RandomTranslation(*limits, fill_mode="nearest", dtype="float32")
             )
         if a.rand_augment:
             self.on_bytes.append(RandAugment(*a.rand_augment, image_shape))
-        if a.erasing:  # by noise of about the spread that normalised images have
-            always = (a.erasing, a.erasing)
+        if a.erasing:
+            # The noise has about the range of normalized images.
+            rate = (a.erasing, a.erasing)
             self.on_floats.append(
-                layers.RandomErasing(always, scale=ERASED, value_range=(-1, 1), dtype="float32")
+                layers.RandomErasing(rate, scale=ERASED_AREA, value_range=(-1, 1), dtype="float32")
             )
         if a.mixup:
             self.mixers.append(layers.MixUp(a.mixup, dtype="float32"))
         if a.cutmix:
             self.mixers.append(layers.CutMix((a.cutmix, a.cutmix), dtype="float32"))
 
-    def __call__(self, images, labels, draws):
-        """Bytes and class numbers -> what the model gets: float32 images, and labels."""
+    def __call__(self, images, labels, seeds):
+        """Bytes and class indices -> preprocessed float32 images, and class indices or soft labels.
+
+        `seeds` is a `KeyedSeeds`.
+        """
         import tensorflow as tf
 
         images = tf.cast(images, "float32")
         for layer in self.on_bytes:
-            images = applied(layer, images, draws)
+            images = apply_layer(layer, images, seeds)
         images = self.preprocessing.normalize(images)
         for layer in self.on_floats:
-            images = applied(layer, images, draws)
+            images = apply_layer(layer, images, seeds)
         if not self.mixers:
             return images, labels
 
         labels = tf.one_hot(labels, self.num_classes)
-        which = tf.random.stateless_uniform(
-            [], draws.next(), maxval=len(self.mixers), dtype="int32"
+        chosen = tf.random.stateless_uniform(
+            [], seeds.next(), maxval=len(self.mixers), dtype="int32"
         )
         return tf.switch_case(
-            which,
-            [functools.partial(mixed, layer, images, labels, draws) for layer in self.mixers],
+            chosen,
+            [functools.partial(apply_mixer, mixer, images, labels, seeds) for mixer in self.mixers],
         )
 
 
-def random_crop(image, preprocessing, scale, draws):
-    """A part of the image at random, resized as bytes to what the preprocessing makes."""
+def random_crop(image, preprocessing, scale, seeds):
+    """A random part of the image, resized to the size of the preprocessing, as bytes."""
     import tensorflow as tf
 
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         tf.zeros([1, 0, 4]),
-        draws.next(),
+        seeds.next(),
         min_object_covered=0.0,
         aspect_ratio_range=CROP_RATIO,
         area_range=scale,
@@ -138,37 +164,3 @@ def random_crop(image, preprocessing, scale, draws):
         part, preprocessing.size, method=preprocessing.interpolation, antialias=True
     )
     return tf.saturate_cast(tf.round(part), "uint8")
-
-
-def _check_two(name, value, expected):
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
-
-
-def _crop_scale(name, value):
-    if value is None:
-        return None
-    expected = f"`{name}` must be None or (lowest, highest), with 0 < lowest <= highest <= 1."
-    _check_two(name, value, expected)
-    lowest, highest = (arguments.real(name, share, 0.0) for share in value)
-    if not 0 < lowest <= highest <= 1:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
-    return lowest, highest
-
-
-def _rand_augment(name, value):
-    if value is None:
-        return None
-    expected = f"`{name}` must be None or (transformations an image, magnitude from 0 to 10)."
-    _check_two(name, value, expected)
-    num_ops = arguments.integer(name, value[0], maximum=10)
-    magnitude = arguments.real(name, value[1], 0.0)
-    if magnitude > 10:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
-    return num_ops, magnitude
-
-
-def _cutmix(name, value):
-    if arguments.real(name, value, 0.0) > 1:
-        raise ValueError(f"`{name}` must be from 0 to 1. Received: {name}={value!r}")
-    return float(value)

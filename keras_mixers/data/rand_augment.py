@@ -1,4 +1,4 @@
-"""RandAugment: each image gets transformations of its own, all of them Keras's layers."""
+"""RandAugment with separate transformations for each image, each of them a Keras layer."""
 
 import contextlib
 
@@ -8,16 +8,17 @@ from keras_mixers.data.rng import KeyedSeeds
 
 
 class RandAugment:
-    """`num_ops` transformations an image, drawn anew for each, of a strength up to `magnitude`.
+    """Apply `num_ops` random transformations to each image, with a strength up to `magnitude`.
 
-    Keras's layer of this name takes the same transformations for a whole batch, and computes every
-    one of them to keep two. Here a batch is dealt out among them, so each image is transformed just
-    `num_ops` times. Strengths are drawn uniformly up to the published ones at `magnitude`, of 10.
+    Keras's `RandAugment` applies the same transformations to a whole batch, and computes all of
+    them although it keeps only two. This class splits a batch among the transformations, so each
+    image is transformed exactly `num_ops` times. Strengths are drawn uniformly from 0 to a limit.
+    At magnitude 10 the limits are the published ones.
 
-    Shapes: `(N, H, W, C) -> (N, H, W, C)`, in 0..255.
+    Shapes: `(N, H, W, C) -> (N, H, W, C)`, values in 0..255.
 
     Source: "RandAugment: Practical automated data augmentation with a reduced search space", arXiv
-    1909.13719; the strengths at 10: timm, `timm/data/auto_augment.py`.
+    1909.13719; the strengths at magnitude 10: timm, `timm/data/auto_augment.py`.
     """
 
     def __init__(self, num_ops, magnitude, image_shape):
@@ -26,62 +27,65 @@ class RandAugment:
         for layer in self.layers:
             layer.build((None, *image_shape))
 
-    def __call__(self, images, draws):
-        """Transformed images, by the seeds of `draws`."""
+    def __call__(self, images, seeds):
+        """Transformed images; `seeds` is a `KeyedSeeds`."""
         import tensorflow as tf
 
-        # A loop in the graph, whose body is set up once: an epoch begins with setting it up.
+        # A loop in the graph, because TensorFlow then sets up its body only once. An epoch begins
+        # with this setup.
         _, images = tf.while_loop(
             lambda i, _: i < self.num_ops,
-            lambda i, images: (i + 1, self.once(images, KeyedSeeds(draws.key, i))),
+            lambda i, images: (i + 1, self.transform_once(images, KeyedSeeds(seeds.key, i))),
             [0, images],
         )
         return tf.clip_by_value(images, 0.0, 255.0)
 
-    def once(self, images, draws):
-        """Each image transformed by one of the layers."""
+    def transform_once(self, images, seeds):
+        """Each image, transformed by one of the layers."""
         import tensorflow as tf
 
         count = tf.shape(images)[0]
-        layer_of = tf.random.stateless_uniform(
-            [count], draws.next(), maxval=len(self.layers), dtype="int32"
+        layer_of_image = tf.random.stateless_uniform(
+            [count], seeds.next(), maxval=len(self.layers), dtype="int32"
         )
-        dealt = tf.dynamic_partition(tf.range(count), layer_of, len(self.layers))
+        groups = tf.dynamic_partition(tf.range(count), layer_of_image, len(self.layers))
         transformed = [
-            applied_to_some(layer, tf.gather(images, indices), draws)
-            for layer, indices in zip(self.layers, dealt, strict=True)
+            apply_layer_if_any(layer, tf.gather(images, indices), seeds)
+            for layer, indices in zip(self.layers, groups, strict=True)
         ]
-        return tf.ensure_shape(tf.dynamic_stitch(dealt, transformed), images.shape)
+        return tf.ensure_shape(tf.dynamic_stitch(groups, transformed), images.shape)
 
 
 def transformations(strength, channels):
     """Keras's layers for the published transformations; `strength` is 1 at magnitude 10."""
     layers = keras.layers
-    same = {"dtype": "float32"}
-    moved = {"fill_mode": "constant", "fill_value": 128.0, **same}
-    shades = {"value_range": (0, 255), **same}
-    found = [
-        layers.RandomShear(x_factor=0.3 * strength, **moved),
-        layers.RandomShear(y_factor=0.3 * strength, **moved),
-        layers.RandomTranslation(0.0, 0.45 * strength, **moved),
-        layers.RandomTranslation(0.45 * strength, 0.0, **moved),
-        layers.RandomRotation(strength * 30 / 360, **moved),
-        Brightness(0.9 * strength, **shades),
-        layers.RandomContrast((0.9 * strength, 0.9 * strength), **shades),
-        # 0.5 leaves the image as it is; below it blurs, above it sharpens.
-        layers.RandomSharpness((0.5 - 0.45 * strength, 0.5 + 0.45 * strength), **shades),
-        layers.RandomPosterization((round(8 - 4 * strength), 8), **shades),
-        Solarize(strength, **shades),
-        layers.AutoContrast(**shades),
-        layers.Equalization(**shades),
+    geometric = {"fill_mode": "constant", "fill_value": 128.0, "dtype": "float32"}
+    photometric = {"value_range": (0, 255), "dtype": "float32"}
+    result = [
+        layers.RandomShear(x_factor=0.3 * strength, **geometric),
+        layers.RandomShear(y_factor=0.3 * strength, **geometric),
+        layers.RandomTranslation(0.0, 0.45 * strength, **geometric),
+        layers.RandomTranslation(0.45 * strength, 0.0, **geometric),
+        layers.RandomRotation(strength * 30 / 360, **geometric),
+        Brightness(0.9 * strength, **photometric),
+        layers.RandomContrast((0.9 * strength, 0.9 * strength), **photometric),
+        # A factor of 0.5 keeps the image. A smaller factor blurs it, a larger one sharpens it.
+        layers.RandomSharpness((0.5 - 0.45 * strength, 0.5 + 0.45 * strength), **photometric),
+        layers.RandomPosterization((round(8 - 4 * strength), 8), **photometric),
+        Solarize(strength, **photometric),
+        layers.AutoContrast(**photometric),
+        layers.Equalization(**photometric),
     ]
     if channels == 3:
-        found.append(layers.RandomColorDegeneration(0.9 * strength, **shades))
-    return found
+        result.append(layers.RandomColorDegeneration(0.9 * strength, **photometric))
+    return result
 
 
 class Brightness(keras.layers.RandomBrightness):
-    """Every shade times a factor about 1, as in the paper; Keras's layer adds a number to each."""
+    """Multiply all values by a factor around 1, as in the paper.
+
+    Keras's layer adds a number to all values instead.
+    """
 
     def transform_images(self, images, transformation, training=True):
         factor = 1.0 + transformation["rgb_delta"] / 255.0
@@ -89,10 +93,10 @@ class Brightness(keras.layers.RandomBrightness):
 
 
 class Solarize(keras.layers.Solarization):
-    """Shades above a threshold inverted; the threshold falls from 255 as the strength grows.
+    """Invert values above a threshold, which falls from 255 as the strength grows.
 
-    Keras's layer draws thresholds from its range's lower end in 0..1 to its upper in 0..255, and so
-    inverts whole images at any strength.
+    Keras's layer draws the threshold between a lower limit in 0..1 and an upper limit in 0..255. It
+    therefore inverts whole images at any strength.
     """
 
     def __init__(self, strength, **kwargs):
@@ -107,33 +111,35 @@ class Solarize(keras.layers.Solarization):
         return drawn
 
 
-def applied_to_some(layer, images, draws):
-    """The layer on some images of a batch, which may be none; not all layers take none."""
+def apply_layer_if_any(layer, images, seeds):
+    """Apply the layer unless there are no images, because some layers fail on an empty batch."""
     import tensorflow as tf
 
-    return tf.cond(tf.shape(images)[0] > 0, lambda: applied(layer, images, draws), lambda: images)
+    return tf.cond(
+        tf.shape(images)[0] > 0, lambda: apply_layer(layer, images, seeds), lambda: images
+    )
 
 
-def applied(layer, images, draws):
-    """Images by one of Keras's random layers or by `RandAugment`, with the seeds of `draws`."""
+def apply_layer(layer, images, seeds):
+    """Images, transformed by one of Keras's random layers or by `RandAugment`."""
     if isinstance(layer, RandAugment):
-        return layer(images, draws)
-    with in_tensorflow(layer):
-        drawn = layer.get_random_transformation(images, training=True, seed=draws)
+        return layer(images, seeds)
+    with tensorflow_backend(layer):
+        drawn = layer.get_random_transformation(images, training=True, seed=seeds)
         return layer.transform_images(images, drawn, training=True)
 
 
-def mixed(layer, images, labels, draws):
-    """(images, labels) by one of Keras's layers that mix both, with the seeds of `draws`."""
-    with in_tensorflow(layer):
-        drawn = layer.get_random_transformation(images, training=True, seed=draws)
+def apply_mixer(layer, images, labels, seeds):
+    """(images, labels), transformed by Keras's `MixUp` or `CutMix`."""
+    with tensorflow_backend(layer):
+        drawn = layer.get_random_transformation(images, training=True, seed=seeds)
         images = layer.transform_images(images, drawn, training=True)
         return images, layer.transform_labels(labels, drawn, training=True)
 
 
 @contextlib.contextmanager
-def in_tensorflow(layer):
-    """Have the layer compute in TensorFlow, which tf.data is on every backend."""
+def tensorflow_backend(layer):
+    """Let the layer compute in TensorFlow, because tf.data needs it with every Keras backend."""
     layer.backend.set_backend("tensorflow")
     try:
         yield

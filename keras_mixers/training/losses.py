@@ -5,13 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.serialization import registered
+from keras_mixers.serialization import ConfigFromSignature, registered
 
 KINDS = ("softmax", "sigmoid")
 
 
 @registered
-class Crossentropy(keras.losses.Loss):
+class Crossentropy(ConfigFromSignature, keras.losses.Loss):
     """Cross-entropy of logits, with labels that are numbers of classes or shares of each.
 
     `-sum(p log softmax(logits))`, or with `"sigmoid"` the sum over classes of each one's binary
@@ -53,13 +53,6 @@ class Crossentropy(keras.losses.Loss):
         else:
             loss = ops.sum(ops.softplus(logits) - labels * logits, axis=-1)
         return ops.where(is_class, loss, np.nan)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "label_smoothing": self.label_smoothing,
-            "kind": self.kind,
-        }
 
 
 @registered

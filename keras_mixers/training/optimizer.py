@@ -55,8 +55,8 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         )
         # Not Keras's `weight_decay`, which would decay everything.
         self.kernel_decay = arguments.real("weight_decay", weight_decay, 0.0)
-        self.layer_decay = layer_decay_of("layer_decay", layer_decay)
-        self.clip_norm = None if clip_norm is None else norm_of("clip_norm", clip_norm)
+        self.layer_decay = decay_factor("layer_decay", layer_decay)
+        self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
 
     def build(self, variables):
         super().build(variables)
@@ -126,14 +126,14 @@ def clipped(gradients, clip_norm):
     return [None if g is None else g * ops.cast(factor, g.dtype) for g in gradients]
 
 
-def norm_of(name, value):
+def positive(name, value):
     """A finite number above 0."""
     if not arguments.real(name, value, 0.0) > 0:
         raise ValueError(f"`{name}` must be above 0. Received: {name}={value!r}")
     return float(value)
 
 
-def layer_decay_of(name, value):
+def decay_factor(name, value):
     """A factor above 0 and at most 1."""
     if not 0 < arguments.real(name, value, 0.0) <= 1:
         raise ValueError(f"`{name}` must be above 0 and at most 1. Received: {name}={value!r}")

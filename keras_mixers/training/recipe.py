@@ -1,4 +1,4 @@
-"""How a model is trained, as data: it prints, goes into a JSON file, and compiles a model."""
+"""A training recipe as data: it prints, converts to and from JSON, and compiles a model."""
 
 import dataclasses
 import json
@@ -8,41 +8,70 @@ import pathlib
 import keras
 
 from keras_mixers import arguments
+from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_of
 from keras_mixers.data import Augmentation
 from keras_mixers.files import replacing
 from keras_mixers.training import losses, optimizer, schedule
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Optimizer, schedule, loss and augmentation of a training, and how long it goes on.
+def _augmentation(name, value):
+    if not isinstance(value, Augmentation):
+        raise TypeError(f"`{name}` must be km.data.Augmentation(...). Received: {name}={value!r}")
+    return value
 
-    `compile` sets a model up for plain `model.fit`; `batch_size` and `augmentation` go to
-    `km.data.load`, `model_arguments` to the builder. `dataclasses.replace` changes a field.
+
+def _json_dict(name, value):
+    try:
+        if isinstance(value, dict):
+            return json.loads(json.dumps(value))  # a copy, equal to what `load` reads back
+    except TypeError:
+        pass
+    raise TypeError(
+        f"`{name}` must be a dict of values that JSON can hold: names, numbers, lists. Received:"
+        f" {name}={value!r}"
+    )
+
+
+def _text(name, value):
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be a string. Received: {name}={value!r}")
+    return value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(CheckedDataclass):
+    """Optimizer, learning rate schedule, loss, augmentation and number of epochs of a training.
+
+    `compile` prepares a model for plain `model.fit`. Pass `batch_size` and `augmentation` to
+    `km.data.load`, and `model_arguments` to the builder. `dataclasses.replace` changes a field.
 
     Args:
-        epochs: passes over the training images.
-        batch_size: images a step.
-        learning_rate: the highest, for this batch size.
-        warmup_epochs: in which the rate grows from 0; a part of one will do.
-        schedule: how it falls after that: `"cosine"`, `"linear"` or `"one_cycle"` (`WarmUp`).
-        final_learning_rate: the rate at the end.
-        weight_decay: times the rate, taken off each kernel at each step; nothing else decays.
-        layer_decay: each block's rate over the next one's, for fine-tuning; 1 for none.
-        beta_2: AdamW's; `beta_1` is 0.9.
-        epsilon: AdamW's.
-        clip_norm: largest norm of all gradients together; `None` for any.
-        ema_decay: of the moving average of the weights that a training ends with, a step; `None`
-            for none. `keras.callbacks.SwapEMAWeights()` in `fit` judges by it on the way too.
+        epochs: number of epochs.
+        batch_size: images per step.
+        learning_rate: the highest learning rate, for this batch size.
+        warmup_epochs: epochs in which the learning rate grows from 0; need not be an integer.
+        schedule: how the rate falls after the warm-up: `"cosine"`, `"linear"` or `"one_cycle"`
+            (see `WarmUp`).
+        final_learning_rate: the learning rate at the end.
+        weight_decay: at each step, a kernel loses learning rate times `weight_decay` of its value.
+            Other weights do not decay.
+        layer_decay: ratio of a block's learning rate to that of the next block, for fine-tuning; 1
+            for equal rates.
+        beta_2: AdamW's `beta_2`; `beta_1` is 0.9.
+        epsilon: AdamW's `epsilon`.
+        clip_norm: largest global norm of the gradients; `None` for no clipping.
+        ema_decay: decay per step of the moving average of the weights, which replaces the weights
+            at the end of training; `None` for no average. With `keras.callbacks.SwapEMAWeights()`
+            in `fit`, Keras also validates with the average.
         loss: `"softmax"` or `"sigmoid"` cross-entropy.
-        label_smoothing: share of each label that is spread over all classes.
-        augmentation: what training images go through.
-        model_arguments: what belongs to the recipe and is the model's, such as
+        label_smoothing: fraction of each label that is spread evenly over all classes.
+        augmentation: the augmentation of training images.
+        model_arguments: arguments of the model that belong to the recipe, such as
             `{"stochastic_depth_rate": 0.1}`.
-        source: where it is from, and what it reached there.
+        source: where the recipe comes from, and the accuracy that it reached there.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> recipe = Recipe(epochs=2, learning_rate=1e-3, augmentation=Augmentation(flip=True))
@@ -53,87 +82,55 @@ class Recipe:
         True
     """
 
-    epochs: int
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    warmup_epochs: float = 0.0
-    schedule: str = "cosine"
-    final_learning_rate: float = 0.0
-    weight_decay: float = 0.05
-    layer_decay: float = 1.0
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
-    clip_norm: float | None = None
-    ema_decay: float | None = None
-    loss: str = "softmax"
-    label_smoothing: float = 0.0
-    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-    model_arguments: dict = dataclasses.field(default_factory=dict)
-    source: str = ""
-
-    def __post_init__(self):
-        if self.clip_norm is not None:
-            object.__setattr__(self, "clip_norm", optimizer.norm_of("clip_norm", self.clip_norm))
-        if self.ema_decay is not None:
-            arguments.rate("ema_decay", self.ema_decay)
-        if not isinstance(self.augmentation, Augmentation):
-            raise TypeError(
-                "`augmentation` must be km.data.Augmentation(...). Received:"
-                f" augmentation={self.augmentation!r}"
-            )
-        if not isinstance(self.source, str):
-            raise TypeError(f"`source` must be a string. Received: source={self.source!r}")
-        checked = {
-            "model_arguments": _as_json("model_arguments", self.model_arguments),
-            "epochs": arguments.integer("epochs", self.epochs),
-            "batch_size": arguments.integer("batch_size", self.batch_size),
-            "learning_rate": arguments.real("learning_rate", self.learning_rate, 0.0),
-            "warmup_epochs": arguments.real("warmup_epochs", self.warmup_epochs, 0.0),
-            "schedule": arguments.choice("schedule", self.schedule, schedule.SHAPES),
-            "final_learning_rate": arguments.real(
-                "final_learning_rate", self.final_learning_rate, 0.0
-            ),
-            "weight_decay": arguments.real("weight_decay", self.weight_decay, 0.0),
-            "layer_decay": optimizer.layer_decay_of("layer_decay", self.layer_decay),
-            "epsilon": arguments.real("epsilon", self.epsilon, 0.0),
-            "beta_2": arguments.rate("beta_2", self.beta_2),
-            "loss": arguments.choice("loss", self.loss, losses.KINDS),
-            "label_smoothing": arguments.rate("label_smoothing", self.label_smoothing),
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)  # the only way into a frozen dataclass
+    epochs: int = checked(arguments.integer)
+    batch_size: int = checked(arguments.integer, 64)
+    learning_rate: float = checked(non_negative, 1e-3)
+    warmup_epochs: float = checked(non_negative, 0.0)
+    schedule: str = checked(one_of(*schedule.SHAPES), "cosine")
+    final_learning_rate: float = checked(non_negative, 0.0)
+    weight_decay: float = checked(non_negative, 0.05)
+    layer_decay: float = checked(optimizer.decay_factor, 1.0)
+    beta_2: float = checked(arguments.rate, 0.999)
+    epsilon: float = checked(non_negative, 1e-8)
+    clip_norm: float | None = checked(optimizer.positive, None)
+    ema_decay: float | None = checked(arguments.rate, None)
+    loss: str = checked(one_of(*losses.KINDS), "softmax")
+    label_smoothing: float = checked(arguments.rate, 0.0)
+    augmentation: Augmentation = checked(_augmentation, default_factory=Augmentation)
+    model_arguments: dict = checked(_json_dict, default_factory=dict)
+    source: str = checked(_text, "")
 
     def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None):
-        """`model.compile` with this recipe's optimizer, loss and the metric `accuracy`.
+        """Call `model.compile` with this recipe's optimizer and loss, and the metric `accuracy`.
 
         Args:
-            model: of logits, `(N, ...) -> (N, num_classes)`.
-            steps_per_epoch: batches in a pass, `len(train)`; the schedule spans them all.
-            epochs: `None` for the recipe's.
+            model: a model that returns logits, `(N, ...) -> (N, num_classes)`.
+            steps_per_epoch: batches per epoch, `len(train)`. The schedule spans the steps of all
+                epochs.
+            epochs: number of epochs; `None` for the recipe's.
 
         Raises:
-            ValueError: the warm-up is longer than the training.
+            ValueError: if the warm-up is not shorter than the training.
         """
         steps_per_epoch = arguments.integer("steps_per_epoch", steps_per_epoch, 1, 2**40)
         epochs = arguments.integer("epochs", self.epochs if epochs is None else epochs)
         if self.warmup_epochs >= epochs:
             raise ValueError(
-                "`epochs` must be more than the warm-up's. Received:"
+                "`epochs` must be more than `warmup_epochs`. Received:"
                 f" epochs={epochs}, warmup_epochs={self.warmup_epochs}"
             )
-        rate = schedule.WarmUp(
+        steps = epochs * steps_per_epoch
+        learning_rate = schedule.WarmUp(
             self.learning_rate,
-            steps=epochs * steps_per_epoch,
-            warmup_steps=min(
-                round(self.warmup_epochs * steps_per_epoch), epochs * steps_per_epoch - 1
-            ),
+            steps=steps,
+            warmup_steps=min(round(self.warmup_epochs * steps_per_epoch), steps - 1),
             shape=self.schedule,
             final=self.final_learning_rate,
         )
         averaging = {} if self.ema_decay is None else {"ema_momentum": self.ema_decay}
         model.compile(
             optimizer.LayerwiseAdamW(
-                rate,
+                learning_rate,
                 weight_decay=self.weight_decay,
                 layer_decay=self.layer_decay,
                 beta_2=self.beta_2,
@@ -147,7 +144,7 @@ class Recipe:
         )
 
     def get_config(self) -> dict:
-        """The arguments as JSON holds them."""
+        """The arguments in a form that JSON can hold."""
         return {**dataclasses.asdict(self), "augmentation": self.augmentation.get_config()}
 
     def save(self, path: str | os.PathLike):
@@ -159,10 +156,11 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Recipe":
-        """The recipe in a JSON file.
+        """Read a recipe from a JSON file.
 
         Raises:
-            ValueError: the file holds no recipe; the message names it, and what is wrong.
+            ValueError: if the file does not contain a recipe; the message names the file and the
+                fault.
         """
         text = pathlib.Path(path).read_text()
         try:
@@ -172,20 +170,9 @@ class Recipe:
             augmentation = Augmentation(**config.pop("augmentation", {}))
             return cls(augmentation=augmentation, **config)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"`path` holds no recipe: {error}. Received: path={path}") from None
+            raise ValueError(
+                f"`path` must be a JSON file of a recipe. Received: path={path}: {error}"
+            ) from None
 
     def __str__(self):
         return json.dumps(self.get_config(), indent=2)
-
-
-def _as_json(name, value):
-    """A copy of a dict as a JSON file gives it back."""
-    try:
-        if isinstance(value, dict):
-            return json.loads(json.dumps(value))
-    except TypeError:
-        pass
-    raise TypeError(
-        f"`{name}` must be a dict of what JSON can hold: names, numbers, lists. Received:"
-        f" {name}={value!r}"
-    )

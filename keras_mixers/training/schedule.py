@@ -5,13 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.serialization import registered
+from keras_mixers.serialization import ConfigFromSignature, registered
 
 SHAPES = ("cosine", "linear", "one_cycle")
 
 
 @registered
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedule):
     """Linearly up to `peak` in `warmup_steps`, then down to `final` until `steps`.
 
     `"cosine"` and `"linear"` go straight to `final`; `"one_cycle"` falls linearly to a twentieth of
@@ -66,12 +66,3 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
             slow = self.final + (low - self.final) * (1 - down) * 3
             rate = ops.where(down < 2 / 3, fast, slow)
         return ops.where(done <= self.warmup_steps, up, rate)
-
-    def get_config(self):
-        return {
-            "peak": self.peak,
-            "steps": self.steps,
-            "warmup_steps": self.warmup_steps,
-            "shape": self.shape,
-            "final": self.final,
-        }

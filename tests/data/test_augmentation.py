@@ -6,7 +6,7 @@ import tensorflow as tf
 
 import keras_mixers as km
 from keras_mixers.data.augmentation import Augmenter, random_crop
-from keras_mixers.data.rand_augment import applied, transformations
+from keras_mixers.data.rand_augment import apply_layer, transformations
 from keras_mixers.data.rng import KeyedSeeds
 
 AS_BYTES = km.Preprocessing((12, 16), 1.0, "bilinear", 0.0, 1 / 255)
@@ -117,7 +117,7 @@ def test_each_transformation_grows_with_its_magnitude(index):
     for strength in (0.1, 1.0):
         layer = transformations(strength, 3)[index]
         layer.build((None, 12, 16, 3))
-        moved = tf.function(lambda x, layer=layer: applied(layer, x, KeyedSeeds(1)))(images)
+        moved = tf.function(lambda x, layer=layer: apply_layer(layer, x, KeyedSeeds(1)))(images)
         distances.append(float(tf.reduce_mean(tf.abs(moved - images))))
     always = {"AutoContrast", "Equalization"}  # these have no magnitude
     if type(layer).__name__ in always:
@@ -130,7 +130,7 @@ def test_each_transformation_grows_with_its_magnitude(index):
 def test_solarizing_spares_the_shades_below_its_threshold():
     ramp = tf.tile(tf.range(256.0)[None, :, None, None], (100, 1, 2, 1))
     layer = next(t for t in transformations(0.5, 1) if type(t).__name__ == "Solarize")
-    seen = tf.function(lambda x: applied(layer, x, KeyedSeeds(2)))(ramp).numpy()[:, :, 0, 0]
+    seen = tf.function(lambda x: apply_layer(layer, x, KeyedSeeds(2)))(ramp).numpy()[:, :, 0, 0]
     np.testing.assert_allclose(seen[:, :127], np.tile(np.arange(127.0), (100, 1)))
     assert (seen[:, 255] == 0).all()
 

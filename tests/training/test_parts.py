@@ -113,3 +113,32 @@ def test_accuracy_of_numbers_and_of_shares():
         accuracy = km.training.Accuracy()
         accuracy.update_state(ops.array(labels), logits)
         assert float(accuracy.result()) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("part", "module", "config"),
+    [
+        (
+            km.training.Crossentropy(0.1, "sigmoid"),
+            "keras_mixers.training.labels",
+            {
+                "name": "crossentropy",
+                "reduction": "sum_over_batch_size",
+                "label_smoothing": 0.1,
+                "kind": "sigmoid",
+            },
+        ),
+        (
+            km.training.WarmUp(1e-3, 100, 10, "linear", 1e-5),
+            "keras_mixers.training.schedule",
+            {"peak": 1e-3, "steps": 100, "warmup_steps": 10, "shape": "linear", "final": 1e-5},
+        ),
+    ],
+    ids=["Crossentropy", "WarmUp"],
+)
+def test_part_loads_config_of_version_0_1_0(part, module, config):
+    name = type(part).__name__
+    saved = {"module": module, "class_name": name, "registered_name": f"keras_mixers>{name}"}
+    loaded = keras.saving.deserialize_keras_object({**saved, "config": config})
+    assert type(loaded) is type(part)
+    assert loaded.get_config() == part.get_config() == config

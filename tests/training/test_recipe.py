@@ -85,17 +85,40 @@ def test_published_figures():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "holds no recipe: .*recipe.json"),
-        ("[]", "holds no recipe: it is a list, not a dict"),
-        ('{"epochs": 0}', "holds no recipe: `epochs` must.*0"),
-        ('{"epochs": 3, "epoch": 4}', "holds no recipe: .*'epoch'"),
-        ('{"epochs": 3, "augmentation": {"flop": true}}', "holds no recipe: .*'flop'"),
+        ("{", "Expecting property name"),
+        ("[]", "it is a list, not a dict"),
+        ('{"epochs": 0}', "`epochs` must.*0"),
+        ('{"epochs": 3, "epoch": 4}', ".*'epoch'"),
+        ('{"epochs": 3, "augmentation": {"flop": true}}', ".*'flop'"),
     ],
 )
 def test_a_file_that_holds_no_recipe_is_named(text, message, tmp_path):
     (tmp_path / "recipe.json").write_text(text)
-    with pytest.raises(ValueError, match=message):
+    expected = f"`path` must be a JSON file of a recipe.*recipe.json: {message}"
+    with pytest.raises(ValueError, match=expected):
         km.Recipe.load(tmp_path / "recipe.json")
+
+
+def test_recipe_loads_file_of_version_0_1_0(tmp_path):
+    """A file in which every field has a value other than the default."""
+    text = """{
+        "epochs": 3, "batch_size": 32, "learning_rate": 0.002, "warmup_epochs": 0.5,
+        "schedule": "one_cycle", "final_learning_rate": 1e-05, "weight_decay": 0.1,
+        "layer_decay": 0.75, "beta_2": 0.95, "epsilon": 0.001, "clip_norm": 1.0, "ema_decay": 0.9,
+        "loss": "sigmoid", "label_smoothing": 0.1,
+        "augmentation": {
+            "crop_scale": [0.08, 1.0], "flip": true, "translation": 0.1, "rand_augment": [2, 9.0],
+            "erasing": 0.25, "mixup": 0.8, "cutmix": 1.0
+        },
+        "model_arguments": {"stochastic_depth_rate": 0.1}, "source": "a paper"
+    }"""
+    (tmp_path / "recipe.json").write_text(text)
+    recipe = km.Recipe.load(tmp_path / "recipe.json")
+    assert recipe.get_config() == json.loads(text)
+    assert recipe.augmentation.crop_scale == (0.08, 1.0)
+    default = km.Recipe(epochs=1)
+    for field in dataclasses.fields(km.Recipe):
+        assert getattr(recipe, field.name) != getattr(default, field.name), field.name
 
 
 def test_it_prints_as_what_it_saves(tmp_path):
@@ -106,7 +129,7 @@ def test_it_prints_as_what_it_saves(tmp_path):
 
 def test_the_warm_up_must_end():
     recipe = km.Recipe(epochs=10, warmup_epochs=5)
-    with pytest.raises(ValueError, match="`epochs` must be more than the warm-up's.*epochs=5"):
+    with pytest.raises(ValueError, match="`epochs` must be more than `warmup_epochs`.*epochs=5"):
         recipe.compile(small_model(), 10, epochs=5)
 
 
