@@ -232,7 +232,7 @@ def main():
     except FloatingPointError as error:
         raise SystemExit(f"train.py: {error}") from None
     except tf.errors.OpError as error:  # in it, deep down, the name of a file that is no image
-        named = re.search(r"ValueError: (.* is no image that can be read.*)", str(error))
+        named = re.search(r"ValueError: (.* is not a readable image.*)", str(error))
         if not named:
             raise
         raise SystemExit(f"train.py: {named[1]}") from None

@@ -1,4 +1,4 @@
-"""Batches a model trains on, from a dataset's name or a folder of images."""
+"""Load datasets by name, or images from a folder, as batches for training."""
 
 from keras_mixers.data.augmentation import Augmentation
 from keras_mixers.data.info import Info

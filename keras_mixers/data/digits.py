@@ -1,9 +1,10 @@
-"""The bundled digits of scikit-learn as a TFDS dataset: real images, and no network."""
+"""The digits bundled with scikit-learn as a TFDS dataset: real images without a network."""
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-# A fifth of each class is held out, by a seed that never changes: 1,437 to train on, 360 to test.
+# A fifth of each class is the test split, chosen by a fixed seed: 1,437 training images, 360 test
+# images.
 NUM_TEST = 360
 SPLIT_SEED = 0
 
@@ -36,7 +37,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         from sklearn.model_selection import train_test_split
 
         digits = load_digits()
-        # 17 shades of grey, 0 to 16, spread over the 256 of a byte.
+        # 17 grey values, 0 to 16, spread over the 256 values of a byte.
         images = np.rint(digits.images * (255 / 16)).astype("uint8")[..., None]
         train, test = train_test_split(
             np.arange(len(images)),

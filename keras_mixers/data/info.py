@@ -1,4 +1,4 @@
-"""What is known of a dataset once it is loaded."""
+"""The description of a loaded dataset."""
 
 import dataclasses
 
@@ -8,17 +8,17 @@ from keras_mixers.preprocessing import Preprocessing
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """A loaded dataset: what a model for it, and a file exported from that model, must know.
+    """The facts about a dataset that a model, or an export of the model, needs.
 
     Args:
-        name: as it was asked for.
-        input_shape: (height, width, channels) of an image as the model gets it.
-        class_names: one for each class, in the order of the labels' numbers.
-        num_train: images to train on.
-        num_validation: images to judge by.
-        validation_source: the split that they come from: `"validation"`, `"test"`, or
-            `"train"` if `load` held them out of it.
-        preprocessing: what was done to each image; `km.export` takes it too.
+        name: the name that was passed to `load`.
+        input_shape: (height, width, channels) of the images that the model receives.
+        class_names: one name per class, in the order of the class indices.
+        num_train: number of training images.
+        num_validation: number of validation images.
+        validation_source: the split of the validation images: `"validation"`, `"test"`, or
+            `"train"` if `load` held them out of the training images.
+        preprocessing: the preprocessing of each image; `km.export` accepts it too.
     """
 
     name: str
@@ -37,5 +37,5 @@ class Info:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.class_names)
