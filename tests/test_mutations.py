@@ -389,7 +389,7 @@ MUTATIONS = [
     (last_token, "_wanted_for", "all(", "any(", whole_sequence_test),
     (residual.Residual, "call", "keras.remat(branch)", "branch", checkpointing_test),
     (norms.BatchNormalization, "remember", "now * (1.0", "now * 0 * (1.0", moving_averages_test),
-    (optimizer, "clipped", "ops.maximum(norm, clip_norm)", "norm", adamw_test),
+    (optimizer, "clip_by_global_norm", "ops.maximum(norm, clip_norm)", "norm", adamw_test),
     (losses.Crossentropy, "call", "self.label_smoothing / classes", "0", smoothing_test),
     (rng, "fold_in", "tf.cast(data,", "tf.cast(data * 0,", draws_test),
     (epochs.EpochStream, "begin_epoch", "self.batches_left or", "", restart_test),

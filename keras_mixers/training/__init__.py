@@ -1,4 +1,4 @@
-"""What trains a model by plain `compile` and `fit`: recipes, their parts, a backup."""
+"""Training with plain `compile` and `fit`: recipes, their parts, and a backup callback."""
 
 from keras_mixers.training.backup import Backup
 from keras_mixers.training.losses import Accuracy, Crossentropy

@@ -1,4 +1,4 @@
-"""A loss and a metric that take class numbers as well as the shares of each class."""
+"""A loss and a metric that accept class indices as well as soft labels."""
 
 import keras
 import numpy as np
@@ -12,24 +12,28 @@ KINDS = ("softmax", "sigmoid")
 
 @registered
 class Crossentropy(ConfigFromSignature, keras.losses.Loss):
-    """Cross-entropy of logits, with labels that are numbers of classes or shares of each.
+    """Cross-entropy of logits, with class indices or soft labels.
 
-    `-sum(p log softmax(logits))`, or with `"sigmoid"` the sum over classes of each one's binary
-    cross-entropy. Training batches mixed from two classes and plain validation batches then do
-    with one loss. A number that is no class makes it NaN, so that it cannot go unseen.
+    With `"softmax"`, `-sum(p log softmax(logits))`. With `"sigmoid"`, the sum over the classes of
+    their binary cross-entropies. One loss thus serves training batches with mixed labels and
+    validation batches with class indices. An index outside the classes makes the loss NaN, so that
+    the mistake shows.
 
-    Shapes: labels `(N,)`, `(N, 1)` or `(N, num_classes)`, logits `(N, num_classes)` -> a number.
+    Shapes: labels `(N,)`, `(N, 1)` or `(N, num_classes)`, logits `(N, num_classes)` -> a scalar.
 
     Args:
-        label_smoothing: share of each label that is spread over all classes.
+        label_smoothing: fraction of each label that is spread evenly over all classes.
         kind: `"softmax"` or `"sigmoid"`.
-        **kwargs: of `keras.losses.Loss`.
+        **kwargs: arguments of `keras.losses.Loss`.
+
+    Raises:
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> loss = Crossentropy(label_smoothing=0.1)
-        >>> number = loss(ops.array([1]), ops.array([[0.0, 2.0]]))
-        >>> share = loss(ops.array([[0.0, 1.0]]), ops.array([[0.0, 2.0]]))
-        >>> round(float(number), 4), round(float(share), 4)
+        >>> of_index = loss(ops.array([1]), ops.array([[0.0, 2.0]]))
+        >>> of_soft_label = loss(ops.array([[0.0, 1.0]]), ops.array([[0.0, 2.0]]))
+        >>> round(float(of_index), 4), round(float(of_soft_label), 4)
         (0.2269, 0.2269)
 
     Source: "Rethinking the Inception Architecture for Computer Vision", arXiv 1512.00567; sigmoid:
@@ -45,8 +49,8 @@ class Crossentropy(ConfigFromSignature, keras.losses.Loss):
 
     def call(self, labels, logits):
         classes = logits.shape[-1]
-        labels = as_shares(labels, logits)
-        is_class = ops.any(labels > 0, axis=-1)
+        labels = soft_labels(labels, logits)
+        is_class = ops.any(labels > 0, axis=-1)  # because one_hot of an invalid index is all zeros
         labels = labels * (1 - self.label_smoothing) + self.label_smoothing / classes
         if self.kind == "softmax":
             loss = -ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1)
@@ -57,7 +61,7 @@ class Crossentropy(ConfigFromSignature, keras.losses.Loss):
 
 @registered
 class Accuracy(keras.metrics.Mean):
-    """Share of images whose highest logit is the label, or the class with the largest share.
+    """Fraction of images whose largest logit is at the label, or at the largest soft label.
 
     Shapes: as in `Crossentropy`.
 
@@ -73,13 +77,13 @@ class Accuracy(keras.metrics.Mean):
 
     def update_state(self, labels, logits, sample_weight=None):
         logits = ops.convert_to_tensor(logits)
-        shares = as_shares(ops.convert_to_tensor(labels), logits)
-        right = ops.argmax(shares, axis=-1) == ops.argmax(logits, axis=-1)
-        super().update_state(ops.cast(right, "float32"), sample_weight)
+        labels = soft_labels(ops.convert_to_tensor(labels), logits)
+        is_correct = ops.argmax(labels, axis=-1) == ops.argmax(logits, axis=-1)
+        super().update_state(ops.cast(is_correct, "float32"), sample_weight)
 
 
-def as_shares(labels, logits):
-    """Labels as shares of each class, `(N, num_classes)`, in the dtype of the logits."""
+def soft_labels(labels, logits):
+    """Class indices or soft labels -> soft labels `(N, num_classes)` in the dtype of the logits."""
     classes = logits.shape[-1]
     if len(labels.shape) == 2 and labels.shape[-1] == 1 and classes != 1:
         labels = ops.squeeze(labels, -1)

@@ -1,4 +1,4 @@
-"""AdamW as Vision Transformers are trained with it."""
+"""AdamW as it is used to train Vision Transformers."""
 
 import re
 
@@ -11,25 +11,29 @@ from keras_mixers.serialization import registered
 
 @registered
 class LayerwiseAdamW(keras.optimizers.Adam):
-    """AdamW that spares what is no kernel its decay, and can be slower in early layers.
+    """AdamW whose weight decay applies to kernels only, with smaller steps in early layers.
 
-    `w -= rate * (m / (sqrt(v) + epsilon) + weight_decay * w)`, decay for kernels alone: no bias, no
-    norm, no position, no token. `rate` falls with the distance from the head, by `layer_decay` a
-    block. Keras's own AdamW has to be told what to spare, and forgets it in a file.
+    `w -= rate * (m / (sqrt(v) + epsilon) + weight_decay * w)`. Only kernels decay: biases, norms,
+    positions and tokens do not. `rate` falls with the distance from the head, by the factor
+    `layer_decay` per block. Keras's `AdamW` needs a list of the variables to exclude, and a saved
+    file does not contain this list.
 
     Args:
-        learning_rate: a number, or a schedule.
-        weight_decay: times the rate, taken off each kernel at each step.
-        layer_decay: each block's rate over the next one's; 1 for the same everywhere.
-        clip_norm: largest norm of all gradients together, after they are summed over devices;
-            Keras's `global_clipnorm` clips each device's own. `None` for any.
-        beta_1: how long the mean of gradients remembers.
-        beta_2: how long the mean of their squares does.
-        epsilon: added to the root of the latter.
-        **kwargs: of `keras.optimizers.Adam`, such as `use_ema`.
+        learning_rate: a number or a schedule.
+        weight_decay: at each step, a kernel loses learning rate times `weight_decay` of its value.
+        layer_decay: ratio of a block's learning rate to that of the next block; 1 for equal rates.
+        clip_norm: largest global norm of the gradients, after they are summed over the devices.
+            Keras's `global_clipnorm` clips the gradients of each device separately. `None` for no
+            clipping.
+        beta_1: decay of the moving average of the gradients.
+        beta_2: decay of the moving average of the squared gradients.
+        epsilon: added to the square root of the average of the squared gradients.
+        **kwargs: arguments of `keras.optimizers.Adam`, such as `use_ema`.
 
     Raises:
-        ValueError: `layer_decay` for a model whose blocks are not named `block_0_...` as ours are.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if `layer_decay` is not 1 and no layer of the model is named `block_0_...`, as
+            in the models of this package.
 
     Example:
         >>> optimizer = LayerwiseAdamW(1e-3, weight_decay=0.05, clip_norm=1.0)
@@ -53,8 +57,8 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         super().__init__(
             learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name=name, **kwargs
         )
-        # Not Keras's `weight_decay`, which would decay everything.
-        self.kernel_decay = arguments.real("weight_decay", weight_decay, 0.0)
+        # Not the attribute `weight_decay`, because Keras would then decay every variable.
+        self.kernel_decay = arguments.non_negative("weight_decay", weight_decay)
         self.layer_decay = decay_factor("layer_decay", layer_decay)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
 
@@ -63,8 +67,8 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         distances = distances_from_head([variable.path for variable in variables])
         if self.layer_decay != 1 and not any(distances):
             raise ValueError(
-                "`layer_decay` must be 1 for a model without layers named 'block_0_...', whose"
-                f" order is not known. Received: layer_decay={self.layer_decay}"
+                "`layer_decay` must be 1 for a model without layers named 'block_0_...', because"
+                f" the order of its layers is unknown. Received: layer_decay={self.layer_decay}"
             )
         self.factors = [self.layer_decay**distance for distance in distances]
         self.decays = [
@@ -72,9 +76,9 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         ]
 
     def _clip_gradients(self, grads):
-        # Keras's place for it: after gradients were unscaled and accumulated.
+        # Keras calls this method after it has unscaled and accumulated the gradients.
         grads = super()._clip_gradients(grads)
-        return grads if self.clip_norm is None else clipped(grads, self.clip_norm)
+        return grads if self.clip_norm is None else clip_by_global_norm(grads, self.clip_norm)
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
@@ -84,6 +88,7 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         super().update_step(gradient, variable, rate)
 
     def get_config(self):
+        # Written by hand, because the attribute `learning_rate` is a value and not the schedule.
         return {
             **super().get_config(),
             "weight_decay": self.kernel_decay,
@@ -93,12 +98,12 @@ class LayerwiseAdamW(keras.optimizers.Adam):
 
 
 def is_kernel(path):
-    """Whether a weight is a matrix or convolution, by its name."""
+    """Whether the path is that of a matrix or a convolution kernel."""
     return path.split("/")[-1].endswith("kernel")
 
 
 def distances_from_head(paths):
-    """How many blocks lie between each weight and the head: 0 for the head itself."""
+    """The distance in blocks of each weight from the head; 0 for the head."""
     blocks = [re.search(r"(?:^|/)block_(\d+)_", path) for path in paths]
     depth = 1 + max((int(block[1]) for block in blocks if block), default=-1)
     stem = re.compile(r"(?:^|/)(patch_embed|position_embedding|prefix_tokens|stem_)")
@@ -108,33 +113,35 @@ def distances_from_head(paths):
     ]
 
 
-def clipped(gradients, clip_norm):
-    """Gradients whose norm, together and over all devices, is at most `clip_norm`."""
-    shares = 1
+def clip_by_global_norm(gradients, clip_norm):
+    """Scale the gradients so that their global norm, over all devices, is at most `clip_norm`."""
+    replicas = 1
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        replica = tf.distribute.get_replica_context()
-        shares = replica.num_replicas_in_sync if replica else 1
-    if shares > 1:  # Keras sums over the replicas later: each has its share of the sum until then
-        known = [gradient for gradient in gradients if gradient is not None]
-        sums = iter(replica.all_reduce(tf.distribute.ReduceOp.SUM, known))
+        context = tf.distribute.get_replica_context()
+        replicas = context.num_replicas_in_sync if context else 1
+    if replicas > 1:
+        # The norm is that of the sum over the replicas, which Keras computes only later. So each
+        # replica returns its part of the clipped sum.
+        present = [gradient for gradient in gradients if gradient is not None]
+        sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, present))
         gradients = [None if gradient is None else next(sums) for gradient in gradients]
     squares = [ops.sum(ops.square(ops.cast(g, "float32"))) for g in gradients if g is not None]
     norm = ops.sqrt(sum(squares))
-    factor = clip_norm / ops.maximum(norm, clip_norm) / shares
+    factor = clip_norm / ops.maximum(norm, clip_norm) / replicas
     return [None if g is None else g * ops.cast(factor, g.dtype) for g in gradients]
 
 
 def positive(name, value):
     """A finite number above 0."""
-    if not arguments.real(name, value, 0.0) > 0:
+    if not arguments.non_negative(name, value) > 0:
         raise ValueError(f"`{name}` must be above 0. Received: {name}={value!r}")
     return float(value)
 
 
 def decay_factor(name, value):
-    """A factor above 0 and at most 1."""
-    if not 0 < arguments.real(name, value, 0.0) <= 1:
+    """A number above 0 and at most 1."""
+    if not 0 < arguments.non_negative(name, value) <= 1:
         raise ValueError(f"`{name}` must be above 0 and at most 1. Received: {name}={value!r}")
     return float(value)

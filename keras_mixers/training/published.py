@@ -1,8 +1,12 @@
-"""Published recipes, a row each, and small ones for little data.
+"""Published recipes, one row each, and recipes for small datasets.
 
-Magnitudes of RandAugment are of 10 here: torchvision's 12 of 30 is 4, and big_vision's 15, which is
-beyond the scale, becomes 10. big_vision's weight decay of 1e-4 is not multiplied by its rate of
-1e-3: as ours is, 0.1. Its warm-up of 10,000 steps is said in epochs of ImageNet's 1,268,355 images.
+Three values are converted to the units of `Recipe`:
+
+- RandAugment's magnitude has a maximum of 10 here. torchvision's 12 of 30 becomes 4. big_vision's
+  15 exceeds its scale and becomes 10.
+- big_vision does not multiply its weight decay of 1e-4 by its learning rate of 1e-3. `Recipe` does,
+  so the value becomes 0.1.
+- big_vision's warm-up of 10,000 steps is converted to epochs of its 1,268,355 ImageNet images.
 """
 
 import dataclasses
@@ -21,7 +25,7 @@ AUGREG = {
     "epochs": 300,
     "batch_size": 4096,
     "loss": "sigmoid",
-    "warmup_epochs": 3.2,  # 10,000 steps of 4096, in 12.8 million images of ImageNet-21k
+    "warmup_epochs": 3.2,  # 10,000 steps of 4,096 images; ImageNet-21k has 12.8 million images
     "model_arguments": {"pool": "gap"},
 }
 CONVMIXER_CIFAR10 = {
@@ -39,7 +43,7 @@ RECIPES = {
     "DeiT": Recipe(
         epochs=300,
         batch_size=1024,
-        learning_rate=1e-3,  # 5e-4 for 512
+        learning_rate=1e-3,  # the paper's 5e-4 is for a batch size of 512
         warmup_epochs=5,
         final_learning_rate=1e-5,
         weight_decay=0.05,
@@ -54,8 +58,9 @@ RECIPES = {
             cutmix=1.0,
         ),
         model_arguments={"stochastic_depth_rate": 0.1},
-        source="arXiv 2012.12877, github.com/facebookresearch/deit, main.py (which repeats each"
-        " image three times in an epoch; this does not): DeiT-S/16 79.86 %, DeiT-B/16 81.98 %",
+        source="arXiv 2012.12877, github.com/facebookresearch/deit, main.py (which repeats"
+        " each image three times per epoch; `km.data.load` does not): DeiT-S/16 79.86 %, DeiT-B/16"
+        " 81.98 %",
     ),
     "big_vision ViT-S/16": Recipe(
         **BIG_VISION,
@@ -124,7 +129,7 @@ RECIPES = {
             cutmix=0.5,
         ),
         source="arXiv 2201.09792, github.com/locuslab/convmixer, README, with timm's defaults (the"
-        " shape of the cycle is the one for CIFAR-10): 1536/20 81.37 %; 768/32 in 300 epochs",
+        " shape of the schedule is the one for CIFAR-10): 1536/20 81.37 %; 768/32 in 300 epochs",
     ),
     "ConvMixer CIFAR-10": Recipe(
         **CONVMIXER_CIFAR10,
@@ -138,8 +143,8 @@ RECIPES = {
         epochs=100,
         warmup_epochs=40,
         augmentation=Augmentation(flip=True, rand_augment=(2, 4), erasing=0.2),
-        source=f"{CONVMIXER_CIFAR10_SOURCE} --jitter=0.2 --reprob=0.2 (the jitter of colours is"
-        " left out): 256/8-k5-p2 above 94 %",
+        source=f"{CONVMIXER_CIFAR10_SOURCE} --jitter=0.2 --reprob=0.2 (the colour jitter"
+        " is left out): 256/8-k5-p2 above 94 %",
     ),
     "small": Recipe(
         epochs=80,
@@ -148,7 +153,7 @@ RECIPES = {
         weight_decay=0.05,
         clip_norm=1.0,
         augmentation=Augmentation(translation=0.1, rand_augment=(1, 3)),
-        source="here: a thousand small images that may not be mirrored, such as digits",
+        source="this package, for a thousand small images that must not be mirrored, like digits",
     ),
     "small natural": Recipe(
         epochs=100,
@@ -160,13 +165,13 @@ RECIPES = {
         augmentation=Augmentation(
             flip=True, translation=0.125, rand_augment=(2, 7), mixup=0.2, cutmix=1.0
         ),
-        source="here: tens of thousands of small photos, such as CIFAR-10; not measured",
+        source="this package, for tens of thousands of small photos, like CIFAR-10; not measured",
     ),
 }
 
 
 def recipes() -> dict[str, Recipe]:
-    """Published recipes, and small ones for little data, by name; a new dict each time.
+    """Return published recipes, and recipes for small datasets, by name, in a new dict.
 
     Example:
         >>> recipes()["DeiT"].learning_rate

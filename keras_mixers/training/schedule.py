@@ -1,4 +1,4 @@
-"""The learning rate, step by step."""
+"""The learning rate as a function of the step."""
 
 import keras
 import numpy as np
@@ -12,17 +12,21 @@ SHAPES = ("cosine", "linear", "one_cycle")
 
 @registered
 class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedule):
-    """Linearly up to `peak` in `warmup_steps`, then down to `final` until `steps`.
+    """Linear growth to `peak` in `warmup_steps`, then a decline to `final` until `steps`.
 
-    `"cosine"` and `"linear"` go straight to `final`; `"one_cycle"` falls linearly to a twentieth of
-    `peak` in two thirds of the way, and linearly on from there. The first step has a rate already.
+    With `"cosine"` and `"linear"`, the decline has one phase. With `"one_cycle"` it has two linear
+    phases: to a twentieth of `peak` in the first two thirds of the steps after the warm-up, and to
+    `final` in the rest. The rate of the first step is above 0.
 
     Args:
-        peak: the highest rate.
-        steps: of the whole training.
-        warmup_steps: how many of them go up.
-        shape: `"cosine"`, `"linear"` or `"one_cycle"`.
-        final: the rate at the end.
+        peak: the highest learning rate.
+        steps: number of steps in the whole training.
+        warmup_steps: number of steps in which the rate grows.
+        shape: the form of the decline: `"cosine"`, `"linear"` or `"one_cycle"`.
+        final: the learning rate at the last step.
+
+    Raises:
+        ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
         >>> schedule = WarmUp(1e-3, steps=100, warmup_steps=10)
@@ -30,7 +34,7 @@ class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedul
         [0.0001, 0.001, 0.0]
 
     Source: "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv 1608.03983; one cycle:
-    "Patches Are All You Need?", arXiv 2201.09792, in its authors' training on CIFAR-10.
+    "Patches Are All You Need?", arXiv 2201.09792, as in its authors' training on CIFAR-10.
     """
 
     def __init__(
@@ -41,28 +45,29 @@ class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedul
         shape: str = "cosine",
         final: float = 0.0,
     ):
-        self.peak = arguments.real("peak", peak, 0.0)
+        self.peak = arguments.non_negative("peak", peak)
         self.steps = arguments.integer("steps", steps, 1, 2**40)
-        self.warmup_steps = arguments.integer("warmup_steps", warmup_steps, 0, 2**40)
+        self.warmup_steps = arguments.count("warmup_steps", warmup_steps, maximum=2**40)
         self.shape = arguments.choice("shape", shape, SHAPES)
-        self.final = arguments.real("final", final, 0.0)
+        self.final = arguments.non_negative("final", final)
         if self.warmup_steps >= self.steps:
             raise ValueError(
-                "`warmup_steps` must be fewer than `steps`. Received:"
+                "`warmup_steps` must be less than `steps`. Received:"
                 f" warmup_steps={warmup_steps}, steps={steps}"
             )
 
     def __call__(self, step):
-        done = ops.cast(step, "float32") + 1.0
-        up = self.peak * done / max(self.warmup_steps, 1)
-        down = ops.clip((done - self.warmup_steps) / (self.steps - self.warmup_steps), 0.0, 1.0)
+        step = ops.cast(step, "float32") + 1.0  # counted from 1, so that the first rate is above 0
+        warmup = self.peak * step / max(self.warmup_steps, 1)
+        progress = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
+        progress = ops.clip(progress, 0.0, 1.0)
         if self.shape == "cosine":
-            rate = self.final + (self.peak - self.final) * (1 + ops.cos(np.pi * down)) / 2
+            decline = self.final + (self.peak - self.final) * (1 + ops.cos(np.pi * progress)) / 2
         elif self.shape == "linear":
-            rate = self.final + (self.peak - self.final) * (1 - down)
+            decline = self.final + (self.peak - self.final) * (1 - progress)
         else:
             low = self.peak / 20
-            fast = self.peak + (low - self.peak) * down * 3 / 2
-            slow = self.final + (low - self.final) * (1 - down) * 3
-            rate = ops.where(down < 2 / 3, fast, slow)
-        return ops.where(done <= self.warmup_steps, up, rate)
+            fast = self.peak + (low - self.peak) * progress * 3 / 2
+            slow = self.final + (low - self.final) * (1 - progress) * 3
+            decline = ops.where(progress < 2 / 3, fast, slow)
+        return ops.where(step <= self.warmup_steps, warmup, decline)

@@ -170,7 +170,7 @@ def test_any_tfds_name(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "digist"}, "`name` must be 'digits', a TFDS dataset.*'digist'. Did you mean 'digits'"),
+        ({"name": "digist"}, "`name` must be 'digits', a TFDS.*'digist'. Did you mean 'digits'"),
         ({"name": "cifar11"}, "`name`.*'cifar11'. Did you mean.*'cifar10'"),
         ({"name": 3}, "`name` must be.*a folder.*name=3"),
         ({"name": "imdb_reviews"}, "`name` must be a dataset of images.*'imdb_reviews'.*text"),

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import keras_mixers as km
-from keras_mixers.training.optimizer import clipped
+from keras_mixers.training.optimizer import clip_by_global_norm
 
 
 def vit():
@@ -63,11 +63,11 @@ def test_steps_are_those_of_adamw():
 
 def test_clipping_keeps_the_direction():
     gradients = [ops.array([3.0, 0.0]), None, ops.array([[4.0]])]
-    first, none, second = clipped(gradients, 1.0)
+    first, none, second = clip_by_global_norm(gradients, 1.0)
     assert none is None
     np.testing.assert_allclose(first, [0.6, 0], atol=1e-6)
     np.testing.assert_allclose(second, [[0.8]], atol=1e-6)
-    kept, _, _ = clipped(gradients, 10.0)
+    kept, _, _ = clip_by_global_norm(gradients, 10.0)
     np.testing.assert_allclose(kept, [3, 0])
 
 
