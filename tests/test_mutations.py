@@ -165,10 +165,10 @@ def moving_averages_test():
 
 
 def smoothing_test():
-    parts.test_cross_entropy_is_keras_s_for_numbers_and_for_shares(0.1)
+    parts.test_crossentropy_equals_keras_for_indices_and_soft_labels(0.1)
 
 
-draws_test = augmentation_tests.test_draws_are_a_function_of_the_key
+draws_test = augmentation_tests.test_augmenter_depends_only_on_key
 
 
 def restart_test():
@@ -177,12 +177,12 @@ def restart_test():
 
 def ended_test():
     def test(folder):
-        backups.test_a_training_that_has_ended_goes_on_to_nothing(folder / "one.weights.h5")
+        backups.test_backup_of_finished_training_changes_nothing(folder / "one.weights.h5")
 
     in_a_folder(test)()
 
 
-adamw_test = parts.test_steps_are_those_of_adamw
+adamw_test = parts.test_optimizer_steps_equal_adamw
 plain_test = in_a_folder(formats.test_a_saved_model_holds_the_plain_forms)
 fast_mlp = fast("ChannelMixing-gelu")
 fast_batch_norm = fast("BatchNormalization")

@@ -1,4 +1,4 @@
-"""A training that survives: what it needs to go on is in one file, whole at any moment."""
+"""A callback that saves the state of a training to one file, and resumes from this file."""
 
 import glob
 import json
@@ -16,33 +16,40 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.files import replacing
 
-# Where so few batches are left no place is saved: on some backends Keras reads one or two of a pass
-# before it trains, and a pass that ends with them counts as handed out.
+# If an epoch has fewer batches left than this, nothing is saved before the epoch ends. On some
+# backends Keras reads one or two batches ahead. If these are the last ones of an epoch, the data
+# pipeline counts the epoch as finished although Keras has not trained on them.
 NEAR_END = 4
-PROGRESS = "keras_mixers_progress"  # of the text beside the weights
+PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds the progress as JSON
 
 
 class Backup(keras.callbacks.Callback):
-    """Saves model, optimizer, moving average and place in one file, and goes on from it.
+    """Save model, optimizer, moving average and position to one file, and resume from it.
 
-    With `train` begun at `start` and `initial_epoch` as below, a training that was killed ends with
-    the weights it would have had. The file is replaced in one step: it is the old or the new, never
-    half. A first Ctrl-C (or SIGTERM) lets the step end and saves; the second stops at once. A loss
-    that is no number stops the training before it reaches the file.
+    To resume, load the data with `start=(backup.epoch, backup.batch)` and call `fit` with
+    `initial_epoch=backup.epoch`. A killed training then ends with the weights that an uninterrupted
+    one has. The file is replaced in one step, so it is always complete.
 
-    Put it first among the callbacks, and have one process write a file. `epoch` and `batch` are
-    where the file's training stood, or 0; `history` has the figures of all epochs, of which one
-    that was gone on with counts its rest alone. It reads the loss after each step, for which `fit`
-    waits; what other callbacks remember is not kept.
+    On the first Ctrl-C or SIGTERM, the callback lets the step finish, saves, and ends the process.
+    The second one stops at once. If the loss becomes NaN or infinite, training stops with an error
+    that names the step, and nothing is saved.
+
+    Put the callback first in the list of callbacks, and let only one process write the file.
+    `epoch` and `batch` are the position in the file, or 0 without a file. `history` covers all
+    epochs; for a resumed epoch it covers only the batches after the resume. `fit` waits for each
+    step, because the callback reads its loss. The state of other callbacks is not saved.
 
     Args:
-        path: of the file; ends in `.weights.h5`.
-        every: steps between two savings within an epoch; `None` saves at each epoch's end alone.
+        path: path of the file; ends in `.weights.h5`.
+        every: number of steps between two saves within an epoch; `None` saves only at the end of
+            each epoch.
 
     Raises:
-        ValueError: `path` ends otherwise; the file is no backup, or another model's.
-        FloatingPointError: in `fit`, at the first step whose loss is no number.
-        ValueError: in `fit`, another `initial_epoch` than `epoch`.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if the file was not written by a `Backup`.
+        ValueError: in `fit`, if the file is from another model or optimizer, or if `initial_epoch`
+            differs from `epoch`.
+        FloatingPointError: in `fit`, at the first step whose loss is NaN or infinite.
 
     Example:
         >>> backup = Backup("backup.weights.h5")
@@ -59,17 +66,17 @@ class Backup(keras.callbacks.Callback):
     def __init__(self, path: str | os.PathLike, every: int | None = None):
         super().__init__()
         self.path = pathlib.Path(path)
+        # Not `arguments.file_path`, because the folder need not exist before the first save.
         if not self.path.name.endswith(".weights.h5"):
             raise ValueError(f"`path` must end in '.weights.h5'. Received: path={path}")
         self.every = None if every is None else arguments.integer("every", every)
-        for cut in self.path.parent.glob(
-            f".{glob.escape(self.path.name)}-*"
-        ):  # by a kill while it was saving
-            shutil.rmtree(cut, ignore_errors=True)
-        self.epoch, self.batch, self.history, self.shapes = self.read()
+        # A process that was killed while it saved leaves a temporary folder.
+        for folder in self.path.parent.glob(f".{glob.escape(self.path.name)}-*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.epoch, self.batch, self.history, self.shapes = self.read_progress()
 
-    def read(self):
-        """(epoch, batch, history, shapes) of the file, or of a beginning where there is none."""
+    def read_progress(self):
+        """(epoch, batch, history, shapes) in the file, or those of a new training without one."""
         import h5py
 
         if not self.path.exists():
@@ -80,132 +87,151 @@ class Backup(keras.callbacks.Callback):
             return progress["epoch"], progress["batch"], progress["history"], progress["shapes"]
         except (OSError, KeyError, ValueError) as error:
             raise ValueError(
-                f"`path` must be a file that a Backup wrote, or none. Received: path={self.path}:"
-                f" {error}"
+                "`path` must be a file that a Backup wrote, or must not exist. Received:"
+                f" path={self.path}: {error}"
             ) from None
 
     def on_train_begin(self, logs=None):
-        self.skipped = self.batch  # an epoch that goes on counts its batches from 0 again
-        self.cut_short, self.asked_to_stop = False, None
-        if self.skipped and not self.params["steps"]:
+        # Keras counts the batches of a resumed epoch from 0 again.
+        self.first_batch = self.batch
+        self.stops_resumed_epoch, self.received_signal = False, None
+        if self.first_batch and not self.params["steps"]:
             raise ValueError(
-                "`path` must hold the end of an epoch where the data do not say how many batches"
-                f" they have. Received: path={self.path}, in epoch {self.epoch + 1}"
+                "`path` must be a backup of the end of an epoch if the data has no known number of"
+                f" batches. Received: path={self.path}, saved within epoch {self.epoch + 1}"
             )
         if self.path.exists():
-            # The optimizer's weights are made at its first step; the file's need them now.
-            if not self.model.optimizer.built:
-                self.model.optimizer.build(self.model.trainable_variables)
-            if self.shapes != self.shapes_now():  # Keras would load what fits, and warn
-                raise ValueError(
-                    "`path` must be a backup of this model and this optimizer. Received:"
-                    f" path={self.path}, whose {len(self.shapes)} weights have other shapes than"
-                    f" the {len(self.shapes_now())} here"
-                )
-            self.model.load_weights(self.path)
-        self.saved_at = self.batch
-        self.before = {}
+            self.load()
+        self.last_saved_batch = self.batch
+        self.previous_handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self.ask)
+                self.previous_handlers[number] = signal.signal(number, self.handle_signal)
 
-    def shapes_now(self):
-        """The shapes of all that is in the file, in order."""
+    def load(self):
+        """Load the file into the model and the optimizer."""
+        # Keras creates the optimizer's variables in the first step, but the file needs them now.
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        # Compare first, because Keras would load the variables that fit and only warn.
+        if self.shapes != self.current_shapes():
+            raise ValueError(
+                "`path` must be a backup of this model and this optimizer. Received:"
+                f" path={self.path}, whose {len(self.shapes)} variables differ in shape from the"
+                f" {len(self.current_shapes())} variables here"
+            )
+        self.model.load_weights(self.path)
+
+    def current_shapes(self):
+        """The shapes of all variables that the file holds, in order."""
         variables = [*self.model.variables, *self.model.optimizer.variables]
         return [list(variable.shape) for variable in variables]
 
-    def ask(self, number, frame):
-        """The step in work will be the last one; from now on the signal does what it did before."""
-        self.listen_no_more()
+    def handle_signal(self, number, frame):
+        """Make the current step the last one; restore the previous handlers for later signals."""
+        self.restore_signal_handlers()
         while frame is not None and frame.f_locals.get("self") is not self.model:
             frame = frame.f_back
-        if frame is None:  # an error ended that training, and nobody told this callback
+        if frame is None:
+            # An error has ended `fit`, and Keras then does not call `on_train_end`.
             signal.raise_signal(number)
             return
-        self.asked_to_stop = number
-        print("\nEnding this step, then saving; again to stop at once.", file=sys.stderr)
+        self.received_signal = number
+        print("\nFinishing this step, then saving. A second signal stops at once.", file=sys.stderr)
 
-    def listen_no_more(self):
-        """Give the signals back to whom they belonged."""
-        for number, handler in self.before.items():
+    def restore_signal_handlers(self):
+        """Give the signals back to their previous handlers."""
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
-        self.before = {}
+        self.previous_handlers = {}
 
-    def stop(self):
-        """End the process as the signal would have done, everything being saved."""
-        if self.asked_to_stop == signal.SIGINT:
+    def exit(self):
+        """End the process as the signal would have ended it."""
+        if self.received_signal == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.asked_to_stop)
+        raise SystemExit(128 + self.received_signal)
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch != self.epoch:
-            self.listen_no_more()
+            self.restore_signal_handlers()
             raise ValueError(
-                f"`initial_epoch` must be {self.epoch} in `fit`, where {self.path} stands."
-                f" Received: initial_epoch={epoch}"
+                f"`initial_epoch` must be {self.epoch} in `fit`, because {self.path} is at that"
+                f" epoch. Received: initial_epoch={epoch}"
             )
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
-        self.batch = self.skipped + batch + 1
+        self.batch = self.first_batch + batch + 1
         if not math.isfinite(loss):
-            self.listen_no_more()
             self.sync()
-            raise FloatingPointError(
+            self.raise_not_finite(
                 f"the loss is {loss} at step {int(self.model.optimizer.iterations)} (epoch"
-                f" {self.epoch + 1}, batch {self.batch}). A lower learning rate, a longer warm-up"
-                f" or clip_norm=1.0 may help. {self.path} holds the last state before it, if any"
+                f" {self.epoch + 1}, batch {self.batch})"
             )
-        left = (self.params["steps"] or math.inf) - self.batch
-        if left <= 0 and self.skipped:  # it would ask for a batch more, and count a step without
-            self.cut_short = self.model.stop_training = True
-        if left < NEAR_END:
-            return  # the epoch's end is saved, when the model has been judged
-        if self.asked_to_stop or (self.every and self.batch - self.saved_at >= self.every):
+        batches_left = (self.params["steps"] or math.inf) - self.batch
+        if batches_left <= 0 and self.first_batch:
+            # Keras expects the batches of a whole epoch. It would request one batch too many, and
+            # count a step without data.
+            self.stops_resumed_epoch = self.model.stop_training = True
+        if batches_left < NEAR_END:
+            return  # `on_epoch_end` saves after the validation
+        is_due = self.every and self.batch - self.last_saved_batch >= self.every
+        if self.received_signal or is_due:
             self.save()
-            if self.asked_to_stop:
-                self.stop()
+            if self.received_signal:
+                self.exit()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.epoch, self.batch, self.skipped = epoch + 1, 0, 0
-        if self.cut_short:  # that epoch alone
-            self.cut_short = self.model.stop_training = False
+        self.epoch, self.batch, self.first_batch = epoch + 1, 0, 0
+        if self.stops_resumed_epoch:
+            # The later epochs are whole, and training continues with them.
+            self.stops_resumed_epoch = self.model.stop_training = False
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.save()
-        if self.asked_to_stop:
-            self.stop()
+        if self.received_signal:
+            self.exit()
 
     def on_train_end(self, logs=None):
-        self.listen_no_more()
+        self.restore_signal_handlers()
 
     def sync(self):
-        """Have the model hold its weights: within an epoch JAX's step keeps them to itself."""
+        """Copy the current weights to the model, because JAX keeps them elsewhere in an epoch."""
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
 
     def save(self):
-        """Write the file, and put it in place of the old one."""
+        """Replace the file by one with the current state."""
         import h5py
 
         self.sync()
-        self.saved_at = self.batch
-        weights = self.model.trainable_variables
-        broken = [w.path for w in weights if not bool(ops.all(ops.isfinite(w.value)))]
-        if broken:  # the loss will only show it at the next step
-            self.listen_no_more()
-            raise FloatingPointError(
-                f"{broken[0]} is no number any more after step"
-                f" {int(self.model.optimizer.iterations)} (epoch {self.epoch + 1}). A lower"
-                f" learning rate or clip_norm=1.0 may help. {self.path} holds the last state"
-                " before it, if any"
-            )
-        progress = {"epoch": self.epoch, "batch": self.batch, "history": self.history}
-        progress["shapes"] = self.shapes = self.shapes_now()
+        self.last_saved_batch = self.batch
+        # Check the weights too, because the loss shows NaN only in the next step.
+        for weight in self.model.trainable_variables:
+            if not bool(ops.all(ops.isfinite(weight.value))):
+                self.raise_not_finite(
+                    f"{weight.path} has NaN or infinite values after step"
+                    f" {int(self.model.optimizer.iterations)} (epoch {self.epoch + 1})"
+                )
+        self.shapes = self.current_shapes()
+        progress = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "history": self.history,
+            "shapes": self.shapes,
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(self.path) as temporary:
             self.model.save_weights(temporary)
             with h5py.File(temporary, "r+") as file:
                 file[PROGRESS] = json.dumps(progress)
             with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # on the disk before it takes the old one's place
+                os.fsync(file.fileno())  # on the disk before it replaces the old file
+
+    def raise_not_finite(self, what):
+        """Stop the training with an error that says where, and what may help."""
+        self.restore_signal_handlers()
+        raise FloatingPointError(
+            f"{what}. A lower learning rate, a longer warm-up or clip_norm=1.0 may help."
+            f" {self.path}, if it exists, holds the last state before this step"
+        )

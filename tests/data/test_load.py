@@ -1,4 +1,4 @@
-"""Datasets by name: the digits bundled with scikit-learn, and any of TFDS."""
+"""Datasets by name: the digits bundled with scikit-learn, and any TFDS dataset."""
 
 import functools
 import pathlib
@@ -15,44 +15,45 @@ import keras_mixers as km
 from keras_mixers.data import epochs, sources
 
 
-def gather(dataset):
+def concatenated(dataset):
+    """All images and all labels of a dataset."""
     batches = list(dataset.as_numpy_iterator())
     return np.concatenate([b[0] for b in batches]), np.concatenate([b[1] for b in batches])
 
 
 @pytest.fixture
 def no_network(monkeypatch):
-    def refuse(*_args, **_kwargs):
+    def fail(*_args, **_kwargs):
         pytest.fail("a connection was opened")
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "connect", fail)
 
 
-def test_digits_are_scikit_learns_images_in_a_fixed_stratified_split(tmp_path, no_network):
+def test_digits_are_split_stratified_and_fixed(tmp_path, no_network):
     train, test, info = km.data.load("digits", batch_size=100, data_dir=tmp_path)
     assert info.class_names == tuple(str(digit) for digit in range(10))
     files = [file.name for file in pathlib.Path(tmp_path).rglob("*.tfrecord*")]
     assert len(files) == 2
 
-    (train_x, train_y), (test_x, test_y) = gather(train), gather(test)
+    (train_x, train_y), (test_x, test_y) = concatenated(train), concatenated(test)
     assert train_x.shape == (1437, 8, 8, 1)
     assert test_x.shape == (360, 8, 8, 1)
     assert train_x.dtype == "float32"
 
     digits = load_digits()
     pairs = functools.partial(zip, strict=True)
-    originals = {(image.tobytes(), label) for image, label in pairs(digits.images, digits.target)}
-    back = np.rint((np.concatenate([train_x, test_x])[..., 0] + 1) * 8).astype("float64")
+    expected = {(image.tobytes(), label) for image, label in pairs(digits.images, digits.target)}
+    images = np.rint((np.concatenate([train_x, test_x])[..., 0] + 1) * 8).astype("float64")
     labels = np.concatenate([train_y, test_y])
-    assert {(image.tobytes(), label) for image, label in pairs(back, labels)} == originals
-    # a fifth of each class is held out
+    assert {(image.tobytes(), label) for image, label in pairs(images, labels)} == expected
+    # A fifth of each class is in the test split.
     np.testing.assert_allclose(np.bincount(test_y), np.bincount(digits.target) / 5, atol=0.7)
 
     _, again, _ = km.data.load("digits", batch_size=100, data_dir=tmp_path, seed=9)
-    np.testing.assert_array_equal(gather(again)[0], test_x)
+    np.testing.assert_array_equal(concatenated(again)[0], test_x)
 
 
-def test_images_are_resized_and_batched(digits_folder):
+def test_load_resizes_and_batches_images(digits_folder):
     train, _, _ = km.data.load("digits", image_size=(12, 16), batch_size=50)
     assert train.element_spec[0].shape.as_list() == [None, 12, 16, 1]
     images, labels = next(train.as_numpy_iterator())
@@ -67,18 +68,18 @@ def test_images_are_resized_and_batched(digits_folder):
 def test_epoch_depends_on_seed_and_number_only(digits_folder):
     def labels_of_epochs(count, **arguments):
         train = km.data.load("digits", **arguments)[0]
-        return [gather(train)[1] for _ in range(count)]
+        return [concatenated(train)[1] for _ in range(count)]
 
     keras.utils.set_random_seed(1)
     first, second, third = labels_of_epochs(3, seed=1)
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(np.sort(first), np.sort(second))
-    keras.utils.set_random_seed(2)  # the process's own, which must not matter
+    keras.utils.set_random_seed(2)  # the global seed, which must have no effect
     np.testing.assert_array_equal(labels_of_epochs(1, seed=1)[0], first)
     assert not np.array_equal(labels_of_epochs(1, seed=2)[0], first)
     np.testing.assert_array_equal(labels_of_epochs(1, seed=1, start=(2, 0))[0], third)
-    begun, whole = labels_of_epochs(2, seed=1, start=(1, 5))
-    np.testing.assert_array_equal(begun, second[5 * 64 :])
+    resumed, whole = labels_of_epochs(2, seed=1, start=(1, 5))
+    np.testing.assert_array_equal(resumed, second[5 * 64 :])
     np.testing.assert_array_equal(whole, third)
 
 
@@ -91,52 +92,52 @@ def test_with_cardinality_reports_count_of_shorter_dataset():
 
 def test_interrupted_epoch_is_restarted(digits_folder):
     train = km.data.load("digits")[0]
-    whole = gather(train)[1]
+    whole = concatenated(train)[1]
     for _ in range(2):
-        seen = next(iter(train))[1]
-    again = gather(train)[1]
-    np.testing.assert_array_equal(seen, again[:64])
+        first_batch = next(iter(train))[1]
+    again = concatenated(train)[1]
+    np.testing.assert_array_equal(first_batch, again[:64])
     assert not np.array_equal(again, whole)
 
 
-def test_one_iteration_at_a_time(digits_folder):
+def test_second_iterator_ends_the_first(digits_folder):
     train = km.data.load("digits")[0]
     with pytest.raises(tf.errors.UnknownError, match="has ended, because a newer one began"):
         list(zip(train, train, strict=True))
 
 
-def test_all_batches_of_one_size(digits_folder):
+def test_drop_remainder_gives_batches_of_one_size(digits_folder):
     train = km.data.load("digits", drop_remainder=True)[0]
     assert train.element_spec[0].shape.as_list() == [64, 8, 8, 1]
     assert len(train) == len(list(train)) == 22
 
 
-def test_training_and_serving_see_the_same(digits_folder):
-    """What the pipeline gives is the preprocessing, as the layer in an exported file does it."""
+def test_pipeline_equals_preprocessing_layer(digits_folder):
+    """Validation images equal those that the layer in an exported model computes."""
     preprocessing = km.Preprocessing(12, 0.9, "bicubic", (0.4, 0.5, 0.6), (0.2, 0.3, 0.4))
     _, test, info = km.data.load("digits", preprocessing=preprocessing)
     assert info.preprocessing == preprocessing
-    assert info.input_shape == (12, 12, 3), "three means: grey images become coloured"
-    raw = np.stack([image for image, _ in km.data.images("digits").as_numpy_iterator()])
-    served = preprocessing.layer()(np.repeat(raw, 3, -1))
-    np.testing.assert_allclose(gather(test)[0], served, atol=1e-6)
+    assert info.input_shape == (12, 12, 3), "with three means, grey images become RGB images"
+    original = np.stack([image for image, _ in km.data.images("digits").as_numpy_iterator()])
+    expected = preprocessing.layer()(np.repeat(original, 3, -1))
+    np.testing.assert_allclose(concatenated(test)[0], expected, atol=1e-6)
 
 
-def test_a_share_held_out_of_the_training_images(digits_folder):
+def test_validation_fraction_holds_out_training_images(digits_folder):
     train, validation, info = km.data.load("digits", validation_fraction=0.2)
     assert (info.num_train, info.num_validation, info.validation_source) == (1150, 287, "train")
-    parts = [{image.tobytes() for image in gather(part)[0]} for part in (train, validation)]
-    assert len(parts[0] & parts[1]) <= 1, "the digits have one image twice"
+    parts = [{image.tobytes() for image in concatenated(part)[0]} for part in (train, validation)]
+    assert len(parts[0] & parts[1]) <= 1, "the digits contain one image twice"
     assert sum(map(len, parts)) >= 1436
 
 
-def test_autotuning_is_off(digits_folder):
+def test_load_disables_autotune(digits_folder):
     for dataset in km.data.load("digits")[:2]:
         assert dataset.options().autotune.enabled is False
 
 
-def describe(name, splits, folder):
-    """Put into `folder` what TFDS writes beside a prepared dataset: its features and splits."""
+def write_dataset_info(name, splits, folder):
+    """Write the description that TFDS stores with a prepared dataset: its features and splits."""
     builder = tfds.builder(name, data_dir=folder)
     infos = []
     for split in splits:
@@ -154,8 +155,8 @@ def describe(name, splits, folder):
     builder.info.write_to_directory(version)
 
 
-def test_any_tfds_name(tmp_path):
-    describe("cifar10", ["train", "test"], tmp_path)
+def test_load_reads_any_tfds_name(tmp_path):
+    write_dataset_info("cifar10", ["train", "test"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
         train, validation, info = km.data.load(
             "cifar10", image_size=16, batch_size=8, data_dir=tmp_path
@@ -164,7 +165,7 @@ def test_any_tfds_name(tmp_path):
         assert images.shape == (8, 16, 16, 3)
         assert set(labels) <= set(range(10))
         assert info.num_classes == 10
-        assert len(gather(validation)[1]) == 20
+        assert len(concatenated(validation)[1]) == 20
 
 
 @pytest.mark.parametrize(
@@ -199,48 +200,48 @@ def test_any_tfds_name(tmp_path):
         ({"name": "/nowhere/at/all"}, "`name` must be.*a folder that exists.*'/nowhere/at/all'"),
     ],
 )
-def test_bad_input_is_named(arguments, message, no_network):
+def test_load_raises_on_invalid_argument(arguments, message, no_network):
     with pytest.raises((ValueError, TypeError), match=message):
         km.data.load(**arguments)
 
 
-def test_validation_is_preferred_to_test(tmp_path):
-    describe("cifar10", ["train", "test", "validation"], tmp_path)
+def test_validation_split_is_preferred_to_test(tmp_path):
+    write_dataset_info("cifar10", ["train", "test", "validation"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
         assert sources.find("cifar10", None, tmp_path).validation_source == "validation"
 
 
-def test_a_tenth_is_held_out_where_there_is_nothing_to_judge_by(tmp_path):
-    describe("tf_flowers", ["train"], tmp_path)
+def test_dataset_without_validation_holds_out_a_tenth(tmp_path):
+    write_dataset_info("tf_flowers", ["train"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
         train, validation, info = km.data.load("tf_flowers", image_size=16, data_dir=tmp_path)
         assert (info.num_train, info.num_validation, info.validation_source) == (18, 2, "train")
-        assert len(gather(train)[1]) == 18
-        assert len(gather(validation)[1]) == 2
+        assert len(concatenated(train)[1]) == 18
+        assert len(concatenated(validation)[1]) == 2
 
 
-def test_a_preparation_that_another_process_finished_first_is_read(tmp_path, monkeypatch):
+def test_load_reads_what_another_process_prepared(tmp_path, monkeypatch):
     from keras_mixers.data.digits import Digits
 
     prepare = Digits.download_and_prepare
 
-    def overtaken(builder):
+    def prepare_too_late(builder):
         prepare(builder)
         raise FileExistsError
 
-    monkeypatch.setattr(Digits, "download_and_prepare", overtaken)
-    assert len(gather(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360
+    monkeypatch.setattr(Digits, "download_and_prepare", prepare_too_late)
+    assert len(concatenated(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360
 
 
-def test_a_cut_preparation_leaves_nothing_half_made(tmp_path, monkeypatch):
+def test_interrupted_preparation_leaves_no_partial_dataset(tmp_path, monkeypatch):
     from keras_mixers.data.digits import Digits
 
-    def cut(*_args, **_kwargs):
+    def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Digits, "_generate_examples", cut)
+        patch.setattr(Digits, "_generate_examples", interrupt)
         with pytest.raises(KeyboardInterrupt):
             km.data.load("digits", data_dir=tmp_path)
     assert not (tmp_path / "digits" / "1.0.0").exists()
-    assert len(gather(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360
+    assert len(concatenated(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360

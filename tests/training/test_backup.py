@@ -1,4 +1,4 @@
-"""A training that is broken off ends with the weights it would have had."""
+"""Backup: interrupted and resumed training ends with the weights of uninterrupted training."""
 
 import os
 import signal
@@ -15,35 +15,35 @@ RECIPE = km.Recipe(epochs=3, batch_size=64, learning_rate=1e-2, clip_norm=1.0, e
 BATCHES = 23
 
 
-class Broken(Exception):
+class Interrupted(Exception):
     pass
 
 
-class At(keras.callbacks.Callback):
-    """Do something after a number of steps."""
+class AfterSteps(keras.callbacks.Callback):
+    """Call `action` after a number of steps."""
 
-    def __init__(self, step, action):
+    def __init__(self, steps, action):
         super().__init__()
-        self.left, self.action = step, action
+        self.steps_left, self.action = steps, action
 
     def on_train_batch_end(self, batch, logs=None):
-        self.left -= 1
-        if self.left == 0:
+        self.steps_left -= 1
+        if self.steps_left == 0:
             self.action()
 
 
-def break_off():
-    raise Broken
+def interrupt():
+    raise Interrupted
 
 
 def linear(info):
-    """A model that is compiled quickly, for all that does not depend on the model."""
+    """A model that compiles quickly, for tests that do not depend on the model."""
     flat = keras.layers.Flatten()
     return keras.Sequential([keras.Input(info.input_shape), flat, keras.layers.Dense(10)])
 
 
-def with_draws(info):
-    """A model with all that a step may change: draws, moving averages."""
+def with_random_layers(info):
+    """A model with all kinds of state that a step changes: seeds and moving statistics."""
     mixing = km.layers.ChannelMixing(8, dropout_rate=0.1)
     return keras.Sequential(
         [
@@ -57,29 +57,29 @@ def with_draws(info):
     )
 
 
-def train(backup, *callbacks, build=linear, poison=False, judged=False):
-    """The whole training, or what is left of it."""
+def train(backup, *callbacks, build=linear, with_nan=False, validate=False):
+    """Train from the backup's position to the end."""
     mixed = km.data.Augmentation(translation=0.1, mixup=0.2)
     batches, test, info = km.data.load(
         "digits",
-        augmentation=mixed if build is with_draws else None,
+        augmentation=mixed if build is with_random_layers else None,
         start=(backup.epoch, backup.batch),
     )
-    if poison:
+    if with_nan:
         batches = batches.map(lambda images, labels: (images * np.nan, labels))
     keras.utils.set_random_seed(0)
     model = build(info)
     RECIPE.compile(model, BATCHES)
-    going_on = {"initial_epoch": backup.epoch, "callbacks": [backup, *callbacks]}
-    if judged:
-        going_on["validation_data"] = test
-    model.fit(batches, epochs=RECIPE.epochs, shuffle=False, verbose=0, **going_on)
+    arguments = {"initial_epoch": backup.epoch, "callbacks": [backup, *callbacks]}
+    if validate:
+        arguments["validation_data"] = test
+    model.fit(batches, epochs=RECIPE.epochs, shuffle=False, verbose=0, **arguments)
     return model
 
 
 @pytest.fixture(autouse=True)
-def interrupts():
-    """Ctrl-C does what it does by default, also where the suite was started in the background."""
+def default_interrupt_handler():
+    """Restore the default Ctrl-C handler, which a suite started in the background does not have."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -90,16 +90,17 @@ def path(tmp_path, digits_folder):
     return tmp_path / "backup.weights.h5"
 
 
-def test_it_goes_on_from_an_epoch_s_end_and_from_within_one(path, tmp_path):
+def test_backup_resumes_within_and_between_epochs(path, tmp_path):
     whole = km.training.Backup(tmp_path / "whole.weights.h5")
-    expected = train(whole, build=with_draws)
-    for steps, stood in ((30, (1, 5)), (26, (2, 5))):  # and the third part, to the end
-        with pytest.raises(Broken):
-            train(km.training.Backup(path, every=5), At(steps, break_off), build=with_draws)
+    expected = train(whole, build=with_random_layers)
+    for steps, position in ((30, (1, 5)), (26, (2, 5))):  # the third run reaches the end
+        with pytest.raises(Interrupted):
+            backup = km.training.Backup(path, every=5)
+            train(backup, AfterSteps(steps, interrupt), build=with_random_layers)
         backup = km.training.Backup(path)
-        assert (backup.epoch, backup.batch) == stood
+        assert (backup.epoch, backup.batch) == position
     backup = km.training.Backup(path, every=5)
-    found = train(backup, build=with_draws)
+    found = train(backup, build=with_random_layers)
     assert (backup.epoch, backup.batch) == (3, 0)
     for name, values in whole.history.items():
         assert len(values) == len(backup.history[name]) == 3
@@ -110,7 +111,7 @@ def test_it_goes_on_from_an_epoch_s_end_and_from_within_one(path, tmp_path):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
 
 
-def test_a_training_that_has_ended_goes_on_to_nothing(path):
+def test_backup_of_finished_training_changes_nothing(path):
     trained = train(km.training.Backup(path))
     again = train(km.training.Backup(path))
     for one, other in zip(trained.weights, again.weights, strict=True):
@@ -120,129 +121,129 @@ def test_a_training_that_has_ended_goes_on_to_nothing(path):
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )
-def test_a_signal_saves_and_ends(number, error, path, capsys):
+def test_signal_saves_and_ends_process(number, error, path, capsys):
     before = signal.getsignal(number)
     with pytest.raises(error):
-        train(km.training.Backup(path), At(30, lambda: os.kill(os.getpid(), number)))
+        train(km.training.Backup(path), AfterSteps(30, lambda: os.kill(os.getpid(), number)))
     assert signal.getsignal(number) is before
     backup = km.training.Backup(path)
-    # Backup comes first among the callbacks: it sees the signal after the next step.
+    # Backup is the first callback, so it sees the signal only after the next step.
     assert (backup.epoch, backup.batch) == (1, 30 - BATCHES + 1)
-    assert "Ending this step, then saving" in capsys.readouterr().err
+    assert "Finishing this step, then saving" in capsys.readouterr().err
 
 
-def test_a_signal_while_the_model_is_judged_saves_the_epoch(path):
-    class WhenJudged(keras.callbacks.Callback):
+def test_signal_during_validation_saves_epoch(path):
+    class SignalInValidation(keras.callbacks.Callback):
         def on_test_begin(self, logs=None):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as end:
-        train(km.training.Backup(path), WhenJudged(), judged=True)
+        train(km.training.Backup(path), SignalInValidation(), validate=True)
     assert end.value.code == 128 + signal.SIGTERM
     backup = km.training.Backup(path)
     assert (backup.epoch, backup.batch) == (1, 0)
     assert "val_loss" in backup.history
 
 
-def test_a_signal_after_a_training_that_failed_is_the_process_s(path):
-    with pytest.raises(Broken):
-        train(km.training.Backup(path), At(3, break_off))
+def test_signal_after_failed_fit_reaches_previous_handler(path):
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path), AfterSteps(3, interrupt))
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
 
 
-def test_the_last_batch_of_an_epoch_is_saved_as_its_end(path):
-    with pytest.raises(Broken):
-        train(km.training.Backup(path, every=BATCHES - 3), At(BATCHES, break_off))
-    assert not path.exists(), "nothing stands between an epoch's last batches and its end"
-    with pytest.raises(Broken):
-        train(km.training.Backup(path, every=BATCHES - 4), At(BATCHES, break_off))
+def test_last_batches_save_only_at_epoch_end(path):
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=BATCHES - 3), AfterSteps(BATCHES, interrupt))
+    assert not path.exists(), "nothing is saved between the last batches of an epoch and its end"
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=BATCHES - 4), AfterSteps(BATCHES, interrupt))
     backup = km.training.Backup(path)
     assert (backup.epoch, backup.batch) == (0, BATCHES - 4)
     train(backup)
     assert len(backup.history["loss"]) == 3
 
 
-def test_it_must_begin_where_the_file_stands(path):
+def test_fit_raises_on_wrong_initial_epoch(path):
     train(km.training.Backup(path))
-    begun = km.training.Backup(path.with_name("none.weights.h5"))  # `train` begins at its epoch
+    # `train` passes the epoch of its first argument, which is 0 without a file.
+    empty = km.training.Backup(path.with_name("none.weights.h5"))
     with pytest.raises(ValueError, match="`initial_epoch` must be 3 in `fit`.*initial_epoch=0"):
-        train(begun, km.training.Backup(path))
+        train(empty, km.training.Backup(path))
 
 
-def test_half_precision_goes_on_too(path):
-    """The optimizer has one around it there, which scales the loss."""
-
+def test_backup_resumes_in_float16(path):
+    """Keras wraps the optimizer in a `LossScaleOptimizer` there."""
     keras.config.set_dtype_policy("mixed_float16")
     expected = train(km.training.Backup(path.with_name("whole.weights.h5")))
     assert "LossScale" in type(expected.optimizer).__name__
-    with pytest.raises(Broken):
-        train(km.training.Backup(path, every=5), At(30, break_off))
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=5), AfterSteps(30, interrupt))
     found = train(km.training.Backup(path))
     for one, other in zip(expected.weights, found.weights, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-4, err_msg=one.path)
 
 
-def test_a_second_signal_stops_at_once(path):
+def test_second_signal_stops_at_once(path):
     def twice():
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.1)  # or the two could be seen as one
+        time.sleep(0.1)  # because Python may merge two pending signals
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(km.training.Backup(path), At(3, twice))
+        train(km.training.Backup(path), AfterSteps(3, twice))
     assert not path.exists()
 
 
-def test_handlers_are_those_of_before(path):
+def test_fit_restores_signal_handlers(path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     train(km.training.Backup(path))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_a_loss_that_is_no_number_stops_before_it_is_saved(path):
-    with pytest.raises(Broken):
-        train(km.training.Backup(path, every=4), At(6, break_off))
+def test_nan_loss_stops_before_saving(path):
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
     good = path.read_bytes()
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 5 \(epoch 1, batch 5\)"):
-        train(km.training.Backup(path, every=1), poison=True)
+        train(km.training.Backup(path, every=1), with_nan=True)
     assert path.read_bytes() == good
 
 
-def test_the_file_is_never_half(path, monkeypatch):
-    with pytest.raises(Broken):
-        train(km.training.Backup(path, every=4), At(6, break_off))
+def test_failed_save_keeps_previous_file(path, monkeypatch):
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
     good = path.read_bytes()
 
-    def half(model, file):
+    def save_half(model, file):
         file.write_bytes(b"half")
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "save_weights", half)
+        patch.setattr(keras.Model, "save_weights", save_half)
         with pytest.raises(OSError, match="no space left"):
             train(km.training.Backup(path, every=4))
     assert path.read_bytes() == good
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_what_a_kill_left_is_cleared_away(path):
-    cut = path.parent / f".{path.name}-abc"
-    cut.mkdir()
-    (cut / path.name).write_bytes(b"half")
+def test_backup_removes_temporary_folder_of_killed_process(path):
+    killed = path.parent / f".{path.name}-abc"
+    killed.mkdir()
+    (killed / path.name).write_bytes(b"half")
     other = path.parent / ".another.weights.h5-abc"
     other.mkdir()
     assert km.training.Backup(path).epoch == 0
     assert list(path.parent.iterdir()) == [other]
 
 
-def test_files_that_will_not_do_are_named(path, tmp_path):
+def test_backup_raises_on_invalid_file(path, tmp_path):
     with pytest.raises(ValueError, match=r"`path` must end in '.weights.h5'.*backup.h5"):
         km.training.Backup("backup.h5")
     with pytest.raises(ValueError, match="`every` must.*0"):
         km.training.Backup(path, every=0)
-    path.write_bytes(b"no file of ours")
+    path.write_bytes(b"another kind of file")
     with pytest.raises(ValueError, match="`path` must be a file that a Backup wrote.*backup"):
         km.training.Backup(path)
     with h5py.File(path, "w"):
@@ -252,14 +253,14 @@ def test_files_that_will_not_do_are_named(path, tmp_path):
     path.unlink()
     train(km.training.Backup(path))
     with pytest.raises(ValueError, match="`path` must be a backup of this model.*backup"):
-        train(km.training.Backup(path), build=with_draws)
+        train(km.training.Backup(path), build=with_random_layers)
 
 
-def test_within_an_epoch_the_length_of_a_pass_must_be_known(path):
-    with pytest.raises(Broken):
-        train(km.training.Backup(path, every=4), At(6, break_off))
+def test_resume_within_epoch_needs_known_length(path):
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     endless = ((np.zeros((1, 2)), np.zeros((1, 1))) for _ in iter(int, 1))
-    with pytest.raises(ValueError, match="`path` must hold the end of an epoch where.*epoch 1"):
+    with pytest.raises(ValueError, match="`path` must be a backup of the end of an epoch.*epoch 1"):
         model.fit(endless, shuffle=False, verbose=0, callbacks=[km.training.Backup(path)])

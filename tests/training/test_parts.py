@@ -1,4 +1,4 @@
-"""A recipe's parts: the optimizer, the loss, the metric, each against an oracle."""
+"""The parts of a recipe: optimizer, loss and metric, each against an independent computation."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def vit():
     )
 
 
-def test_early_layers_are_slower_in_step_and_in_decay():
+def test_layer_decay_scales_step_and_weight_decay():
     model = vit()
     rates = {"head": 1, "norm": 1, "block_2_": 1 / 2, "block_0_": 1 / 8, "patch_embed": 1 / 16}
     rates |= {"block_1_": 1 / 4, "position_embedding": 1 / 16, "prefix_tokens": 1 / 16}
@@ -27,23 +27,23 @@ def test_early_layers_are_slower_in_step_and_in_decay():
         optimizer.apply([ops.ones_like(weight.value) * gradient for weight in weights], weights)
         for weight, old in zip(weights, before, strict=True):
             rate = 0.1 * next(r for name, r in rates.items() if weight.path.startswith(name))
-            # Adam's first step is as long as its rate.
+            # The length of Adam's first step is the learning rate.
             moved = rate if gradient else rate * decay * old * ("kernel" in weight.path)
             np.testing.assert_allclose(old - weight.numpy(), moved, atol=1e-6, err_msg=weight.path)
 
 
-def test_only_matrices_and_convolutions_decay():
+def test_weight_decay_applies_to_kernels_only():
     hybrid = km.Hybrid("CMAPG", input_shape=(8, 8, 1), patch_size=4, hidden_dim=8, num_heads=2)
     for model in (vit(), hybrid):
         optimizer = km.training.LayerwiseAdamW(weight_decay=0.1)
         optimizer.build(model.trainable_variables)
         for weight, decay in zip(model.trainable_variables, optimizer.decays, strict=True):
-            spared = weight.path.split("/")[0] in ("prefix_tokens", "position_embedding")
-            assert bool(decay) == (len(weight.shape) > 1 and not spared), weight.path
+            is_excluded = weight.path.split("/")[0] in ("prefix_tokens", "position_embedding")
+            assert bool(decay) == (len(weight.shape) > 1 and not is_excluded), weight.path
 
 
-def test_steps_are_those_of_adamw():
-    """With nothing spared and no layer decay: Keras's own AdamW, step by step."""
+def test_optimizer_steps_equal_adamw():
+    """Without exclusions and layer decay, each step is that of Keras's AdamW."""
     start = np.random.RandomState(0).randn(5, 3).astype("float32")
     ours, theirs = (keras.Variable(start, name=name) for name in ("kernel", "weight"))
     pair = [
@@ -54,14 +54,14 @@ def test_steps_are_those_of_adamw():
         ),
     ]
     for step in range(5):
-        # Adam does not see a constant factor: some steps are clipped, some are not
+        # Adam ignores a constant factor of the gradients. So only some of the steps are clipped.
         gradient = np.random.RandomState(step).randn(5, 3).astype("float32") * 0.05 ** (step % 2)
         for optimizer, variable in pair:
             optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
 
 
-def test_clipping_keeps_the_direction():
+def test_clip_by_global_norm_keeps_direction():
     gradients = [ops.array([3.0, 0.0]), None, ops.array([[4.0]])]
     first, none, second = clip_by_global_norm(gradients, 1.0)
     assert none is None
@@ -71,43 +71,43 @@ def test_clipping_keeps_the_direction():
     np.testing.assert_allclose(kept, [3, 0])
 
 
-def test_layer_decay_wants_blocks():
+def test_layer_decay_raises_without_blocks():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="`layer_decay` must be 1 for a model without.*0.5"):
         km.training.LayerwiseAdamW(layer_decay=0.5).build(model.trainable_variables)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_is_keras_s_for_numbers_and_for_shares(smoothing):
+def test_crossentropy_equals_keras_for_indices_and_soft_labels(smoothing):
     random = np.random.RandomState(0)
     logits, labels = random.randn(8, 7).astype("float32"), random.randint(0, 7, 8)
-    shares = np.eye(7, dtype="float32")[labels]
+    soft = np.eye(7, dtype="float32")[labels]
     loss = km.training.Crossentropy(smoothing)
     expected = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
-    for given in (labels, labels[:, None], shares):
+    for given in (labels, labels[:, None], soft):
         got = loss(ops.array(given), ops.array(logits))
-        np.testing.assert_allclose(got, expected(shares, logits), rtol=1e-5)
-    mixed = 0.3 * shares + 0.7 * shares[::-1]
+        np.testing.assert_allclose(got, expected(soft, logits), rtol=1e-5)
+    mixed = 0.3 * soft + 0.7 * soft[::-1]
     np.testing.assert_allclose(loss(mixed, logits), expected(mixed, logits), rtol=1e-5)
 
 
-def test_sigmoid_cross_entropy_sums_over_classes():
+def test_sigmoid_crossentropy_sums_over_classes():
     random = np.random.RandomState(0)
-    logits, shares = random.randn(8, 7), random.rand(8, 7)
+    logits, soft = random.randn(8, 7), random.rand(8, 7)
     probabilities = 1 / (1 + np.exp(-logits))
-    each = shares * np.log(probabilities) + (1 - shares) * np.log(1 - probabilities)
-    loss = km.training.Crossentropy(kind="sigmoid")(ops.array(shares), ops.array(logits))
+    each = soft * np.log(probabilities) + (1 - soft) * np.log(1 - probabilities)
+    loss = km.training.Crossentropy(kind="sigmoid")(ops.array(soft), ops.array(logits))
     np.testing.assert_allclose(loss, -each.sum(-1).mean(), rtol=1e-5)
 
 
-def test_a_number_that_is_no_class_cannot_go_unseen():
+def test_crossentropy_is_nan_for_invalid_class_index():
     for kind in ("softmax", "sigmoid"):
         loss = km.training.Crossentropy(0.1, kind)
         assert np.isnan(float(loss(ops.array([0, 5]), ops.zeros((2, 5)))))
         assert np.isfinite(float(loss(ops.array([0, 4]), ops.zeros((2, 5)))))
 
 
-def test_accuracy_of_numbers_and_of_shares():
+def test_accuracy_accepts_indices_and_soft_labels():
     logits = ops.array([[0.0, 1, 2], [5, 1, 2], [0, 3, 1], [1, 0, 0]])
     for labels in ([2, 0, 2, 1], [[2], [0], [2], [1]], np.eye(3)[[2, 0, 2, 1]] * 0.6 + 0.1):
         accuracy = km.training.Accuracy()

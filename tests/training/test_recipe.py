@@ -1,4 +1,4 @@
-"""Recipes: as data, and what they make of a model."""
+"""Recipes: their arguments, their files, and the models that they compile."""
 
 import dataclasses
 import json
@@ -37,17 +37,17 @@ def small_model():
 
 
 @pytest.mark.parametrize(("name", "bad"), [(name, bad) for name in BAD for bad in BAD[name]])
-def test_a_bad_argument_is_named(name, bad):
+def test_recipe_raises_on_invalid_argument(name, bad):
     with pytest.raises((ValueError, TypeError), match=f"`{name}` must.*Received"):
         km.Recipe(**{"epochs": 3, name: bad})
 
 
-def test_every_argument_has_bad_values():
+def test_every_field_has_invalid_values():
     assert set(BAD) == {field.name for field in dataclasses.fields(km.Recipe)}
 
 
 @pytest.mark.parametrize("name", km.recipes())
-def test_a_published_recipe_goes_through_a_file_and_compiles(name, tmp_path):
+def test_published_recipe_saves_loads_and_compiles(name, tmp_path):
     recipe = km.recipes()[name]
     assert recipe.source
     recipe.save(tmp_path / "recipe.json")
@@ -65,18 +65,18 @@ def schedule(model, steps):
     return np.asarray(rate(np.arange(steps, dtype="float32"))).tolist()
 
 
-def test_published_figures():
-    """Spot checks against the sources, by a second reading of them."""
+def test_published_recipes_match_their_sources():
+    """Compare some values with a second reading of the sources."""
     deit, mixer = km.recipes()["DeiT"], km.recipes()["big_vision Mixer-B/16"]
     assert (deit.epochs, deit.batch_size, deit.learning_rate) == (300, 1024, 5e-4 * 1024 / 512)
     assert (deit.ema_decay, deit.augmentation.erasing) == (0.99996, 0.25)
     assert (mixer.loss, mixer.schedule, mixer.final_learning_rate) == ("sigmoid", "linear", 1e-5)
-    # 10,000 steps of 4096 images, of 99 % of ImageNet's training images
+    # 10,000 steps of 4,096 images; the training split is 99 % of ImageNet's training images
     assert mixer.warmup_epochs == pytest.approx(10_000 * 4096 / (0.99 * 1_281_167), rel=2e-3)
     cifar = km.recipes()["ConvMixer CIFAR-10"]
-    rates = (small_model(), cifar)
-    cifar.compile(rates[0], 98)
-    logged = schedule(rates[0], 25 * 98)[97::98]  # at the end of each epoch, as the authors print
+    model = small_model()
+    cifar.compile(model, 98)
+    logged = schedule(model, 25 * 98)[97::98]  # at the end of each epoch, as in the authors' log
     published = [0.005 * n for n in range(1, 11)] + [0.04525, 0.0405, 0.03575, 0.031, 0.02625]
     published += [0.0215, 0.01675, 0.012, 0.00725, 0.0025, 0.002, 0.0015, 0.001, 0.0005, 0]
     np.testing.assert_allclose(logged, published, atol=1e-6)
@@ -92,7 +92,7 @@ def test_published_figures():
         ('{"epochs": 3, "augmentation": {"flop": true}}', ".*'flop'"),
     ],
 )
-def test_a_file_that_holds_no_recipe_is_named(text, message, tmp_path):
+def test_recipe_load_raises_on_invalid_file(text, message, tmp_path):
     (tmp_path / "recipe.json").write_text(text)
     expected = f"`path` must be a JSON file of a recipe.*recipe.json: {message}"
     with pytest.raises(ValueError, match=expected):
@@ -121,20 +121,20 @@ def test_recipe_loads_file_of_version_0_1_0(tmp_path):
         assert getattr(recipe, field.name) != getattr(default, field.name), field.name
 
 
-def test_it_prints_as_what_it_saves(tmp_path):
+def test_recipe_prints_its_json(tmp_path):
     recipe = km.recipes()["DeiT"]
     recipe.save(tmp_path / "recipe.json")
     assert json.loads(str(recipe)) == json.loads((tmp_path / "recipe.json").read_text())
 
 
-def test_the_warm_up_must_end():
+def test_compile_raises_if_warmup_is_too_long():
     recipe = km.Recipe(epochs=10, warmup_epochs=5)
     with pytest.raises(ValueError, match="`epochs` must be more than `warmup_epochs`.*epochs=5"):
         recipe.compile(small_model(), 10, epochs=5)
 
 
-def test_a_model_saved_with_its_recipe_trains_on(tmp_path, digits_folder):
-    """What km.Recipe compiles goes through a .keras file: optimizer, loss, metric and average."""
+def test_saved_model_continues_training(tmp_path, digits_folder):
+    """A .keras file keeps what the recipe compiled: optimizer, loss, metric and moving average."""
     train, _, info = km.data.load("digits", augmentation=km.data.Augmentation(mixup=0.2))
     recipe = km.Recipe(epochs=2, clip_norm=1.0, ema_decay=0.9, label_smoothing=0.1, layer_decay=0.9)
     model = small_model()
