@@ -1,11 +1,13 @@
-"""Whether data keep up with training: images a second, waiting within and between epochs.
+"""Measure whether the data pipeline keeps up with training.
 
     python examples/benchmark_data.py                       # the digits, as 32 x 32 colour images
-    python examples/benchmark_data.py --dataset cifar10     # any TFDS name, downloaded
+    python examples/benchmark_data.py --dataset cifar10     # any TFDS name; TFDS downloads it
 
-A pipeline's own speed is that of a whole pass with nothing else to do. `waiting` is the share of an
-epoch's time for which a step waited for its batch; `between_s` is the time from an epoch's last
-step to the next one's first, without validation, the longest of all epochs.
+The table has one row per augmentation:
+- `images_s`: images per second of the pipeline without a model.
+- `waiting`: fraction of the training time in which a step waits for its batch.
+- `between_s`: longest time in seconds between the last step of an epoch and the first step of the
+  next one, without validation.
 """
 
 import argparse
@@ -32,23 +34,23 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
-    parser.add_argument("--image-size", type=int, default=32, help="pixels")
-    parser.add_argument("--batch", type=int, default=64, help="images a step")
-    parser.add_argument("--epochs", type=int, default=4, help="timed, each after a first one")
+    parser.add_argument("--dataset", default="digits", help="digits, a TFDS name, or a folder")
+    parser.add_argument("--image-size", type=int, default=32, help="height and width in pixels")
+    parser.add_argument("--batch", type=int, default=64, help="images per step")
+    parser.add_argument("--epochs", type=int, default=4, help="timed epochs, after an untimed one")
     parser.add_argument("--csv", type=pathlib.Path, help="file for the table")
     return parser.parse_args()
 
 
 def load(args, augmentation):
-    colour = km.Preprocessing(args.image_size, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    rgb = km.Preprocessing(args.image_size, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
     return km.data.load(
-        args.dataset, batch_size=args.batch, preprocessing=colour, augmentation=augmentation
+        args.dataset, batch_size=args.batch, preprocessing=rgb, augmentation=augmentation
     )
 
 
-def images_a_second(train, epochs):
-    """The median of whole passes, the first left out: it fills the cache."""
+def images_per_second(train, epochs):
+    """The median speed of whole epochs, without the first, because that one fills the cache."""
     speeds = []
     for _ in range(epochs + 1):
         begin = time.perf_counter()
@@ -57,24 +59,24 @@ def images_a_second(train, epochs):
     return float(np.median(speeds[1:]))
 
 
-class Waiting(keras.callbacks.Callback):
-    """When steps and epochs end."""
+class EpochGaps(keras.callbacks.Callback):
+    """Record the time from the last step of an epoch to the end of the next epoch's first step."""
 
     def on_train_begin(self, logs=None):
-        self.between, self.ended = [], None
+        self.gaps, self.epoch_ended = [], None
 
     def on_train_batch_end(self, batch, logs=None):
-        self.last = time.perf_counter()
-        if self.ended is not None:
-            self.between.append(self.last - self.ended)
-            self.ended = None
+        self.step_ended = time.perf_counter()
+        if self.epoch_ended is not None:
+            self.gaps.append(self.step_ended - self.epoch_ended)
+            self.epoch_ended = None
 
     def on_epoch_end(self, epoch, logs=None):
-        self.ended = self.last
+        self.epoch_ended = self.step_ended
 
 
 def training(args, model, train):
-    """(share of time spent waiting, longest pause between epochs less a step's time)."""
+    """(fraction of the time spent waiting, longest gap between epochs minus the time of a step)."""
     km.Recipe(epochs=args.epochs).compile(model, len(train))
     waited = stepped = 0.0
     for epoch in range(args.epochs + 1):
@@ -82,17 +84,17 @@ def training(args, model, train):
         while True:
             begin = time.perf_counter()
             batch = next(batches, None)
-            found = time.perf_counter()
+            received = time.perf_counter()
             if batch is None:
                 break
             model.train_on_batch(*batch)
-            if epoch:  # the first compiles
-                waited += found - begin
-                stepped += time.perf_counter() - found
-    clock = Waiting()
-    model.fit(train, epochs=args.epochs + 1, shuffle=False, verbose=0, callbacks=[clock])
+            if epoch:  # the first epoch includes the compilation
+                waited += received - begin
+                stepped += time.perf_counter() - received
+    recorder = EpochGaps()
+    model.fit(train, epochs=args.epochs + 1, shuffle=False, verbose=0, callbacks=[recorder])
     step = stepped / (args.epochs * len(train))
-    return waited / (waited + stepped), max(clock.between) - step
+    return waited / (waited + stepped), max(recorder.gaps) - step
 
 
 def main():
@@ -100,7 +102,7 @@ def main():
     rows = []
     for name, augmentation in PIPELINES.items():
         train, _, info = load(args, augmentation)
-        speed = images_a_second(train, args.epochs)
+        speed = images_per_second(train, args.epochs)
         size = {"input_shape": info.input_shape, "num_classes": info.num_classes}
         model = km.ViT("Ti/16", patch_size=4, depth=6, **size)
         waiting, between = training(args, model, train)

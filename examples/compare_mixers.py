@@ -1,17 +1,17 @@
-"""Which mixer of tokens learns best: one recipe, one dataset, a table and a picture.
+"""Compare token mixers under one recipe on one dataset, in a table and a figure.
 
-    python examples/compare_mixers.py                       # the study, on CIFAR-10
-    python examples/compare_mixers.py --dataset digits      # the same without a download
+    python examples/compare_mixers.py                       # the study on CIFAR-10
+    python examples/compare_mixers.py --dataset digits      # the same study without a download
     python examples/compare_mixers.py --dataset digits --models ViT MLP-Mixer ConvMixer MMA CM \\
-        --seeds 3 --without-augmentation                    # five small models, with and without
+        --seeds 3 --without-augmentation    # five small models, with and without augmentation
 
-The study is that of an introduction to these models. Published for it, on CIFAR-10 and under a
-plain recipe: Mixer x2 68.92 %, attention x2 64.68 %, Mixer + attention 64.51 %, 2 Mixer + attention
-65.03 %, Mixer x1 49.39 %, ConvMixer-16/1 49.36 %, ConvMixer + Mixer 51.91 %, one-layer ViT with 4
-heads on 12 x 12 patches 69.35 %.
+The study repeats one from an introduction to these models. Its published accuracies on CIFAR-10,
+with a plain recipe, are: Mixer x2 68.92 %, attention x2 64.68 %, Mixer + attention 64.51 %,
+2 Mixer + attention 65.03 %, Mixer x1 49.39 %, ConvMixer-16/1 49.36 %, ConvMixer + Mixer 51.91 %,
+one-layer ViT with 4 heads on 12 x 12 patches 69.35 %.
 
-The output folder gets table.csv and picture.png, a row for each model: accuracy is the mean over
-the seeds, of the test images, by the last epoch's weights.
+The script writes table.csv and picture.png into the output folder, with one row per model. The
+accuracy is that of the last epoch's weights on the test images, averaged over the seeds.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from train import at_least
 
 import keras_mixers as km
 
-PREDICTED = 1024  # images a measurement of speed takes at least
+PREDICTED = 1024  # images per measurement of speed
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A model of the study: its builder, and the size of the images it takes."""
+    """A model of the study: its builder, its arguments, and the size of its images."""
 
     builder: str
     variant: str
@@ -65,7 +65,7 @@ MODELS = {
     "one-layer ViT": Contender(
         "ViT", "Ti/16", 72, 6, 64, {"depth": 1, "num_heads": 4, "mlp_dim": 128}
     ),
-    # What examples/train.py trains on the digits.
+    # The models that examples/train.py trains on the digits.
     "ViT": Contender("ViT", "Ti/16", 16, 4, 64, VIT),
     "MLP-Mixer": Contender("MLPMixer", "S/16", 16, 4, 64, MIXER),
     "ConvMixer": Contender("ConvMixer", "256/8-k5-p2", 16, 4, 64, {"depth": 4}),
@@ -79,14 +79,14 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--dataset", default="cifar10", help="digits, a name in TFDS, or a folder")
+    parser.add_argument("--dataset", default="cifar10", help="digits, a TFDS name, or a folder")
     parser.add_argument(
         "--models",
         nargs="+",
         choices=MODELS,
         default=STUDY,
         metavar="NAME",
-        help=f"of {', '.join(MODELS)}",
+        help=f"models to compare, of {', '.join(MODELS)}",
     )
     parser.add_argument(
         "--recipe",
@@ -95,22 +95,26 @@ def parse_arguments():
         metavar="NAME",
         help="a name in km.recipes()",
     )
-    parser.add_argument("--epochs", type=at_least(1), help="instead of the recipe's")
-    parser.add_argument("--seeds", type=at_least(1), default=1, help="trainings of each model")
+    parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
+    parser.add_argument("--seeds", type=at_least(1), default=1, help="training runs per model")
     parser.add_argument(
-        "--without-augmentation", action="store_true", help="train each without it too"
+        "--without-augmentation",
+        action="store_true",
+        help="also train each model without augmentation",
     )
     parser.add_argument(
-        "--logs", nargs="*", choices=("csv", "tensorboard"), default=[], help="epoch by epoch"
+        "--logs",
+        nargs="*",
+        choices=("csv", "tensorboard"),
+        default=[],
+        help="logs to write for each epoch",
     )
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=pathlib.Path("compared"), help="folder"
-    )
+    parser.add_argument("--output", type=pathlib.Path, default="compared", help="output folder")
     return parser.parse_args()
 
 
 def train(name, recipe, args, seed, log):
-    """One training: (model, test images, the accuracy there, seconds an epoch)."""
+    """Train one model: (model, test images, test accuracy, seconds per epoch)."""
     contender = MODELS[name]
     batches, test, info = km.data.load(
         args.dataset,
@@ -140,8 +144,8 @@ def train(name, recipe, args, seed, log):
     return model, test, model.evaluate(test, verbose=0)[1], seconds
 
 
-def images_a_second(model, test):
-    """How fast the model answers: the best of three rounds."""
+def images_per_second(model, test):
+    """The speed of `model.predict`, the best of three rounds."""
     images = test.unbatch().map(lambda image, _: image).repeat().take(PREDICTED).batch(64).cache()
     model.predict(images, verbose=0)
     rounds = []
@@ -153,7 +157,7 @@ def images_a_second(model, test):
 
 
 def compare(args):
-    """A row for each model, and for each without augmentation where that is asked for."""
+    """Yield one row per model, and with --without-augmentation a second one."""
     recipe = km.recipes()[args.recipe]
     if args.epochs:
         warmup = recipe.warmup_epochs * args.epochs / recipe.epochs
@@ -178,25 +182,25 @@ def compare(args):
                 "minutes": round(statistics.median(seconds) * each.epochs / 60, 1),
                 "accuracy": round(100 * statistics.mean(accuracies), 2),
                 "worst": round(100 * min(accuracies), 2),
-                "images_s": round(images_a_second(model, test)),
+                "images_s": round(images_per_second(model, test)),
             }
 
 
 def plot(rows, path, title):
-    """Accuracy by model: a dot, and a hollow one for what was trained without augmentation."""
+    """Draw the accuracy of each model as a dot, hollow for training without augmentation."""
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(row["model"] for row in rows))
     figure = Figure(figsize=(8, 1.2 + 0.45 * len(names)), layout="constrained")
     axes = figure.subplots()
     for kind, face in (("with", "#4477aa"), ("without", "white")):
-        found = [row for row in rows if row.get("augmentation", "with") == kind]
-        accuracies = [row["accuracy"] for row in found]
-        places = [names.index(row["model"]) for row in found]
+        selected = [row for row in rows if row.get("augmentation", "with") == kind]
+        accuracies = [row["accuracy"] for row in selected]
+        heights = [names.index(row["model"]) for row in selected]
         label = f"{kind} augmentation"
-        axes.scatter(accuracies, places, 70, face, edgecolors="#4477aa", label=label, zorder=3)
-        for accuracy, place in zip(accuracies, places, strict=True):
-            axes.annotate(f"{accuracy:.2f}", (accuracy, place - 0.2), ha="center", fontsize=8)
+        axes.scatter(accuracies, heights, 70, face, edgecolors="#4477aa", label=label, zorder=3)
+        for accuracy, height in zip(accuracies, heights, strict=True):
+            axes.annotate(f"{accuracy:.2f}", (accuracy, height - 0.2), ha="center", fontsize=8)
     axes.set(title=title, xlabel="test accuracy, %", yticks=range(len(names)), yticklabels=names)
     axes.set_ylim(len(names) - 0.5, -0.7)
     axes.margins(x=0.08)
@@ -212,7 +216,7 @@ def main():
     args.output.mkdir(parents=True, exist_ok=True)
     try:
         rows = list(compare(args))
-    except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
+    except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"compare_mixers.py: {error}") from None
     show(rows, args.output / "table.csv")
     plot(rows, args.output / "picture.png", f"{args.dataset}, recipe {args.recipe!r}")
@@ -222,4 +226,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("\ncompare_mixers.py: interrupted; nothing more is written") from None
+        raise SystemExit("\ncompare_mixers.py: interrupted; no more files are written") from None

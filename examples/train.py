@@ -1,13 +1,14 @@
-"""From a dataset's name to a deployed file: train a model, save it, export it, run the exports.
+"""Train a model on a dataset, save it, export it, and run the exported files.
 
     python examples/train.py                        # a small ViT on the bundled digits
-    python examples/train.py --model mlp_mixer      # or conv_mixer, or a hybrid's pattern: MMA, CM
+    python examples/train.py --model mlp_mixer      # or conv_mixer, or a hybrid pattern: MMA, CM
     python examples/train.py --dataset cifar10 --recipe "small natural" --image-size 32 \\
-        --hidden-dim 192 --depth 6                  # any TFDS name; this one is downloaded
-    python examples/train.py --resume               # goes on after a Ctrl-C, a kill, a power cut
+        --hidden-dim 192 --depth 6                  # any TFDS name; TFDS downloads this dataset
+    python examples/train.py --resume               # resumes after a Ctrl-C, a kill, a power cut
 
-The output folder gets model.keras, history.png, recipe.json, model.onnx and saved_model/. On 2 CPU
-cores the digits take a minute and a half and reach 98 % test accuracy.
+The script writes model.keras, history.png, recipe.json, flags.json, model.onnx and saved_model/
+into the output folder. On 2 CPU cores, training on the digits takes a minute and a half and reaches
+98 % test accuracy.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def at_least(lowest):
             raise argparse.ArgumentTypeError(f"must be {lowest} or more, not {number}")
         return number
 
-    parse.__name__ = "int"  # what argparse calls a value that is none
+    parse.__name__ = "int"  # because argparse writes this name into "invalid int value"
     return parse
 
 
@@ -49,36 +50,43 @@ def parse_arguments():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
+    parser.add_argument("--dataset", default="digits", help="digits, a TFDS name, or a folder")
     parser.add_argument(
         "--model",
         default="vit",
-        help=f"a family ({', '.join(FAMILIES)}), or a hybrid's pattern such as MMA or CM",
+        help=f"a family ({', '.join(FAMILIES)}), or the pattern of a hybrid, such as MMA or CM",
     )
-    parser.add_argument("--image-size", type=int, default=16, help="pixels to resize to")
-    parser.add_argument("--patch-size", type=int, default=4, help="pixels")
+    parser.add_argument("--image-size", type=int, default=16, help="height and width in pixels")
+    parser.add_argument("--patch-size", type=int, default=4, help="height and width in pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
-    parser.add_argument("--depth", type=int, default=4, help="blocks; a pattern spells its own")
+    parser.add_argument("--depth", type=int, default=4, help="blocks; ignored for a pattern")
     parser.add_argument("--recipe", default="small", help="a name in km.recipes(), or a JSON file")
-    parser.add_argument("--epochs", type=at_least(1), help="instead of the recipe's")
-    parser.add_argument("--batch-size", type=at_least(1), help="instead of the recipe's")
-    parser.add_argument("--learning-rate", type=positive_float, help="instead of the recipe's")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of weights, order and draws")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
-    long = parser.add_argument_group("long trainings")
-    long.add_argument("--resume", action="store_true", help="go on where --output's backup stands")
-    long.add_argument("--save-every", type=at_least(1), metavar="STEPS", help="also in an epoch")
-    long.add_argument("--deterministic", action="store_true", help="the same bits in every run")
-    long.add_argument("--mirrored", action="store_true", help="on all GPUs of this machine")
+    parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
+    parser.add_argument("--batch-size", type=at_least(1), help="replaces the recipe's value")
+    parser.add_argument("--learning-rate", type=positive_float, help="replaces the recipe's value")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of all random numbers")
+    parser.add_argument("--output", type=pathlib.Path, default="out", help="output folder")
+    long = parser.add_argument_group("long training runs")
+    long.add_argument("--resume", action="store_true", help="resume from the backup in --output")
     long.add_argument(
-        "--gradient-checkpointing", action="store_true", help="less memory, more computing"
+        "--save-every",
+        type=at_least(1),
+        metavar="STEPS",
+        help="save a backup every STEPS steps, and not only at the end of each epoch",
     )
-    long.add_argument("--tensorboard", action="store_true", help="write logs/ for it")
+    long.add_argument("--deterministic", action="store_true", help="give the same bits in each run")
+    long.add_argument("--mirrored", action="store_true", help="use all GPUs of this machine")
+    long.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="recompute activations in the backward pass: less memory, more time",
+    )
+    long.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs to logs/")
     return parser.parse_args()
 
 
 def find_recipe(args):
-    """The recipe that is asked for, with what the flags change in it."""
+    """The recipe of --recipe, with the values that other flags replace."""
     named = km.recipes()
     if args.recipe in named:
         recipe = named[args.recipe]
@@ -97,36 +105,36 @@ def find_recipe(args):
 
 
 def find_backup(args):
-    """The backup to go on from, or that of a beginning; one that is there is never lost."""
+    """The backup in --output; an existing one is never overwritten unless --resume is given."""
     backup = km.training.Backup(args.output / "backup.weights.h5", every=args.save_every)
     flags = args.output / "flags.json"
     if backup.path.exists() and not args.resume:
         raise ValueError(
-            f"--output must be another folder, or --resume given: {backup.path} holds a training"
-            f" that did not end. Received: --output {args.output}"
+            f"--output must be another folder, or --resume must be given: {backup.path} holds an"
+            f" unfinished training run. Received: --output {args.output}"
         )
     if args.resume and not backup.path.exists() and (args.output / "model.keras").exists():
         raise ValueError(
-            f"--resume must find a training that did not end. Received: --output {args.output},"
-            " where one has ended and left model.keras"
+            "--resume needs an unfinished training run in --output. Received: --output"
+            f" {args.output}, where a run has finished and written model.keras"
         )
     if backup.path.exists():
         before = json.loads(flags.read_text())
-        changed = [name for name, value in described(args).items() if value != before.get(name)]
+        changed = [name for name, value in fixed_flags(args).items() if value != before.get(name)]
         if changed:
             wanted = ", ".join(f"--{name.replace('_', '-')} {before.get(name)}" for name in changed)
-            raise ValueError(f"--resume must come with the flags of the training: {wanted}")
+            raise ValueError(f"--resume needs the flags of the unfinished run: {wanted}")
     return backup
 
 
-def described(args):
-    """What must be the same when a training goes on."""
+def fixed_flags(args):
+    """The flags that must not change when training is resumed."""
     free = ("resume", "output", "save_every", "tensorboard")
     return {name: str(value) for name, value in vars(args).items() if name not in free}
 
 
 def build(args, recipe, info):
-    """A family at the asked-for size, or the hybrid that a pattern spells."""
+    """A model of the family in --model, or a hybrid with the pattern in --model."""
     size = {
         "input_shape": info.input_shape,
         "num_classes": info.num_classes,
@@ -161,28 +169,28 @@ def build(args, recipe, info):
 
 
 def largest_difference(model, images, folder):
-    """Run both exports in their own runtimes, and compare with the model."""
+    """Run both exported files in their runtimes, and compare the results with the model."""
     import onnxruntime
     import tensorflow as tf
 
     expected = np.asarray(model(images, training=False))
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     loaded = tf.saved_model.load(str(folder / "saved_model"))
-    answers = {
+    results = {
         "onnxruntime": session.run(["logits"], {"images": images})[0],
         "SavedModel": loaded.signatures["serving_default"](images=tf.constant(images))["logits"],
     }
-    return {name: np.abs(np.asarray(answer) - expected).max() for name, answer in answers.items()}
+    return {name: np.abs(np.asarray(result) - expected).max() for name, result in results.items()}
 
 
 def fit(args, recipe, model, train, test, backup):
-    """Train from where the backup stands; losses and accuracies of all epochs."""
+    """Train from the position of the backup; return losses and accuracies of all epochs."""
     callbacks = [backup]
     if recipe.ema_decay is not None:
         callbacks.append(keras.callbacks.SwapEMAWeights())
     if args.tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(args.output / "logs"))
-    # The pipeline shuffles; `shuffle=False` says that fit need not.
+    # `shuffle=False`, because the pipeline shuffles.
     model.fit(
         train,
         validation_data=test,
@@ -196,10 +204,8 @@ def fit(args, recipe, model, train, test, backup):
 
 def main():
     args = parse_arguments()
-    if keras.backend.backend() != "tensorflow":  # known now, rather than once it has trained
-        raise SystemExit(
-            "train.py: it exports, which TensorFlow does: set KERAS_BACKEND=tensorflow"
-        )
+    if keras.backend.backend() != "tensorflow":  # checked before the training, not after it
+        raise SystemExit("train.py: the export needs TensorFlow: set KERAS_BACKEND=tensorflow")
     import tensorflow as tf
 
     if args.deterministic:
@@ -213,32 +219,34 @@ def main():
             image_size=args.image_size,
             batch_size=recipe.batch_size,
             augmentation=recipe.augmentation,
-            drop_remainder=args.mirrored,  # batches that can be shared out evenly
+            drop_remainder=args.mirrored,  # because each device needs an equal part of a batch
             seed=args.seed,
             start=(backup.epoch, backup.batch),
         )
-        keras.utils.set_random_seed(args.seed)  # after loading: preparing data draws numbers too
+        # Set the seed after loading, because preparing the data also uses random numbers.
+        keras.utils.set_random_seed(args.seed)
         with devices():
             model = build(args, recipe, info)
             recipe.compile(model, len(train))
         args.output.mkdir(parents=True, exist_ok=True)
-        (args.output / "flags.json").write_text(json.dumps(described(args), indent=2) + "\n")
+        (args.output / "flags.json").write_text(json.dumps(fixed_flags(args), indent=2) + "\n")
         recipe.save(args.output / "recipe.json")
-    except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
+    except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"train.py: {error}") from None
     model.summary()
     try:
         history = fit(args, recipe, model, train, test, backup)
     except FloatingPointError as error:
         raise SystemExit(f"train.py: {error}") from None
-    except tf.errors.OpError as error:  # in it, deep down, the name of a file that is no image
-        named = re.search(r"ValueError: (.* is not a readable image.*)", str(error))
-        if not named:
+    except tf.errors.OpError as error:
+        # TensorFlow's message contains the pipeline's error, which names the file.
+        unreadable = re.search(r"ValueError: (.* is not a readable image.*)", str(error))
+        if not unreadable:
             raise
-        raise SystemExit(f"train.py: {named[1]}") from None
+        raise SystemExit(f"train.py: {unreadable[1]}") from None
     except KeyboardInterrupt:
         raise SystemExit(
-            f"\ntrain.py: interrupted in epoch {backup.epoch + 1}; --resume goes on from there"
+            f"\ntrain.py: interrupted in epoch {backup.epoch + 1}; resume with --resume"
         ) from None
     _, accuracy = model.evaluate(test, verbose=0)
     print(f"Test accuracy: {accuracy:.2%}")
@@ -250,11 +258,11 @@ def main():
     images = next(iter(test))[0].numpy()
     for runtime, difference in largest_difference(model, images, args.output).items():
         print(f"Largest difference in {runtime}, on {len(images)} test images: {difference:.1e}")
-    backup.path.unlink()  # this training has ended
+    backup.path.unlink()  # because this run is finished
 
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("\ntrain.py: interrupted; nothing more is written") from None
+        raise SystemExit("\ntrain.py: interrupted; no more files are written") from None

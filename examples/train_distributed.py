@@ -1,13 +1,13 @@
-"""One model trained by several processes, on one machine or many, each with a share of every batch.
+"""Train one model in several processes, on one machine or many; each gets a part of every batch.
 
     python examples/train_distributed.py --coordinator 10.0.0.1:9911 --processes 2 --process-id 0
     python examples/train_distributed.py --coordinator 10.0.0.1:9911 --processes 2 --process-id 1
 
-Each process is started by hand or by the cluster's scheduler, with the same flags but for its id;
-process 0 listens at the coordinator's address. It runs on JAX (`pip install -e ".[jax]"`, or
-`jax[cuda12]` for GPUs). With the same batch, which is that of all processes together, the losses
-are those of one process. Process 0 writes model.keras into the output folder, and TensorFlow
-exports it:
+Start each process by hand or by the scheduler of a cluster, with the same flags except
+--process-id. Process 0 listens at the coordinator's address. The script runs on JAX
+(`pip install -e ".[jax]"`, or `jax[cuda12]` for GPUs). --batch-size is the batch of all processes
+together; with the same value, the losses equal those of one process. Process 0 writes model.keras
+into the output folder. To export it with TensorFlow:
 
     python examples/deploy.py export out/model.keras
 """
@@ -28,17 +28,19 @@ def parse_arguments():
         description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--coordinator", default="127.0.0.1:9911", help="address of process 0")
-    parser.add_argument("--processes", type=int, default=1, help="how many there are")
-    parser.add_argument("--process-id", type=int, default=0, help="which this is, from 0")
-    parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
-    parser.add_argument("--pattern", default="MMA", help="of the hybrid, one letter a block")
-    parser.add_argument("--image-size", type=int, default=16, help="pixels to resize to")
-    parser.add_argument("--patch-size", type=int, default=4, help="pixels")
+    parser.add_argument("--processes", type=int, default=1, help="number of processes")
+    parser.add_argument("--process-id", type=int, default=0, help="number of this process, from 0")
+    parser.add_argument("--dataset", default="digits", help="digits, a TFDS name, or a folder")
+    parser.add_argument(
+        "--pattern", default="MMA", help="the hybrid's pattern, one letter per block"
+    )
+    parser.add_argument("--image-size", type=int, default=16, help="height and width in pixels")
+    parser.add_argument("--patch-size", type=int, default=4, help="height and width in pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the images")
-    parser.add_argument("--batch-size", type=int, default=64, help="images of a step, all together")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order and draws")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
+    parser.add_argument("--epochs", type=int, default=10, help="number of epochs")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per step, in total")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
+    parser.add_argument("--output", type=pathlib.Path, default="out", help="output folder")
     return parser.parse_args()
 
 
@@ -49,7 +51,7 @@ def main():
             "train_distributed.py: --process-id must be from 0 to one less than --processes."
             f" Received: {args.process_id} of {args.processes}"
         )
-    if args.processes > 1:  # before anything else asks JAX for its devices
+    if args.processes > 1:  # must come before the first use of JAX's devices
         keras.distribution.initialize(args.coordinator, args.processes, args.process_id)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
 
@@ -67,10 +69,10 @@ def main():
             image_size=args.image_size,
             batch_size=recipe.batch_size,
             augmentation=recipe.augmentation,
-            drop_remainder=True,  # batches that can be shared out evenly
+            drop_remainder=True,  # because each process needs an equal part of a batch
             seed=args.seed,
         )
-        keras.utils.set_random_seed(args.seed)  # the same weights in every process
+        keras.utils.set_random_seed(args.seed)  # so that all processes start with the same weights
         model = km.Hybrid(
             args.pattern,
             input_shape=info.input_shape,
@@ -79,7 +81,7 @@ def main():
             hidden_dim=args.hidden_dim,
         )
         recipe.compile(model, len(train))
-    except (ValueError, TypeError, OSError) as error:  # a flag that will not do, and why
+    except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"train_distributed.py: {error}") from None
 
     first = args.process_id == 0
@@ -87,7 +89,7 @@ def main():
     losses = " ".join(f"{loss:.6f}" for loss in history.history["loss"])
     print(f"Process {args.process_id} of {args.processes}, losses: {losses}", flush=True)
     if first:
-        # Saving makes variables, and with a distribution would wait for the other processes.
+        # Saving creates variables. With a distribution, that would wait for the other processes.
         keras.distribution.set_distribution(None)
         args.output.mkdir(parents=True, exist_ok=True)
         model.save(args.output / "model.keras")

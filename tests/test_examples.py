@@ -62,11 +62,11 @@ def test_train(tmp_path, digits_folder):
     assert backup.exists(), (tmp_path / "errors").read_text()
 
     _, why = main("train.py", *arguments, "--output", "cut", cwd=tmp_path)
-    assert "holds a training that did not end" in why
+    assert "holds an unfinished training run" in why
     _, why = main(
         "train.py", *arguments, "--seed", "3", "--resume", "--output", "cut", cwd=tmp_path
     )
-    assert "--resume must come with the flags of the training: --seed 0" in why
+    assert "--resume needs the flags of the unfinished run: --seed 0" in why
 
     output, why = main("train.py", *arguments, "--resume", "--output", "cut", cwd=tmp_path)
     assert not why
@@ -132,7 +132,7 @@ def test_train_with_a_wrong_flag(arguments, message, tmp_path, digits_folder):
 def test_train_says_at_once_that_another_backend_will_not_do(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     output, why = main("train.py", cwd=tmp_path)
-    assert why == "train.py: it exports, which TensorFlow does: set KERAS_BACKEND=tensorflow"
+    assert why == "train.py: the export needs TensorFlow: set KERAS_BACKEND=tensorflow"
     assert not output
 
 
@@ -321,7 +321,7 @@ def test_benchmark_data(tmp_path, digits_folder, monkeypatch):
     args = argparse.Namespace(dataset="digits", image_size=8, batch=256, epochs=1)
     train, _, info = module.load(args, module.PIPELINES["none"])
     assert info.input_shape == (8, 8, 3)
-    assert module.images_a_second(train, epochs=1) > 0
+    assert module.images_per_second(train, epochs=1) > 0
     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(10)]
     waiting, between = module.training(args, keras.Sequential(layers), train)
     assert 0 < waiting < 1
