@@ -11,7 +11,7 @@ with a plain recipe, are: Mixer x2 68.92 %, attention x2 64.68 %, Mixer + attent
 one-layer ViT with 4 heads on 12 x 12 patches 69.35 %.
 
 The script writes table.csv and picture.png into the output folder, with one row per model. The
-accuracy is that of the last epoch's weights on the test images, averaged over the seeds.
+accuracy is measured with the last epoch's weights on the test images, averaged over the seeds.
 """
 
 import argparse

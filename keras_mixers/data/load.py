@@ -41,9 +41,9 @@ def load(
             `validation/` or `test/` next to `train/`).
         image_size: height and width in pixels, an int or a pair; `None` for the dataset's size.
         batch_size: images in a batch.
-        preprocessing: the preprocessing of each image, such as that of a checkpoint. `None` for
-            the central crop resized to `image_size` (bilinear), with values in [-1, 1]. If it has
-            three means, grey images become RGB images.
+        preprocessing: the preprocessing of each image, such as a checkpoint's. `None` for the
+            central crop resized to `image_size` (bilinear), with values in [-1, 1]. If it has three
+            means, grey images become RGB images.
         augmentation: the augmentation of training images. With MixUp or CutMix the labels of
             `train` are soft labels, float32 `(batch, num_classes)`.
         validation_fraction: fraction of the training images to hold out for validation. `None` for

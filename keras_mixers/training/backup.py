@@ -1,4 +1,4 @@
-"""A callback that saves the state of a training to one file, and resumes from this file."""
+"""A callback that saves the state of a training run to one file, and resumes from this file."""
 
 import glob
 import json
@@ -27,8 +27,8 @@ class Backup(keras.callbacks.Callback):
     """Save model, optimizer, moving average and position to one file, and resume from it.
 
     To resume, load the data with `start=(backup.epoch, backup.batch)` and call `fit` with
-    `initial_epoch=backup.epoch`. A killed training then ends with the weights that an uninterrupted
-    one has. The file is replaced in one step, so it is always complete.
+    `initial_epoch=backup.epoch`. A killed run that is resumed ends with the weights of an
+    uninterrupted run. The file is replaced in one step, so it is always complete.
 
     On the first Ctrl-C or SIGTERM, the callback lets the step finish, saves, and ends the process.
     The second one stops at once. If the loss becomes NaN or infinite, training stops with an error
@@ -76,7 +76,7 @@ class Backup(keras.callbacks.Callback):
         self.epoch, self.batch, self.history, self.shapes = self.read_progress()
 
     def read_progress(self):
-        """(epoch, batch, history, shapes) in the file, or those of a new training without one."""
+        """(epoch, batch, history, shapes) in the file, or the initial values without a file."""
         import h5py
 
         if not self.path.exists():
@@ -228,10 +228,10 @@ class Backup(keras.callbacks.Callback):
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())  # on the disk before it replaces the old file
 
-    def raise_not_finite(self, what):
-        """Stop the training with an error that says where, and what may help."""
+    def raise_not_finite(self, message):
+        """Stop training with an error of this message, followed by advice."""
         self.restore_signal_handlers()
         raise FloatingPointError(
-            f"{what}. A lower learning rate, a longer warm-up or clip_norm=1.0 may help."
+            f"{message}. A lower learning rate, a longer warm-up or clip_norm=1.0 may help."
             f" {self.path}, if it exists, holds the last state before this step"
         )

@@ -21,7 +21,7 @@ class LayerwiseAdamW(keras.optimizers.Adam):
     Args:
         learning_rate: a number or a schedule.
         weight_decay: at each step, a kernel loses learning rate times `weight_decay` of its value.
-        layer_decay: ratio of a block's learning rate to that of the next block; 1 for equal rates.
+        layer_decay: ratio of a block's learning rate to the next block's; 1 for equal rates.
         clip_norm: largest global norm of the gradients, after they are summed over the devices.
             Keras's `global_clipnorm` clips the gradients of each device separately. `None` for no
             clipping.
@@ -98,7 +98,7 @@ class LayerwiseAdamW(keras.optimizers.Adam):
 
 
 def is_kernel(path):
-    """Whether the path is that of a matrix or a convolution kernel."""
+    """Whether the path names a matrix or a convolution kernel."""
     return path.split("/")[-1].endswith("kernel")
 
 

@@ -23,7 +23,7 @@ def _augmentation(name, value):
 def _json_dict(name, value):
     try:
         if isinstance(value, dict):
-            return json.loads(json.dumps(value))  # a copy, equal to what `load` reads back
+            return json.loads(json.dumps(value))  # a copy with the types that `load` reads back
     except TypeError:
         pass
     raise TypeError(
@@ -40,7 +40,7 @@ def _text(name, value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(CheckedDataclass):
-    """Optimizer, learning rate schedule, loss, augmentation and number of epochs of a training.
+    """Optimizer, learning rate schedule, loss, augmentation and number of epochs, as data.
 
     `compile` prepares a model for plain `model.fit`. Pass `batch_size` and `augmentation` to
     `km.data.load`, and `model_arguments` to the builder. `dataclasses.replace` changes a field.
@@ -55,8 +55,8 @@ class Recipe(CheckedDataclass):
         final_learning_rate: the learning rate at the end.
         weight_decay: at each step, a kernel loses learning rate times `weight_decay` of its value.
             Other weights do not decay.
-        layer_decay: ratio of a block's learning rate to that of the next block, for fine-tuning; 1
-            for equal rates.
+        layer_decay: ratio of a block's learning rate to the next block's, for fine-tuning; 1 for
+            equal rates.
         beta_2: AdamW's `beta_2`; `beta_1` is 0.9.
         epsilon: AdamW's `epsilon`.
         clip_norm: largest global norm of the gradients; `None` for no clipping.

@@ -15,8 +15,8 @@ class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedul
     """Linear growth to `peak` in `warmup_steps`, then a decline to `final` until `steps`.
 
     With `"cosine"` and `"linear"`, the decline has one phase. With `"one_cycle"` it has two linear
-    phases: to a twentieth of `peak` in the first two thirds of the steps after the warm-up, and to
-    `final` in the rest. The rate of the first step is above 0.
+    phases. The first ends at a twentieth of `peak`, after two thirds of the steps that follow the
+    warm-up. The second ends at `final`. The rate of the first step is above 0.
 
     Args:
         peak: the highest learning rate.

@@ -43,7 +43,7 @@ def test_weight_decay_applies_to_kernels_only():
 
 
 def test_optimizer_steps_equal_adamw():
-    """Without exclusions and layer decay, each step is that of Keras's AdamW."""
+    """Without exclusions and layer decay, each step equals a step of Keras's AdamW."""
     start = np.random.RandomState(0).randn(5, 3).astype("float32")
     ours, theirs = (keras.Variable(start, name=name) for name in ("kernel", "weight"))
     pair = [
