@@ -90,28 +90,40 @@ class ConvMixerBlock(Layer):
         return rows * columns * width * (self.kernel_size[0] * self.kernel_size[1] + width)
 
     def call(self, x, training=None):
-        learns = training and self.norm1.trainable and self.norm2.trainable
-        if self.gradient_checkpointing and learns:
-            y, *seen = keras.remat(self.forgetful)(x)
-            self.norm1.remember(*seen[:2])
-            self.norm2.remember(*seen[2:])
+        uses_batch_statistics = training and self.norm1.trainable and self.norm2.trainable
+        if not (self.gradient_checkpointing and uses_batch_statistics):
+            return self.block(x, lambda norm, x: norm(x, training=training), training)
+        # The backward pass recomputes the block. The moving averages are updated outside of it,
+        # because they must move once in each training step.
+        y, *statistics = keras.remat(self.block_with_batch_statistics)(x)
+        self.norm1.update_moving_statistics(*statistics[:2])
+        self.norm2.update_moving_statistics(*statistics[2:])
+        return y
+
+    def block(self, x, normalize, training):
+        """The two halves of the block; `normalize(norm, x)` applies one of the norms."""
+
+        def activate_and_normalize(norm, x):
+            with kernels.fused_elementwise(x, training):
+                return normalize(norm, kernels.activate(self.activation, x, training))
+
+        x = x + activate_and_normalize(self.norm1, self.depthwise(x))
+        return activate_and_normalize(self.norm2, self.pointwise(x))
+
+    def block_with_batch_statistics(self, x):
+        """The block in training, without side effects.
+
+        Returns:
+            The output, then the mean and variance of the batch for `norm1` and for `norm2`.
+        """
+        statistics = []
+
+        def normalize(norm, x):
+            y, mean, variance = norm.normalize_batch(x)
+            statistics.extend([mean, variance])
             return y
-        x = x + self.finished(self.depthwise(x), self.norm1, training)
-        return self.finished(self.pointwise(x), self.norm2, training)
 
-    def forgetful(self, x):
-        """The same in training, but for the moving averages: what they are to see comes out too."""
-        active = kernels.activate(self.activation, self.depthwise(x), True)
-        normal, mean1, variance1 = self.norm1.normalized(active)
-        active = kernels.activate(self.activation, self.pointwise(x + normal), True)
-        y, mean2, variance2 = self.norm2.normalized(active)
-        return y, mean1, variance1, mean2, variance2
-
-    def finished(self, x, norm, training):
-        """`norm(activation(x))`, what follows either convolution."""
-        with kernels.fused_elementwise(x, training):
-            active = kernels.activate(self.activation, x, training)
-            return norm(active, training=training)
+        return self.block(x, normalize, training=True), *statistics
 
 
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):

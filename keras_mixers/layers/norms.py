@@ -27,12 +27,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, x, training=None):
         if not (kernels.fused_kernels(x) and training and self.trainable):
             return super().call(x, training=training)
-        y, mean, variance = self.normalized(x)
-        self.remember(mean, variance)
+        y, mean, variance = self.normalize_batch(x)
+        self.update_moving_statistics(mean, variance)
         return y
 
-    def normalized(self, x):
-        """In training: what comes out, the means and the variances; nothing is remembered."""
+    def normalize_batch(self, x):
+        """Normalize x by the statistics of its batch; the moving averages do not change.
+
+        Returns:
+            The output, and the mean and variance of each channel.
+        """
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
         fast = kernels.fused_kernels(x)
         if fast:
@@ -43,8 +47,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         y = ops.batch_normalization(precise, mean, variance, -1, beta, gamma, self.epsilon)
         return ops.cast(y, x.dtype), mean, variance
 
-    def remember(self, mean, variance):
-        """Move the moving averages towards a batch's."""
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            now = ops.cast(now, moving.dtype)
-            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
+    def update_moving_statistics(self, mean, variance):
+        """Move the moving averages towards the mean and variance of a batch."""
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            batch = ops.cast(batch, moving.dtype)
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
