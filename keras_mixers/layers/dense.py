@@ -23,21 +23,20 @@ class Dense(keras.layers.Dense):
 def mlp(x, fc1, activation, dropout, fc2, training):
     """`fc2(dropout(activation(fc1(x))))`."""
 
-    def plain(x):
+    def reference(x):
         hidden = kernels.activate(activation, fc1(x), training)
         return fc2(dropout(hidden, training=training))
 
-    fast = kernels.fused_kernels(x)
-    if not (fast and _is_bare(fc1) and _is_bare(fc2)):
-        return plain(x)
-    form = fast.ACTIVATIONS.get(activation)
-    if training and form and not dropout.rate:
-        return fast.mlp(x, *weights(fc1), *weights(fc2), form)
-    return fast.like(plain(fast.rows(x)), x)
+    fused = kernels.fused_kernels(x)
+    if not (fused and _is_plain(fc1) and _is_plain(fc2)):
+        return reference(x)
+    if training and not dropout.rate and activation in fused.ACTIVATIONS:
+        return fused.mlp(x, *weights(fc1), *weights(fc2), fused.ACTIVATIONS[activation])
+    return fused.on_rows(reference, x)
 
 
-def _is_bare(dense):
-    """Whether a call of the layer is its product and its bias, and nothing that a user added."""
+def _is_plain(dense):
+    """Whether a call of the layer computes `x kernel + bias` and nothing that a user added."""
     changed = "call" in vars(dense) or dense.quantization_mode or dense.activity_regularizer
     linear = type(dense) is Dense and dense.activation is keras.activations.linear
     return linear and dense.bias is not None and not changed

@@ -16,7 +16,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
     layer_normalization,
     layer_normalization_inference,
 )
-from keras_mixers.layers.kernels.tensorflow_cpu.products import dense, like, mlp, rows
+from keras_mixers.layers.kernels.tensorflow_cpu.products import dense, mlp, on_rows
 from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import attention
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
     "fused_elementwise",
     "layer_normalization",
     "layer_normalization_inference",
-    "like",
     "mlp",
-    "rows",
+    "on_rows",
 ]

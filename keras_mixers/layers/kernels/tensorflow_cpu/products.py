@@ -17,10 +17,19 @@ def like(y, x):
     return tf.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
 
 
+def on_rows(function, x):
+    """Apply a function of a matrix to the tokens as its rows: `(..., D) -> (..., E)`."""
+    return like(function(rows(x)), x)
+
+
 def dense(x, kernel, bias):
     """`x kernel + bias` on rows: the product, its bias and a GELU become one kernel."""
-    product = tf.matmul(rows(x), kernel)
-    return like(product if bias is None else tf.nn.bias_add(product, bias), x)
+
+    def of_rows(x):
+        product = tf.matmul(x, kernel)
+        return product if bias is None else tf.nn.bias_add(product, bias)
+
+    return on_rows(of_rows, x)
 
 
 def mlp(x, kernel1, bias1, kernel2, bias2, activation):
@@ -49,4 +58,4 @@ def mlp(x, kernel1, bias1, kernel2, bias2, activation):
 
         return y, gradient
 
-    return like(call(rows(x), kernel1, bias1, kernel2, bias2), x)
+    return on_rows(lambda x: call(x, kernel1, bias1, kernel2, bias2), x)
