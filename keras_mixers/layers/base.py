@@ -1,4 +1,4 @@
-"""The base of every layer here: a config that is the constructor's signature, and no masks."""
+"""The base of every layer here: a config that is the constructor's signature."""
 
 import keras
 
@@ -41,15 +41,6 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
         super().__init__(**kwargs)
         if self.rank:
             self.input_spec = keras.layers.InputSpec(ndim=self.rank)
-
-    def __call__(self, *args, **kwargs):
-        if any(getattr(x, "_keras_mask", None) is not None for x in args):
-            raise ValueError(
-                f"Layer '{self.name}' ({type(self).__name__}) takes no mask: every token of an"
-                " image counts. Received an input that carries one; remove the Masking or"
-                " Embedding(mask_zero=True) layer before it."
-            )
-        return super().__call__(*args, **kwargs)
 
     def hold_tokens(self, tokens):
         """From here on refuse an input of another number of tokens."""

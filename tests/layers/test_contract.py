@@ -293,12 +293,24 @@ def test_same_seed_same_weights_and_drops(case):
 
 
 @ids
-def test_masks_are_refused(case):
+def test_masked_input_warns(case):
+    """Keras warns by itself, because no layer declares `supports_masking`."""
     layer = case.make()
-    x = ops.convert_to_tensor(case.inputs())
-    keras.src.backend.set_keras_mask(x, ops.ones(case.shape[:2], "bool"))
-    with pytest.raises(ValueError, match=f"'{layer.name}'.*takes no mask"):
-        layer(x)
+    x = keras.Input(batch_shape=case.shape)
+    keras.src.backend.set_keras_mask(x, keras.KerasTensor(case.shape[:2], dtype="bool"))
+    with pytest.warns(UserWarning, match=f"'{layer.name}'.*does not support masking"):
+        y = layer(x)
+    assert keras.src.backend.get_keras_mask(y) is None
+
+
+def test_masking_layer_changes_no_value():
+    x = np.random.default_rng(0).normal(size=(2, 3, 8)).astype("float32")
+    x[:, 1] = 0
+    layer = layers.MultiHeadSelfAttention(2)
+    expected = as_numpy(layer(x))
+    with pytest.warns(UserWarning, match="does not support masking"):
+        found = layer(keras.layers.Masking()(x))
+    np.testing.assert_allclose(as_numpy(found), expected, atol=1e-6)
 
 
 @ids
