@@ -144,16 +144,14 @@ def weights_beside_test():
 
 
 def fast(label):
-    """The agreement of a fast form with the plain one, in training."""
-    (case,) = (case for case in fused_kernels.CASES if case.id == label)
-    return lambda: fused_kernels.test_values_and_gradients_are_those_of_the_plain_form_in_float64(
-        case, True
-    )
+    """The agreement of a fused kernel with the reference implementation, in training."""
+    case = fused_kernels.CASE[label]
+    return lambda: fused_kernels.test_fused_kernels_equal_reference_in_float64(case, True)
 
 
 def long_attention():
     with pytest.MonkeyPatch.context() as patch:
-        fused_kernels.test_long_sequences_take_one_image_at_a_time(True, patch)
+        fused_kernels.test_attention_of_long_sequences_loops_over_images(True, patch)
 
 
 def checkpointing_test():

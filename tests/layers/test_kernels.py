@@ -1,4 +1,4 @@
-"""TensorFlow's faster forms: they compute what the plain ones do, and stand in where they may."""
+"""Fused kernels: they equal the reference implementation, and layers use them where they may."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ from keras_mixers.layers import kernels
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only")
-LARGE = (3, 96, 128)  # for the forms that small inputs are not worth
+LARGE = (3, 96, 128)  # because some fused kernels are not used for small inputs
 CASES = [
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (3, 6, 8), "gelu"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "activation": "gelu_tanh"}, (3, 6, 8), "tanh"),
@@ -33,12 +33,13 @@ CASES = [
     LayerCase(BatchNormalization, {"momentum": 0.7, "epsilon": 1e-3}, (3, 6, 7, 8)),
     LayerCase(layers.ConvMixerBlock, {"kernel_size": 5}, (3, 24, 24, 20), "large"),
 ]
+CASE = {case.id: case for case in CASES}
 cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-learning = pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+modes = pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
 
 
-def made(case, dtype, weights=None):
-    """A model of one layer with random weights, or given ones."""
+def model_of(case, dtype, weights=None):
+    """A model of one layer with the given weights, or with random ones."""
     inputs = keras.Input(case.shape[1:], dtype=dtype)
     model = keras.Model(inputs, case.make(dtype=dtype, name="it")(inputs))
     random_weights(model)
@@ -48,7 +49,7 @@ def made(case, dtype, weights=None):
 
 
 def traced(model, training):
-    """A graph of outputs and of gradients for inputs and weights."""
+    """A graph that computes the output and the gradients for the input and each weight."""
     import tensorflow as tf
 
     @tf.function
@@ -63,43 +64,46 @@ def traced(model, training):
     return run
 
 
-def relative(found, exact):
-    """The largest difference, as a share of the largest number in its array or of 0.1."""
+def relative_error(found, exact):
+    """The largest difference, divided by the largest number in its array (at least 0.1)."""
     return max(
         np.abs(a - b).max() / max(np.abs(b).max(), 0.1) for a, b in zip(found, exact, strict=True)
     )
 
 
-def numbers(tensors):
+def to_float64(tensors):
     return [np.asarray(tensor, "float64") for tensor in tensors]
 
 
 @cases
-@learning
-def test_values_and_gradients_are_those_of_the_plain_form_in_float64(case, training):
-    model = made(case, "float32")
-    exact = made(case, "float64", model.get_weights())
+@modes
+def test_fused_kernels_equal_reference_in_float64(case, training):
+    """Equal are outputs, gradients, and the moving averages that the call has updated."""
+    model = model_of(case, "float32")
+    exact = model_of(case, "float64", model.get_weights())
     x = case.inputs()
-    found = numbers(traced(model, training)(x))
-    assert relative(found, numbers(traced(exact, training)(x.astype("float64")))) < 1e-5
-    left_behind = numbers(weight.value for weight in model.weights)
-    assert relative(left_behind, numbers(weight.value for weight in exact.weights)) < 1e-6
+    found = to_float64(traced(model, training)(x))
+    expected = to_float64(traced(exact, training)(x.astype("float64")))
+    assert relative_error(found, expected) < 1e-5
+    found = to_float64(weight.value for weight in model.weights)
+    expected = to_float64(weight.value for weight in exact.weights)
+    assert relative_error(found, expected) < 1e-6
 
 
-@learning
-def test_long_sequences_take_one_image_at_a_time(training, monkeypatch):
+@modes
+def test_attention_of_long_sequences_loops_over_images(training, monkeypatch):
     from keras_mixers.layers.kernels.tensorflow_cpu import softmax_attention
 
     monkeypatch.setattr(softmax_attention, "LONG", 7)
     case = LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2}, (3, 7, 8))
-    test_values_and_gradients_are_those_of_the_plain_form_in_float64(case, training)
-    graph = traced(made(case, "float32"), training).get_concrete_function(case.inputs()).graph
+    test_fused_kernels_equal_reference_in_float64(case, training)
+    graph = traced(model_of(case, "float32"), training).get_concrete_function(case.inputs()).graph
     weights = [t for op in graph.get_operations() for t in op.outputs if t.shape[-2:] == (7, 7)]
-    assert not weights  # not in the graph, but inside the loop that it calls
+    assert not weights  # because only the body of the loop, another graph, has them
 
 
-def kinds(function, x):
-    """The kinds of nodes in a graph and its functions, and "XLA" if that compiles any of them."""
+def node_types(function, x):
+    """The types of the nodes in a graph and its functions, and "XLA" if XLA compiles any node."""
     graph = function.get_concrete_function(x).graph.as_graph_def()
     nodes = [*graph.node, *(node for f in graph.library.function for node in f.node_def)]
     compiled = [each for each in nodes if "_XlaCompile" in each.attr]
@@ -107,37 +111,37 @@ def kinds(function, x):
     return {node.op for node in nodes} | ({"XLA"} if compiled else set())
 
 
-# What a graph has that was made by a fast form: a kind of node, or a part that XLA compiles.
-SIGNS = [
-    (CASES[0], True, "XLA"),
-    (CASES[6], False, "Unpack"),
-    (CASES[10], True, "FusedBatchNormV3"),
-    (CASES[15], False, "XLA"),
-    (CASES[12], True, "XLA"),
-    *([(CASES[13], False, "PlaceholderWithDefault")] if kernels.has_onednn() else []),
-    (CASES[14], True, "FusedBatchNormV3"),
+# (case, training, the type of a node that only the graph of the fused kernel has).
+FUSED_NODES = [
+    ("ChannelMixing-gelu", True, "XLA"),
+    ("MultiHeadSelfAttention", False, "Unpack"),
+    ("ConvMixerBlock", True, "FusedBatchNormV3"),
+    ("ConvMixerBlock-large", False, "XLA"),
+    ("LayerNormalization", True, "XLA"),
+    ("BatchNormalization", True, "FusedBatchNormV3"),
 ]
+if kernels.has_onednn():
+    FUSED_NODES += [("LayerNormalization-large", False, "PlaceholderWithDefault")]
 
 
-@pytest.mark.parametrize(
-    "case, training, sign", SIGNS, ids=lambda each: getattr(each, "id", f"{each}")
-)
-def test_the_fast_form_stands_in_and_the_plain_one_when_asked(case, training, sign):
+@pytest.mark.parametrize(("label", "training", "node"), FUSED_NODES)
+def test_reference_kernels_switches_fused_kernels_off(label, training, node):
     import tensorflow as tf
 
+    case = CASE[label]
     x = tf.constant(case.inputs())
-    model = made(case, "float32")
-    assert sign in kinds(traced(model, training), x)
+    model = model_of(case, "float32")
+    assert node in node_types(traced(model, training), x)
     with kernels.reference_kernels():
-        assert sign not in kinds(traced(model, training), x)
+        assert node not in node_types(traced(model, training), x)
 
 
 @cases
-@learning
-def test_any_batch_of_a_graph_that_knows_none(case, training):
+@modes
+def test_graph_of_unknown_batch_takes_any_batch(case, training):
     import tensorflow as tf
 
-    model = made(case, "float32")
+    model = model_of(case, "float32")
     run = tf.function(
         lambda x: model(x, training=training),
         input_signature=[tf.TensorSpec((None, *case.shape[1:]))],
@@ -145,7 +149,7 @@ def test_any_batch_of_a_graph_that_knows_none(case, training):
     before = model.get_weights()
     for batch in (0, 1, 5):
         if training and batch == 0 and case.layer in (layers.ConvMixerBlock, BatchNormalization):
-            continue  # the mean of nothing
+            continue  # because the mean over an empty batch is NaN
         x = case.inputs(batch)
         found = np.asarray(run(x))
         model.set_weights(before)
@@ -155,18 +159,18 @@ def test_any_batch_of_a_graph_that_knows_none(case, training):
 
 
 @pytest.mark.parametrize("change", ["lora", "int8", "call", "activation", "regularizer"])
-def test_a_dense_layer_that_a_user_has_changed_stays_changed(change):
+def test_mlp_respects_changes_to_dense_layers(change):
     import tensorflow as tf
 
-    case = LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (3, 6, 8))
-    model = made(case, "float32")
+    case = CASE["ChannelMixing-gelu"]
+    model = model_of(case, "float32")
     fc1 = model.get_layer("it").fc1
     x = tf.constant(case.inputs())
 
     def run():
         return tf.function(lambda x: [model(x, training=True), *model.losses])(x)
 
-    before = numbers(run())
+    before = to_float64(run())
     if change == "lora":
         fc1.enable_lora(2)
         fc1.lora_kernel_b.assign(np.ones((2, 12)))
@@ -180,14 +184,15 @@ def test_a_dense_layer_that_a_user_has_changed_stays_changed(change):
         fc1.activity_regularizer = keras.regularizers.L2(0.1)
 
     with kernels.reference_kernels():
-        plain = numbers(run())
-    assert len(plain) > len(before) or relative(before, plain) > 1e-4
-    assert relative(numbers(run()), plain) < 1e-5
+        reference = to_float64(run())
+    assert len(reference) > len(before) or relative_error(before, reference) > 1e-4
+    assert relative_error(to_float64(run()), reference) < 1e-5
 
 
-def test_frozen_batch_norms_use_and_keep_their_averages():
+def test_frozen_batch_norm_keeps_its_moving_averages():
+    """In training too it normalizes by them and does not update them."""
     case = LayerCase(BatchNormalization, {}, (3, 6, 7, 8))
-    model = made(case, "float32")
+    model = model_of(case, "float32")
     model.trainable = False
     before = model.get_weights()
     x = case.inputs()
@@ -197,26 +202,30 @@ def test_frozen_batch_norms_use_and_keep_their_averages():
         np.testing.assert_array_equal(weight, value)
 
 
-def test_other_dtypes_and_eager_calls_are_plain():
+def test_fused_kernels_need_a_float32_graph():
     import tensorflow as tf
 
-    assert kernels.fused_kernels(tf.zeros(1)) is None  # eagerly
-    seen = []
+    assert kernels.fused_kernels(tf.zeros(1)) is None  # an eager call
+    has_fused_kernels = []
 
     @tf.function
-    def look(x):
-        seen.append(kernels.fused_kernels(x) is not None)
+    def ask(x):
+        has_fused_kernels.append(kernels.fused_kernels(x) is not None)
         return x
 
     for dtype in ("float32", "float64", "bfloat16"):
-        look(tf.zeros(1, dtype))
-    assert seen == [True, False, False]
+        ask(tf.zeros(1, dtype))
+    assert has_fused_kernels == [True, False, False]
 
 
-@pytest.mark.parametrize("case", [CASES[i] for i in (0, 6, 12)], ids=lambda case: case.id)
-def test_gradients_have_gradients(case):
-    """As a penalty on gradients asks for."""
+@pytest.mark.parametrize(
+    "label", ["ChannelMixing-gelu", "MultiHeadSelfAttention", "LayerNormalization"]
+)
+def test_second_derivatives_are_correct(label):
+    """A gradient penalty, for example, differentiates the gradient of the input."""
     import tensorflow as tf
+
+    case = CASE[label]
 
     def penalty(model, x):
         with tf.GradientTape() as outer:
@@ -227,17 +236,18 @@ def test_gradients_have_gradients(case):
             size = tf.reduce_sum(inner.gradient(loss, x) ** 2)
         return [size, outer.gradient(size, x)]
 
-    model = made(case, "float32")
-    exact = made(case, "float64", model.get_weights())
+    model = model_of(case, "float32")
+    exact = model_of(case, "float64", model.get_weights())
     x = tf.constant(case.inputs())
-    found = numbers(tf.function(lambda x: penalty(model, x))(x))
-    assert relative(found, numbers(penalty(exact, tf.cast(x, "float64")))) < 1e-5
+    found = to_float64(tf.function(lambda x: penalty(model, x))(x))
+    assert relative_error(found, to_float64(penalty(exact, tf.cast(x, "float64")))) < 1e-5
 
 
 @pytest.mark.skipif(kernels.has_onednn(), reason="this is the process with oneDNN")
-def test_the_same_with_kernels_of_onednn():
-    """The suite does without them elsewhere; here a process has them, as users do."""
-    chosen = "LayerNormalization or (any_batch and inference)"  # the form that is oneDNN's alone
+def test_fused_kernels_with_onednn():
+    """Run these tests in a process with oneDNN, which the suite switches off and users have."""
+    # One fused kernel needs oneDNN: LayerNormalization at inference.
+    chosen = "LayerNormalization or (any_batch and inference)"
     command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", chosen]
     env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
     ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)

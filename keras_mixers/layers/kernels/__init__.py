@@ -1,4 +1,9 @@
-"""The one place where a layer asks what it runs on, and whether a faster form may stand in."""
+"""Choose between a fused kernel and its reference implementation.
+
+The layers are written in `keras.ops`: that is the reference implementation. A fused kernel computes
+the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`
+and uses the reference implementation if the answer is None.
+"""
 
 import contextlib
 import contextvars
@@ -8,21 +13,24 @@ import platform
 
 import keras
 
-_plain = contextvars.ContextVar("plain", default=False)
+_reference_only = contextvars.ContextVar("reference_only", default=False)
 
 
 @contextlib.contextmanager
 def reference_kernels():
-    """While this lasts every layer computes in its plain form, as for a file that others read."""
-    token = _plain.set(True)
+    """Within this context every layer computes by its reference implementation.
+
+    Exports use this context, because other programs read the operators in their files.
+    """
+    token = _reference_only.set(True)
     try:
         yield
     finally:
-        _plain.reset(token)
+        _reference_only.reset(token)
 
 
 def on_tensorflow_cpu():
-    """Whether TensorFlow computes, and on CPUs alone."""
+    """Whether the backend is TensorFlow and sees no device other than CPUs."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -31,12 +39,12 @@ def on_tensorflow_cpu():
 
 
 def fused_kernels(x):
-    """The module of faster forms where they may compute x, else None.
+    """The module of fused kernels that can compute x, or None.
 
-    They are for float32 in a graph of TensorFlow on CPUs: XLA fuses what the plain forms spell out
-    on GPUs and on JAX by itself.
+    There are fused kernels for float32 in TensorFlow graphs on CPUs. On GPUs and on JAX, XLA fuses
+    the reference implementation by itself.
     """
-    if _plain.get() or x.dtype != "float32" or keras.backend.backend() != "tensorflow":
+    if _reference_only.get() or x.dtype != "float32" or keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
 
@@ -48,27 +56,27 @@ def fused_kernels(x):
 
 
 def activate(function, x, training):
-    """`function(x)`, by the fast kernel where there is one."""
-    fast = fused_kernels(x)
-    kernel = fast and fast.ACTIVATIONS.get(function)
+    """`function(x)`, computed by a fused kernel if the function has one."""
+    fused = fused_kernels(x)
+    kernel = fused and fused.ACTIVATIONS.get(function)
     if not kernel:
         return function(x)
     return kernel.training(x) if training else kernel.inference(x)
 
 
 def fused_elementwise(x, training):
-    """A scope whose elementwise operators are one loop over memory, where that must be said."""
-    fast = fused_kernels(x)
-    gains = fast and not training and not is_small(x)
-    return fast.fused_elementwise() if gains else contextlib.nullcontext()
+    """A context that fuses its elementwise operators into one loop, if that is faster for x."""
+    fused = fused_kernels(x)
+    faster = fused and not training and not is_small(x)
+    return fused.fused_elementwise() if faster else contextlib.nullcontext()
 
 
 def is_small(x):
-    """Whether x is known to be so small that a fused kernel takes longer to start than it saves."""
+    """Whether x is so small that a fused kernel takes longer to start than it saves."""
     return None not in x.shape and math.prod(x.shape) <= 2**15
 
 
 def has_onednn():
-    """Whether TensorFlow's kernels are oneDNN's, which fuse what they are given."""
+    """Whether TensorFlow computes with oneDNN, which replaces known patterns by fused kernels."""
     x86 = platform.machine() in ("x86_64", "AMD64")
     return x86 and os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
