@@ -80,10 +80,8 @@ class Residual(Layer):
                 f"`mixer`={type(self.mixer).__name__} takes an input of {rank} axes. Received one"
                 f" of shape {tuple(x_shape)}"
             )
-        if not self.mixer.built:  # a layer that was used before it was given to this one is
-            self.mixer.build(x_shape)
-        spec = keras.KerasTensor(x_shape, dtype=self.compute_dtype)
-        mixed_shape = tuple(self.mixer.compute_output_spec(spec).shape)
+        # A symbolic call, because a mixer need not define `build` or `compute_output_shape`.
+        mixed_shape = self.mixer(keras.KerasTensor(x_shape, dtype=self.compute_dtype)).shape
         if mixed_shape[1:] != tuple(x_shape)[1:]:  # it would broadcast, or fail far from here
             raise ValueError(
                 "`mixer` must keep its input's shape, to be added to it. Received:"
