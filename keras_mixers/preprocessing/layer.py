@@ -4,29 +4,31 @@ import keras
 from keras import ops
 
 from keras_mixers.layers.base import Layer
-from keras_mixers.preprocessing import resample
+from keras_mixers.preprocessing.resample import Resampler
 from keras_mixers.preprocessing.specification import Specification
 from keras_mixers.serialization import registered
 
 
 @registered
 class PreprocessImages(Layer):
-    """`Preprocessing` as a layer: it takes images of any size, in float32 whatever the policy.
+    """`(central crop of resize(image) / 255 - mean) / std`: `Preprocessing` as a layer.
 
-    It is made of matrix products, so that every backend and file format can hold it. Where height
-    and width are known, the matrices are constants.
+    The layer takes images of any size. It computes in float32, whatever the dtype policy is. It
+    consists of matrix products, so that every backend and every export format supports it. The
+    matrices are constants if the height and width of the images are known.
 
-    Shapes: `(N, H, W, C) -> (N, *size, C)`, with H and W known or None; bytes, or floats in 0..255.
+    Shapes: `(N, H, W, C) -> (N, *size, C)`, from bytes or floats in 0..255. H and W may be unknown.
 
     Args:
-        size: as in `Preprocessing`, and so the others.
-        crop_fraction: side of the crop over side of the resized image.
+        size: (height, width) of the result in pixels, or an int for a square.
+        crop_fraction: side of the crop divided by side of the resized image, above 0, at most 1.
         interpolation: `"bicubic"` or `"bilinear"`.
-        mean: subtracted from the image in 0..1.
-        std: what the difference is divided by.
+        mean: subtracted from the image in 0..1; one number for each channel, or one for all.
+        std: the difference is divided by it; one number for each channel, or one for all.
 
     Raises:
-        ValueError: `mean` or `std` does not have one number for each channel of the image.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if `mean` or `std` does not have one number for each channel of the image.
 
     Example:
         >>> PreprocessImages(32)(keras.Input((None, 48, 3), dtype="uint8")).shape
@@ -63,6 +65,6 @@ class PreprocessImages(Layer):
         return (x_shape[0], *self.size, x_shape[-1])
 
     def call(self, x):
-        return resample.normalized(
-            self.specification, resample.resized(self.specification, x, *ops.shape(x)[1:3], ops)
-        )
+        _, height, width, _ = ops.shape(x)
+        resized = Resampler(self.specification, height, width, ops)(x)
+        return self.specification.standardize(resized)

@@ -1,9 +1,9 @@
-"""Preprocessing as a function for tf.data, and its layer."""
+"""Preprocessing as a function for tf.data; its layer computes the same."""
 
 import dataclasses
 
-from keras_mixers.preprocessing import resample
 from keras_mixers.preprocessing.layer import PreprocessImages
+from keras_mixers.preprocessing.resample import Resampler, tensorflow_ops
 from keras_mixers.preprocessing.specification import Specification
 
 
@@ -11,24 +11,27 @@ from keras_mixers.preprocessing.specification import Specification
 class Preprocessing(Specification):
     """What a checkpoint expects of an image: `(central crop of resize(image) / 255 - mean) / std`.
 
-    The image is resized until `size / crop_fraction` just fits into it, its aspect kept, and the
-    centre is cut out: timm's evaluation transform. The resize is Pillow's, antialiased and rounded
-    to bytes after each axis. Two forms give the same numbers: `layer()` goes into a model, the
-    object itself is a function for `dataset.map`.
+    This is timm's evaluation transform. It resizes the image, keeps its aspect ratio, and makes it
+    just large enough to hold `size / crop_fraction`. Then it cuts out the centre. The resize is
+    Pillow's: antialiased, and rounded to bytes after each axis.
+
+    Two forms give the same numbers. The object is a function for `dataset.map`; `layer()` gives a
+    layer for a model.
 
     Shapes: `(H, W, C) -> (*size, C)` and `(N, H, W, C) -> (N, *size, C)`, from bytes or floats in
     0..255 to float32.
 
     Args:
-        size: (height, width) of the result, or an int for a square.
-        crop_fraction: side of the crop over side of the resized image, above 0 and at most 1.
-        interpolation: `"bicubic"` or `"bilinear"`. timm's own transform for a size that is not
-            square forgets the checkpoint's choice and takes `"bilinear"`; here it is as said.
-        mean: subtracted from the image in 0..1; a number for each channel, or one for all.
-        std: what the difference is divided by, likewise.
+        size: (height, width) of the result in pixels, or an int for a square.
+        crop_fraction: side of the crop divided by side of the resized image, above 0, at most 1.
+        interpolation: `"bicubic"` or `"bilinear"`. timm ignores the checkpoint's choice for a
+            size that is not square, and uses `"bilinear"`. This class uses what is given.
+        mean: subtracted from the image in 0..1; one number for each channel, or one for all.
+        std: the difference is divided by it; one number for each channel, or one for all.
 
     Raises:
-        ValueError: `mean` or `std` does not have one number for each channel of the image.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if `mean` or `std` does not have one number for each channel of the image.
 
     Example:
         >>> import numpy as np
@@ -46,13 +49,13 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     """
 
     def __call__(self, image, *rest):
-        """The image, preprocessed, and whatever came with it, untouched: for `dataset.map`."""
+        """Preprocess an image and pass the rest of the element through: for `dataset.map`."""
         image = self.normalize(self.resize(image))
         return (image, *rest) if rest else image
 
     def resize(self, image):
-        """The first half, in bytes: the central crop of the resized image."""
-        import tensorflow as tf  # which tf.data is on every backend
+        """The first step: the central crop of the resized image, in bytes."""
+        import tensorflow as tf  # because tf.data runs TensorFlow on every backend of Keras
 
         image = tf.convert_to_tensor(image)
         if image.shape.rank not in (3, 4):
@@ -63,19 +66,19 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         self.check_channels(image.shape[-1])
         single = image.shape.rank == 3
         images = image[None] if single else image
-        sides = [known or tf.shape(images)[i] for i, known in enumerate(images.shape)]
-        images = tf.cast(
-            resample.resized(self, images, *sides[1:3], resample.tensorflow()), "uint8"
+        _, height, width, _ = (
+            known or tf.shape(images)[axis] for axis, known in enumerate(images.shape)
         )
+        images = tf.cast(Resampler(self, height, width, tensorflow_ops())(images), "uint8")
         return images[0] if single else images
 
     def normalize(self, image):
-        """The second half: bytes, or floats in 0..255, to float32 about 0."""
+        """The second step, to float32: `(image / 255 - mean) / std`."""
         import tensorflow as tf
 
         self.check_channels(image.shape[-1])
-        return resample.normalized(self, tf.cast(image, "float32"))
+        return self.standardize(tf.cast(image, "float32"))
 
     def layer(self, name: str = "preprocessing"):
-        """The layer that does this inside a model."""
+        """The Keras layer that computes the same inside a model."""
         return PreprocessImages(**self.get_config(), name=name)

@@ -1,22 +1,124 @@
-"""Pillow's antialiased resize in whole numbers."""
+"""Pillow's antialiased resize and a central crop, computed without rounding errors.
+
+Pillow computes with integers. These functions compute the same integers as floats, with matrix
+products, so that every backend gives Pillow's bytes.
+"""
 
 import math
 import types
 
 import numpy as np
 
-# Pillow's fixed point: a weight is a whole number of 2^-22. Here in two parts, of 2^-10 and of what
-# is left: either fits the 11 bits that a GPU keeps of a factor, and either's sums are exact.
+# Pillow's fixed point: a weight is an integer multiple of 1 / FRACTION. Here each weight is split
+# into a coarse and a fine integer, because a GPU may keep only 11 bits of each factor of a product.
+# Both parts fit into 11 bits, and float32 holds the sums of both exactly.
 FRACTION, COARSE = 2**22, 2**10
 FINE = FRACTION // COARSE
 
 
-# From here on `tensors` is keras.ops or, where tf.data calls, TensorFlow under the same names;
-# `numbers` is that or, for images of known size, NumPy.
+class Resampler:
+    """Resize images of one size, then cut out the centre.
+
+    Shapes: `(N, height, width, C) -> (N, *size, C)`: integers from 0 to 255, as float32.
+
+    Args:
+        specification: a `Specification`; its mean and std are not used.
+        height: height of the images, in pixels; a scalar tensor if it is unknown.
+        width: width of the images, in the same form.
+        ops: the functions that compute with images: `keras.ops`, or `tensorflow_ops()`.
+    """
+
+    def __init__(self, specification, height, width, ops):
+        self.specification = specification
+        self.ops = ops
+        # NumPy computes the weights for images of known size, so that they become constants.
+        known = isinstance(height, int) and isinstance(width, int)
+        self.weight_ops = np if known else ops
+        if not known:
+            height, width = (ops.array(side, dtype="int64") for side in (height, width))
+        self.height, self.width = height, width
+
+    def __call__(self, images):
+        ops, size = self.ops, self.specification.size
+        height, width = self.resized_size()
+        top, bottom, row_weights = self.weights(self.height, height, size[0])
+        left, right, column_weights = self.weights(self.width, width, size[1])
+
+        x = ops.transpose(images[:, top:bottom, left:right], (0, 3, 2, 1))  # (N, C, W, H)
+        x = self.resample(ops.array(x, dtype="float32"), column_weights)  # (N, C, columns, H)
+        x = self.resample(ops.transpose(x, (0, 1, 3, 2)), row_weights)  # (N, C, rows, columns)
+        return ops.transpose(x, (0, 2, 3, 1))
+
+    def resized_size(self):
+        """(height, width) of the whole resized image, of which `size` is the central crop."""
+        ops, specification = self.weight_ops, self.specification
+        rows, columns = (
+            math.floor(side / specification.crop_fraction) for side in specification.size
+        )
+        if rows == columns:  # torchvision's Resize: it rounds the longer side down
+            shorter = ops.minimum(self.height, self.width)
+            return rows * self.height // shorter, rows * self.width // shorter
+        # timm's ResizeKeepRatio: it divides twice in float64, then rounds half to even.
+        height, width = (ops.array(side, dtype="float64") for side in (self.height, self.width))
+        ratio = ops.minimum(height / rows, width / columns)
+        return tuple(ops.array(ops.round(side / ratio), dtype="int64") for side in (height, width))
+
+    def weights(self, length, resized, crop):
+        """The weights of one axis, from `length` pixels to the centre of `resized` pixels.
+
+        Returns:
+            The first pixel with a weight, the last one plus 1, and two matrices of integers
+            `(crop, pixels)`. `coarse / COARSE + fine / FRACTION` are Pillow's weights.
+        """
+        ops = self.weight_ops
+        kernel, radius = KERNELS[self.specification.interpolation]
+        margin = resized - crop
+        offset = (margin + margin % 4 // 3) // 2  # round(margin / 2), which rounds half to even
+
+        # Centres in pixels of the original image, times 2 * resized: integers, hence exact.
+        target = (2 * (ops.arange(crop, dtype="int64") + offset) + 1) * length
+        wider = ops.maximum(length, resized)  # because the kernel of a shrinking image is wider
+        first = ops.maximum((target[0] - 2 * radius * wider) // (2 * resized), 0)
+        end = ops.minimum((target[-1] + 2 * radius * wider) // (2 * resized) + 1, length)
+        source = (2 * ops.arange(first, end, dtype="int64") + 1) * resized
+        distance = ops.abs(source - ops.expand_dims(target, 1))
+        distance = ops.array(distance, dtype="float64") / (2 * ops.array(wider, dtype="float64"))
+
+        weights = kernel(self, distance)
+        weights = weights / ops.sum(weights, axis=1, keepdims=True)
+        weights = ops.round(weights * FRACTION)
+        coarse = ops.round(weights / FINE)
+        return first, end, (coarse, weights - coarse * FINE)
+
+    def resample(self, x, weights):
+        """`weights . x` over the last axis but one, rounded half up to bytes as Pillow does."""
+        ops = self.ops
+        coarse, fine = (ops.matmul(ops.array(part, dtype="float32"), x) for part in weights)
+        x = ops.floor((coarse + ops.floor(fine / FINE) + COARSE // 2) / COARSE)
+        return ops.minimum(ops.maximum(x, 0), 255)
+
+    def bilinear(self, distance):
+        """The triangle kernel."""
+        return 1 - self.weight_ops.minimum(distance, 1)
+
+    def bicubic(self, distance):
+        """Keys's cubic kernel with a = -0.5."""
+        # One polynomial up to distance 1, and one from 1 to 2. Each is 0 where the other counts,
+        # so their sum needs no choice between them.
+        inner = self.weight_ops.minimum(distance, 1)
+        outer = self.weight_ops.minimum(self.weight_ops.maximum(distance, 1), 2)
+        return (1.5 * inner - 2.5) * inner * inner + 1 - 0.5 * (outer - 1) * (outer - 2) ** 2
 
 
-def tensorflow():
-    """TensorFlow's functions under the names of keras.ops."""
+# A kernel and its radius in pixels.
+KERNELS = {"bicubic": (Resampler.bicubic, 2), "bilinear": (Resampler.bilinear, 1)}
+
+
+def tensorflow_ops():
+    """TensorFlow's functions under their names in `keras.ops`.
+
+    tf.data runs them, because it is made of TensorFlow whatever the backend of Keras is.
+    """
     import tensorflow as tf
 
     return types.SimpleNamespace(
@@ -32,96 +134,3 @@ def tensorflow():
         sum=tf.reduce_sum,
         transpose=tf.transpose,
     )
-
-
-def resized(spec, images, height, width, tensors):
-    """Images of `spec`'s size, whole numbers from 0 to 255 in float32.
-
-    An unknown height or width is a scalar tensor.
-    """
-    known = isinstance(height, int) and isinstance(width, int)
-    numbers = np if known else tensors
-    if not known:
-        height, width = (tensors.array(side, dtype="int64") for side in (height, width))
-    resized = _resized_sides(spec, height, width, numbers)
-    kernel = KERNELS[spec.interpolation]
-    top, bottom, rows = _weights(kernel, height, resized[0], spec.size[0], numbers)
-    left, right, columns = _weights(kernel, width, resized[1], spec.size[1], numbers)
-
-    # A plane for each channel, the axis in work last but one: two large matrix products.
-    x = tensors.transpose(images[:, top:bottom, left:right], (0, 3, 2, 1))
-    x = _product(columns, tensors.array(x, dtype="float32"), tensors)
-    x = _product(rows, tensors.transpose(x, (0, 1, 3, 2)), tensors)
-    return tensors.transpose(x, (0, 2, 3, 1))
-
-
-def normalized(spec, x):
-    """`(x / 255 - mean) / std`."""
-    return (x / 255 - np.array(spec.mean, "float32")) / np.array(spec.std, "float32")
-
-
-def _resized_sides(spec, height, width, numbers):
-    """(height, width) of the whole image resized, its crop being `spec.size`."""
-    scale = _scale(spec.size, spec.crop_fraction)
-    if scale[0] == scale[1]:  # torchvision's Resize: the longer side is cut to a whole number
-        shorter = numbers.minimum(height, width)
-        return scale[0] * height // shorter, scale[0] * width // shorter
-    # timm's ResizeKeepRatio: it is rounded, a half to the even number, after two float64 divisions
-    height, width = (numbers.array(side, dtype="float64") for side in (height, width))
-    ratio = numbers.minimum(height / scale[0], width / scale[1])
-    return tuple(
-        numbers.array(numbers.round(side / ratio), dtype="int64") for side in (height, width)
-    )
-
-
-def _scale(size, crop_fraction):
-    return tuple(math.floor(side / crop_fraction) for side in size)
-
-
-def _weights(kernel, length, resized, crop, numbers):
-    """Which pixels of an axis the crop depends on, and by what weights.
-
-    Returns `first, last + 1, (coarse, fine)`: matrices (crop, pixels) of whole numbers, of which
-    `coarse / COARSE + fine / FRACTION` is Pillow's weight.
-    """
-    kernel, radius = kernel
-    margin = resized - crop
-    offset = (margin + margin % 4 // 3) // 2  # margin / 2, a half to the even number as by round()
-
-    # Centres of pixels in units of half a pixel of either image: whole numbers, so nothing is lost.
-    target = (2 * (numbers.arange(crop, dtype="int64") + offset) + 1) * length
-    wider = numbers.maximum(length, resized)  # the kernel grows with the image that shrinks
-    first = numbers.maximum((target[0] - 2 * radius * wider) // (2 * resized), 0)
-    end = numbers.minimum((target[-1] + 2 * radius * wider) // (2 * resized) + 1, length)
-    source = (2 * numbers.arange(first, end, dtype="int64") + 1) * resized
-    distance = numbers.abs(source - numbers.expand_dims(target, 1))
-    distance = numbers.array(distance, dtype="float64") / (
-        2 * numbers.array(wider, dtype="float64")
-    )
-
-    weights = kernel(distance, numbers)
-    weights = weights / numbers.sum(weights, axis=1, keepdims=True)
-    weights = numbers.round(weights * FRACTION)
-    coarse = numbers.round(weights / FINE)
-    return first, end, (coarse, weights - coarse * FINE)
-
-
-def _product(weights, x, tensors):
-    """Weights times bytes, to the nearest byte, a half up: Pillow's result, without any error."""
-    coarse, fine = (tensors.matmul(tensors.array(part, dtype="float32"), x) for part in weights)
-    x = tensors.floor((coarse + tensors.floor(fine / FINE) + COARSE // 2) / COARSE)
-    return tensors.minimum(tensors.maximum(x, 0), 255)
-
-
-def _triangle(distance, numbers):
-    return 1 - numbers.minimum(distance, 1)
-
-
-def _cubic(distance, numbers):
-    # Either half is 0 where the other counts, which spares a choice between them.
-    inner = numbers.minimum(distance, 1)
-    outer = numbers.minimum(numbers.maximum(distance, 1), 2)
-    return (1.5 * inner - 2.5) * inner * inner + 1 - 0.5 * (outer - 1) * (outer - 2) ** 2
-
-
-KERNELS = {"bicubic": (_cubic, 2), "bilinear": (_triangle, 1)}  # how far each reaches

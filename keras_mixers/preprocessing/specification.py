@@ -10,7 +10,8 @@ from keras_mixers.arguments import CheckedDataclass, checked, one_of
 from keras_mixers.preprocessing import resample
 from keras_mixers.serialization import ConfigFromSignature
 
-# Of float32, in which the numbers are used: what it makes 0 or infinite is refused.
+# Limits of float32, because the numbers are used as float32: outside of these limits a number
+# becomes 0 or infinite.
 SMALLEST, LARGEST = float(np.finfo("float32").tiny), float(np.finfo("float32").max)
 
 
@@ -25,8 +26,7 @@ def _crop_fraction(name, value):
     return value
 
 
-def _per_channel(name, value, which, minimum):
-    expected = f"a number, or a tuple of one for each channel, {which}"
+def _per_channel(name, value, kind, minimum):
     several = isinstance(value, (tuple, list))
     try:
         each = value if several else [value]
@@ -34,17 +34,18 @@ def _per_channel(name, value, which, minimum):
         if not checked:
             raise ValueError
     except (TypeError, ValueError) as error:
+        expected = f"a {kind}, or a tuple of {kind}s, one for each channel"
         raise type(error)(f"`{name}` must be {expected}. Received: {name}={value!r}") from None
     return checked if several else checked[0]
 
 
-_mean = functools.partial(_per_channel, which="finite", minimum=-LARGEST)
-_std = functools.partial(_per_channel, which="finite and above 0", minimum=SMALLEST)
+_mean = functools.partial(_per_channel, kind="finite number", minimum=-LARGEST)
+_std = functools.partial(_per_channel, kind="positive finite number", minimum=SMALLEST)
 
 
 @dataclasses.dataclass(frozen=True)
 class Specification(CheckedDataclass, ConfigFromSignature):
-    """The fields of `Preprocessing`, each checked."""
+    """The arguments of `Preprocessing`, each checked."""
 
     size: int | tuple[int, int] = checked(arguments.pair, (224, 224))
     crop_fraction: float = checked(_crop_fraction, 0.875)
@@ -68,7 +69,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
             )
 
     def check_channels(self, channels):
-        """Refuse an image whose channels are not those of `mean` and `std`."""
+        """Raise a ValueError if `mean` and `std` do not fit an image of so many channels."""
         for name in ("mean", "std"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != channels:
@@ -77,3 +78,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
                     f" number for all. Received: {name}={value!r} for an image of"
                     f" {'unknown' if channels is None else channels} channels"
                 )
+
+    def standardize(self, x):
+        """`(x / 255 - mean) / std` for a float32 tensor on any backend."""
+        return (x / 255 - np.array(self.mean, "float32")) / np.array(self.std, "float32")

@@ -108,11 +108,13 @@ def test_every_small_size_is_resized_and_cropped_as_by_pillow():
                 np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("kernel", resample.KERNELS.values())
+@pytest.mark.parametrize("interpolation", resample.KERNELS)
 @pytest.mark.parametrize(("length", "resized"), [(20, 34), (640, 371), (4000, 50), (9, 900)])
-def test_factors_cut_to_11_bits_lose_nothing(kernel, length, resized):
-    """A GPU multiplies float32 as TF32, of 11 bits: bytes, coarse and fine weights have no more."""
-    *_, parts = resample._weights(kernel, length, resized, 30, np)
+def test_weights_fit_into_11_bits(interpolation, length, resized):
+    """A GPU may multiply float32 as TF32, with 11 bits. Bytes and both parts of a weight fit."""
+    preprocessing = Preprocessing(interpolation=interpolation)
+    resampler = resample.Resampler(preprocessing, length, length, keras.ops)
+    *_, parts = resampler.weights(length, resized, 30)
     for part in parts:
         mantissa = np.frexp(part)[0] * 2**11
         np.testing.assert_array_equal(mantissa, np.round(mantissa))
