@@ -1,4 +1,4 @@
-"""Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and hybrids of them."""
+"""Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and their hybrids."""
 
 from keras_mixers import data, layers, probe, training, tuning, visualize
 from keras_mixers.deprecation import renamed

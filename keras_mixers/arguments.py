@@ -1,7 +1,8 @@
-"""Checks of arguments: each names the argument, what was received and what would do.
+"""Checks of arguments. Each error names the argument, what is valid, and what was received.
 
-A wrong type is a `TypeError`, a wrong value a `ValueError`. Checks return the value in its one
-stored form (a plain int, a pair as a tuple), so that a config read back from JSON is equal.
+A wrong type raises a `TypeError`, a wrong value a `ValueError`. A check returns the value in one
+normal form, such as a plain int or a pair as a tuple. A config that was saved as JSON and loaded
+again therefore equals the original.
 """
 
 import dataclasses
@@ -13,13 +14,13 @@ import os
 import pathlib
 from collections.abc import Iterable
 
-# Far above any published size, far below what would hang a machine before it can complain.
+# Far above any published size, and far below a size that exhausts a machine before any error.
 LARGEST_INTEGER = 2**20
 MOST_BLOCKS = 1_000
 
 
 def integer(name, value, minimum=1, maximum=LARGEST_INTEGER):
-    """An int in `[minimum, maximum]`; bools, floats and strings are refused."""
+    """Check an int in `[minimum, maximum]`; a bool, a float or a string is a TypeError."""
     expected = f"an integer from {minimum} to {maximum}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"`{name}` must be {expected}. Received: {name}={value!r}")
@@ -29,7 +30,7 @@ def integer(name, value, minimum=1, maximum=LARGEST_INTEGER):
 
 
 def integers(name, value, meaning):
-    """A tuple of positive ints, one for each word of `meaning`; errors show it whole."""
+    """Check positive ints, one for each word of `meaning`, and return them as a tuple."""
     words = f"({', '.join(meaning)})"
     if not isinstance(value, (tuple, list)) or len(value) != len(meaning):
         raise ValueError(f"`{name}` must be {words}. Received: {name}={value!r}")
@@ -41,14 +42,14 @@ def integers(name, value, meaning):
 
 
 def pair(name, value):
-    """A positive int, or a (height, width) pair of them -> `(height, width)`."""
+    """Check a positive int or a (height, width) pair of them, and return `(height, width)`."""
     if not isinstance(value, (tuple, list)):
         return (integer(name, value),) * 2
     return integers(name, value, ("height", "width"))
 
 
 def real(name, value, minimum, below=math.inf):
-    """A finite float in `[minimum, below)`."""
+    """Check a finite number in `[minimum, below)`, and return it as a float."""
     limit = "" if below == math.inf else f" and below {below}"
     expected = f"a finite number, at least {minimum}{limit}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -59,19 +60,19 @@ def real(name, value, minimum, below=math.inf):
 
 
 def rate(name, value):
-    """A probability of dropping, in `[0, 1)`."""
+    """Check a rate in `[0, 1)`, such as the fraction that dropout drops."""
     return real(name, value, 0.0, below=1.0)
 
 
 def flag(name, value):
-    """True or False, and nothing that merely looks like it."""
+    """Check True or False; 0 and 1 are TypeErrors."""
     if not isinstance(value, bool):
         raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
     return value
 
 
 def choice(name, value, choices):
-    """One of `choices`; the message offers the nearest."""
+    """Check one of `choices`, which are strings or None; an error suggests similar ones."""
     choices = tuple(choices)
     if value is None or isinstance(value, str):
         if value in choices:
@@ -86,18 +87,18 @@ def choice(name, value, choices):
 
 
 def nearest(value, choices):
-    """The end of a message: the choices spelt most like `value`, or nothing."""
+    """The end of an error message: the choices that are spelt similarly to `value`, or `""`."""
     names = {choice.lower(): choice for choice in choices if choice}
     near = [names[name] for name in difflib.get_close_matches(str(value).lower(), names, n=3)]
     return f". Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def divides(name, value, whole_name, whole):
-    """Refuse a `value` that does not divide `whole` evenly, naming both."""
+    """Raise a ValueError if `value` does not divide `whole`."""
     if whole % value:
         raise ValueError(
             f"`{name}` must divide `{whole_name}`. Received: {name}={value!r} and"
-            f" {whole_name}={whole!r}; the nearest that do: {nearest_divisors(value, whole)}"
+            f" {whole_name}={whole!r}; the nearest divisors: {nearest_divisors(value, whole)}"
         )
 
 
@@ -108,7 +109,7 @@ def nearest_divisors(value, whole):
 
 
 def class_names(names, classes):
-    """The names as a list, one for each class; `None` stays."""
+    """Check names, one for each class, and return them as a list; None is returned as it is."""
     if names is None:
         return None
     expected = f"`class_names` must be {classes} strings, one for each class"
@@ -116,39 +117,39 @@ def class_names(names, classes):
         raise TypeError(f"{expected}. Received: class_names={names!r}")
     names = list(names)
     if len(names) != classes or not all(isinstance(name, str) for name in names):
-        some = f"{names[:3]!r}{' ...' if len(names) > 3 else ''}"
-        raise ValueError(f"{expected}. Received: {len(names)}: {some}")
+        first = f"{names[:3]!r}{' ...' if len(names) > 3 else ''}"
+        raise ValueError(f"{expected}. Received: {len(names)}: {first}")
     return names
 
 
 def file_path(path, suffix, reason=""):
-    """A `pathlib.Path` of a file to write, in a folder that exists."""
+    """Check the path of a file to write, in a folder that exists, and return a `pathlib.Path`."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
     path = pathlib.Path(path)
     if path.suffix.lower() != suffix or path.is_dir():
-        a_folder = ", a folder" if path.is_dir() else ""
+        folder = ", a folder" if path.is_dir() else ""
         raise ValueError(
-            f"`path` must end in {suffix!r}{reason}. Received: path='{path}'{a_folder}"
+            f"`path` must end in {suffix!r}{reason}. Received: path='{path}'{folder}"
         )
     if not path.parent.is_dir():
         raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
     return path
 
 
-def known_tokens(layer, tokens):
-    """Refuse an input whose number of tokens is not known when the weights are made."""
+def require_token_count(layer, tokens):
+    """Raise a ValueError if the number of tokens is unknown when a layer creates its weights."""
     if tokens is None:
         raise ValueError(
-            f"{layer} has one weight for each token, so their number must be known. Received an"
-            " input of shape (N, None, D); give the model a fixed input_shape"
+            f"{layer} has one weight for each token, so the number of tokens must be known."
+            " Received: an input of shape (N, None, D); give the model a fixed input_shape"
         )
 
 
 def checked(check, default=dataclasses.MISSING, *, default_factory=dataclasses.MISSING):
-    """A dataclass field whose value becomes `check(name, value)`.
+    """A field of a `CheckedDataclass`, whose value becomes `check(name, value)`.
 
-    The check skips None if None is the default: the argument is optional.
+    If the default is None, the argument is optional, and None is not checked.
     """
     metadata = {"check": check}
     return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)

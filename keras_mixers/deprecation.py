@@ -1,4 +1,4 @@
-"""Old names of public functions, arguments and attributes: they work and warn."""
+"""Old names of public functions, arguments and attributes: they still work, and warn."""
 
 import functools
 import inspect
@@ -15,7 +15,7 @@ def warn(old, new):
 
 
 def renamed(old, function):
-    """`function` under its old name."""
+    """An alias of `function` under its old name, which warns when it is called."""
 
     @functools.wraps(function)
     def alias(*args, **kwargs):
@@ -26,7 +26,7 @@ def renamed(old, function):
 
 
 def renamed_argument(old, new):
-    """A decorator: a function or a class takes the keyword `old` as `new`."""
+    """A decorator of a function or class: the keyword `old` still works as `new`, and warns."""
 
     def decorate(target):
         function = target.__init__ if inspect.isclass(target) else target
@@ -35,7 +35,10 @@ def renamed_argument(old, new):
         def call(*args, **kwargs):
             if old in kwargs:
                 if new in kwargs:
-                    raise TypeError(f"`{old}` is the old name of `{new}`: give one of them")
+                    raise TypeError(
+                        f"`{old}` is the old name of `{new}`: give only `{new}`. Received:"
+                        f" {old}={kwargs[old]!r} and {new}={kwargs[new]!r}"
+                    )
                 warn(old, new)
                 kwargs[new] = kwargs.pop(old)
             return function(*args, **kwargs)

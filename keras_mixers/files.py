@@ -1,4 +1,4 @@
-"""Putting a finished file or folder in place, whole or not at all."""
+"""Replace a file or folder atomically: completely, or not at all."""
 
 import contextlib
 import pathlib
@@ -8,10 +8,10 @@ import tempfile
 
 @contextlib.contextmanager
 def replacing(path):
-    """Yield a temporary path beside `path` that takes its place if the body succeeds.
+    """Yield a temporary path, and move it to `path` if the body succeeds.
 
-    What else the body writes beside the temporary path is put beside `path` first. On any failure
-    what was at `path` stays and nothing is left beside it.
+    The body may write other files into the folder of the temporary path. These files are moved into
+    the folder of `path` first. After an error, `path` is unchanged and no new file is left.
     """
     added = []
     folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}-")
@@ -20,11 +20,11 @@ def replacing(path):
         yield temporary
         companions = [file for file in pathlib.Path(folder).iterdir() if file != temporary]
         for companion in companions:
-            beside = path.parent / companion.name
-            if not beside.exists():
-                added.append(beside)
-            companion.replace(beside)
-        if path.is_dir():  # a folder cannot be replaced in one step: move the old one aside
+            destination = path.parent / companion.name
+            if not destination.exists():
+                added.append(destination)
+            companion.replace(destination)
+        if path.is_dir():  # because no system call replaces a folder, move the old one away first
             old = pathlib.Path(folder, "old")
             path.replace(old)
             try:
@@ -43,6 +43,6 @@ def replacing(path):
 
 
 def size(path):
-    """Bytes of a file, or of all files in a folder."""
+    """Size in bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

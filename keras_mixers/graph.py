@@ -1,6 +1,7 @@
 """Walk the graph of a functional model.
 
-This is the only module that uses Keras's private names, so a Keras release can break one file.
+This is the only module that uses Keras's private names, so a release of Keras can break only this
+file.
 """
 
 import inspect
@@ -10,7 +11,7 @@ from keras.src.backend.common import global_state
 
 
 def functional(model):
-    """The functional model inside a built Sequential; a functional model as it is.
+    """The functional model inside a built Sequential model; a functional model is returned.
 
     Raises:
         ValueError: if the model is neither functional nor a built Sequential.
@@ -26,7 +27,7 @@ def functional(model):
 
 
 def is_functional(operation):
-    """Whether an operation is a model with a graph."""
+    """Whether an operation is a model with a graph: functional, or a built Sequential model."""
     built = isinstance(operation, keras.Sequential) and operation.built
     return built or (isinstance(operation, keras.Model) and hasattr(operation, "_nodes_by_depth"))
 
@@ -39,7 +40,10 @@ def nodes(model):
 
 
 def named_nodes(model, path=""):
-    """Yield (name, node) for each call in order; a layer's second call is `name:1`."""
+    """Yield (name, node) for each call in order of execution.
+
+    The second call of a layer is named `name:1`, the third `name:2`.
+    """
     counts = {}
     for node in nodes(model):
         name = path + node.operation.name
@@ -50,7 +54,7 @@ def named_nodes(model, path=""):
 def layer_calls(model, path=""):
     """`{name: node}` for each call of a layer in order of execution.
 
-    Calls inside a nested model are named `inner/name`.
+    The calls inside a nested model `inner` are named `inner/name`.
     """
     found = {}
     for name, node in named_nodes(model, path):
@@ -69,12 +73,12 @@ def graph_layers(model):
 
 
 def all_layers(layer):
-    """Every layer inside a model or layer, at any depth, each once."""
+    """All layers inside a model or layer, at any depth, each once."""
     return layer._flatten_layers(include_self=False)
 
 
 def producer(tensor):
-    """The layer or operation that computes a symbolic tensor; looks inside nested models."""
+    """The layer or operation that computes a symbolic tensor, also inside nested models."""
     operation = tensor._keras_history.operation
     while isinstance(operation, keras.Model):
         operation = operation.outputs[0]._keras_history.operation
@@ -82,9 +86,10 @@ def producer(tensor):
 
 
 def run(model, x, visit, path=""):
-    """Execute a model with `visit(name, layer, *args, **kwargs) -> outputs` for each call.
+    """Compute a model, with `visit(name, layer, *args, **kwargs) -> outputs` for each call.
 
-    Calls inside a nested model are named `inner/name`. The model and its layers do not change.
+    The calls inside a nested model `inner` are named `inner/name`. The model and its layers do not
+    change.
     """
     graph = functional(model)
     values = dict(zip(map(id, graph.inputs), keras.tree.flatten(x), strict=True))
@@ -101,5 +106,5 @@ def run(model, x, visit, path=""):
 
 
 def uninitialized_variables():
-    """Keras's list of variables whose initialization it has postponed; Keras appends to it."""
+    """Keras's list of the variables whose initialization it postpones; Keras appends to it."""
     return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)

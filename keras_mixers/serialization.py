@@ -1,4 +1,4 @@
-"""How objects of this package are saved: the registered name, and the config of a constructor."""
+"""How Keras saves objects of this package: the registered name, and a config by signature."""
 
 import inspect
 
@@ -9,16 +9,16 @@ registered = keras.saving.register_keras_serializable("keras_mixers")
 
 
 class ConfigFromSignature:
-    """Read `get_config` off the constructor's signature.
+    """A mixin that derives `get_config` and `from_config` from the constructor's signature.
 
-    A subclass keeps one attribute for each constructor argument, of the same name and meaning.
-    The config then has each argument exactly once, so no key can be missing or surplus.
+    A subclass keeps one attribute for each constructor argument, of the same name and meaning. The
+    config then has each argument exactly once, so no key can be missing or surplus.
     """
 
     def get_config(self):
         arguments = inspect.signature(type(self).__init__).parameters.values()
         names = [a.name for a in arguments if a.name != "self" and a.kind is not a.VAR_KEYWORD]
-        # Keras's base classes have a config of their own; plain classes such as dataclasses do not.
+        # Keras's base classes define `get_config`; other classes, such as dataclasses, do not.
         try:
             inherited = super().get_config() if hasattr(super(), "get_config") else {}
         except NotImplementedError:  # because LearningRateSchedule declares it without a body
@@ -40,11 +40,11 @@ class ConfigFromSignature:
 
 
 def to_json(value):
-    """A constructor argument as JSON can hold it."""
+    """A constructor argument in a form that JSON can hold."""
     if isinstance(value, keras.layers.Layer):
         config = keras.saving.serialize_keras_object(value)
-        # The parent rebuilds this layer inside the parent's name scope. A layer that is read back
-        # already built would keep weight paths without that scope.
+        # Without its build config the layer is loaded unbuilt, and its parent builds it inside the
+        # parent's name scope. Otherwise its weight paths would not begin with the parent's name.
         config.pop("build_config", None)
         return config
     if isinstance(value, tuple):

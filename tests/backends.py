@@ -1,4 +1,4 @@
-"""What the tests need of a backend beyond keras.ops: gradients, and the ways it computes."""
+"""What tests need of a backend and keras.ops does not have: gradients, and modes of execution."""
 
 import keras
 from keras import ops
@@ -6,18 +6,18 @@ from keras import ops
 ON_JAX = keras.backend.backend() == "jax"
 WAYS = [{"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True}]
 if ON_JAX:
-    WAYS.remove({"jit_compile": False})  # which is to run eagerly there
+    WAYS.remove({"jit_compile": False})  # because it is the same as "run_eagerly" on JAX
 
 
 def gradients(layer, inputs, training=False):
-    """d sum(layer(x)^2 . w) / d weights, w fixed and uneven: `{path: array}`."""
+    """The gradients of `sum(layer(x)^2 * w)` with fixed, unequal w: `{weight path: array}`."""
 
     def loss_of(outputs):
         outputs = ops.cast(outputs, "float32" if outputs.dtype != "float64" else "float64")
         uneven = ops.reshape(ops.arange(1, 1 + _size(outputs), dtype=outputs.dtype), outputs.shape)
         return ops.sum(ops.square(outputs) * ops.sin(uneven))
 
-    if not isinstance(layer, keras.Model):  # a model takes `training` whatever its layers do
+    if not isinstance(layer, keras.Model):  # because any model takes the argument `training`
         image = keras.Input(batch_shape=inputs.shape, dtype=inputs.dtype)
         layer = keras.Model(image, layer(image))
     variables = layer.trainable_variables

@@ -1,4 +1,4 @@
-"""The table of cases that drives the layer, model and export suites."""
+"""The table of cases for the tests of layers, models and exports."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from keras_mixers import layers
 
 @dataclasses.dataclass(frozen=True)
 class LayerCase:
-    """A layer, arguments that are not its defaults, and an input's shape with the batch first."""
+    """A layer class, its arguments, and the shape of an input, batch included."""
 
     layer: type
     arguments: dict
@@ -38,7 +38,7 @@ def attention(label, shape=(2, 6, 16), **arguments):
     return LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2, **arguments}, shape, label)
 
 
-# The first case of each layer gives every argument a value that is not its default.
+# The first case of each layer gives every argument a value that differs from the default.
 LAYERS = [
     LayerCase(
         layers.PatchEmbed, {"hidden_dim": 8, "patch_size": (2, 3), "flatten": False}, (2, 4, 6, 3)
@@ -122,7 +122,7 @@ FULL = list({case.layer: case for case in reversed(LAYERS)}.values())[::-1]
 
 @dataclasses.dataclass(frozen=True)
 class ModelCase:
-    """A small model of each kind: non-square images, two channels."""
+    """A small model for images that are not square and have two channels."""
 
     id: str
     builder: object
@@ -139,10 +139,10 @@ class ModelCase:
 
 
 def random_weights(model, seed=5):
-    """The model with no weight at its beginning: norms scale and shift, biases add."""
+    """The model with random values in all weights, because ones and zeros hide mistakes."""
     generator = np.random.default_rng(seed)
     for weight in model.weights:
-        if "float" not in weight.dtype:  # where random draws stand
+        if "float" not in weight.dtype:  # the state of a seed generator
             continue
         positive = weight.path.endswith(("gamma", "moving_variance"))
         values = generator.normal(0, 0.3, weight.shape)
@@ -202,7 +202,7 @@ MODELS = [
 
 
 def case(name):
-    """The model case of that id."""
+    """The model case with this id."""
     return next(each for each in MODELS if each.id == name)
 
 
@@ -214,5 +214,5 @@ FAMILIES = [
 
 
 def describe(model):
-    """Names and shapes of all weights, seeds' state left out, a line each."""
+    """Path and shape of each weight, one per line, without the states of seed generators."""
     return "".join(f"{weight.path} {tuple(weight.shape)}\n" for weight in model.weights)

@@ -18,8 +18,9 @@ trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT
 # What is compiled to run once is compiled fast; TensorFlow's half of the suite runs XLA as it is.
 XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true" \
 KERAS_BACKEND=jax "$python" -m pytest -n auto tests/layers/test_contract.py \
-    tests/layers/test_meaning.py tests/models/test_checkpointing.py tests/models/test_models.py \
+    tests/layers/test_meaning.py tests/layers/test_user_mixer.py \
+    tests/models/test_checkpointing.py tests/models/test_models.py \
     "tests/probe/test_relevance.py::test_relevance_is_gradient_times_attention[gap]" \
-    tests/test_preprocessing.py tests/training/test_parts.py \
+    tests/preprocessing tests/training/test_parts.py \
     tests/weights/test_goldens.py
 KERAS_BACKEND=tensorflow "$python" -m pytest -n auto

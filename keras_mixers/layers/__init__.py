@@ -1,4 +1,4 @@
-"""The layers, each usable alone, on any backend of Keras."""
+"""The layers. Each can be used without the models, on any backend of Keras."""
 
 from keras_mixers.layers.activations import gelu_tanh
 from keras_mixers.layers.attention import MultiHeadSelfAttention

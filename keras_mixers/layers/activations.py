@@ -1,4 +1,4 @@
-"""Activations by name: all of Keras's, and the tanh form of GELU that Flax trained with."""
+"""Activations by name: all of Keras's, and the tanh approximation of GELU."""
 
 import keras
 
@@ -7,29 +7,30 @@ from keras_mixers.serialization import registered
 
 @registered
 def gelu_tanh(x):
-    """GELU by its tanh approximation: `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
+    """The tanh approximation of GELU: `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
 
-    Flax's default, and so what Google's ViT and MLP-Mixer weights were trained with; Keras's
-    `"gelu"`, timm's and Hugging Face's is the exact `x/2 (1 + erf(x / sqrt(2)))`. Source:
-    "Gaussian Error Linear Units (GELUs)", arXiv 1606.08415.
+    Flax uses it by default, so Google trained its ViT and MLP-Mixer weights with it. Keras's
+    `"gelu"` is the exact function `x/2 (1 + erf(x / sqrt(2)))`, as in timm and Hugging Face.
+
+    Source: "Gaussian Error Linear Units (GELUs)", arXiv 1606.08415.
     """
     return keras.activations.gelu(x, approximate=True)
 
 
 def get(activation):
-    """The function behind a name (`"gelu"`, `"gelu_tanh"`, `"relu"`, ...) or a function itself.
+    """The function of a name such as `"gelu"`, `"gelu_tanh"` or `"relu"`; a function is returned.
 
     Raises:
-        ValueError: no activation of that name, one that halves the width, or a function that could
-            not be read back.
-        TypeError: neither a name nor a function.
+        ValueError: if no activation has that name, if the activation halves the width, or if a
+            saved model could not be loaded with the function.
+        TypeError: if `activation` is neither a name nor a function.
     """
     if activation == "gelu_tanh":
         return gelu_tanh
     if activation in ("glu", keras.activations.glu):
         raise ValueError(
             "`activation` must keep the width of its input. Received:"
-            f" activation={activation!r}; ChannelMixing(gated=True) is the gated form"
+            f" activation={activation!r}. For a gated MLP use ChannelMixing(gated=True)"
         )
     if not isinstance(activation, str) and not callable(activation):
         raise TypeError(
@@ -47,14 +48,15 @@ def get(activation):
     if not isinstance(activation, keras.layers.Layer) and not _loadable(activation):
         raise ValueError(
             "`activation` must be a function that a saved model can name: one of"
-            " keras.activations, or one registered by @keras.saving.register_keras_serializable()."
+            " keras.activations, or one that is registered with"
+            " @keras.saving.register_keras_serializable()."
             f" Received: activation={activation!r}"
         )
     return activation
 
 
 def _loadable(function):
-    """Whether Keras could read the function back from a file in its safe mode."""
+    """Whether Keras can load a model with the function in its safe mode."""
     name = getattr(function, "__name__", "")
     if getattr(keras.activations, name, None) is function:
         return True

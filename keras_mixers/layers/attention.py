@@ -1,4 +1,4 @@
-"""Tokens mixed by attention: each reads the others by how well their keys answer its query."""
+"""Mix tokens by attention: each token averages all tokens, weighted by query and keys."""
 
 import functools
 
@@ -18,29 +18,30 @@ SCORES = ("scaled_dot", "dot", "bilinear", "additive")
 
 @registered
 class MultiHeadSelfAttention(Layer):
-    """Multi-head self-attention: `softmax(score(q, k)) v` in each head, heads joined by a matrix.
+    """Multi-head self-attention: `softmax(score(q, k)) v` in each head; a matrix joins the heads.
 
-    Shapes: `(N, T, D) -> (N, T, D)`; with `return_attention_scores=True` in the call also the
-    weights `(N, num_heads, T, T)`, whose rows (one a query) sum to 1. The ordinary call does not
-    form that matrix where the backend has a fused kernel.
+    Shapes: `(N, T, D) -> (N, T, D)`. With `return_attention_scores=True`, a call also returns the
+    attention weights `(N, num_heads, T, T)`. They have one row for each query, which sums to 1.
+    Other calls use the backend's fused attention, which need not store that matrix.
 
     Args:
-        num_heads: H, how many heads.
+        num_heads: H, the number of heads.
         head_dim: d, the width of a head; `None` for D / H.
         qkv_bias: whether queries, keys and values have biases.
-        qk_norm: whether to normalise each query and key over its d channels first
+        qk_norm: whether to normalize each query and key over its d channels first
             ("Scaling Vision Transformers to 22 Billion Parameters", arXiv 2302.05442).
-        score: how well key k answers query q:
+        score: the function that compares query q with key k:
             `"scaled_dot"`: `q . k / sqrt(d)` ("Attention Is All You Need", arXiv 1706.03762), the
-            fast path; `"dot"`: `q . k` and `"bilinear"`: `q . W k` (Luong et al., arXiv
-            1508.04025); `"additive"`: `w . tanh(q + k)` (Bahdanau et al., arXiv 1409.0473), which
-            holds T x T x d values a head.
-        attention_dropout_rate: share of attention weights dropped in training.
-        dropout_rate: share of outputs dropped in training.
-        epsilon: of the norms of `qk_norm`.
+            only one with fused kernels;
+            `"dot"`: `q . k` and `"bilinear"`: `q . W k` (Luong et al., arXiv 1508.04025);
+            `"additive"`: `w . tanh(q + k)` (Bahdanau et al., arXiv 1409.0473), which stores
+            T x T x d values for each head.
+        attention_dropout_rate: fraction of the attention weights to drop in training.
+        dropout_rate: fraction of the outputs to drop in training.
+        epsilon: added to the variance in the norms of `qk_norm`.
 
     Raises:
-        ValueError: `num_heads` does not divide D where `head_dim` is `None`.
+        ValueError: if `head_dim` is `None` and `num_heads` does not divide D.
 
     Example:
         >>> attention = MultiHeadSelfAttention(num_heads=3)
@@ -77,14 +78,16 @@ class MultiHeadSelfAttention(Layer):
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
 
-        same = {"dtype": self.dtype_policy}
+        dtype = self.dtype_policy
         if self.qk_norm:
-            self.query_norm = LayerNormalization(epsilon=self.epsilon, name="query_norm", **same)
-            self.key_norm = LayerNormalization(epsilon=self.epsilon, name="key_norm", **same)
+            self.query_norm = LayerNormalization(
+                epsilon=self.epsilon, dtype=dtype, name="query_norm"
+            )
+            self.key_norm = LayerNormalization(epsilon=self.epsilon, dtype=dtype, name="key_norm")
         self.attention_dropout = Dropout(
-            self.attention_dropout_rate, name="attention_dropout", **same
+            self.attention_dropout_rate, dtype=dtype, name="attention_dropout"
         )
-        self.dropout = Dropout(self.dropout_rate, name="dropout", **same)
+        self.dropout = Dropout(self.dropout_rate, dtype=dtype, name="dropout")
 
     def build(self, x_shape):
         width = x_shape[-1]
@@ -94,7 +97,7 @@ class MultiHeadSelfAttention(Layer):
         self.head_shape = (self.num_heads, head_dim)
         heads = (None, None, *self.head_shape)
 
-        # Glorot's limit for one of the three matrices, not for the three taken as one.
+        # Glorot's limit for each of the three matrices; Keras would take it of the three together.
         limit = (6.0 / (width + self.num_heads * head_dim)) ** 0.5
         self.qkv = Dense(
             3 * self.num_heads * head_dim,
@@ -133,9 +136,9 @@ class MultiHeadSelfAttention(Layer):
     def multiply_adds(self, x_shape):
         _, tokens, width = x_shape
         heads, head_dim = self.head_shape
-        projected = 4 * tokens * width * heads * head_dim
-        turned = tokens * heads * head_dim**2 if self.score == "bilinear" else 0
-        return projected + turned + 2 * tokens**2 * heads * head_dim
+        projections = 4 * tokens * width * heads * head_dim  # queries, keys, values, output
+        bilinear = tokens * heads * head_dim**2 if self.score == "bilinear" else 0
+        return projections + bilinear + 2 * tokens**2 * heads * head_dim
 
     def call(self, x, training=None, return_attention_scores=False):
         drops_weights = training and self.attention_dropout_rate > 0
@@ -149,7 +152,7 @@ class MultiHeadSelfAttention(Layer):
         return (y, ops.cast(scores, y.dtype)) if return_attention_scores else y
 
     def with_weights(self, x, edit=lambda weights: weights):
-        """The output computed from `edit(weights)`, and the weights before the edit.
+        """The output that `edit(weights)` gives, and the attention weights before the edit.
 
         Shapes: `(N, T, D) -> (N, T, D), (N, H, T, T)`. The weights have at least 32 bits.
         """
@@ -166,25 +169,25 @@ class MultiHeadSelfAttention(Layer):
         return self.attention_scores(query, key), value
 
     def attend(self, x):
-        """`softmax(q . k / sqrt(d)) v` on the backend's fused path: `(N, T, D) -> (N, T, H d)`."""
-        fast = kernels.fused_kernels(x)
-        if fast and not self.qk_norm and x.shape[1] is not None:
-            return fast.attention(self.qkv(x), *self.head_shape)
+        """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, T, D) -> (N, T, H d)`."""
+        fused = kernels.fused_kernels(x)
+        if fused and not self.qk_norm and x.shape[1] is not None:
+            return fused.attention(self.qkv(x), *self.head_shape)
         query, key, value = self.project(x)
         scale = self.head_shape[1] ** -0.5
         return self.join_heads(ops.dot_product_attention(query, key, value, scale=scale))
 
-    def weighted(self, scores, value):
-        """The values by their weights: `(N, H, T, T), (N, T, H, d) -> (N, T, H d)`."""
-        return self.join_heads(ops.einsum("nhqk,nkhd->nqhd", scores, value))
+    def weighted(self, weights, value):
+        """Sum the values, each times its weight: `(N, H, T, T), (N, T, H, d) -> (N, T, H d)`."""
+        return self.join_heads(ops.einsum("nhqk,nkhd->nqhd", weights, value))
 
     def join_heads(self, mixed):
-        """The heads side by side: `(N, T, H, d) -> (N, T, H d)`."""
+        """Concatenate the heads: `(N, T, H, d) -> (N, T, H d)`."""
         batch, tokens = sequence_shape(mixed)
         return ops.reshape(mixed, (batch, tokens, self.num_heads * self.head_shape[1]))
 
     def project(self, x):
-        """Queries, keys and values: `(N, T, D) -> 3 x (N, T, H, d)`, from one product."""
+        """Queries, keys and values, from one product: `(N, T, D) -> 3 x (N, T, H, d)`."""
         batch, tokens = sequence_shape(x)
         query, key, value = (
             ops.reshape(part, (batch, tokens, *self.head_shape))
@@ -197,16 +200,16 @@ class MultiHeadSelfAttention(Layer):
     def attention_scores(self, query, key):
         """Weights whose rows sum to 1: `2 x (N, T, H, d) -> (N, H, T, T)`, in 32 bits or more."""
         logits = self.attention_logits(query, key)
-        # Half precision loses the small weights of a long row.
-        wide = ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
-        return ops.softmax(wide, axis=-1)
+        # Not in half precision, because it rounds the small weights of a long row to 0.
+        logits = ops.cast(logits, keras.backend.result_type(logits.dtype, "float32"))
+        return ops.softmax(logits, axis=-1)
 
     def attention_logits(self, query, key):
         """Scores before the softmax: `2 x (N, T, H, d) -> (N, H, T, T)`."""
         if self.score == "additive":
             # (N, query, 1, H, d) + (N, 1, key, H, d)
-            reply = ops.tanh(query[:, :, None] + key[:, None])
-            return ops.einsum("nqkhd,hd->nhqk", reply, ops.cast(self.score_kernel, reply.dtype))
+            hidden = ops.tanh(query[:, :, None] + key[:, None])
+            return ops.einsum("nqkhd,hd->nhqk", hidden, ops.cast(self.score_kernel, hidden.dtype))
         if self.score == "bilinear":
             kernel = ops.cast(self.score_kernel, key.dtype)
             key = ops.einsum("hde,nkhe->nkhd", kernel, key)
@@ -216,5 +219,5 @@ class MultiHeadSelfAttention(Layer):
 
 
 def sequence_shape(x):
-    """(N, T) for a reshape: -1 for the batch where T is known, which keeps shapes static."""
+    """(N, T) for a reshape; N is -1 if T is known, because the shape then stays static."""
     return (-1, x.shape[1]) if x.shape[1] is not None else ops.shape(x)[:2]

@@ -1,4 +1,4 @@
-"""A sequence of tokens pooled into one by attention (the MAP head)."""
+"""Pool a sequence of tokens into one vector by attention (the MAP head)."""
 
 from collections.abc import Callable
 
@@ -21,20 +21,20 @@ class AttentionPooling(Layer):
     Shapes: `(N, T, D) -> (N, D)`.
 
     Args:
-        num_heads: heads of the attention; must divide D.
+        num_heads: number of heads; it must divide D.
         mlp_dim: hidden width of the MLP.
-        activation: of the MLP.
-        epsilon: of the norm.
+        activation: activation of the MLP, a name or a function.
+        epsilon: added to the variance in the norm.
 
     Raises:
-        ValueError: `num_heads` does not divide D.
+        ValueError: if `num_heads` does not divide D.
 
     Example:
         >>> AttentionPooling(num_heads=3, mlp_dim=96)(keras.Input((10, 48))).shape
         (None, 48)
 
-    Source: "Scaling Vision Transformers", arXiv 2106.04560; the probe is the one seed of "Set
-    Transformer", arXiv 1810.00825.
+    Source: "Scaling Vision Transformers", arXiv 2106.04560; "Set Transformer", arXiv 1810.00825,
+    calls the probe a seed vector.
     """
 
     rank = 3
@@ -66,7 +66,8 @@ class AttentionPooling(Layer):
         self.probe = self.add_weight(
             shape=(1, 1, width), initializer="glorot_uniform", name="probe"
         )
-        limit = (6.0 / (2 * width)) ** 0.5  # Glorot's, for keys and values apart
+        # Glorot's limit for each of the two matrices; Keras would take it of the two together.
+        limit = (6.0 / (2 * width)) ** 0.5
         self.query = Dense(width, dtype=self.dtype_policy, name="query")
         self.key_value = Dense(
             2 * width,
@@ -80,15 +81,15 @@ class AttentionPooling(Layer):
 
     def multiply_adds(self, x_shape):
         _, tokens, width = x_shape
-        # The query is the same for all images, and so counts for each as the others do.
-        attended = (2 + 2 * tokens) * width**2 + 2 * tokens * width
-        return attended + self.mlp.multiply_adds((None, width))
+        # The query is computed once for all images, but counts for each image like the rest.
+        attention = (2 + 2 * tokens) * width**2 + 2 * tokens * width
+        return attention + self.mlp.multiply_adds((None, width))
 
     def call(self, x):
         batch, tokens = sequence_shape(x)
         width = x.shape[-1]
         heads = (self.num_heads, width // self.num_heads)
-        # The probe is one for all images: its query is made once and repeated over the batch.
+        # All images share the probe, so its query is computed once and repeated over the batch.
         query = ops.reshape(self.query(ops.cast(self.probe, x.dtype)), (1, 1, *heads))
         query = ops.broadcast_to(query, (ops.shape(x)[0], 1, *heads))
         key, value = (

@@ -1,4 +1,10 @@
-"""The base of every layer here: a config that is the constructor's signature."""
+"""The base class of the layers, and what a layer declares about itself.
+
+Attribute names are part of the file format. A sublayer's attribute, such as `self.qkv`, is part of
+the names of its weights in `.keras` and `.weights.h5` files, and `keras_mixers.weights` finds the
+weights of published checkpoints by these names. Renaming an attribute therefore changes the format:
+files that were saved before no longer load.
+"""
 
 import keras
 
@@ -6,9 +12,9 @@ from keras_mixers.serialization import ConfigFromSignature
 
 
 class SavesSeedState:
-    """Saves where a layer's random draws stand, which Keras's files leave out.
+    """Save the state of a layer's seed generator, which Keras leaves out of its files.
 
-    Training that is read back then goes on with the draws it would have had.
+    Training that resumes from a file then draws the numbers that it would have drawn otherwise.
     """
 
     def save_own_variables(self, store):
@@ -17,23 +23,42 @@ class SavesSeedState:
             store["seed_generator"] = keras.ops.convert_to_numpy(self.seed_generator.state)
 
     def load_own_variables(self, store):
-        own = dict(store)
-        state = own.pop("seed_generator", None)
-        super().load_own_variables(own)
+        variables = dict(store)
+        state = variables.pop("seed_generator", None)
+        super().load_own_variables(variables)
         if state is not None and hasattr(self, "seed_generator"):
             self.seed_generator.state.assign(state)
 
 
 class Layer(ConfigFromSignature, keras.layers.Layer):
-    """A Keras layer whose config is read off its constructor's signature.
+    """A Keras layer that reads its config off its constructor's signature.
 
-    The rule a subclass keeps: one attribute for each constructor argument, of the same name and
-    meaning. `get_config` and `from_config` follow from it, so no key can be missing or surplus.
+    A subclass keeps one attribute for each constructor argument, of the same name and meaning.
+    `get_config` and `from_config` follow from this rule, so no key can be missing or surplus.
+
+    Attributes:
+        rank: number of axes of the input, batch included: 3 for tokens `(N, T, D)`, 4 for a grid
+            `(N, H, W, D)`; None if any number is valid.
+        mixes: what the layer mixes, a frozenset of `"tokens"` and `"channels"`.
+        role: what the layer is in a model, such as `"attention"`. In the names of roles, this word
+            follows the block's number: `blocks.3.attention.qkv.kernel`.
+
+    Tools that read a model, such as weight loading and probes, recognize a token mixer by `mixes`
+    and `role`. A user's own mixer need not derive from this class. It is any Keras layer that keeps
+    the shape of its input, with these two class attributes.
+
+    Example:
+        >>> class Shift(keras.layers.Layer):
+        ...     mixes = frozenset({"tokens"})
+        ...     role = "shift"
+        ...
+        ...     def call(self, x):
+        ...         return keras.ops.roll(x, 1, axis=1)
+        >>> mixes_tokens(Shift())
+        True
     """
 
-    rank = None  # how many axes the input has, where it matters: 3 for tokens, 4 for a grid
-    # How tools that read models know a mixer: what it mixes, of "tokens" and "channels", and the
-    # name of its weights' role in a checkpoint. A mixer of a user's own sets them too.
+    rank = None
     mixes = frozenset()
     role = None
 
@@ -42,19 +67,19 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
         if self.rank:
             self.input_spec = keras.layers.InputSpec(ndim=self.rank)
 
-    def hold_tokens(self, tokens):
-        """From here on refuse an input of another number of tokens."""
+    def fix_token_count(self, tokens):
+        """From now on, Keras raises an error if an input has another number of tokens."""
         self.input_spec = keras.layers.InputSpec(ndim=self.rank, axes={1: tokens})
 
     def compute_output_shape(self, x_shape):
-        # Most layers keep the stream's shape; said here, Keras need not trace `call` to learn it.
+        # Most layers keep the shape. Without this method Keras would trace `call` to find out.
         return x_shape
 
     def multiply_adds(self, x_shape):
-        """How many products of an input and a weight, or of two inputs, one image takes."""
+        """Multiply-adds for one image: products of an input and a weight, or of two inputs."""
         return 0
 
 
 def mixes_tokens(layer):
-    """Whether a layer says of itself that it mixes tokens."""
+    """Whether a layer declares that it mixes tokens; any Keras layer may declare it."""
     return "tokens" in getattr(layer, "mixes", ())

@@ -1,4 +1,4 @@
-"""Channels mixed inside each token, by an MLP or a gated one."""
+"""Mix the channels of each token by an MLP, plain or gated."""
 
 import math
 from collections.abc import Callable
@@ -15,24 +15,24 @@ from keras_mixers.serialization import registered
 
 @registered
 class ChannelMixing(Layer):
-    """The MLP on each token alone: `fc2(activation(fc1(x)))`.
+    """The same MLP for each token: `fc2(activation(fc1(x)))`.
 
-    Shapes: `(N, T, D) -> (N, T, D)`, or any other leading axes.
+    Shapes: `(N, T, D) -> (N, T, D)`, or with any other leading axes.
 
     Args:
         mlp_dim: hidden width.
-        activation: a name (`"gelu"` is the exact form, `"gelu_tanh"` Flax's) or a function.
-        gated: `fc2(activation(a) * b)` with `a, b = split(fc1(x))` and `fc1` of width 2 mlp_dim;
-            with `activation="silu"` this is SwiGLU ("GLU Variants Improve Transformer", arXiv
-            2002.05202).
-        dropout_rate: share of hidden units and of outputs dropped in training.
+        activation: a name or a function; `"gelu"` is the exact GELU, `"gelu_tanh"` is Flax's.
+        gated: whether to compute `fc2(activation(a) * b)` with `a, b = split(fc1(x))`. `fc1` then
+            has the width 2 mlp_dim. With `activation="silu"` this is SwiGLU ("GLU Variants Improve
+            Transformer", arXiv 2002.05202).
+        dropout_rate: fraction of the hidden units and of the outputs to drop in training.
 
     Example:
         >>> ChannelMixing(96)(keras.Input((10, 48))).shape
         (None, 10, 48)
         >>> swiglu = ChannelMixing(64, activation="silu", gated=True)
 
-    Source: "Attention Is All You Need", arXiv 1706.03762, section 3.3; named as in MLP-Mixer,
+    Source: "Attention Is All You Need", arXiv 1706.03762, section 3.3. The name is MLP-Mixer's,
     arXiv 2105.01601.
     """
 

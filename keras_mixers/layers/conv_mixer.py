@@ -1,4 +1,4 @@
-"""The ConvMixer block: a convolution mixes places, a matrix mixes channels."""
+"""The ConvMixer block: a convolution mixes tokens, a matrix mixes channels."""
 
 from collections.abc import Callable
 
@@ -16,17 +16,23 @@ from keras_mixers.serialization import registered
 class ConvMixerBlock(Layer):
     """`x + norm1(activation(depthwise(x)))`, then `norm2(activation(pointwise(x)))`.
 
-    The norms are BatchNorms after the activation, and only the first half has a residual.
+    The norms are BatchNorms and follow the activation. Only the first half has a residual. In the
+    form of the paper's code, the block is:
+
+        Sequential(
+            Residual(Sequential(DepthwiseConv(kernel_size), GELU, BatchNorm)),
+            Conv(1), GELU, BatchNorm,
+        )
 
     Shapes: `(N, H, W, D) -> (N, H, W, D)`.
 
     Args:
         kernel_size: side of the depthwise kernel in tokens, an int or a (height, width) pair.
         activation: a name or a function.
-        epsilon: of the BatchNorms.
-        momentum: of their moving averages; 0.9 here is PyTorch's 0.1.
-        gradient_checkpointing: keep the input alone in training, and compute the block again on the
-            way back: less memory, more time.
+        epsilon: added to the variance in the BatchNorms.
+        momentum: of the moving averages in the BatchNorms; PyTorch calls 0.9 a momentum of 0.1.
+        gradient_checkpointing: in training, store only the input of the block, and recompute the
+            block in the backward pass. This needs less memory and more time.
 
     Example:
         >>> ConvMixerBlock(kernel_size=5)(keras.Input((8, 8, 48))).shape
@@ -56,26 +62,26 @@ class ConvMixerBlock(Layer):
         self.gradient_checkpointing = arguments.flag(
             "gradient_checkpointing", gradient_checkpointing
         )
-        # XLA for CPUs runs depthwise convolutions in one slow loop.
+        # Because XLA computes depthwise convolutions slowly on CPUs.
         self.supports_jit = not kernels.on_tensorflow_cpu()
 
-        same = {"dtype": self.dtype_policy}
-        # PyTorch's default limit for a depthwise kernel: each output sums kernel-size inputs.
-        # Keras's fans would count all channels and start the layer near zero.
+        dtype = self.dtype_policy
+        # PyTorch's limit, because each output of a depthwise kernel sums only height * width
+        # inputs. Keras's initializers would count all channels, and the outputs would be too small.
         limit = (self.kernel_size[0] * self.kernel_size[1]) ** -0.5
         self.depthwise = DepthwiseConv2D(
             self.kernel_size,
             padding="same",
             depthwise_initializer=keras.initializers.RandomUniform(-limit, limit),
             data_format="channels_last",
+            dtype=dtype,
             name="depthwise",
-            **same,
         )
         self.norm1 = BatchNormalization(
-            epsilon=self.epsilon, momentum=self.momentum, name="norm1", **same
+            epsilon=self.epsilon, momentum=self.momentum, dtype=dtype, name="norm1"
         )
         self.norm2 = BatchNormalization(
-            epsilon=self.epsilon, momentum=self.momentum, name="norm2", **same
+            epsilon=self.epsilon, momentum=self.momentum, dtype=dtype, name="norm2"
         )
 
     def build(self, x_shape):
@@ -127,11 +133,11 @@ class ConvMixerBlock(Layer):
 
 
 class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """Keras's DepthwiseConv2D of stride 1 and padding `"same"`, by a faster gradient."""
+    """Keras's DepthwiseConv2D for stride 1 and padding `"same"`, with a faster gradient."""
 
     def call(self, x):
-        fast = kernels.fused_kernels(x)
-        if not fast or None in x.shape[1:]:
+        fused = kernels.fused_kernels(x)
+        if not fused or None in x.shape[1:]:
             return super().call(x)
-        y = fast.depthwise_convolution(x, ops.convert_to_tensor(self.kernel))
+        y = fused.depthwise_convolution(x, ops.convert_to_tensor(self.kernel))
         return y + ops.convert_to_tensor(self.bias)

@@ -1,4 +1,4 @@
-"""Matrix products of tokens: Keras's Dense, and the MLP that two of them make."""
+"""Keras's Dense for tokens, and the MLP of two Dense layers."""
 
 import keras
 from keras import ops
@@ -7,16 +7,17 @@ from keras_mixers.layers import kernels
 
 
 class Dense(keras.layers.Dense):
-    """Keras's Dense, on rows where that is faster."""
+    """Keras's Dense, computed by a fused kernel where that is faster."""
 
     def call(self, x, training=None):
-        fast = kernels.fused_kernels(x)
-        if fast and len(x.shape) > 2 and self.activation is keras.activations.linear:
-            return fast.dense(x, *weights(self))
+        fused = kernels.fused_kernels(x)
+        if fused and len(x.shape) > 2 and self.activation is keras.activations.linear:
+            return fused.dense(x, *weights(self))
         return super().call(x, training=training)
 
     def quantize(self, mode=None, type_check=True, **more):
-        # Keras quantizes no subclass, as its `call` is then not called; ours computes the same.
+        # Keras refuses to quantize a subclass, because a quantized layer no longer runs `call`.
+        # That is safe for this subclass, because Keras's `call` computes the same.
         return super().quantize(mode, type_check=False, **more)
 
 
@@ -43,6 +44,6 @@ def _is_plain(dense):
 
 
 def weights(dense):
-    """Kernel and bias as tensors, with what LoRA adds to the kernel."""
+    """Kernel and bias of a Dense layer as tensors; the kernel includes the LoRA update."""
     kernel, bias = dense.kernel, dense.bias
     return ops.convert_to_tensor(kernel), None if bias is None else ops.convert_to_tensor(bias)

@@ -1,4 +1,4 @@
-"""Dropout whose draws survive a file."""
+"""Dropout that saves the state of its seed generator."""
 
 import keras
 
@@ -8,15 +8,17 @@ from keras_mixers.serialization import registered
 
 @registered
 class Dropout(SavesSeedState, keras.layers.Dropout):
-    """Keras's Dropout; a saved one goes on with the draws it would have had.
+    """Keras's Dropout, which also saves the state of its seed generator.
 
-    Shapes: any, kept.
+    Training that resumes from a file then drops the same values as without the interruption.
+
+    Shapes: any shape; the output has the same.
 
     Args:
-        rate: share of values dropped in training, in [0, 1]; the others are divided by the share
-            kept.
+        rate: fraction of the values to drop in training, in [0, 1]. The other values are divided by
+            `1 - rate`.
         noise_shape: see `keras.layers.Dropout`.
-        seed: of the draws; `None` for one from Keras's global seed.
+        seed: seed of the random numbers; `None` to derive one from Keras's global seed.
 
     Example:
         >>> Dropout(0.1)(keras.Input((10, 48))).shape

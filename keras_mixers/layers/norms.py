@@ -1,4 +1,4 @@
-"""Keras's two normalisations, by faster kernels where there are some."""
+"""Keras's two normalizations, computed by fused kernels where that is faster."""
 
 import keras
 from keras import ops
@@ -10,14 +10,14 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """Keras's LayerNormalization over the last axis."""
 
     def call(self, x, training=None):
-        fast = kernels.fused_kernels(x)
-        if not fast:
+        fused = kernels.fused_kernels(x)
+        if not fused:
             return super().call(x)
         weights = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
         if training:
-            return fast.layer_normalization(x, *weights, self.epsilon)
+            return fused.layer_normalization(x, *weights, self.epsilon)
         if kernels.has_onednn() and not kernels.is_small(x):
-            return fast.layer_normalization_inference(x, *weights, self.epsilon)
+            return fused.layer_normalization_inference(x, *weights, self.epsilon)
         return super().call(x)
 
 
@@ -38,9 +38,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             The output, and the mean and variance of each channel.
         """
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
-        fast = kernels.fused_kernels(x)
-        if fast:
-            return fast.batch_normalization(x, gamma, beta, self.epsilon)
+        fused = kernels.fused_kernels(x)
+        if fused:
+            return fused.batch_normalization(x, gamma, beta, self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         gamma, beta = ops.cast(gamma, precise.dtype), ops.cast(beta, precise.dtype)
         mean, variance = ops.moments(precise, axes=tuple(range(len(x.shape) - 1)))

@@ -1,4 +1,4 @@
-"""An image becomes patches, and each patch a token."""
+"""Turn an image into tokens, one for each patch."""
 
 import keras
 from keras import ops
@@ -12,16 +12,16 @@ from keras_mixers.serialization import registered
 class PatchEmbed(Layer):
     """Cut an image into patches and project each: `token = patch . kernel + bias`.
 
-    Shapes: `(N, H, W, C) -> (N, T, D)`, with `T = H/P * W/P` in rows from the top left; with
-    `flatten=False` the grid stays, `(N, H/P, W/P, D)`.
+    Shapes: `(N, H, W, C) -> (N, T, D)` with `T = H/P * W/P`; the tokens follow row by row from the
+    top left. With `flatten=False` the tokens keep their grid, `(N, H/P, W/P, D)`.
 
     Args:
         hidden_dim: D, the width of a token.
         patch_size: P in pixels, an int or a (height, width) pair.
-        flatten: whether to return a sequence of tokens rather than their grid.
+        flatten: whether to return a sequence of tokens instead of their grid.
 
     Raises:
-        ValueError: the patch does not divide the image, or the image's size is unknown.
+        ValueError: if the patch size does not divide the image size, or if the latter is unknown.
 
     Example:
         >>> PatchEmbed(192, patch_size=8)(keras.Input((32, 48, 3))).shape
@@ -55,7 +55,7 @@ class PatchEmbed(Layer):
         return (images_shape[0], *tokens, self.hidden_dim)
 
     def build(self, images_shape):
-        patch_grid(images_shape[1:3], self.patch_size)  # refuse before any weight is made
+        patch_grid(images_shape[1:3], self.patch_size)  # to raise before any weight is created
         self.projection.build(images_shape)
 
     def multiply_adds(self, images_shape):
@@ -70,13 +70,19 @@ class PatchEmbed(Layer):
 
 
 def patch_grid(image_size, patch_size):
-    """How many patches fit in each direction: `(H, W), (P, Q) -> (H/P, W/Q)`."""
+    """(rows, columns) of the patches of an image: `(H, W), (P, Q) -> (H/P, W/Q)`.
+
+    Raises:
+        ValueError: if the patch size does not divide the image size, or if the latter is unknown.
+    """
     for side, patch in zip(image_size, patch_size, strict=True):
         if side is None or side % patch:
-            near = "" if side is None else f"; {side} pixels divide by "
-            near += "" if side is None else arguments.nearest_divisors(patch, side)
+            valid = ""
+            if side is not None:
+                divisors = arguments.nearest_divisors(patch, side)
+                valid = f"; the divisors of {side} that are nearest to {patch}: {divisors}"
             raise ValueError(
                 "`patch_size` must divide a known image size. Received:"
-                f" patch_size={tuple(patch_size)} for images of {tuple(image_size)} pixels{near}"
+                f" patch_size={tuple(patch_size)} for images of {tuple(image_size)} pixels{valid}"
             )
     return tuple(side // patch for side, patch in zip(image_size, patch_size, strict=True))

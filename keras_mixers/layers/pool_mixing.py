@@ -1,4 +1,4 @@
-"""Tokens mixed by nothing but an average of neighbours."""
+"""Mix tokens by an average of their neighbours, without weights."""
 
 from keras import ops
 
@@ -9,17 +9,19 @@ from keras_mixers.serialization import registered
 
 @registered
 class PoolMixing(Layer):
-    """PoolFormer's token mixer: `average(x over its neighbours) - x`. It has no weights.
+    """PoolFormer's token mixer: `average(neighbours of x) - x`. It has no weights.
 
-    Shapes: `(N, T, D) -> (N, T, D)`, with T = rows * columns. At the border the average is over
-    the neighbours there are. The identity is taken away because the residual adds it back.
+    The layer subtracts x because the residual adds x again. At the border, the average contains
+    only the neighbours inside the grid.
+
+    Shapes: `(N, T, D) -> (N, T, D)`, with `T = rows * columns`.
 
     Args:
         grid: (rows, columns) of the tokens, or an int for a square.
         pool_size: side of the neighbourhood in tokens, an int or a (height, width) pair.
 
     Raises:
-        ValueError: the token count is not `rows * columns`.
+        ValueError: if the number of tokens is not `rows * columns`.
 
     Example:
         >>> PoolMixing((2, 5))(keras.Input((10, 48))).shape
@@ -40,10 +42,10 @@ class PoolMixing(Layer):
     def build(self, x_shape):
         if x_shape[1] != self.grid[0] * self.grid[1]:
             raise ValueError(
-                f"`grid` must count the tokens. Received: grid={self.grid} for an input of"
-                f" {x_shape[1]} tokens"
+                "rows * columns of `grid` must be the number of tokens. Received:"
+                f" grid={self.grid} for an input of {x_shape[1]} tokens"
             )
-        self.hold_tokens(x_shape[1])
+        self.fix_token_count(x_shape[1])
 
     def call(self, x):
         width = x.shape[-1]

@@ -1,4 +1,4 @@
-"""Where each token stands: a learned table, or sines and cosines of its row and column."""
+"""Add positions to tokens: a learned table, or sines and cosines of row and column."""
 
 import keras
 import numpy as np
@@ -15,26 +15,28 @@ KINDS = ("learned", "sincos2d")
 class PositionEmbedding(Layer):
     """Add a vector for each position: `x + positions`.
 
-    Shapes: `(N, T, D) -> (N, T, D)`, with `T = num_prefix + rows * columns`. Put before the prefix
-    tokens are added (`num_prefix=0`), the grid alone gets positions, as in DeiT-III and
-    big_vision; put after them, they do too, as in the original ViT.
+    Shapes: `(N, T, D) -> (N, T, D)`, with `T = num_prefix + rows * columns`.
+
+    A model can call this layer before or after it adds the prefix tokens. Before (`num_prefix=0`),
+    only the patches get positions, as in DeiT-III and big_vision. After, the prefix tokens get
+    positions too, as in the original ViT.
 
     Args:
         grid: (rows, columns) of the patches, or an int for a square.
-        num_prefix: how many of the tokens come before the patches.
-        kind: `"learned"`, or `"sincos2d"`: fixed sines and cosines of column and row in D/4
-            frequencies from 1 to 1/10000, zero for prefix tokens; adds no weights.
+        num_prefix: number of tokens before the patches.
+        kind: `"learned"`, or `"sincos2d"` for fixed sines and cosines of column and row. These have
+            D/4 frequencies from 1 to 1/10000, are zero for prefix tokens, and need no weights.
 
     Raises:
-        ValueError: the token count is not `num_prefix + rows * columns`; for `"sincos2d"`, D is
-            not a multiple of 4 of at least 8.
+        ValueError: if the number of tokens is not `num_prefix + rows * columns`.
+        ValueError: if `kind` is `"sincos2d"` and D is not a multiple of 4, or is below 8.
 
     Example:
         >>> PositionEmbedding((4, 6))(keras.Input((24, 192))).shape
         (None, 24, 192)
 
-    Source: arXiv 2010.11929; the fixed form is that of "Better plain ViT baselines for
-    ImageNet-1k", arXiv 2205.01580.
+    Source: "An Image is Worth 16x16 Words", arXiv 2010.11929; `"sincos2d"`: "Better plain ViT
+    baselines for ImageNet-1k", arXiv 2205.01580.
     """
 
     rank = 3
@@ -52,10 +54,11 @@ class PositionEmbedding(Layer):
         expected = self.num_prefix + self.grid[0] * self.grid[1]
         if tokens != expected:
             raise ValueError(
-                f"`grid` and `num_prefix` must count the tokens. Received: grid={self.grid} and"
-                f" num_prefix={self.num_prefix}, so {expected} tokens, for an input of {tokens}"
+                "`num_prefix` + rows * columns of `grid` must be the number of tokens. Received:"
+                f" grid={self.grid} and num_prefix={self.num_prefix}, so {expected} tokens, for an"
+                f" input of {tokens}"
             )
-        self.hold_tokens(tokens)
+        self.fix_token_count(tokens)
         if self.kind == "learned":
             self.table = self.add_weight(
                 shape=(1, tokens, width),
@@ -71,7 +74,11 @@ class PositionEmbedding(Layer):
 
 
 def sincos2d(grid, width):
-    """Fixed positions `(rows * columns, width)`: sin and cos of the column, then of the row."""
+    """Fixed positions `(rows * columns, width)`: sin and cos of the column, then of the row.
+
+    Raises:
+        ValueError: if `width` is not a multiple of 4, or is below 8.
+    """
     if width % 4 or width < 8:
         raise ValueError(
             "D, the width of the tokens, must be a multiple of 4, at least 8, for 'sincos2d'"

@@ -1,4 +1,4 @@
-"""Learned tokens that stand before the patches: class, distillation, registers."""
+"""Learned tokens in front of the patches: class token, distillation token, registers."""
 
 import keras
 from keras import ops
@@ -10,18 +10,20 @@ from keras_mixers.serialization import registered
 
 @registered
 class PrefixTokens(Layer):
-    """Prepend learned tokens: `[class, distillation, registers, patches]`.
+    """Prepend learned tokens to the patches: `[class, distillation, registers, patches]`.
 
     Shapes: `(N, T, D) -> (N, num_prefix + T, D)`.
 
     Args:
-        class_token: add the token whose output the classifier reads (arXiv 2010.11929).
-        distillation_token: add the token that learns from a teacher (DeiT, arXiv 2012.12877).
-        num_registers: how many scratch tokens to add ("Vision Transformers Need Registers",
-            arXiv 2309.16588).
+        class_token: whether to add the token whose output the classifier reads ("An Image is Worth
+            16x16 Words", arXiv 2010.11929).
+        distillation_token: whether to add the token that learns from a teacher (DeiT, arXiv
+            2012.12877).
+        num_registers: number of registers, tokens that no output reads ("Vision Transformers Need
+            Registers", arXiv 2309.16588).
 
     Raises:
-        ValueError: there is no token to add.
+        ValueError: if the arguments add no token.
 
     Example:
         >>> PrefixTokens(num_registers=4)(keras.Input((196, 192))).shape
@@ -43,14 +45,14 @@ class PrefixTokens(Layer):
         self.num_registers = arguments.integer("num_registers", num_registers, minimum=0)
         if not self.num_prefix:
             raise ValueError(
-                "`PrefixTokens` needs a token to add: class_token=True, distillation_token=True or"
+                "`PrefixTokens` must add a token: class_token=True, distillation_token=True or"
                 " num_registers of 1 or more. Received: class_token=False,"
                 " distillation_token=False, num_registers=0"
             )
 
     @property
     def num_prefix(self):
-        """How many tokens this layer adds."""
+        """The number of tokens that this layer adds."""
         return self.class_token + self.distillation_token + self.num_registers
 
     def compute_output_shape(self, x_shape):
@@ -58,19 +60,19 @@ class PrefixTokens(Layer):
         return (batch, None if tokens is None else self.num_prefix + tokens, width)
 
     def build(self, x_shape):
-        wanted = {
+        counts = {
             "class": int(self.class_token),
             "distillation": int(self.distillation_token),
             "registers": self.num_registers,
         }
-        # Registers must differ from each other at birth, or they would stay equal for ever.
+        # Random values, because registers that start equal would always stay equal.
         self.tokens = [
             self.add_weight(
                 shape=(1, count, x_shape[-1]),
                 initializer=keras.initializers.RandomNormal(stddev=0.02),
                 name=name,
             )
-            for name, count in wanted.items()
+            for name, count in counts.items()
             if count
         ]
 

@@ -1,4 +1,4 @@
-"""The half-block that every isotropic family repeats: one residual stream, one mixer beside it."""
+"""The half-block that every isotropic family repeats: a residual branch around one mixer."""
 
 import functools
 
@@ -13,26 +13,28 @@ from keras_mixers.serialization import registered
 
 @registered
 class Residual(Layer):
-    """`x + drop(scale(mixer(norm(x))))`: pre-norm, any mixer, back onto the stream.
+    """`x + drop(scale(mixer(norm(x))))`: a pre-norm residual branch around any mixer.
 
     Shapes: `(N, T, D) -> (N, T, D)`.
 
     Args:
-        mixer: a layer that keeps its input's shape.
-        stochastic_depth_rate: share of samples whose branch is dropped in training.
-        layer_scale_init: where each channel's scale begins; `None` for no LayerScale.
-        epsilon: of the LayerNorm.
-        gradient_checkpointing: keep the input alone in training, and compute the branch again on
-            the way back: less memory, more time.
+        mixer: any Keras layer that keeps the shape of its input. See `keras_mixers.layers.base` for
+            the class attributes by which tools recognize it.
+        stochastic_depth_rate: fraction of the samples whose branch is dropped in training.
+        layer_scale_init: initial value of the LayerScale of each channel; `None` for no LayerScale.
+        epsilon: added to the variance in the LayerNorm.
+        gradient_checkpointing: in training, store only the input of the branch, and recompute the
+            branch in the backward pass. This needs less memory and more time.
 
     Raises:
-        TypeError: `mixer` is not a layer.
-        ValueError: `mixer` changes the shape; or has draws or moving averages, which would change
-            twice a step under `gradient_checkpointing`.
+        TypeError: if `mixer` is not a Keras layer.
+        ValueError: if `mixer` changes the shape of its input.
+        ValueError: if `gradient_checkpointing` is True and `mixer` has a seed generator or moving
+            averages. Both would change twice in each training step.
 
     Example:
-        >>> block = Residual(keras.layers.Dense(48), stochastic_depth_rate=0.1)
-        >>> block(keras.Input((10, 48))).shape
+        >>> half_block = Residual(keras.layers.Dense(48), stochastic_depth_rate=0.1)
+        >>> half_block(keras.Input((10, 48))).shape
         (None, 10, 48)
 
     Source: "Deep Residual Learning for Image Recognition", arXiv 1512.03385, with the norm first
@@ -65,40 +67,44 @@ class Residual(Layer):
             "gradient_checkpointing", gradient_checkpointing
         )
 
-        same = {"dtype": self.dtype_policy}
-        self.norm = LayerNormalization(epsilon=self.epsilon, name="norm", **same)
+        dtype = self.dtype_policy
+        self.norm = LayerNormalization(epsilon=self.epsilon, dtype=dtype, name="norm")
         self.scale = None
         if self.layer_scale_init is not None:
-            self.scale = LayerScale(self.layer_scale_init, name="layer_scale", **same)
-        self.drop = StochasticDepth(self.stochastic_depth_rate, name="stochastic_depth", **same)
+            self.scale = LayerScale(self.layer_scale_init, dtype=dtype, name="layer_scale")
+        self.drop = StochasticDepth(
+            self.stochastic_depth_rate, dtype=dtype, name="stochastic_depth"
+        )
 
     def build(self, x_shape):
         self.norm.build(x_shape)
         rank = getattr(self.mixer, "rank", None)
         if rank and len(x_shape) != rank:
             raise ValueError(
-                f"`mixer`={type(self.mixer).__name__} takes an input of {rank} axes. Received one"
-                f" of shape {tuple(x_shape)}"
+                f"`mixer` must fit the input. Received: mixer={type(self.mixer).__name__}, which"
+                f" takes {rank} axes, for an input of shape {tuple(x_shape)}"
             )
         # A symbolic call, because a mixer need not define `build` or `compute_output_shape`.
         mixed_shape = self.mixer(keras.KerasTensor(x_shape, dtype=self.compute_dtype)).shape
-        if mixed_shape[1:] != tuple(x_shape)[1:]:  # it would broadcast, or fail far from here
+        if mixed_shape[1:] != tuple(x_shape)[1:]:  # because the sum below could broadcast it
             raise ValueError(
-                "`mixer` must keep its input's shape, to be added to it. Received:"
+                "`mixer` must keep the shape of its input, because both are added. Received:"
                 f" mixer={self.mixer!r}, which makes {mixed_shape} of {tuple(x_shape)}"
             )
         learned = {id(weight) for weight in self.mixer.weights if weight.trainable}
         state = [v.path for v in self.mixer.variables if id(v) not in learned]
         if self.gradient_checkpointing and state and self.mixer.trainable:
             raise ValueError(
-                "`gradient_checkpointing` must be False for a mixer with draws or moving averages,"
-                f" which would change twice a step; dropout has such. Received: {state[0]}"
+                "`gradient_checkpointing` must be False for a mixer with state that changes in"
+                " training, such as moving averages or the seed generator of dropout: recomputing"
+                f" the mixer would change it twice. Received: a mixer with {state[0]!r}"
             )
         if self.scale:
             self.scale.build(x_shape)
 
     def call(self, x, training=None):
-        # Said to each part, as nobody says it when the branch is computed again.
+        # `training` is an explicit argument, because Keras does not pass it on when the backward
+        # pass recomputes the branch.
         branch = functools.partial(self.branch, training=training)
         if self.gradient_checkpointing and training:
             branch = keras.remat(branch)
@@ -108,18 +114,18 @@ class Residual(Layer):
         return self.scaled(self.mixer(self.norm(x, training=training), training=training))
 
     def scaled(self, branch):
-        """The mixer's output times LayerScale, if there is one."""
+        """The mixer's output, multiplied by LayerScale if there is one."""
         return self.scale(branch) if self.scale else branch
 
 
 @registered
 class LayerScale(Layer):
-    """`x * gamma`, one learned factor a channel that begins small.
+    """`x * gamma`, with one learned factor for each channel; the factors start small.
 
     Shapes: `(..., D) -> (..., D)`.
 
     Args:
-        init: where gamma begins; 1e-6 in DeiT-III.
+        init: initial value of gamma; 1e-6 in DeiT-III.
 
     Example:
         >>> LayerScale(1e-5)(keras.Input((10, 48))).shape
@@ -145,23 +151,23 @@ class LayerScale(Layer):
 
 @registered
 class StochasticDepth(SavesSeedState, Layer):
-    """In training, drop whole samples of a branch and divide the others by the share kept.
+    """In training, `x * bernoulli(1 - rate) / (1 - rate)`, with one random number for each sample.
 
-    `x * bernoulli(1 - rate) / (1 - rate)`, one draw a sample, so the expectation is x. At
-    inference, and at rate 0, it is the identity.
+    A dropped sample is zero in all its values. The division keeps the expectation equal to x. At
+    inference, and at rate 0, the layer is the identity.
 
     Shapes: `(N, ...) -> (N, ...)`.
 
     Args:
-        rate: share of samples dropped, in [0, 1).
-        seed: of the draws; `None` for one from Keras's global seed.
+        rate: fraction of the samples to drop, in [0, 1).
+        seed: seed of the random numbers; `None` to derive one from Keras's global seed.
 
     Example:
         >>> StochasticDepth(0.1)(keras.Input((10, 48))).shape
         (None, 10, 48)
 
-    Source: "Deep Networks with Stochastic Depth", arXiv 1603.09382; rescaled in training as
-    dropout is, rather than at inference as in the paper.
+    Source: "Deep Networks with Stochastic Depth", arXiv 1603.09382. This layer rescales in
+    training, as dropout does; the paper rescales at inference.
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs):
@@ -174,7 +180,7 @@ class StochasticDepth(SavesSeedState, Layer):
     def call(self, x, training=None):
         if not (training and self.rate):
             return x
-        one_draw_a_sample = (ops.shape(x)[0], *[1] * (len(x.shape) - 1))
+        one_number_per_sample = (ops.shape(x)[0], *[1] * (len(x.shape) - 1))
         return keras.random.dropout(
-            x, self.rate, noise_shape=one_draw_a_sample, seed=self.seed_generator
+            x, self.rate, noise_shape=one_number_per_sample, seed=self.seed_generator
         )

@@ -1,4 +1,4 @@
-"""One token picked out of the sequence."""
+"""Select one token of a sequence."""
 
 from keras_mixers import arguments
 from keras_mixers.layers.base import Layer
@@ -7,15 +7,15 @@ from keras_mixers.serialization import registered
 
 @registered
 class SelectToken(Layer):
-    """The token at `index`: `x[:, index]`, which the classifier reads.
+    """`x[:, index]`: the token that the classifier reads.
 
     Shapes: `(N, T, D) -> (N, D)`.
 
     Args:
-        index: 0 for the class token, 1 for a distillation token behind it.
+        index: 0 for the class token, 1 for a distillation token after it.
 
     Raises:
-        ValueError: there is no such token.
+        ValueError: if the input has no token at `index`.
 
     Example:
         >>> SelectToken(0)(keras.Input((10, 48))).shape
@@ -35,7 +35,8 @@ class SelectToken(Layer):
         return (x_shape[0], x_shape[-1])
 
     def call(self, x):
-        self._check(x.shape[1])  # eager calls come here first, and JAX would clamp the index
+        # An eager call does not compute the output shape, and JAX would clamp the index.
+        self._check(x.shape[1])
         return x[:, self.index]
 
     def _check(self, tokens):

@@ -1,4 +1,4 @@
-"""Tokens mixed by a gate: half the channels, mixed across positions, multiply the other half."""
+"""Mix tokens by a gate: half of the channels, mixed across positions, multiply the other half."""
 
 from collections.abc import Callable
 
@@ -18,19 +18,20 @@ from keras_mixers.serialization import registered
 class SpatialGating(Layer):
     """The gMLP block's branch: `fc2(u * spatial(norm(v)))` with `u, v = split(activation(fc1(x)))`.
 
-    It mixes tokens and channels at once, so it is a whole block in one residual. `spatial` is a
-    matrix across positions that begins as (almost) zero with a bias of one: the gate starts open.
+    The layer mixes tokens and channels, so one residual around it is a whole block. `spatial` is a
+    matrix across positions. Its kernel starts near zero and its bias at one, so the gate starts
+    open.
 
-    Shapes: `(N, T, D) -> (N, T, D)`. T is fixed once built.
+    Shapes: `(N, T, D) -> (N, T, D)`. A built layer takes inputs of one T only.
 
     Args:
-        mlp_dim: width of `fc1`, even; the gate works on half of it.
+        mlp_dim: width of `fc1`, an even number; the gate has half of it.
         activation: a name or a function.
-        dropout_rate: share of gated units and of outputs dropped in training.
-        epsilon: of the gate's norm.
+        dropout_rate: fraction of the gated units and of the outputs to drop in training.
+        epsilon: added to the variance in the norm of the gate.
 
     Raises:
-        ValueError: `mlp_dim` is odd, or the token count unknown.
+        ValueError: if `mlp_dim` is odd, or if T is unknown.
 
     Example:
         >>> SpatialGating(96)(keras.Input((10, 48))).shape
@@ -55,21 +56,21 @@ class SpatialGating(Layer):
         self.mlp_dim = arguments.integer("mlp_dim", mlp_dim, minimum=2)
         if self.mlp_dim % 2:
             raise ValueError(
-                "`mlp_dim` must be even, for a gate of one half by the other. Received:"
-                f" mlp_dim={mlp_dim!r}; {mlp_dim + 1} would do"
+                "`mlp_dim` must be even, because one half gates the other. Received:"
+                f" mlp_dim={mlp_dim!r}; use {mlp_dim + 1}, for example"
             )
         self.activation = activations.get(activation)
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
-        same = {"dtype": self.dtype_policy}
-        self.fc1 = Dense(self.mlp_dim, name="fc1", **same)
-        self.norm = LayerNormalization(epsilon=self.epsilon, name="norm", **same)
-        self.dropout = Dropout(self.dropout_rate, name="dropout", **same)
+        dtype = self.dtype_policy
+        self.fc1 = Dense(self.mlp_dim, dtype=dtype, name="fc1")
+        self.norm = LayerNormalization(epsilon=self.epsilon, dtype=dtype, name="norm")
+        self.dropout = Dropout(self.dropout_rate, dtype=dtype, name="dropout")
 
     def build(self, x_shape):
         batch, tokens, width = x_shape
-        arguments.known_tokens(type(self).__name__, tokens)
-        self.hold_tokens(tokens)
+        arguments.require_token_count(type(self).__name__, tokens)
+        self.fix_token_count(tokens)
         self.spatial = Dense(
             tokens,
             kernel_initializer=keras.initializers.RandomNormal(stddev=1e-6),

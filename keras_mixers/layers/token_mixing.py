@@ -1,4 +1,4 @@
-"""Tokens mixed by an MLP across positions, the same for every channel."""
+"""Mix tokens by an MLP across positions, which all channels share."""
 
 from collections.abc import Callable
 
@@ -16,16 +16,16 @@ from keras_mixers.serialization import registered
 class TokenMixing(Layer):
     """The MLP of MLP-Mixer across tokens: `transpose(fc2(activation(fc1(transpose(x)))))`.
 
-    Shapes: `(N, T, D) -> (N, T, D)`; `fc1.kernel` is `(T, tokens_mlp_dim)`: a column is one hidden
-    unit's weight for each position. T is fixed once built.
+    Shapes: `(N, T, D) -> (N, T, D)`. A built layer takes inputs of one T only. `fc1.kernel` has the
+    shape `(T, tokens_mlp_dim)`; each column holds one hidden unit's weights for all positions.
 
     Args:
         tokens_mlp_dim: hidden width across tokens.
-        activation: a name (`"gelu"` is the exact form, `"gelu_tanh"` Flax's) or a function.
-        dropout_rate: share of hidden units and of outputs dropped in training.
+        activation: a name or a function; `"gelu"` is the exact GELU, `"gelu_tanh"` is Flax's.
+        dropout_rate: fraction of the hidden units and of the outputs to drop in training.
 
     Raises:
-        ValueError: the token count is unknown.
+        ValueError: if T is unknown.
 
     Example:
         >>> TokenMixing(32)(keras.Input((10, 48))).shape
@@ -54,8 +54,8 @@ class TokenMixing(Layer):
 
     def build(self, x_shape):
         batch, tokens, width = x_shape
-        arguments.known_tokens(type(self).__name__, tokens)
-        self.hold_tokens(tokens)
+        arguments.require_token_count(type(self).__name__, tokens)
+        self.fix_token_count(tokens)
         self.fc2 = Dense(tokens, dtype=self.dtype_policy, name="fc2")
         self.fc1.build((batch, width, tokens))
         self.fc2.build((batch, width, self.tokens_mlp_dim))

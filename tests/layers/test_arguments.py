@@ -1,4 +1,4 @@
-"""Bad arguments to layers: each is refused by name, before any weight is made."""
+"""Invalid arguments and shapes raise an error that names them, before any weight exists."""
 
 import keras
 import pytest
@@ -53,7 +53,7 @@ BAD = {
     "index": [-1, 1.5, "3", True, None, 2**40],
 }
 
-ATTACKS = [
+INVALID = [
     pytest.param(case, name, bad, id=f"{case.id}-{name}-{bad!r}")
     for case in FULL
     for name in case.arguments
@@ -61,8 +61,8 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize(("case", "name", "bad"), ATTACKS)
-def test_a_bad_argument_is_named(case, name, bad):
+@pytest.mark.parametrize(("case", "name", "bad"), INVALID)
+def test_error_names_invalid_argument(case, name, bad):
     with pytest.raises((ValueError, TypeError)) as error:
         case.make(**{name: bad})
     message = str(error.value)
@@ -71,23 +71,28 @@ def test_a_bad_argument_is_named(case, name, bad):
     assert repr(bad) in message or (isinstance(bad, tuple) and repr(bad[-1]) in message)
 
 
-REFUSED_BY_SHAPE = [
+INVALID_SHAPES = [
     (layers.MultiHeadSelfAttention(3), (6, 16), "`num_heads` must divide `D`.*3.*16"),
     (layers.AttentionPooling(3, 8), (6, 16), "`num_heads` must divide `D`.*3.*16"),
     (layers.PatchEmbed(8, 4), (8, 10, 3), r"`patch_size` must divide.*\(4, 4\).*\(8, 10\).*2, 5"),
     (layers.PatchEmbed(8, 4), (None, 8, 3), r"`patch_size` must divide a known image size"),
-    (layers.PositionEmbedding((2, 2), 1), (6, 16), r"`grid` and `num_prefix`.*5 tokens.*of 6"),
+    (
+        layers.PositionEmbedding((2, 2), 1),
+        (6, 16),
+        r"`num_prefix` \+ .*`grid`.*\(2, 2\).*num_prefix=1.*5 tokens.*of 6",
+    ),
     (layers.PositionEmbedding(2, kind="sincos2d"), (4, 6), "D, the width.*multiple of 4.*D=6"),
     (layers.SelectToken(6), (6, 16), "`index` must be below.*index=6.*6 tokens"),
-    (layers.PoolMixing((2, 2)), (6, 16), r"`grid` must count.*\(2, 2\).*6 tokens"),
+    (layers.PoolMixing((2, 2)), (6, 16), r"`grid` must be the number.*\(2, 2\).*6 tokens"),
 ]
 
 
-REFUSED_BY_RANK = [case for case in FULL if case.layer.rank]
+WITH_RANK = [case for case in FULL if case.layer.rank]
 
 
-@pytest.mark.parametrize("case", REFUSED_BY_RANK, ids=lambda case: case.id)
-def test_a_grid_for_a_sequence_and_the_other_way_is_refused(case):
+@pytest.mark.parametrize("case", WITH_RANK, ids=lambda case: case.id)
+def test_input_of_wrong_rank_raises(case):
+    """A grid where the layer takes a sequence, or a sequence where it takes a grid."""
     shape = (4, 6, 8) if case.layer.rank == 3 else (24, 8)
     layer = case.make(name="mine")
     with pytest.raises(ValueError, match=f"mine.*expected ndim={case.layer.rank}"):
@@ -95,41 +100,42 @@ def test_a_grid_for_a_sequence_and_the_other_way_is_refused(case):
     assert not layer.weights
 
 
-def test_a_mixer_of_tokens_refuses_an_image_by_name():
-    with pytest.raises(ValueError, match="`mixer`=TokenMixing takes an input of 3 axes.*32, 3"):
+def test_residual_checks_rank_of_mixer():
+    with pytest.raises(ValueError, match="`mixer` must.*mixer=TokenMixing.*takes 3 axes.*32, 3"):
         layers.Residual(layers.TokenMixing(8))(keras.Input((32, 32, 3)))
 
 
 @pytest.mark.parametrize("mixer", [keras.layers.Dense(1), keras.layers.Dense(5)])
-def test_a_mixer_that_changes_the_shape_is_refused(mixer):
-    with pytest.raises(ValueError, match=r"`mixer` must keep its input's shape.*of \(None, 6, 8\)"):
+def test_mixer_that_changes_the_shape_raises(mixer):
+    message = r"`mixer` must keep the shape of its input.*of \(None, 6, 8\)"
+    with pytest.raises(ValueError, match=message):
         layers.Residual(mixer)(keras.Input((6, 8)))
 
 
 @pytest.mark.parametrize("activation", [lambda x: x, len, random_function])
-def test_an_activation_that_no_file_could_name_is_refused(activation):
+def test_activation_that_cannot_be_loaded_raises(activation):
     with pytest.raises(ValueError, match="`activation` must be a function that a saved model can"):
         layers.ChannelMixing(8, activation=activation)
 
 
 @pytest.mark.parametrize("activation", ["relu", keras.activations.silu, layers.gelu_tanh])
-def test_an_activation_by_name_or_function_is_accepted(activation):
+def test_activation_may_be_name_or_function(activation):
     layer = layers.ChannelMixing(8, activation=activation)
     assert layer.from_config(layer.get_config()).activation is layer.activation
 
 
-@pytest.mark.parametrize(("layer", "shape", "message"), REFUSED_BY_SHAPE)
-def test_a_shape_that_does_not_fit_is_named(layer, shape, message):
+@pytest.mark.parametrize(("layer", "shape", "message"), INVALID_SHAPES)
+def test_error_names_invalid_shape(layer, shape, message):
     with pytest.raises(ValueError, match=message):
         layer(keras.Input(shape))
     assert not layer.weights
 
 
-def test_prefix_tokens_need_a_token():
+def test_prefix_tokens_without_tokens_raises():
     with pytest.raises(ValueError, match="class_token=True.*num_registers"):
         layers.PrefixTokens(class_token=False)
 
 
-def test_spatial_gating_needs_an_even_width():
-    with pytest.raises(ValueError, match="`mlp_dim` must be even.*mlp_dim=7; 8 would do"):
+def test_spatial_gating_of_odd_width_raises():
+    with pytest.raises(ValueError, match="`mlp_dim` must be even.*mlp_dim=7; use 8"):
         layers.SpatialGating(7)

@@ -1,4 +1,4 @@
-"""What every layer owes Keras: configs, shapes, dtypes, compilation, gradients, seeds."""
+"""What Keras expects of every layer: config, shapes, dtypes, compilation, gradients, seeds."""
 
 import inspect
 import json
@@ -12,18 +12,18 @@ from keras import ops
 
 from keras_mixers import layers
 
-ids = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.id)
+cases = pytest.mark.parametrize("case", LAYERS, ids=lambda case: case.id)
 attentions = pytest.mark.parametrize(
     "case", [c for c in LAYERS if c.layer is layers.MultiHeadSelfAttention], ids=lambda c: c.id
 )
 full = pytest.mark.parametrize("case", FULL, ids=lambda case: case.id)
 
 
-def rebuilt(layer):
+def from_json(layer):
     return type(layer).from_config(json.loads(json.dumps(layer.get_config())))
 
 
-def parameters(layer):
+def constructor_arguments(layer):
     signature = inspect.signature(layer.__init__).parameters.values()
     return {p.name: p for p in signature if p.name != "self" and p.kind is not p.VAR_KEYWORD}
 
@@ -34,38 +34,38 @@ def as_numpy(x):
 
 def test_every_layer_has_a_case():
     exported = {getattr(layers, name) for name in layers.__all__}
-    exported = {thing for thing in exported if inspect.isclass(thing)}
+    exported = {each for each in exported if inspect.isclass(each)}
     assert exported == {case.layer for case in LAYERS}
 
 
-@ids
+@cases
 def test_config_round_trip(case):
     layer = case.make(name="some_name", trainable=False)
-    again = rebuilt(layer)
-    assert again.get_config() == layer.get_config()
-    assert again.name == "some_name"
-    assert not again.trainable
+    loaded = from_json(layer)
+    assert loaded.get_config() == layer.get_config()
+    assert loaded.name == "some_name"
+    assert not loaded.trainable
 
 
 @full
 def test_config_is_complete_and_minimal(case):
     layer = case.make()
-    wanted = parameters(case.layer)
-    assert set(layer.get_config()) == {*wanted, "name", "trainable", "dtype"}
-    assert set(case.arguments) == set(wanted), "the first case of a layer sets every argument"
-    again = rebuilt(layer)
-    for name, parameter in wanted.items():
-        kept = getattr(layer, name)
-        assert kept != parameter.default, f"{name} is at its default: the case shows nothing"
-        if isinstance(kept, keras.layers.Layer):
-            assert getattr(again, name).get_config() == kept.get_config()
+    arguments = constructor_arguments(case.layer)
+    assert set(layer.get_config()) == {*arguments, "name", "trainable", "dtype"}
+    assert set(case.arguments) == set(arguments), "the first case of a layer sets every argument"
+    loaded = from_json(layer)
+    for name, argument in arguments.items():
+        value = getattr(layer, name)
+        assert value != argument.default, f"{name} has its default value, which tests nothing"
+        if isinstance(value, keras.layers.Layer):
+            assert getattr(loaded, name).get_config() == value.get_config()
         else:
-            assert getattr(again, name) == kept
-            assert type(getattr(again, name)) is type(kept)
+            assert getattr(loaded, name) == value
+            assert type(getattr(loaded, name)) is type(value)
 
 
-@ids
-def test_symbolic_eager_and_inferred_agree(case):
+@cases
+def test_symbolic_eager_and_inferred_outputs_agree(case):
     x = case.inputs()
     eager = case.make()(x)
     symbolic = case.make()(keras.Input(batch_shape=case.shape))
@@ -75,7 +75,7 @@ def test_symbolic_eager_and_inferred_agree(case):
 
 
 @attentions
-def test_attention_scores_agree_in_all_three_too(case):
+def test_symbolic_eager_and_inferred_scores_agree(case):
     eager = case.make()(case.inputs(), return_attention_scores=True)
     symbolic = case.make()(keras.Input(batch_shape=case.shape), return_attention_scores=True)
     inferred = case.make().compute_output_spec(
@@ -86,27 +86,27 @@ def test_attention_scores_agree_in_all_three_too(case):
         assert keras.backend.standardize_dtype(one.dtype) == two.dtype == three.dtype
 
 
-@ids
+@cases
 @pytest.mark.parametrize("batch", [0, 3])
-def test_any_batch(case, batch):
+def test_layer_takes_any_batch_size(case, batch):
+    """The output for a sample does not depend on the other samples of the batch."""
     inputs = keras.Input(case.shape[1:])
     model = keras.Model(inputs, case.make()(inputs))
     assert model.output.shape[0] is None
     x = case.inputs(batch)
     y = as_numpy(model(x))
     assert y.shape == (batch, *model.output.shape[1:])
-    if batch:  # a batch of one; a sample's answer does not depend on its neighbours
-        alone = as_numpy(model(x[:1]))
-        np.testing.assert_allclose(y[:1], alone, atol=1e-6)
+    if batch:
+        np.testing.assert_allclose(y[:1], as_numpy(model(x[:1])), atol=1e-6)
 
 
-# What has a weight or a place for each token, or needs the grid's size, must know their number.
+# These layers have a weight or a position for each token, or need the size of the image.
 FIXED = {"TokenMixing", "SpatialGating", "PositionEmbedding", "PoolMixing", "PatchEmbed"}
 ANY_TOKENS = [case for case in LAYERS if case.layer.__name__ not in FIXED | {"ConvMixerBlock"}]
 
 
 @pytest.mark.parametrize("case", ANY_TOKENS, ids=lambda case: case.id)
-def test_an_unknown_number_of_tokens(case):
+def test_layer_takes_unknown_number_of_tokens(case):
     inputs = keras.Input((None, case.shape[-1]))
     model = keras.Model(inputs, case.make()(inputs))
     for tokens in (3, 5):
@@ -117,7 +117,7 @@ def test_an_unknown_number_of_tokens(case):
 
 
 @pytest.mark.parametrize("layer", [layers.TokenMixing(4), layers.SpatialGating(4)])
-def test_an_unknown_number_of_tokens_is_refused(layer):
+def test_unknown_number_of_tokens_raises(layer):
     with pytest.raises(ValueError, match="one weight for each token.*input_shape"):
         layer(keras.Input((None, 8)))
 
@@ -125,7 +125,7 @@ def test_an_unknown_number_of_tokens_is_refused(layer):
 @pytest.mark.parametrize(
     "case", [c for c in FULL if c.layer.__name__ in FIXED - {"PatchEmbed"}], ids=lambda c: c.id
 )
-def test_a_built_layer_refuses_another_number_of_tokens(case):
+def test_built_layer_rejects_other_token_counts(case):
     layer = case.make(name="mine")
     layer(case.inputs())
     fewer = case.inputs()[:, :-1]
@@ -133,14 +133,14 @@ def test_a_built_layer_refuses_another_number_of_tokens(case):
         layer(fewer)
 
 
-def test_a_conv_mixer_block_takes_any_grid():
+def test_conv_mixer_block_takes_any_grid():
     inputs = keras.Input((None, None, 8))
     model = keras.Model(inputs, layers.ConvMixerBlock(3)(inputs))
     for grid in ((3, 5), (4, 2)):
         assert model(np.zeros((2, *grid, 8), "float32")).shape == (2, *grid, 8)
 
 
-def test_a_token_that_is_not_there_is_refused_by_eager_calls_too():
+def test_select_token_checks_index_in_eager_calls():
     layer = layers.SelectToken(3)
     layer(np.zeros((2, 6, 8), "float32"))
     with pytest.raises(ValueError, match="index=3 for an input of 3 tokens"):
@@ -160,8 +160,8 @@ GIVEN = [
 ]
 
 
-@ids
-# How a policy is given is settled before any backend is asked: under JAX each policy once.
+@cases
+# On JAX each policy once, because Keras reads a policy in the same way on every backend.
 @pytest.mark.parametrize(("policy", "given"), GIVEN[:3] if ON_JAX else GIVEN)
 def test_dtype_policies(case, policy, given):
     x = case.inputs()
@@ -188,55 +188,56 @@ def test_dtype_policies(case, policy, given):
     y = as_numpy(ops.cast(layer(x), "float32"))
     scale = max(1.0, np.abs(expected).max())
     np.testing.assert_allclose(y, expected, atol=POLICIES[policy] * scale)
-    # and through a file's config, where the sub-layers are made anew
-    again = rebuilt(layer)
-    again(x)
-    assert {inner.dtype_policy.name for inner in again._flatten_layers()} == {policy}
+    # The config keeps the policy of the sublayers too.
+    loaded = from_json(layer)
+    loaded(x)
+    assert {inner.dtype_policy.name for inner in loaded._flatten_layers()} == {policy}
 
 
-@ids
-def test_compiled_equals_eager(case):
+@cases
+def test_compiled_layer_equals_eager_layer(case):
     inputs = keras.Input(case.shape[1:])
     layer = case.make()
-    layer.supports_jit = True  # slow is no excuse for wrong
+    layer.supports_jit = True  # because XLA must be right even where it is slow
     model = keras.Model(inputs, layer(inputs))
     x = case.inputs()
-    answers = {}
-    for how in WAYS:
-        model.compile(**how)
-        answers[str(how)] = model.predict(x, verbose=0)
-    first, *others = answers.values()
+    outputs = []
+    for mode in WAYS:
+        model.compile(**mode)
+        outputs.append(model.predict(x, verbose=0))
+    first, *others = outputs
     for other in others:
         np.testing.assert_allclose(first, other, atol=2e-6)
 
 
 FUSED = {"qkv": "query key value", "key_value": "key value"}
-# Adding one number to all of a query's scores changes no weight of a softmax.
+# The key's bias adds one number to all scores of a query, which does not change their softmax.
 WITHOUT_GRADIENT = {"qkv/bias key", "key_value/bias key"}
 
 
 def parts(path, gradient):
+    """Yield (name, gradient) of each part of a weight that joins several matrices."""
     layer, kind = path.split("/")[-2:] if "/" in path else ("", path)
     names = FUSED.get(layer, "").split()
-    if layer == "fc1" and gradient.shape[-1] % 2 == 0:  # gated, or halves of a plain one
+    if layer == "fc1" and gradient.shape[-1] % 2 == 0:  # gated; halving a plain one does no harm
         names = ["gate", "value"]
     for name, part in zip(names or [""], np.split(gradient, len(names) or 1, axis=-1), strict=True):
         yield f"{layer}/{kind} {name}".strip(), part
 
 
-@ids
+@cases
 def test_gradients_reach_every_weight(case):
     found = gradients(case.make(), ops.convert_to_tensor(case.inputs()))
     for path, gradient in found.items():
         assert gradient is not None, path
         assert np.isfinite(gradient).all(), path
-        # The parts of a fused product answer for themselves.
+        # Each part separately, because one part's gradient could hide that another has none.
         for name, part in parts(path, gradient):
             if name not in WITHOUT_GRADIENT:
                 assert np.abs(part).max() > 1e-7, (path, name)
 
 
-@ids
+@cases
 @pytest.mark.skipif(ON_JAX, reason="JAX has no float64 by default")
 def test_gradients_equal_finite_differences(case):
     more = {"dtype": "float64"}
@@ -247,10 +248,10 @@ def test_gradients_equal_finite_differences(case):
     found = gradients(layer, x)
     generator = np.random.default_rng(1)
     count = int(np.prod(layer(x).shape))
-    uneven = np.sin(np.arange(1, 1 + count, dtype="float64")).reshape(layer(x).shape)
+    factors = np.sin(np.arange(1, 1 + count, dtype="float64")).reshape(layer(x).shape)
 
     def loss():
-        return float(np.sum(as_numpy(layer(x)) ** 2 * uneven))
+        return float(np.sum(as_numpy(layer(x)) ** 2 * factors))
 
     for variable in layer.trainable_variables:
         before = variable.numpy()
@@ -265,8 +266,8 @@ def test_gradients_equal_finite_differences(case):
         np.testing.assert_allclose((above - below) / (2 * step), expected, rtol=1e-5, atol=1e-7)
 
 
-@ids
-def test_no_two_kernels_are_born_equal(case):
+@cases
+def test_no_two_kernels_start_equal(case):
     layer = case.make()
     layer(case.inputs())
     kernels = [w for w in layer.weights if w.dtype.startswith("float") and np.ptp(w.numpy()) > 0]
@@ -279,8 +280,8 @@ def test_no_two_kernels_are_born_equal(case):
             )
 
 
-@ids
-def test_same_seed_same_weights_and_drops(case):
+@cases
+def test_same_seed_gives_same_weights_and_dropout(case):
     runs = []
     for _ in range(2):
         keras.utils.set_random_seed(5)
@@ -292,7 +293,7 @@ def test_same_seed_same_weights_and_drops(case):
     np.testing.assert_array_equal(runs[0][1], runs[1][1])
 
 
-@ids
+@cases
 def test_masked_input_warns(case):
     """Keras warns by itself, because no layer declares `supports_masking`."""
     layer = case.make()
@@ -313,7 +314,7 @@ def test_masking_layer_changes_no_value():
     np.testing.assert_allclose(as_numpy(found), expected, atol=1e-6)
 
 
-@ids
-def test_unknown_argument_is_refused(case):
+@cases
+def test_unknown_argument_raises(case):
     with pytest.raises(ValueError, match="hiden_dim"):
         case.make(hiden_dim=3)

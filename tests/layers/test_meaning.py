@@ -1,4 +1,4 @@
-"""What each layer computes, against a few lines of NumPy, and the symmetries it must have."""
+"""Each layer equals a few lines of NumPy, and has the symmetries that it must have."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ def random(*shape, seed=0):
 
 
 def run(layer, x, **arguments):
-    """The layer's answer, its weights first made random: zeros and ones hide mistakes."""
+    """The output of the layer with random weights, because zeros and ones hide mistakes."""
     layer(x)
     for i, weight in enumerate(layer.trainable_weights):
         weight.assign(0.3 * random(*weight.shape, seed=i + 1))
@@ -43,7 +43,7 @@ def layer_norm(x, gamma, beta, epsilon):
 
 
 def attention_oracle(x, w, heads, score, qk_norm=False):
-    """Head by head, query by query."""
+    """Attention in a loop over heads, queries and keys."""
     batch, tokens, _ = x.shape
     qkv = x @ w["qkv/kernel"] + w["qkv/bias"]
     head_dim = qkv.shape[-1] // 3 // heads
@@ -81,7 +81,7 @@ def test_attention(score, more):
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_attention_does_not_see_the_order_of_tokens(score):
+def test_attention_is_equivariant_to_token_order(score):
     layer = layers.MultiHeadSelfAttention(2, score=score)
     x = random(2, 6, 8)
     order = [3, 1, 5, 0, 2, 4]
@@ -98,7 +98,7 @@ def test_attention_does_not_see_the_order_of_tokens(score):
     ],
     ids=lambda layer: type(layer).__name__,
 )
-def test_the_others_do_see_it(layer):
+def test_other_token_layers_depend_on_token_order(layer):
     x = random(2, 6, 8)
     order = [3, 1, 5, 0, 2, 4]
     assert np.abs(run(layer, x)[:, order] - np.asarray(layer(x[:, order]))).max() > 1e-2
@@ -148,7 +148,7 @@ def test_token_mixing():
     x = random(2, 6, 8)
     y = run(layer, x)
     w = weights(layer)
-    for channel in range(8):  # the same MLP in every channel
+    for channel in range(8):  # because every channel has the same MLP
         hidden = gelu(x[:, :, channel] @ w["fc1/kernel"] + w["fc1/bias"])
         expected = hidden @ w["fc2/kernel"] + w["fc2/bias"]
         np.testing.assert_allclose(y[:, :, channel], expected, atol=2e-6)
@@ -177,7 +177,7 @@ def test_gelu_tanh():
     x = np.linspace(-4, 4, 81, dtype="float32")
     expected = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
     np.testing.assert_allclose(np.asarray(layers.gelu_tanh(ops.array(x))), expected, atol=1e-6)
-    assert np.abs(expected - gelu(x)).max() > 1e-4  # the two are told apart
+    assert np.abs(expected - gelu(x)).max() > 1e-4  # so the test distinguishes both GELUs
 
 
 def test_spatial_gating():
@@ -200,7 +200,10 @@ def test_spatial_gate_starts_open():
 
 
 def neighbourhoods(image, kernel):
-    """`(N, H, W, D)` -> each place's neighbours, NaN beyond the border, and where TF's SAME is."""
+    """The neighbours of each token, as TensorFlow pads for "SAME"; NaN outside of the grid.
+
+    Shapes: `(N, H, W, D) -> (N, H, W, D, kernel height, kernel width)`.
+    """
     before = [(side - 1) // 2 for side in kernel]
     after = [side // 2 for side in kernel]
     pads = [(0, 0), *zip(before, after, strict=True), (0, 0)]
@@ -216,7 +219,8 @@ def test_pool_mixing():
     np.testing.assert_allclose(run(layer, x), expected.reshape(2, 12, 5), atol=1e-6)
 
 
-@pytest.mark.parametrize("kernel", [(3, 3), (8, 8), (2, 5)])  # even ones pad 3 before, 4 after
+# A side of 8 has 3 tokens of padding before the grid and 4 after it.
+@pytest.mark.parametrize("kernel", [(3, 3), (8, 8), (2, 5)])
 def test_conv_mixer_block(kernel):
     layer = layers.ConvMixerBlock(kernel)
     x = random(2, 9, 10, 5)
@@ -230,15 +234,15 @@ def test_conv_mixer_block(kernel):
         scaled = (x - w[f"{name}/moving_mean"]) / np.sqrt(w[f"{name}/moving_variance"] + 1e-5)
         return scaled * w[f"{name}/gamma"] + w[f"{name}/beta"]
 
-    around = np.nan_to_num(neighbourhoods(x, kernel))
-    depthwise = np.einsum("nrcdhw,hwd->nrcd", around, w["depthwise/kernel"][..., 0])
+    neighbours = np.nan_to_num(neighbourhoods(x, kernel))
+    depthwise = np.einsum("nrcdhw,hwd->nrcd", neighbours, w["depthwise/kernel"][..., 0])
     mixed = x + batch_norm(gelu(depthwise + w["depthwise/bias"]), "norm1")
     pointwise = mixed @ w["pointwise/kernel"][0, 0] + w["pointwise/bias"]
     expected = batch_norm(gelu(pointwise), "norm2")
     np.testing.assert_allclose(np.asarray(layer(x)), expected, atol=1e-5)
 
 
-def test_conv_mixer_block_moves_with_the_image():
+def test_conv_mixer_block_is_equivariant_to_translation():
     layer = layers.ConvMixerBlock(3)
     x = np.zeros((1, 9, 9, 4), "float32")
     x[0, 3:5, 3:5] = random(2, 2, 4)
@@ -248,7 +252,7 @@ def test_conv_mixer_block_moves_with_the_image():
     )
 
 
-def test_conv_mixer_batch_norm_keeps_torchs_momentum():
+def test_conv_mixer_block_has_pytorchs_momentum():
     layer = layers.ConvMixerBlock(3)
     layer(random(2, 4, 4, 5))
     layer.norm1.moving_mean.assign(np.ones(5))
@@ -269,29 +273,29 @@ def test_patch_embed(flatten):
     np.testing.assert_allclose(y, expected.reshape(shape), atol=2e-6)
 
 
-def test_a_built_patch_embed_refuses_another_size_rather_than_crop():
+def test_built_patch_embed_rejects_indivisible_image():
     layer = layers.PatchEmbed(5, 4)
     layer(random(2, 8, 8, 3))
     with pytest.raises(ValueError, match=r"`patch_size` must divide.*\(8, 9\)"):
         layer(random(2, 8, 9, 3))
 
 
-def test_learned_positions():
+def test_position_embedding_learned():
     layer = layers.PositionEmbedding((2, 3), num_prefix=1)
     x = random(2, 7, 8)
     y = run(layer, x)
     np.testing.assert_allclose(y, x + weights(layer)["table"], atol=1e-7)
 
 
-def test_sincos_positions():
+def test_position_embedding_sincos2d():
     layer = layers.PositionEmbedding((2, 3), num_prefix=1, kind="sincos2d")
     table = np.asarray(layer(np.zeros((1, 7, 8), "float32")))[0]
     assert not layer.weights
     np.testing.assert_array_equal(table[0], 0)
     for row, column in np.ndindex(2, 3):
         expected = [
-            f(place * frequency)
-            for place, f in ((column, np.sin), (column, np.cos), (row, np.sin), (row, np.cos))
+            f(index * frequency)
+            for index, f in ((column, np.sin), (column, np.cos), (row, np.sin), (row, np.cos))
             for frequency in (1, 1e-4)
         ]
         np.testing.assert_allclose(table[1 + row * 3 + column], expected, atol=1e-7)
@@ -317,7 +321,7 @@ def test_residual():
     np.testing.assert_allclose(y, x + branch, atol=2e-6)
 
 
-def test_layer_scale_starts_where_told():
+def test_layer_scale_starts_at_init():
     layer = layers.LayerScale(1e-5)
     np.testing.assert_allclose(np.asarray(layer(np.ones((1, 2), "float32"))), 1e-5)
 
@@ -327,13 +331,13 @@ def test_select_token():
     np.testing.assert_array_equal(np.asarray(layers.SelectToken(1)(x)), x[:, 1])
 
 
-def test_stochastic_depth_is_the_identity_at_rate_0_and_at_inference():
+def test_stochastic_depth_is_identity_at_inference_and_rate_0():
     x = random(4, 3, 2)
     np.testing.assert_array_equal(np.asarray(layers.StochasticDepth(0.0)(x, training=True)), x)
     np.testing.assert_array_equal(np.asarray(layers.StochasticDepth(0.5)(x)), x)
 
 
-def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
+def test_stochastic_depth_drops_samples_and_keeps_mean():
     layer = layers.StochasticDepth(0.25, seed=1)
     y = np.asarray(layer(np.ones((4000, 2, 3), "float32"), training=True))
     samples = y.reshape(4000, 6)
@@ -342,15 +346,15 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
     assert abs(samples.mean() - 1) < 0.03
 
 
-def test_two_layers_draw_differently_and_one_layer_anew():
+def test_stochastic_depth_differs_by_layer_and_by_call():
     ones = np.ones((64, 1), "float32")
     first, second = layers.StochasticDepth(0.5), layers.StochasticDepth(0.5)
-    draws = [np.asarray(layer(ones, training=True)) for layer in (first, second, first)]
-    assert not np.array_equal(draws[0], draws[1])
-    assert not np.array_equal(draws[0], draws[2])
+    outputs = [np.asarray(layer(ones, training=True)) for layer in (first, second, first)]
+    assert not np.array_equal(outputs[0], outputs[1])
+    assert not np.array_equal(outputs[0], outputs[2])
 
 
-def test_residual_drops_its_branch_and_never_the_stream():
+def test_residual_drops_only_its_branch():
     layer = layers.Residual(keras.layers.Dense(3), stochastic_depth_rate=0.5)
     x = random(64, 2, 3)
     plain = run(layer, x) - x

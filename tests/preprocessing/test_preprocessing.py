@@ -1,4 +1,4 @@
-"""Preprocessing against Pillow on real photos, in both forms; what is refused; what is kept."""
+"""Preprocessing equals Pillow on real photos, as a function and as a layer; errors; configs."""
 
 import functools
 import json
@@ -31,7 +31,7 @@ def photos():
 
 
 def pillow(image, size, crop_fraction, interpolation):
-    """timm's evaluation transform up to `ToTensor`, by Pillow: the cropped bytes."""
+    """The bytes that timm's evaluation transform gives before `ToTensor`, computed by Pillow."""
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     width, height = picture.size
     rows, columns = (math.floor(side / crop_fraction) for side in size)
@@ -57,47 +57,48 @@ CASES = [
     ("landscape", (224, 224), 0.9),
     ("landscape", (384, 384), 1.0),
     ("landscape", (96, 160), 0.875),
-    ("landscape", (35, 35), 1.0),  # 17 columns to spare: the half goes down, elsewhere up
+    ("landscape", (35, 35), 1.0),  # a margin of 17 columns, half of which is rounded down
     ("portrait", (224, 224), 0.875),
     ("portrait", (96, 160), 0.875),
     ("portrait", (160, 96), 0.9),
     ("tiny", (224, 224), 0.875),
-    ("tiny", (34, 34), 1.0),  # twice as large: sums that end in a half
+    ("tiny", (34, 34), 1.0),  # twice as large, so that sums end in a half
     ("strip", (48, 48), 0.95),
-    ("square", (200, 200), 1.0),  # nothing to do
+    ("square", (200, 200), 1.0),  # the same size
     ("square", (32, 32), 1.0),
     ("grey", (224, 224), 0.9),
 ]
 
 
 BOTH = [(*case, "bicubic") for case in CASES] + [(*case, "bilinear") for case in CASES[::2]]
-if not ON_TENSORFLOW:  # where each size is compiled anew
+if not ON_TENSORFLOW:  # because JAX compiles each size again
     BOTH = BOTH[::2]
 
 
 @pytest.mark.parametrize(("photo", "size", "crop_fraction", "interpolation"), BOTH)
-def test_both_forms_give_pillows_bytes(photo, size, crop_fraction, interpolation):
+def test_function_and_layer_give_pillows_bytes(photo, size, crop_fraction, interpolation):
     image = photos()[photo]
     expected = pillow(image, size, crop_fraction, interpolation)
     preprocessing = Preprocessing(size, crop_fraction, interpolation, **AS_BYTES)
     mapped = preprocessing(image).numpy()
     layered = by_layer(preprocessing, image[None])[0]
-    # Not one byte differs; 1e-4 is for the way through 0..1 and back.
+    # All bytes are equal; the tolerance is for the scaling to 0..1 and back.
     np.testing.assert_allclose(mapped, expected, rtol=0, atol=1e-4)
     np.testing.assert_allclose(layered, expected, rtol=0, atol=1e-4)
     np.testing.assert_allclose(layered, mapped, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (7, 5)])
-def test_a_kernel_over_hundreds_of_pixels_gives_pillows_bytes(size):
+def test_wide_kernel_gives_pillows_bytes(size):
+    """A strong reduction, whose kernel spans hundreds of pixels."""
     image = np.random.default_rng(0).integers(0, 256, (600, 1100, 3), "uint8")
-    image[:300] //= 255  # and nearly black
+    image[:300] //= 255  # because nearly black pixels test small sums
     preprocessing = Preprocessing(size, 1.0, **AS_BYTES)
     expected = pillow(image, size, 1.0, "bicubic")
     np.testing.assert_allclose(preprocessing(image).numpy(), expected, rtol=0, atol=1e-4)
 
 
-def test_every_small_size_is_resized_and_cropped_as_by_pillow():
+def test_small_sizes_give_pillows_bytes():
     image = photos()["landscape"]
     for height in range(2, 12):
         for width in (3, 8, 11, 30):
@@ -122,7 +123,7 @@ def test_weights_fit_into_11_bits(interpolation, length, resized):
     np.testing.assert_allclose(whole.sum(1), 1, atol=1e-4)
 
 
-def test_mean_and_std_are_applied_channel_by_channel():
+def test_mean_and_std_apply_to_each_channel():
     image = photos()["landscape"]
     preprocessing = Preprocessing(64, **IMAGENET)
     expected = pillow(image, (64, 64), 0.875, "bicubic") / 255
@@ -132,7 +133,7 @@ def test_mean_and_std_are_applied_channel_by_channel():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64"])
-def test_the_images_type_does_not_matter(dtype):
+def test_all_image_dtypes_give_the_same(dtype):
     images = np.stack([photos()["square"], photos()["square"][::-1]])
     preprocessing = Preprocessing(40)
     expected = by_layer(preprocessing, images)
@@ -144,7 +145,7 @@ def test_the_images_type_does_not_matter(dtype):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
-def test_the_layer_is_float32_whatever_the_policy(policy):
+def test_layer_computes_in_float32_under_any_policy(policy):
     images = photos()["landscape"][None].astype("float32")
     expected = by_layer(Preprocessing(64), images)
     keras.config.set_dtype_policy(policy)
@@ -157,7 +158,7 @@ def test_the_layer_is_float32_whatever_the_policy(policy):
 
 @pytest.mark.parametrize("signature", [(None, None, 3), (427, None, 3), (None, 640, 3)])
 @pytest.mark.parametrize("size", [48, (48, 80)])
-def test_a_dataset_of_images_of_unknown_size_is_mapped(signature, size):
+def test_dataset_map_takes_images_of_unknown_size(signature, size):
     import tensorflow as tf
 
     preprocessing = Preprocessing(size)
@@ -172,14 +173,14 @@ def test_a_dataset_of_images_of_unknown_size_is_mapped(signature, size):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
 
 
-def test_a_dataset_of_images_alone_and_of_batches_is_mapped():
+def test_dataset_map_takes_single_images_and_batches():
     import tensorflow as tf
 
     preprocessing = Preprocessing(32)
     images = np.stack([photos()["square"], photos()["square"][::-1]])
     expected = by_layer(preprocessing, images)
-    alone = tf.data.Dataset.from_tensor_slices(images).map(preprocessing)
-    np.testing.assert_allclose(np.stack([x.numpy() for x in alone]), expected, atol=1e-6)
+    single = tf.data.Dataset.from_tensor_slices(images).map(preprocessing)
+    np.testing.assert_allclose(np.stack([x.numpy() for x in single]), expected, atol=1e-6)
     (batch,) = tf.data.Dataset.from_tensors((images, [0, 1], [1.0, 2.0])).map(preprocessing)
     assert len(batch) == 3
     np.testing.assert_allclose(batch[0].numpy(), expected, atol=1e-6)
@@ -188,7 +189,7 @@ def test_a_dataset_of_images_alone_and_of_batches_is_mapped():
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="only TensorFlow traces unknown sizes")
 @pytest.mark.parametrize("shape", [(None, None, None, 3), (2, 427, None, 3), (None, None, 640, 3)])
 @pytest.mark.parametrize("size", [48, (48, 80)])
-def test_the_layer_takes_unknown_sizes_in_a_graph(shape, size):
+def test_layer_takes_unknown_sizes_in_graph(shape, size):
     import tensorflow as tf
 
     layer = Preprocessing(size).layer()
@@ -201,7 +202,7 @@ def test_the_layer_takes_unknown_sizes_in_a_graph(shape, size):
 
 
 @pytest.mark.parametrize("jit", [False, True])
-def test_a_model_takes_photos_of_several_sizes(jit):
+def test_model_takes_photos_of_several_sizes(jit):
     image = keras.Input((None, None, 3), dtype="uint8")
     model = keras.Model(image, Preprocessing(48).layer()(image))
     model.compile(jit_compile=jit)
@@ -213,7 +214,7 @@ def test_a_model_takes_photos_of_several_sizes(jit):
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="TensorFlow is the backend that exports")
-def test_the_layer_becomes_plain_onnx():
+def test_layer_exports_to_standard_onnx():
     import onnx
     import onnxruntime
     import tensorflow as tf
@@ -244,34 +245,34 @@ EVERY_ARGUMENT = {
 
 
 @pytest.mark.parametrize("given", [{}, EVERY_ARGUMENT, {"size": 8, "mean": 0.5, "std": [0.1, 1]}])
-def test_the_config_survives_json(given):
+def test_config_round_trip_through_json(given):
     preprocessing = Preprocessing(**given)
     config = preprocessing.get_config()
     assert json.loads(json.dumps(config)) == config
-    again = Preprocessing.from_config(json.loads(json.dumps(config)))
-    assert again == preprocessing
-    assert hash(again) == hash(preprocessing)
+    loaded = Preprocessing.from_config(json.loads(json.dumps(config)))
+    assert loaded == preprocessing
+    assert hash(loaded) == hash(preprocessing)
     assert eval(repr(preprocessing)) == preprocessing
     layer = preprocessing.layer(name="mine")
-    again = PreprocessImages.from_config(layer.get_config())
-    assert again.specification.get_config() == config
+    loaded = PreprocessImages.from_config(layer.get_config())
+    assert loaded.specification.get_config() == config
     assert layer.name == "mine"
 
 
-def test_it_cannot_be_changed():
+def test_preprocessing_is_immutable():
     with pytest.raises(AttributeError):
         Preprocessing().size = 3
 
 
-def test_a_saved_model_preprocesses_as_before(tmp_path):
+def test_loaded_model_preprocesses_as_before(tmp_path):
     image = keras.Input((None, None, 3), dtype="uint8")
     model = keras.Model(image, Preprocessing(**EVERY_ARGUMENT).layer()(image))
     model.save(tmp_path / "model.keras")
-    again = keras.models.load_model(tmp_path / "model.keras")
-    assert again.layers[1].get_config() == model.layers[1].get_config()
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.layers[1].get_config() == model.layers[1].get_config()
     images = photos()["landscape"][None]
     np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(again(images)), keras.ops.convert_to_numpy(model(images))
+        keras.ops.convert_to_numpy(loaded(images)), keras.ops.convert_to_numpy(model(images))
     )
 
 
@@ -301,7 +302,7 @@ BAD = {
 
 @pytest.mark.parametrize("make", [Preprocessing, PreprocessImages])
 @pytest.mark.parametrize(("name", "bad"), [(name, bad) for name in BAD for bad in BAD[name]])
-def test_a_bad_argument_is_named(make, name, bad):
+def test_error_names_invalid_argument(make, name, bad):
     with pytest.raises((ValueError, TypeError)) as error:
         make(**{name: bad})
     message = str(error.value)
@@ -310,7 +311,7 @@ def test_a_bad_argument_is_named(make, name, bad):
     assert repr(bad) in message
 
 
-def test_a_mean_and_a_std_of_different_lengths_are_refused():
+def test_mean_and_std_of_different_lengths_raise():
     with pytest.raises(ValueError, match=r"`std` must have as many .*\(0.0, 1.0\).*\(0.5, 0.5"):
         Preprocessing(mean=(0, 1))
 
@@ -319,7 +320,7 @@ def test_a_mean_and_a_std_of_different_lengths_are_refused():
     ("name", "given"), [("mean", {"std": 1}), ("std", {"mean": 0}), ("mean", {})]
 )
 @pytest.mark.parametrize("channels", [1, 4])
-def test_another_number_of_channels_is_refused(name, given, channels):
+def test_wrong_number_of_channels_raises(name, given, channels):
     preprocessing = Preprocessing(8, **given)
     message = rf"`{name}` must have one number for each channel.*{name}=\(0.5.*{channels} channels"
     with pytest.raises(ValueError, match=message):
@@ -328,21 +329,22 @@ def test_another_number_of_channels_is_refused(name, given, channels):
         preprocessing.layer()(keras.Input((None, None, channels)))
 
 
-def test_an_unknown_number_of_channels_is_refused_where_it_matters():
+def test_unknown_number_of_channels_raises():
+    """It is valid only if one number is the mean, and one the std, of all channels."""
     with pytest.raises(ValueError, match="`mean` must have.*unknown channels"):
         Preprocessing(8).layer()(keras.Input((None, None, None)))
     layer = Preprocessing(8, mean=0.5, std=0.5).layer()
     assert layer(keras.Input((None, None, None))).shape == (None, 8, 8, None)
 
 
-def test_the_layer_keeps_to_the_channels_it_was_built_for():
+def test_built_layer_rejects_other_channel_counts():
     layer = Preprocessing(8, mean=0.5, std=0.5).layer()
     layer(np.zeros((1, 9, 9, 3), "uint8"))
     with pytest.raises(ValueError, match="preprocessing.*expected axis -1 .* value 3"):
         layer(np.zeros((1, 9, 9, 1), "uint8"))
 
 
-def test_another_rank_is_refused():
+def test_image_of_wrong_rank_raises():
     with pytest.raises(ValueError, match=r"`image` must have shape \(H, W, C\).*\(9, 9\)"):
         Preprocessing(8)(np.zeros((9, 9), "uint8"))
     with pytest.raises(ValueError, match="preprocessing.*expected ndim=4"):

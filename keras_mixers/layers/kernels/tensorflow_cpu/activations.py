@@ -1,4 +1,4 @@
-"""Activations: the function and its derivative, each compiled by XLA."""
+"""Activations: XLA compiles each function and its derivative."""
 
 import functools
 import math
@@ -8,12 +8,12 @@ import tensorflow as tf
 
 from keras_mixers.layers.activations import gelu_tanh
 
-# Each compiled function is compiled once for each shape and shared by all layers that call it.
+# A decorator. TensorFlow compiles the function once for each shape, for all layers that call it.
 compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
 def fused_elementwise():
-    """The elementwise operators made inside become one loop over memory, in inference."""
+    """Within this context, XLA fuses elementwise operators into one loop; for inference."""
     return tf.xla.experimental.jit_scope(compile_ops=True)
 
 
@@ -37,7 +37,15 @@ def _gelu_tanh_slope(x):
 
 
 class Activation:
-    """An elementwise function and its slope, and what is compiled of them."""
+    """An elementwise function and its derivative, compiled.
+
+    Attributes:
+        inference: the function itself, not compiled, because oneDNN or `fused_elementwise` may
+            fuse it with its neighbours.
+        forward: `function(x)`.
+        backward: the gradient for x, `dy * slope(x)`.
+        recompute: `function(x)`, the gradient for x, and the sum of the latter over the rows.
+    """
 
     def __init__(self, function, slope):
         def recompute(x, dy):
@@ -50,7 +58,7 @@ class Activation:
         self.recompute = compiled(recompute)
 
     def training(self, x):
-        """`function(x)`, which keeps x alone for its gradient."""
+        """`function(x)`, which stores only x for its gradient."""
 
         @tf.custom_gradient
         def call(x):

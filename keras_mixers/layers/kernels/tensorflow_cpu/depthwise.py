@@ -4,10 +4,13 @@ import tensorflow as tf
 
 
 def depthwise_convolution(x, kernel):
-    """One kernel a channel, stride 1, the grid's size kept.
+    """One kernel for each channel, with stride 1 and padding "SAME".
 
-    The gradient for the kernel is a convolution too, of each image by what comes back, with images
-    and channels side by side: TensorFlow's own kernel for it is slower.
+    The gradient for the kernel is itself a depthwise convolution: each image is convolved with its
+    output gradient, and images and channels together are the channels of that convolution.
+    TensorFlow's own operator for this gradient is slower.
+
+    Shapes: `(N, H, W, D), (kernel height, kernel width, D, 1) -> (N, H, W, D)`.
     """
     strides, pads = (1, 1, 1, 1), [((side - 1) // 2, side // 2) for side in kernel.shape[:2]]
     pads = [(0, 0), *pads, (0, 0)]
@@ -19,9 +22,9 @@ def depthwise_convolution(x, kernel):
             (count, *_), (_, height, width, channels) = tf.unstack(tf.shape(x)), x.shape
             images = tf.reshape(tf.transpose(x, (1, 2, 0, 3)), (1, height, width, -1))
             filters = tf.reshape(tf.transpose(dy, (1, 2, 0, 3)), (height, width, -1, 1))
-            each = tf.nn.depthwise_conv2d(images, filters, strides, pads)
-            each = tf.reshape(each, (*kernel.shape[:2], count, channels, 1))
-            return dx, tf.reduce_sum(each, 2)
+            by_image = tf.nn.depthwise_conv2d(images, filters, strides, pads)
+            by_image = tf.reshape(by_image, (*kernel.shape[:2], count, channels, 1))
+            return dx, tf.reduce_sum(by_image, 2)
 
         return tf.nn.depthwise_conv2d(x, kernel, strides, "SAME"), gradient
 

@@ -7,7 +7,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.products import on_rows
 
 
 def layer_normalization(x, gamma, beta, epsilon):
-    """In training: x, its means and its deviations are all that is kept."""
+    """Layer normalization in training; it stores x, means and deviations for the gradient."""
 
     @tf.custom_gradient
     def call(x, gamma, beta):
@@ -28,29 +28,31 @@ def _layer_normalization_forward(x, gamma, beta, epsilon):
 @compiled
 def _layer_normalization_backward(x, mean, reciprocal, gamma, dy):
     normal = (x - mean) * reciprocal
-    along = dy * normal
-    # Sums over a row as products with a vector: XLA has a faster loop for those.
-    share = gamma / x.shape[-1]
-    offset, slope = (tf.linalg.matvec(part, share)[:, None] for part in (dy, along))
-    dx = reciprocal * (dy * gamma - offset - normal * slope)
-    return dx, tf.reduce_sum(along, 0), tf.reduce_sum(dy, 0)
+    dy_normal = dy * normal
+    # These means over a row are products with a vector, because XLA has a faster loop for those.
+    scale = gamma / x.shape[-1]
+    mean_dy, mean_dy_normal = (tf.linalg.matvec(part, scale)[:, None] for part in (dy, dy_normal))
+    dx = reciprocal * (dy * gamma - mean_dy - normal * mean_dy_normal)
+    return dx, tf.reduce_sum(dy_normal, 0), tf.reduce_sum(dy, 0)
 
 
 def layer_normalization_inference(x, gamma, beta, epsilon):
-    """Each row as a channel of one image whose channels are normalised: one kernel of oneDNN.
+    """Layer normalization at inference, which TensorFlow replaces by one kernel of oneDNN.
 
-    TensorFlow finds that pattern where ones and zeros are filled in as it runs, for this layer
-    alone. So their count is hidden from it until then, or it would make them constants and share
-    them between the layers.
+    Batch normalization of one image normalizes each channel. Here each row of x is a channel.
+
+    TensorFlow's graph optimizer recognizes this pattern only if `tf.fill` computes scale and offset
+    at run time, for this layer only. If the optimizer knew their size, it would fold them into
+    constants that layers share. `PlaceholderWithDefault` hides the size.
     """
     count = tf.raw_ops.PlaceholderWithDefault(input=[tf.size(x) // x.shape[-1]], shape=[1])
-    none = tf.zeros([0])
+    unused = tf.zeros([0])
     normal, *_ = tf.raw_ops.FusedBatchNormV3(
         x=tf.reshape(x, [1, -1, x.shape[-1], 1]),
         scale=tf.fill(count, 1.0),
         offset=tf.fill(count, 0.0),
-        mean=none,
-        variance=none,
+        mean=unused,
+        variance=unused,
         epsilon=epsilon,
         data_format="NCHW",
     )
@@ -58,10 +60,15 @@ def layer_normalization_inference(x, gamma, beta, epsilon):
 
 
 def batch_normalization(x, gamma, beta, epsilon):
-    """In training, over all axes but the last: what comes out, the means and the variances."""
-    none = tf.zeros([0])
+    """Batch normalization in training, over all axes except the last.
+
+    Returns:
+        The output, and the mean and variance of each channel.
+    """
+    unused = tf.zeros([0])
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=none, variance=none, epsilon=epsilon
+        x=x, scale=gamma, offset=beta, mean=unused, variance=unused, epsilon=epsilon
     )
+    # The kernel returns the unbiased variance, with a divisor of count - 1.
     count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
-    return y, mean, variance * (count - 1) / count  # the kernel's is of a sample
+    return y, mean, variance * (count - 1) / count

@@ -1,4 +1,4 @@
-"""Matrix products of tokens as rows of one matrix: a dense layer, and an MLP of two."""
+"""Matrix products, with the tokens as rows of one matrix: a dense layer, and an MLP of two."""
 
 import tensorflow as tf
 
@@ -9,7 +9,7 @@ def rows(x):
 
 
 def like(y, x):
-    """Rows with the leading axes of x: `(M, E), (..., D) -> (..., E)`."""
+    """Give the rows y the leading axes of x: `(M, E), (..., D) -> (..., E)`."""
     if len(x.shape) == 2:
         return y
     if None in x.shape[1:-1]:
@@ -18,12 +18,15 @@ def like(y, x):
 
 
 def on_rows(function, x):
-    """Apply a function of a matrix to the tokens as its rows: `(..., D) -> (..., E)`."""
+    """Apply a function of a matrix to x, with tokens as rows: `(..., D) -> (..., E)`."""
     return like(function(rows(x)), x)
 
 
 def dense(x, kernel, bias):
-    """`x kernel + bias` on rows: the product, its bias and a GELU become one kernel."""
+    """`x kernel + bias` on rows.
+
+    TensorFlow replaces this pattern by one oneDNN kernel, together with a GELU that follows it.
+    """
 
     def of_rows(x):
         product = tf.matmul(x, kernel)
@@ -33,10 +36,11 @@ def dense(x, kernel, bias):
 
 
 def mlp(x, kernel1, bias1, kernel2, bias2, activation):
-    """`activation(x kernel1 + bias1) kernel2 + bias2`, on rows.
+    """`activation(x kernel1 + bias1) kernel2 + bias2` on rows, in training.
 
-    The gradient keeps x and the hidden sums. The activation itself, as large as all else in a
-    block, is computed again on the way back.
+    For the gradient, this function stores x and the hidden units before the activation. The
+    backward pass recomputes the activated units, because they are as large as everything else that
+    a block stores.
     """
 
     @tf.custom_gradient

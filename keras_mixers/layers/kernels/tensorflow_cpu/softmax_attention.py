@@ -1,8 +1,10 @@
-"""Attention; long sequences are computed one image at a time."""
+"""Attention. For long sequences, a loop computes one image at a time."""
+
+import functools
 
 import tensorflow as tf
 
-# From this many tokens on, attention computes one image at a time: as fast, with less memory.
+# From this number of tokens on, attention loops over the images: as fast, with less memory.
 LONG = 512
 
 
@@ -15,14 +17,14 @@ def attention(qkv, num_heads, head_dim):
 
 
 def _attention_by_image(qkv, num_heads, head_dim):
-    """One image after the other, so that the T x T weights of one are all that is ever held."""
+    """Attention in a loop over images, which stores the T x T weights of one image at a time."""
 
     def forward(qkv):
         query, key, value = _heads(qkv[None], 3, num_heads)
         return _join(tf.matmul(_attention_weights(query, key), value))[0]
 
-    def backward(of_one_image):
-        qkv, dy = of_one_image
+    def backward(inputs):
+        qkv, dy = inputs
         query, key, value = _heads(qkv[None], 3, num_heads)
         weights = _attention_weights(query, key)
         (d_mixed,) = _heads(dy[None], 1, num_heads)
@@ -36,24 +38,23 @@ def _attention_by_image(qkv, num_heads, head_dim):
 
     @tf.custom_gradient
     def call(qkv):
-        each_y = tf.TensorSpec((qkv.shape[1], num_heads * head_dim), qkv.dtype)
-        each_d_qkv = tf.TensorSpec(qkv.shape[1:], qkv.dtype)
-        one_at_a_time = {"parallel_iterations": 1}
+        loop = functools.partial(tf.map_fn, parallel_iterations=1)
+        y_spec = tf.TensorSpec((qkv.shape[1], num_heads * head_dim), qkv.dtype)
+        d_qkv_spec = tf.TensorSpec(qkv.shape[1:], qkv.dtype)
 
         def gradient(dy):
-            both = (qkv, dy)
-            return tf.map_fn(backward, both, fn_output_signature=each_d_qkv, **one_at_a_time)
+            return loop(backward, (qkv, dy), fn_output_signature=d_qkv_spec)
 
-        return tf.map_fn(forward, qkv, fn_output_signature=each_y, **one_at_a_time), gradient
+        return loop(forward, qkv, fn_output_signature=y_spec), gradient
 
     return call(qkv)
 
 
 def _heads(x, parts, num_heads):
-    """Some tensors of heads from one, in one move: `(N, T, P H d) -> P x (N, H, T, d)`."""
+    """Split x into P tensors of heads with one transpose: `(N, T, P H d) -> P x (N, H, T, d)`."""
     _, tokens, width = x.shape
-    apart = tf.reshape(x, (-1, tokens, parts, num_heads, width // (parts * num_heads)))
-    return tf.unstack(tf.transpose(apart, (2, 0, 3, 1, 4)))
+    split = tf.reshape(x, (-1, tokens, parts, num_heads, width // (parts * num_heads)))
+    return tf.unstack(tf.transpose(split, (2, 0, 3, 1, 4)))
 
 
 def _attention_weights(query, key):
@@ -62,6 +63,6 @@ def _attention_weights(query, key):
 
 
 def _join(mixed):
-    """Heads side by side: `(N, H, T, d) -> (N, T, H d)`."""
+    """Concatenate the heads: `(N, H, T, d) -> (N, T, H d)`."""
     _, heads, tokens, head_dim = mixed.shape
     return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, tokens, heads * head_dim))
