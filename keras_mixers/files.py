@@ -24,7 +24,7 @@ def replacing(path):
             if not destination.exists():
                 added.append(destination)
             companion.replace(destination)
-        if path.is_dir():  # because no system call replaces a folder, move the old one away first
+        if path.is_dir():  # move it away first, because `replace` cannot overwrite a folder
             old = pathlib.Path(folder, "old")
             path.replace(old)
             try:

@@ -11,7 +11,7 @@ from keras.src.backend.common import global_state
 
 
 def functional(model):
-    """The functional model inside a built Sequential model; a functional model is returned.
+    """The functional model inside a built Sequential model, or a functional model itself.
 
     Raises:
         ValueError: if the model is neither functional nor a built Sequential.

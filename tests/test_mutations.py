@@ -300,7 +300,7 @@ MUTATIONS = [
         "call",
         "training and self.rate",
         "self.rate",
-        meaning.test_stochastic_depth_is_identity_at_inference_and_rate_0,
+        meaning.test_stochastic_depth_identity_at_inference_and_rate_0,
     ),
     (
         position_embedding,

@@ -18,7 +18,7 @@ def gelu_tanh(x):
 
 
 def get(activation):
-    """The function of a name such as `"gelu"`, `"gelu_tanh"` or `"relu"`; a function is returned.
+    """Return the function for a name such as `"gelu"` or `"gelu_tanh"`; check a given function.
 
     Raises:
         ValueError: if no activation has that name, if the activation halves the width, or if a

@@ -97,7 +97,7 @@ class MultiHeadSelfAttention(Layer):
         self.head_shape = (self.num_heads, head_dim)
         heads = (None, None, *self.head_shape)
 
-        # Glorot's limit for each of the three matrices; Keras would take it of the three together.
+        # Glorot's limit for each of the three matrices; Keras would use one for all three.
         limit = (6.0 / (width + self.num_heads * head_dim)) ** 0.5
         self.qkv = Dense(
             3 * self.num_heads * head_dim,

@@ -66,7 +66,7 @@ class AttentionPooling(Layer):
         self.probe = self.add_weight(
             shape=(1, 1, width), initializer="glorot_uniform", name="probe"
         )
-        # Glorot's limit for each of the two matrices; Keras would take it of the two together.
+        # Glorot's limit for each of the two matrices; Keras would use one for both.
         limit = (6.0 / (2 * width)) ** 0.5
         self.query = Dense(width, dtype=self.dtype_policy, name="query")
         self.key_value = Dense(

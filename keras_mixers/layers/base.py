@@ -40,8 +40,8 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
         rank: number of axes of the input, batch included: 3 for tokens `(N, T, D)`, 4 for a grid
             `(N, H, W, D)`; None if any number is valid.
         mixes: what the layer mixes, a frozenset of `"tokens"` and `"channels"`.
-        role: what the layer is in a model, such as `"attention"`. In the names of roles, this word
-            follows the block's number: `blocks.3.attention.qkv.kernel`.
+        role: what the layer does in a block, such as `"attention"`. Weight loading uses it to name
+            a weight: `blocks.3.attention.qkv.kernel` belongs to the attention of block 3.
 
     Tools that read a model, such as weight loading and probes, recognize a token mixer by `mixes`
     and `role`. A user's own mixer need not derive from this class. It is any Keras layer that keeps

@@ -33,7 +33,7 @@ def mlp(x, fc1, activation, dropout, fc2, training):
         return reference(x)
     if training and not dropout.rate and activation in fused.ACTIVATIONS:
         return fused.mlp(x, *weights(fc1), *weights(fc2), fused.ACTIVATIONS[activation])
-    return fused.on_rows(reference, x)
+    return fused.on_rows(reference, x)  # because oneDNN fuses only products of matrices
 
 
 def _is_plain(dense):

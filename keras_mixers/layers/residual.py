@@ -86,7 +86,7 @@ class Residual(Layer):
             )
         # A symbolic call, because a mixer need not define `build` or `compute_output_shape`.
         mixed_shape = self.mixer(keras.KerasTensor(x_shape, dtype=self.compute_dtype)).shape
-        if mixed_shape[1:] != tuple(x_shape)[1:]:  # because the sum below could broadcast it
+        if mixed_shape[1:] != tuple(x_shape)[1:]:  # because the sum in `call` could broadcast it
             raise ValueError(
                 "`mixer` must keep the shape of its input, because both are added. Received:"
                 f" mixer={self.mixer!r}, which makes {mixed_shape} of {tuple(x_shape)}"
@@ -111,6 +111,7 @@ class Residual(Layer):
         return x + self.drop(branch(x), training=training)
 
     def branch(self, x, training):
+        """`scale(mixer(norm(x)))`, the branch without stochastic depth."""
         return self.scaled(self.mixer(self.norm(x, training=training), training=training))
 
     def scaled(self, branch):

@@ -78,7 +78,7 @@ def to_float64(tensors):
 @cases
 @modes
 def test_fused_kernels_equal_reference_in_float64(case, training):
-    """Equal are outputs, gradients, and the moving averages that the call has updated."""
+    """Outputs, gradients and the updated moving averages are equal."""
     model = model_of(case, "float32")
     exact = model_of(case, "float64", model.get_weights())
     x = case.inputs()

@@ -331,7 +331,7 @@ def test_select_token():
     np.testing.assert_array_equal(np.asarray(layers.SelectToken(1)(x)), x[:, 1])
 
 
-def test_stochastic_depth_is_identity_at_inference_and_rate_0():
+def test_stochastic_depth_identity_at_inference_and_rate_0():
     x = random(4, 3, 2)
     np.testing.assert_array_equal(np.asarray(layers.StochasticDepth(0.0)(x, training=True)), x)
     np.testing.assert_array_equal(np.asarray(layers.StochasticDepth(0.5)(x)), x)

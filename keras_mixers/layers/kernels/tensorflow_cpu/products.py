@@ -3,23 +3,14 @@
 import tensorflow as tf
 
 
-def rows(x):
-    """`(..., D) -> (M, D)`."""
-    return tf.reshape(x, (-1, x.shape[-1]))
-
-
-def like(y, x):
-    """Give the rows y the leading axes of x: `(M, E), (..., D) -> (..., E)`."""
+def on_rows(function, x):
+    """Apply a function of a matrix to x, with the tokens as rows: `(..., D) -> (..., E)`."""
+    y = function(tf.reshape(x, (-1, x.shape[-1])))
     if len(x.shape) == 2:
         return y
     if None in x.shape[1:-1]:
         return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [y.shape[-1]]], 0))
     return tf.reshape(y, (-1, *x.shape[1:-1], y.shape[-1]))
-
-
-def on_rows(function, x):
-    """Apply a function of a matrix to x, with tokens as rows: `(..., D) -> (..., E)`."""
-    return like(function(rows(x)), x)
 
 
 def dense(x, kernel, bias):
@@ -28,11 +19,11 @@ def dense(x, kernel, bias):
     TensorFlow replaces this pattern by one oneDNN kernel, together with a GELU that follows it.
     """
 
-    def of_rows(x):
-        product = tf.matmul(x, kernel)
-        return product if bias is None else tf.nn.bias_add(product, bias)
+    def product(x):
+        y = tf.matmul(x, kernel)
+        return y if bias is None else tf.nn.bias_add(y, bias)
 
-    return on_rows(of_rows, x)
+    return on_rows(product, x)
 
 
 def mlp(x, kernel1, bias1, kernel2, bias2, activation):
