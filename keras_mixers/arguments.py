@@ -122,18 +122,23 @@ def class_names(names, classes):
     return names
 
 
-def file_path(path, suffix, reason=""):
-    """Check the path of a file to write, in a folder that exists, and return a `pathlib.Path`."""
+def output_path(path):
+    """Check the path to write to, in a folder that exists, and return a `pathlib.Path`."""
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
     path = pathlib.Path(path)
-    if path.suffix.lower() != suffix or path.is_dir():
-        folder = ", a folder" if path.is_dir() else ""
-        raise ValueError(
-            f"`path` must end in {suffix!r}{reason}. Received: path='{path}'{folder}"
-        )
     if not path.parent.is_dir():
         raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
+    return path
+
+
+def file_path(path, suffix, reason=""):
+    """Check the path of a file to write, in a folder that exists, and return a `pathlib.Path`."""
+    path = output_path(path)
+    if path.suffix.lower() != suffix:
+        raise ValueError(f"`path` must end in {suffix!r}{reason}. Received: path='{path}'")
+    if path.is_dir():
+        raise ValueError(f"`path` must name a file, not a folder. Received: path='{path}'")
     return path
 
 

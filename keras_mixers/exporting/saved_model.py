@@ -4,6 +4,11 @@ import json
 import pathlib
 
 FORMAT = "saved_model"
+SUFFIX = ""  # a folder
+REFUSES = {
+    "target": "a path that ends in '.onnx' supports it",
+    "quantize": "dtype='float16' computes in half precision",
+}
 PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 METADATA = pathlib.Path("assets.extra", "keras_mixers.json")
 # What has no place in a file that serves images: it reaches files, the terminal or Python.
@@ -74,3 +79,7 @@ def load(path):
         return {name: output.numpy() for name, output in outputs.items()}
 
     return run
+
+
+def finish(_path):
+    """Do nothing: a SavedModel leaves no files next to its folder."""

@@ -5,6 +5,13 @@ import warnings
 import keras
 
 FORMAT = "tflite"
+SUFFIX = ".tflite"
+REFUSES = {
+    "target": "a path that ends in '.onnx' supports it",
+    "dtype": "quantize='float16' stores the weights in half precision",
+    "preprocessing": "prepare the images first: the format lacks exact arithmetic in float64",
+    "class_names": "an ONNX file and a SavedModel store them",
+}
 
 
 def save(serving, path, progress):
@@ -52,3 +59,7 @@ def load(path):
         interpreter = tf.lite.Interpreter(model_path=str(path))
     runner = interpreter.get_signature_runner("serving_default")
     return lambda images: runner(images=images)
+
+
+def finish(_path):
+    """Do nothing: the format writes one file."""

@@ -1,19 +1,18 @@
 """What `export` is given, judged before anything is written."""
 
-import os
-import pathlib
-
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.exporting import onnx, saved_model, tflite
+from keras_mixers.exporting import onnx
+from keras_mixers.exporting.formats import FORMATS, format_of
 from keras_mixers.exporting.serving import attentions
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.preprocessing import Preprocessing
 
-FORMATS = {".onnx": onnx, ".tflite": tflite}  # any other path is a SavedModel's folder
 # Endings that promise a file of another kind.
 OTHER_FILES = {".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pth", ".safetensors", ".zip"}
+# Options whose default is not None.
+DEFAULTS = {"target": "onnx", "dtype": "float32"}
 
 
 def check_model(model):
@@ -57,29 +56,33 @@ def check_model(model):
 
 
 def check_path(path):
-    """A `pathlib.Path` that an export may take, in a folder that exists."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
-    path = pathlib.Path(path)
-    suffix = path.suffix.lower()
-    expected = "`path` must end in '.onnx' or '.tflite', or name a folder for a SavedModel"
-    if suffix in OTHER_FILES:
-        raise ValueError(f"{expected}. Received: path='{path}'")
-    if not path.parent.is_dir():
-        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
-    if suffix in FORMATS and path.is_dir():
-        raise ValueError(f"`path` is a folder, not a file. Received: path='{path}'")
-    if suffix not in FORMATS and path.is_file():
-        raise ValueError(f"{expected}. Received: path='{path}', a file")
+    """The path as a `pathlib.Path`, and the format that it names."""
+    path = arguments.output_path(path)
+    file_format = format_of(path)
+    is_folder = not file_format.SUFFIX
+    if path.suffix.lower() in OTHER_FILES or (is_folder and path.is_file()):
+        suffixes = " or ".join(repr(module.SUFFIX) for module in FORMATS if module.SUFFIX)
+        raise ValueError(
+            f"`path` must end in {suffixes}, or name a folder for a SavedModel."
+            f" Received: path='{path}'{', a file' if path.is_file() else ''}"
+        )
     if not path.name or path.name == "..":
         raise ValueError(f"`path` must name a file or folder. Received: path='{path}'")
-    foreign = {file.name for file in path.iterdir()} - saved_model.PARTS if path.is_dir() else set()
-    if foreign:
+    if is_folder:
+        check_folder(path, file_format.PARTS)
+    else:
+        arguments.file_path(path, file_format.SUFFIX)
+    return path, file_format
+
+
+def check_folder(path, parts):
+    """Raise ValueError if the folder holds anything besides `parts`: export would delete it."""
+    others = {file.name for file in path.iterdir()} - parts if path.is_dir() else set()
+    if others:
         raise ValueError(
             "`path` is a folder that holds something other than a SavedModel, which export would"
-            f" replace. Received: path='{path}', with {sorted(foreign)[0]!r} in it"
+            f" replace. Received: path='{path}', with {sorted(others)[0]!r} in it"
         )
-    return path
 
 
 def check_options(target, dtype, quantize, attention_maps):
@@ -95,29 +98,15 @@ def check_options(target, dtype, quantize, attention_maps):
         )
 
 
-def check_format(runtime, **options):
-    """Refuse options that the format of the path does not have: which, and what would do."""
-    lacking = {
-        onnx: {},
-        saved_model: {
-            "target": "a path that ends in '.onnx' takes it",
-            "quantize": "dtype='float16' computes it in half precision",
-        },
-        tflite: {
-            "target": "a path that ends in '.onnx' takes it",
-            "dtype": "quantize='float16' stores its weights in half precision",
-            "preprocessing": "it lacks the exact arithmetic in float64: prepare images before",
-            "class_names": "an ONNX file and a SavedModel have a place for them",
-        },
-    }
-    if options["preprocessing"]:
-        lacking[onnx]["dtype"] = "with `preprocessing`, which is exact in float32: quantize does"
-    plain = {"target": "onnx", "dtype": "float32"}
-    for name, instead in lacking[runtime].items():
-        if options[name] != plain.get(name):
+def check_format(file_format, **options):
+    """Raise ValueError if the format does not support one of the options."""
+    for refused, instead in file_format.REFUSES.items():
+        name, *others = refused if isinstance(refused, tuple) else (refused,)
+        if all(options[option] != DEFAULTS.get(option) for option in (name, *others)):
+            together = "".join(f" with `{other}`" for other in others)
             raise ValueError(
-                f"`{name}` must be {plain.get(name)!r} for the format {runtime.FORMAT!r}."
-                f" Received: {name}={options[name]!r}; {instead}"
+                f"`{name}` must be {DEFAULTS.get(name)!r} for the format {file_format.FORMAT!r}"
+                f"{together}. Received: {name}={options[name]!r}; {instead}"
             )
 
 

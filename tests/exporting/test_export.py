@@ -10,10 +10,11 @@ import pytest
 from cases import MODELS
 
 import keras_mixers as km
-from keras_mixers.exporting import onnx as onnx_target, saved_model, tflite, verify
+from keras_mixers.exporting import verify
+from keras_mixers.exporting.formats import FORMATS
 from keras_mixers.exporting.serving import Serving
 
-PATHS = ["model.onnx", "saved_model", "model.tflite"]
+PATHS = [f"model{module.SUFFIX}" for module in FORMATS]
 
 
 def snapshot(folder):
@@ -96,10 +97,7 @@ def test_a_failed_export_leaves_the_one_before(error, name, tmp_path, monkeypatc
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize(
-    ("runtime", "name"),
-    [(onnx_target, "model.onnx"), (saved_model, "saved_model"), (tflite, "model.tflite")],
-)
+@pytest.mark.parametrize(("runtime", "name"), list(zip(FORMATS, PATHS, strict=True)))
 def test_a_file_with_other_answers_is_not_put_in_place(runtime, name, tmp_path, monkeypatch):
     load = runtime.load
 
@@ -172,7 +170,7 @@ def quantized():
         (MODELS[0].make, "nowhere/model.onnx", "`path` must lie in a folder that exists.*nowhere"),
         (MODELS[0].make, "a_file", "`path` must end in '.onnx'.*a_file"),
         (MODELS[0].make, "a_folder", "`path` is a folder that holds something other.*a_folder"),
-        (MODELS[0].make, "a_folder.onnx", "`path` is a folder, not a file.*a_folder.onnx"),
+        (MODELS[0].make, "a_folder.onnx", "`path` must name a file, not a folder.*a_folder.onnx"),
     ],
 )
 def test_what_cannot_be_exported_is_named(model, path, message, tmp_path, monkeypatch):
@@ -358,7 +356,7 @@ def test_an_operator_that_is_not_to_be_had_is_named(layer, name, message, tmp_pa
 
 def test_a_full_disk_leaves_the_files_before(tmp_path):
     """The kernel refuses to write more than 20 kB, as a full disk refuses."""
-    names = PATHS[:2]  # a TensorFlow Lite file is written as an ONNX file is
+    names = PATHS[::2]  # a TensorFlow Lite file is written as an ONNX file is
     for name in names:
         km.export(MODELS[0].make(), tmp_path / name)
     before = snapshot(tmp_path)

@@ -310,11 +310,11 @@ def test_state_that_is_no_weight_is_refused(tmp_path):
 
 
 def test_progress_is_told_when_it_takes_long(tmp_path, monkeypatch, capsys):
-    from keras_mixers.exporting import progress
+    from keras_mixers.exporting import pipeline
 
     km.export(case("mlp_mixer").make(), tmp_path / "model.onnx")
     assert "model.onnx:" not in capsys.readouterr().err
-    monkeypatch.setattr(progress, "QUIET", 0)
+    monkeypatch.setattr(pipeline, "QUIET", 0)
     km.export(case("mlp_mixer").make(), tmp_path / "model.onnx")
     lines = [line for line in capsys.readouterr().err.splitlines() if "model.onnx:" in line]
     stages = [line.split("model.onnx: ")[1].split(" (")[0] for line in lines]

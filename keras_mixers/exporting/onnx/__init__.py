@@ -14,6 +14,13 @@ from keras_mixers.exporting.onnx.graph import DRAWN, LARGEST_FILE, OPSET, bodies
 from keras_mixers.exporting.onnx.lowering import lowered
 
 FORMAT = "onnx"
+SUFFIX = ".onnx"
+REFUSES = {
+    ("dtype", "preprocessing"): (
+        "quantize='float16' stores the weights in half precision, and preprocessing stays exact"
+        " in float32"
+    )
+}
 TARGETS = ("onnx", "onnxruntime")
 # Of onnxruntime's own operators, those that `forms` and, for preprocessing, tf2onnx make.
 CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "Range"}
@@ -175,6 +182,11 @@ def write(converted, path):
         raise RuntimeError(
             f"onnx's checker refuses the exported graph; nothing was put in place. It says: {error}"
         ) from error
+
+
+def finish(path):
+    """Remove the weights of the file that the new one has replaced."""
+    remove_stale(path)
 
 
 def remove_stale(path):

@@ -1,18 +1,21 @@
 """Write a model for deployment, prove the file gives the model's answers, then put it in place."""
 
 import os
+import sys
+import time
 from collections.abc import Iterable, Sequence
 
 import keras
 
 from keras_mixers import arguments, files
-from keras_mixers.exporting import onnx, saved_model, validation, verify
-from keras_mixers.exporting.progress import Progress
+from keras_mixers.exporting import validation, verify
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
 from keras_mixers.models.variants import variant_of
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.version import __version__
+
+QUIET = 2.0  # seconds before the first line: most exports end earlier
 
 
 def export(
@@ -77,8 +80,7 @@ def export(
         >>> report.format, report.opset
         ('onnx', 18)
     """
-    path = validation.check_path(path)
-    runtime = validation.FORMATS.get(path.suffix.lower(), saved_model)
+    path, file_format = validation.check_path(path)
     validation.check_model(model)
     validation.check_options(target, dtype, quantize, attention_maps)
     names = class_names
@@ -86,7 +88,7 @@ def export(
         names = arguments.class_names(class_names, model.output_shape[-1])
     validation.check_preprocessing(preprocessing, model)
     validation.check_format(
-        runtime,
+        file_format,
         preprocessing=preprocessing,
         class_names=names,
         target=target,
@@ -105,16 +107,27 @@ def export(
     progress = Progress(path)
 
     with files.replacing(path) as temporary:
-        details = runtime.save(serving, temporary, progress)
+        details = file_format.save(serving, temporary, progress)
         progress("comparing with the model")
-        run = runtime.load(temporary)
+        run = file_format.load(temporary)
         reference = serving.compiled()
         difference = verify.largest_difference(serving, reference, run)
         agreement = verify.agreement(serving, reference, run) if quantize else None
         latency = verify.latency(serving, run)
         size = sum(files.size(file) for file in temporary.parent.iterdir())
-    if runtime is onnx:
-        onnx.remove_stale(path)
+    file_format.finish(path)
     return ExportReport(
-        path, runtime.FORMAT, size, difference, latency, serving.precision, agreement, **details
+        path, file_format.FORMAT, size, difference, latency, serving.precision, agreement, **details
     )
+
+
+class Progress:
+    """Prints to stderr which stage an export has reached, after `QUIET` seconds."""
+
+    def __init__(self, path):
+        self.path, self.start = path, time.monotonic()
+
+    def __call__(self, stage):
+        passed = time.monotonic() - self.start
+        if passed > QUIET:
+            print(f"{self.path}: {stage} ({passed:.0f} s)", file=sys.stderr, flush=True)

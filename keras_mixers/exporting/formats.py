@@ -1,0 +1,21 @@
+"""The table of export formats.
+
+A format is a module that holds:
+    FORMAT: the format's name in an `ExportReport`.
+    SUFFIX: how its paths end; "" for a format that is a folder.
+    REFUSES: `{option: what to do instead}` for each option of `export` that the format does not
+        support. A key may also be a tuple of options that the format does not support together.
+    save(serving, path, progress): write the file; return the format's own fields of the report.
+    load(path): open the file in its own runtime, as a function `images -> {name: output}`.
+    finish(path): clean up after the new file has replaced the old one.
+"""
+
+from keras_mixers.exporting import onnx, saved_model, tflite
+
+FORMATS = (onnx, tflite, saved_model)
+
+
+def format_of(path):
+    """The format that the suffix of `path` names; any other suffix is part of a folder's name."""
+    by_suffix = {module.SUFFIX: module for module in FORMATS}
+    return by_suffix.get(path.suffix.lower(), by_suffix[""])
