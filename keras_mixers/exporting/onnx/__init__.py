@@ -10,7 +10,7 @@ import re
 import keras
 
 from keras_mixers.exporting.onnx import placeholders, quantize
-from keras_mixers.exporting.onnx.graph import DRAWN, LARGEST_FILE, OPSET, bodies
+from keras_mixers.exporting.onnx.graph import LARGEST_FILE, OPSET, RANDOM_OPS, subgraphs
 from keras_mixers.exporting.onnx.lowering import lowered
 
 FORMAT = "onnx"
@@ -143,13 +143,13 @@ def check_operators(graph, target):
     import onnx
 
     for node in graph.node:
-        for body in bodies(node):
+        for body in subgraphs(node):
             check_operators(body, target)
         if node.domain == placeholders.CONTRIB:
             known = target == "onnxruntime" and node.op_type in CONTRIB_OPERATORS
         else:
             known = not node.domain and onnx.defs.has(node.op_type, OPSET)
-        if not known or node.op_type in DRAWN:
+        if not known or node.op_type in RANDOM_OPS:
             raise RuntimeError(
                 f"The model needs the operator {node.op_type!r}, of node {node.name!r}, which"
                 f" target={target!r} does not have; nothing was written. A layer made of keras.ops"

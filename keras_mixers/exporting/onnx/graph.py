@@ -1,34 +1,35 @@
-"""What passes over a graph of ONNX share: who makes a tensor, who reads it, its shape."""
+"""Read and change an ONNX graph: which node computes a tensor, which nodes read it, its shape."""
 
 import collections
 import math
 
 LARGEST_FILE = 2**31 - 2**20  # protobuf's limit of 2 GiB, less room for the graph
-OPSET = 18  # of ONNX's operators, the newest that tf2onnx 1.17 knows
-# Operators whose answers are drawn: no inference needs them.
-DRAWN = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-DRAWN |= {"RandomUniformLike", "Dropout"}
-LARGEST_SHAPE = 64  # elements: a constant of fewer may be a shape or axes, whose values count
+OPSET = 18  # the newest set of ONNX operators that tf2onnx 1.17 knows
+# Operators with random outputs: inference needs none of them.
+RANDOM_OPS = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
+RANDOM_OPS |= {"RandomUniformLike", "Dropout"}
+LARGEST_SHAPE = 64  # elements: a smaller constant may be a shape or axes, so inference needs it
 
 
 class Graph:
-    """An ONNX graph as it was when it was read: `set_nodes` changes the graph, not this.
+    """An index of an ONNX graph at the time it is read; `set_nodes` does not update the index.
 
     Args:
-        model: the `onnx.ModelProto` that is read and changed.
-        constants: names of inputs that depend on no image, besides the initializers.
+        model: the `onnx.ModelProto` that is indexed.
+        constants: names of inputs that do not depend on the images, besides the initializers.
     """
 
     def __init__(self, model, constants=()):
         import onnx
 
         self.proto = model.graph
-        self.constants = {tensor.name for tensor in self.proto.initializer} | set(constants)
+        self.initializers = {tensor.name: tensor for tensor in self.proto.initializer}
+        self.constants = {*self.initializers, *constants}
         self.outputs = {output.name for output in self.proto.output}
         self.producer = {name: node for node in self.proto.node for name in node.output}
         self.readers = collections.defaultdict(list)
         for node in self.proto.node:
-            for name in names_read(node):
+            for name in input_names(node):
                 self.readers[name].append(node)
         inferred = onnx.shape_inference.infer_shapes(_without_weights(model)).graph
         self.shapes = {
@@ -36,11 +37,36 @@ class Graph:
             for value in [*inferred.value_info, *inferred.input, *inferred.output]
             if value.type.tensor_type.HasField("shape")
         }
-        self.shapes.update({tensor.name: list(tensor.dims) for tensor in self.proto.initializer})
+        self.shapes.update({name: list(tensor.dims) for name, tensor in self.initializers.items()})
+
+    def nodes(self, *operators):
+        """The nodes with one of these operators, in the graph's order."""
+        return [node for node in self.proto.node if node.op_type in operators]
+
+    def chain(self, node, *operators):
+        """The nodes that lead to `node` through first inputs, the nearest first.
+
+        None if their operators are not `operators`, in this order.
+        """
+        found = []
+        for operator in operators:
+            node = self.producer.get(node.input[0])
+            if node is None or node.op_type != operator:
+                return None
+            found.append(node)
+        return found
+
+
+def attribute(node, name):
+    """The value of a node's attribute; None if the node leaves it at ONNX's default."""
+    import onnx
+
+    values = [onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name]
+    return values[0] if values else None
 
 
 def _without_weights(model):
-    """The model with its larger constants as inputs: their shapes are all that inference needs."""
+    """The model with its larger constants as inputs, because inference needs only their shapes."""
     import onnx
 
     light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
@@ -59,36 +85,36 @@ def _without_weights(model):
 
 
 def set_nodes(proto, nodes):
-    """Give a graph these nodes, less those that nothing reads any more."""
-    wanted = {output.name for output in proto.output}
+    """Replace a graph's nodes by `nodes`, without those whose outputs are not read."""
+    needed = {output.name for output in proto.output}
     kept = []
     for node in reversed(nodes):
-        if wanted.intersection(node.output):
+        if needed.intersection(node.output):
             kept.append(node)
-            wanted.update(names_read(node))
+            needed.update(input_names(node))
     del proto.node[:]
     proto.node.extend(reversed(kept))
     for i in reversed(range(len(proto.initializer))):
-        if proto.initializer[i].name not in wanted:
-            del proto.initializer[i]  # one by one: `extend` would copy all weights
+        if proto.initializer[i].name not in needed:
+            del proto.initializer[i]  # one at a time, because `extend` would copy all weights
 
 
 def rename_inputs(nodes, names):
-    """Let nodes read `names[name]` where they read `name`."""
+    """Let the nodes, and the nodes in their subgraphs, read `names[name]` instead of `name`."""
     for node in nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
-        for body in bodies(node):
-            rename_inputs(body.node, names)
+        for graph in subgraphs(node):
+            rename_inputs(graph.node, names)
 
 
-def names_read(node):
-    """The tensors that a node reads, in its bodies too if it is a loop or a branch."""
-    inside = [names_read(inner) for body in bodies(node) for inner in body.node]
-    outputs = [output.name for body in bodies(node) for output in body.output]
+def input_names(node):
+    """The tensors that a node reads, also in its subgraphs."""
+    inside = [input_names(inner) for graph in subgraphs(node) for inner in graph.node]
+    outputs = [output.name for graph in subgraphs(node) for output in graph.output]
     return {*node.input, *outputs}.union(*inside)
 
 
-def bodies(node):
-    """The graphs inside a node."""
-    graphs = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return [*graphs, *(graph for attribute in node.attribute for graph in attribute.graphs)]
+def subgraphs(node):
+    """The graphs inside a node: the body of a loop, the branches of a condition."""
+    single = [each.g for each in node.attribute if each.HasField("g")]
+    return [*single, *(graph for each in node.attribute for graph in each.graphs)]

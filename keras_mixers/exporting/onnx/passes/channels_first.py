@@ -1,29 +1,31 @@
-"""Convolutions as ONNX has them: channels first, the bias inside."""
+"""Convolutions as ONNX defines them: channels first, with the bias inside the node."""
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from keras_mixers.exporting.onnx.graph import Graph, rename_inputs, set_nodes
+from keras_mixers.exporting.onnx.graph import Graph, attribute, rename_inputs, set_nodes
 
 
 def join_biases(model):
-    """Make the bias that is added to a convolution its third input, as for a depthwise one."""
+    """Make the bias that is added to a convolution the third input of `Conv`.
+
+    tf2onnx does this for ordinary convolutions, but not for depthwise ones.
+    """
     graph = Graph(model)
-    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     names = {}
-    for conv in [node for node in model.graph.node if node.op_type == "Conv"]:
+    for conv in graph.nodes("Conv"):
         readers = graph.readers[conv.output[0]]
-        if len(conv.input) > 2 or len(readers) != 1 or readers[0].op_type != "Add":
+        if len(conv.input) > 2 or [reader.op_type for reader in readers] != ["Add"]:
             continue
-        add = readers[0]
+        (add,) = readers
         if conv.input[1] not in graph.constants or add.output[0] in graph.outputs:
             continue
         channels = graph.shapes[conv.input[1]][0]
         for bias in set(add.input) & graph.constants:
-            of_channels = graph.shapes[bias] in ([1, channels, 1, 1], [channels, 1, 1])
-            if of_channels and len(graph.readers[bias]) == 1:
-                tensors[bias].dims[:] = [channels]
+            one_each = graph.shapes[bias] in ([1, channels, 1, 1], [channels, 1, 1])
+            if one_each and len(graph.readers[bias]) == 1:
+                graph.initializers[bias].dims[:] = [channels]
                 conv.input.append(bias)
                 names[add.output[0]] = conv.output[0]
     rename_inputs(model.graph.node, names)
@@ -31,28 +33,34 @@ def join_biases(model):
 
 
 def stay_channels_first(model):
-    """Let onnxruntime's own activations, between two transposes, do without them.
+    """Remove the two transposes around an activation of onnxruntime.
 
-    tf2onnx moves transposes past the operators it knows, which these are not.
+    tf2onnx moves transposes past the operators that it knows; it does not know these two.
     """
     graph = Graph(model)
-    outputs, names = graph.outputs, {}
-    for node in [node for node in model.graph.node if node.op_type in ("Gelu", "FastGelu")]:
-        before = graph.producer.get(node.input[0])
+    names = {}
+    for node in graph.nodes("Gelu", "FastGelu"):
+        before = graph.chain(node, "Transpose")
         after = graph.readers[node.output[0]]
-        undone = {tuple(np.argsort(_order(before)))} if before is not None else set()
-        if undone != {_order(reader) for reader in after} or () in undone:
-            continue
-        if not outputs.intersection([node.output[0], *(name for r in after for name in r.output)]):
-            node.input[0] = before.input[0]
-            _declare(model.graph, node.output[0], graph.shapes.get(before.input[0]))
+        made = {node.output[0]}.union(*(reader.output for reader in after))
+        if before and are_inverse(before[0], after) and not made & graph.outputs:
+            node.input[0] = before[0].input[0]
+            _set_shape(model.graph, node.output[0], graph.shapes.get(node.input[0]))
             names.update({reader.output[0]: node.output[0] for reader in after})
     rename_inputs(model.graph.node, names)
     set_nodes(model.graph, list(model.graph.node))
 
 
-def _declare(proto, name, shape):
-    """Say anew what shape a tensor has, which inference cannot tell."""
+def are_inverse(transpose, readers):
+    """Whether there are readers and each of them undoes the transpose."""
+    inverse = np.argsort(attribute(transpose, "perm") or []).tolist()
+    return bool(readers) and all(
+        reader.op_type == "Transpose" and attribute(reader, "perm") == inverse for reader in readers
+    )
+
+
+def _set_shape(proto, name, shape):
+    """Replace the recorded shape of a tensor, because inference does not know these operators."""
     for i in reversed(range(len(proto.value_info))):
         if proto.value_info[i].name == name:
             del proto.value_info[i]
@@ -62,36 +70,31 @@ def _declare(proto, name, shape):
         )
 
 
-def _order(node):
-    """The axes of a transpose; () for another node."""
-    orders = [tuple(a.ints) for a in node.attribute if a.name == "perm"]
-    return orders[0] if orders and node.op_type == "Transpose" else ()
-
-
 def pool_on_the_grid(model):
-    """Average the channels-first grid itself, rather than the tokens that it is made into."""
+    """Average the channels-first grid instead of the tokens that are made from the grid.
+
+    The transpose and the reshape to tokens then have no reader.
+    """
     graph = Graph(model)
-    for mean in [node for node in model.graph.node if node.op_type == "ReduceMean"]:
-        tokens = graph.producer.get(mean.input[0])
-        grid = tokens and graph.producer.get(tokens.input[0])
-        if not grid or (tokens.op_type, grid.op_type) != ("Reshape", "Transpose"):
-            continue
-        last_channels = _order(grid) == (0, 2, 3, 1)
-        sides = graph.shapes.get(grid.output[0], [])[1:]
-        keeps_rank = [a.i for a in mean.attribute if a.name == "keepdims"] != [0]
-        if (
-            not last_channels
-            or len(sides) < 3
-            or None in sides
-            or keeps_rank
-            or len(mean.input) < 2
-        ):
-            continue
-        rows, columns, channels = sides
-        flattened = graph.shapes.get(tokens.output[0], [])[1:] == [rows * columns, channels]
-        over = [t for t in model.graph.initializer if t.name == mean.input[1]]
-        if flattened and over and numpy_helper.to_array(over[0]).tolist() == [1]:
-            axes = numpy_helper.from_array(np.array([2, 3]), f"{mean.name}_axes")
-            model.graph.initializer.append(axes)
-            mean.input[:] = [grid.input[0], axes.name]
+    for mean in graph.nodes("ReduceMean"):
+        match graph.chain(mean, "Reshape", "Transpose"):
+            case [tokens, grid] if averages_all_places(graph, mean, tokens, grid):
+                axes = numpy_helper.from_array(np.array([2, 3]), f"{mean.name}_axes")
+                model.graph.initializer.append(axes)
+                mean.input[:] = [grid.input[0], axes.name]
     set_nodes(model.graph, list(model.graph.node))
+
+
+def averages_all_places(graph, mean, tokens, grid):
+    """Whether `tokens` holds all places of the channels-last `grid`, and `mean` averages them."""
+    sides = graph.shapes.get(grid.output[0], [])[1:]
+    if attribute(grid, "perm") != [0, 2, 3, 1] or len(sides) != 3 or None in sides:
+        return False
+    rows, columns, channels = sides
+    axes = graph.initializers.get(mean.input[1]) if len(mean.input) > 1 else None
+    return (
+        graph.shapes.get(tokens.output[0], [])[1:] == [rows * columns, channels]
+        and attribute(mean, "keepdims") == 0
+        and axes is not None
+        and numpy_helper.to_array(axes).tolist() == [1]
+    )

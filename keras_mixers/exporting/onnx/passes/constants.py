@@ -6,12 +6,12 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from keras_mixers.exporting.onnx.graph import (
-    DRAWN,
     OPSET,
-    bodies,
-    names_read,
+    RANDOM_OPS,
+    input_names,
     rename_inputs,
     set_nodes,
+    subgraphs,
 )
 
 SMALL, GROWS = 1024, 4  # what is larger, and that many times its inputs, is left to the runtime
@@ -20,7 +20,7 @@ SMALL, GROWS = 1024, 4  # what is larger, and that many times its inputs, is lef
 def hold_weights(model, weights):
     """Turn the inputs that stand for weights into them: `{input's name: (name, variable)}`."""
     graph = model.graph
-    read = {name for node in graph.node for name in names_read(node)}
+    read = {name for node in graph.node for name in input_names(node)}
     rename_inputs(graph.node, {old: name for old, (name, _) in weights.items()})
     for old, (name, variable) in weights.items():
         if old in read:
@@ -55,7 +55,7 @@ def fold_constants(model):
     set_nodes(graph, left)
 
     outputs = {output.name for output in graph.output}
-    read = {name for node in graph.node for name in names_read(node)} | outputs
+    read = {name for node in graph.node for name in input_names(node)} | outputs
     taken = {tensor.name for tensor in graph.initializer}
     names = {}
     for name, array in folded.items():
@@ -73,7 +73,7 @@ def _array(stored):
 
 def _computed(node, inputs):
     """A node's one output, or None where it is not to be computed beforehand."""
-    if len(node.output) != 1 or not inputs or bodies(node) or node.op_type in DRAWN:
+    if len(node.output) != 1 or not inputs or subgraphs(node) or node.op_type in RANDOM_OPS:
         return None
     (result,) = ReferenceEvaluator(node, opsets={"": OPSET}).run(None, inputs)
     result = np.ascontiguousarray(result)

@@ -2,7 +2,7 @@
 
 import onnx
 
-from keras_mixers.exporting.onnx.graph import Graph, set_nodes
+from keras_mixers.exporting.onnx.graph import Graph, attribute, set_nodes
 
 # Operators that treat each number alone.
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Erf", "Tanh", "Sigmoid", "Relu", "Gelu", "FastGelu"}
@@ -74,9 +74,12 @@ def _wanted_for(gathers, graph):
 def _reads_a_token(node, graph):
     if node.op_type != "Gather":
         return False
-    axes = [attribute.i for attribute in node.attribute if attribute.name == "axis"]
     index = graph.shapes.get(node.input[1])
-    return axes == [1] and index == [] and len(graph.shapes.get(node.input[0], ())) == 3
+    return (
+        attribute(node, "axis") == 1
+        and index == []
+        and len(graph.shapes.get(node.input[0], ())) == 3
+    )
 
 
 def _tokenwise(node, graph):
@@ -86,7 +89,7 @@ def _tokenwise(node, graph):
     if None in before or not after or len(after) not in (2, 3):
         return False
     if node.op_type == "LayerNormalization":
-        return any(a.name == "axis" and a.i == -1 for a in node.attribute)
+        return attribute(node, "axis") == -1
     if node.op_type == "MatMul":
         return node.input[1] in graph.constants and len(before[1]) == 2
     if node.op_type == "Reshape":
