@@ -384,7 +384,7 @@ MUTATIONS = [
         fast_even_block,
     ),
     (serving.Serving, "of_prepared", "reference_kernels()", "contextlib.nullcontext()", plain_test),
-    (last_token, "_wanted_for", "all(", "any(", whole_sequence_test),
+    (last_token, "read_only_by", "all(", "any(", whole_sequence_test),
     (residual.Residual, "call", "keras.remat(branch)", "branch", checkpointing_test),
     (
         norms.BatchNormalization,

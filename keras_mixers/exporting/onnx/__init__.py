@@ -53,7 +53,7 @@ def convert(serving, progress):
         stay_channels_first,
     )
     from keras_mixers.exporting.onnx.passes.constants import fold_constants, hold_weights
-    from keras_mixers.exporting.onnx.passes.last_token import compute_one_token
+    from keras_mixers.exporting.onnx.passes.last_token import slice_last_block
 
     progress("tracing")
     model = serving.model
@@ -101,7 +101,7 @@ def convert(serving, progress):
         spec.name: (name, variable)
         for spec, name, variable in zip(inputs, names, variables, strict=True)
     }
-    compute_one_token(converted, weights)
+    slice_last_block(converted, weights)
     hold_weights(converted, weights)
     fold_constants(converted)
     stay_channels_first(converted)
