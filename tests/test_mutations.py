@@ -15,7 +15,7 @@ import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.data import epochs, rng
 from keras_mixers.exporting import onnx as onnx_target, serving, verify
-from keras_mixers.exporting.onnx import lowering, lowerings
+from keras_mixers.exporting.onnx import file as onnx_file, lowering, lowerings
 from keras_mixers.exporting.onnx.passes import last_token
 from keras_mixers.layers import (
     attention,
@@ -137,7 +137,7 @@ def with_patches(test, *arguments):
 
 def weights_beside_test():
     def test(folder, patch):
-        patch.setattr(onnx_target, "LARGEST_FILE", 4_000)
+        patch.setattr(onnx_file, "LARGEST_FILE", 4_000)
         onnx_tests.test_weights_beside_a_file_go_with_it(folder, None, patch)
 
     with_patches(test)()
@@ -368,8 +368,14 @@ MUTATIONS = [
     ),
     (verify, "_difference", "if not error <= bound:", "if False:", wrong_answer_test),
     (verify, "agreement", "np.mean", "np.max", agreement_test),
-    (lowerings, "mixed_by_scores", "softmax(logits)", "softmax(logits, axis=-2)", vit_export_test),
-    (lowering, "replaced", "own[attribute] = value\n", "pass\n", untouched_test),
+    (
+        lowerings,
+        "attention_with_weights",
+        "softmax(logits)",
+        "softmax(logits, axis=-2)",
+        vit_export_test,
+    ),
+    (lowering, "temporary_attribute", "attributes.pop(name, None)", "pass", untouched_test),
     (serving, "computing_in", "layer.dtype_policy = own", "pass", untouched_test),
     (serving.Serving, "calibrated", "MOST_IMAGES - count", "MOST_IMAGES", calibration_test),
     (tensorflow_cpu, "mlp", "x, d_hidden, transpose_a", "x, d_hidden * 2, transpose_a", fast_mlp),
@@ -398,7 +404,7 @@ MUTATIONS = [
     (rng, "fold_in", "tf.cast(data,", "tf.cast(data * 0,", draws_test),
     (epochs.EpochStream, "begin_epoch", "self.batches_left or", "", restart_test),
     (backup.Backup, "on_epoch_end", "epoch + 1", "epoch", ended_test),
-    (onnx_target, "remove_stale", "not in used", "in ()", weights_beside_test),
+    (onnx_target, "remove_stale_weights", "not in used", "in ()", weights_beside_test),
 ]
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_mixers import layers
-from keras_mixers.exporting.replace import replaced
+from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
 from keras_mixers.layers.kernels import reference_kernels
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
@@ -77,7 +77,7 @@ class Serving:
             stack.enter_context(reference_kernels())
             if self.attention_maps:
                 calls = [(layer, recording(layer, maps)) for layer in attentions(self.model)]
-                stack.enter_context(replaced("call", calls))
+                stack.enter_context(temporary_attribute("call", calls))
             logits = keras.ops.cast(self.answer(images), "float32")
         outputs = {"logits": logits}
         if self.preprocessing:

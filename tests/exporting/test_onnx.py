@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 import keras_mixers as km
 from keras_mixers import layers
-from keras_mixers.exporting import onnx as onnx_target
+from keras_mixers.exporting.onnx import file as onnx_file
 
 CONTRIB = "com.microsoft"
 targets = pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
@@ -257,7 +257,7 @@ def test_a_file_says_what_it_is(tmp_path):
 @pytest.fixture
 def small_files(monkeypatch):
     """As if files ended at 4 kB: the weights of the toy models go into a file of their own."""
-    monkeypatch.setattr(onnx_target, "LARGEST_FILE", 4_000)
+    monkeypatch.setattr(onnx_file, "LARGEST_FILE", 4_000)
 
 
 def test_what_one_file_cannot_hold_lies_beside_it(tmp_path, small_files):
@@ -288,7 +288,7 @@ def test_weights_beside_a_file_go_with_it(tmp_path, small_files, monkeypatch):
     first = set(tmp_path.iterdir())
     km.export(other, tmp_path / "model.onnx")
     assert len(first ^ set(tmp_path.iterdir())) == 2, "one file of weights came, one went"
-    monkeypatch.setattr(onnx_target, "LARGEST_FILE", 2**31)
+    monkeypatch.setattr(onnx_file, "LARGEST_FILE", 2**31)
     km.export(other, tmp_path / "model.onnx")
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model.onnx.mine.data"}
 
@@ -306,7 +306,7 @@ def test_state_that_is_no_weight_is_refused(tmp_path):
 
     inputs = keras.Input((8, 12, 2))
     model = keras.Model(inputs, case("vit").make()(Remembering()(inputs)))
-    with pytest.raises(RuntimeError, match="has state besides its weights.*SavedModel"):
+    with pytest.raises(RuntimeError, match="has state that is not a weight.*SavedModel"):
         km.export(model, tmp_path / "model.onnx")
 
 

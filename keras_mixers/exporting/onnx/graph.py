@@ -3,11 +3,6 @@
 import collections
 import math
 
-LARGEST_FILE = 2**31 - 2**20  # protobuf's limit of 2 GiB, less room for the graph
-OPSET = 18  # the newest set of ONNX operators that tf2onnx 1.17 knows
-# Operators with random outputs: inference needs none of them.
-RANDOM_OPS = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
-RANDOM_OPS |= {"RandomUniformLike", "Dropout"}
 LARGEST_SHAPE = 64  # elements: a smaller constant may be a shape or axes, so inference needs it
 
 

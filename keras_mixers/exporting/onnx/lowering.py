@@ -1,47 +1,53 @@
-"""A model traced for ONNX: for as long as that lasts, its layers are called in other forms."""
+"""Trace a model for ONNX: while it is traced, its layers compute by their lowerings."""
 
 import contextlib
 
 from keras_mixers import layers
 from keras_mixers.exporting.onnx.lowerings import (
     ACTIVATIONS,
-    FORMS,
-    fused_attention,
-    mixed_by_scores,
-    token_mixing_of_rows,
+    LOWERINGS,
+    attention_with_weights,
+    lower_attention_to_one_node,
+    lower_token_mixing_by_rows,
 )
-from keras_mixers.exporting.replace import replaced
+from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
-
-
-def bound(form, layer):
-    """A layer's `call` by a form; attention with its scores by the form that has them."""
-
-    def call(x, training=None, mask=None, return_attention_scores=False):
-        return mixed_by_scores(layer, x) if return_attention_scores else form(layer, x)
-
-    return call
 
 
 @contextlib.contextmanager
 def lowered(model, target, quantize):
-    """While this lasts, a model is traced in forms for `target`, "onnx" or "onnxruntime"."""
-    forms = dict(FORMS)
+    """Inside the `with` statement the layers of a model compute by the lowerings for `target`.
+
+    Args:
+        model: a Keras model.
+        target: `"onnx"` or `"onnxruntime"`.
+        quantize: None, `"int8"` or `"float16"`.
+    """
+    lowerings = dict(LOWERINGS)
     if quantize == "int8":
-        forms[layers.TokenMixing] = token_mixing_of_rows
-    elif target == "onnxruntime":  # its tools leave what is inside `Attention` in floats
-        forms[layers.MultiHeadSelfAttention] = fused_attention
-    inside = all_layers(model)
+        lowerings[layers.TokenMixing] = lower_token_mixing_by_rows
+    elif target == "onnxruntime":  # not in int8, because its tools do not quantize `Attention`
+        lowerings[layers.MultiHeadSelfAttention] = lower_attention_to_one_node
+    parts = all_layers(model)
     calls = [
-        (layer, bound(forms[type(layer)], layer))
-        for layer in inside
-        if type(layer) in forms and "call" not in vars(layer)  # nor where a user has put one
+        (layer, lowered_call(lowerings[type(layer)], layer))
+        for layer in parts
+        if type(layer) in lowerings and "call" not in vars(layer)  # keep a `call` the user has set
     ]
     activations = [
-        (layer, form)
-        for layer in inside
-        for activation, form in ACTIVATIONS[target].items()
+        (layer, lowering)
+        for layer in parts
+        for activation, lowering in ACTIVATIONS[target].items()
         if vars(layer).get("activation") is activation
     ]
-    with replaced("call", calls), replaced("activation", activations):
+    with temporary_attribute("call", calls), temporary_attribute("activation", activations):
         yield
+
+
+def lowered_call(lowering, layer):
+    """The `call` of a layer by its lowering, or by `attention_with_weights` for the weights."""
+
+    def call(x, training=None, mask=None, return_attention_scores=False):
+        return attention_with_weights(layer, x) if return_attention_scores else lowering(layer, x)
+
+    return call

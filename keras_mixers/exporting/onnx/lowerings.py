@@ -1,43 +1,45 @@
-"""Layers in the operators that ONNX has, few where TensorFlow has many.
+"""How each layer computes in the file: in few ONNX operators.
 
-TensorFlow spells a LayerNorm in ten nodes and a matrix product of tokens in eight, and hides
-attention in einsums that no runtime fuses. A form, `form(layer, x)`, computes what the layer's own
-`call` does at inference.
+As Keras traces it in TensorFlow, a LayerNorm is ten nodes, a matrix product of tokens is eight, and
+attention is einsums that no runtime fuses. A lowering, `lower_...(layer, x)`, computes what
+`layer.call(x)` computes at inference.
 """
 
 import keras
 
 from keras_mixers import layers
-from keras_mixers.exporting.onnx.placeholders import CONTRIB, mark
+from keras_mixers.exporting.onnx.placeholders import CONTRIB, placeholder_op
 from keras_mixers.layers.attention import sequence_shape
 from keras_mixers.layers.conv_mixer import DepthwiseConv2D
 from keras_mixers.layers.dense import Dense
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
 
-# The scores that are a dot product, and what it is multiplied by.
-DOTS = {"scaled_dot": lambda layer: layer.head_shape[1] ** -0.5, "dot": lambda layer: 1.0}
+# The scores that are a scaled dot product, and their scales.
+DOT_SCALES = {"scaled_dot": lambda layer: layer.head_shape[1] ** -0.5, "dot": lambda layer: 1.0}
 
 
-def layer_normalization(layer, x):
-    """`LayerNormalization`, where it is over the last axis and has both weights."""
+def lower_layer_normalization(layer, x):
+    """`LayerNormalization`, if the layer normalizes the last axis and has both weights."""
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     last = axes in ([-1], [len(x.shape) - 1])
-    by_root_mean_square = getattr(layer, "rms_scaling", False)  # in some releases of Keras
+    by_root_mean_square = getattr(layer, "rms_scaling", False)  # only some releases of Keras
     if not last or by_root_mean_square or layer.gamma is None or layer.beta is None:
         return type(layer).call(layer, x)
     weights = [_tensor(layer.gamma, x), _tensor(layer.beta, x)]
-    return mark("LayerNormalization", [x, *weights], x.shape, axis=-1, epsilon=layer.epsilon)
+    return placeholder_op(
+        "LayerNormalization", [x, *weights], x.shape, axis=-1, epsilon=layer.epsilon
+    )
 
 
 def _tensor(weight, x):
-    """A layer's weight as a tensor of x's dtype."""
+    """A layer's weight as a tensor in the dtype of x."""
     import tensorflow as tf
 
     return tf.cast(tf.convert_to_tensor(weight), x.dtype)
 
 
-def batch_normalization(layer, x):
-    """`BatchNormalization`, which TensorFlow has for images and Keras spells out."""
+def lower_batch_normalization(layer, x):
+    """`BatchNormalization`: TensorFlow has this operator for images, but Keras does not use it."""
     import tensorflow as tf
 
     if len(x.shape) != 4 or layer.axis not in (3, -1):
@@ -55,8 +57,8 @@ def batch_normalization(layer, x):
     return y
 
 
-def dense(layer, x):
-    """`MatMul` and `Add` at any rank, where TensorFlow reshapes what has more than two axes."""
+def lower_dense(layer, x):
+    """`MatMul` and `Add` at any rank; TensorFlow would reshape an x of more than two axes."""
     import tensorflow as tf
 
     if not x.dtype.is_floating:
@@ -67,14 +69,15 @@ def dense(layer, x):
     return y if layer.activation is None else layer.activation(y)
 
 
-def convolution(layer, x):
-    """`Conv` with its bias, which Keras adds on its own."""
-    return _with_bias(layer, keras.ops.conv(x, layer.kernel, **_geometry(layer)))
+def lower_conv(layer, x):
+    """`Conv` with the bias inside; Keras would add the bias in another operator."""
+    return _biased_and_activated(layer, keras.ops.conv(x, layer.kernel, **_geometry(layer)))
 
 
-def depthwise_convolution(layer, x):
-    """`Conv` in groups with its bias."""
-    return _with_bias(layer, keras.ops.depthwise_conv(x, layer.kernel, **_geometry(layer)))
+def lower_depthwise_conv(layer, x):
+    """`Conv` in groups with the bias inside."""
+    y = keras.ops.depthwise_conv(x, layer.kernel, **_geometry(layer))
+    return _biased_and_activated(layer, y)
 
 
 def _geometry(layer):
@@ -86,17 +89,17 @@ def _geometry(layer):
     }
 
 
-def _with_bias(layer, y):
+def _biased_and_activated(layer, y):
     import tensorflow as tf
 
     if layer.bias is not None:
-        format = {"channels_last": "NHWC", "channels_first": "NCHW"}[layer.data_format]
-        y = tf.nn.bias_add(y, _tensor(layer.bias, y), data_format=format)
+        data_format = {"channels_last": "NHWC", "channels_first": "NCHW"}[layer.data_format]
+        y = tf.nn.bias_add(y, _tensor(layer.bias, y), data_format=data_format)
     return y if layer.activation is None else layer.activation(y)
 
 
-def reshape(layer, x):
-    """`Reshape` to known sizes behind the batch."""
+def lower_reshape(layer, x):
+    """`Reshape` to constant sizes after the batch axis."""
     import tensorflow as tf
 
     sizes = layer.compute_output_shape(x.shape)[1:]
@@ -105,18 +108,25 @@ def reshape(layer, x):
     return tf.reshape(x, (-1, *sizes))
 
 
-def channel_mixing(layer, x):
-    """The MLP on all tokens as rows of one matrix: onnxruntime then adds biases in the product."""
+def lower_channel_mixing(layer, x):
+    """The MLP on tokens as rows of one matrix, because onnxruntime then fuses product and bias."""
     import tensorflow as tf
 
     if len(x.shape) == 2:
         return type(layer).call(layer, x)
     rows = type(layer).call(layer, tf.reshape(x, (-1, x.shape[-1])))
-    return tf.reshape(rows, (*_sizes(x)[:-1], x.shape[-1]))
+    return tf.reshape(rows, (*_reshape_sizes(x)[:-1], x.shape[-1]))
 
 
-def token_mixing(layer, x):
-    """The MLP from the left, `fc2' activation(fc1' x)`: no token is moved."""
+def _reshape_sizes(x):
+    """The sizes of x for a reshape: constants and -1 for the batch, if the others are known."""
+    import tensorflow as tf
+
+    return (-1, *x.shape[1:]) if None not in x.shape[1:] else tuple(tf.unstack(tf.shape(x)))
+
+
+def lower_token_mixing(layer, x):
+    """The MLP with its kernels on the left, `fc2' activation(fc1' x)`: x is never transposed."""
     import tensorflow as tf
 
     def product(dense, x):
@@ -126,8 +136,8 @@ def token_mixing(layer, x):
     return product(layer.fc2, layer.activation(product(layer.fc1, x)))
 
 
-def token_mixing_of_rows(layer, x):
-    """The MLP on the rows of the transposed tokens: weights from the right, as int8 wants them."""
+def lower_token_mixing_by_rows(layer, x):
+    """The MLP on the rows of the transposed x: int8 needs the kernels on the right."""
     import tensorflow as tf
 
     _, tokens, width = x.shape
@@ -136,32 +146,25 @@ def token_mixing_of_rows(layer, x):
     return tf.transpose(tf.reshape(rows, (-1, width, tokens)), (0, 2, 1))
 
 
-def _sizes(x):
-    """The sizes of x for a reshape: numbers, and -1 for the batch, where the others are known."""
-    import tensorflow as tf
-
-    return (-1, *x.shape[1:]) if None not in x.shape[1:] else tuple(tf.unstack(tf.shape(x)))
-
-
-def select_token(layer, x):
-    """`Gather`, one node."""
+def lower_select_token(layer, x):
+    """One `Gather`."""
     import tensorflow as tf
 
     return tf.gather(x, layer.index, axis=1)
 
 
-def attention(layer, x):
-    """Attention in `MatMul`s, with each transpose where onnxruntime folds it into a product."""
-    return mixed_by_scores(layer, x)[0]
+def lower_attention(layer, x):
+    """Attention in `MatMul`s; each transpose is where onnxruntime fuses it into a product."""
+    return attention_with_weights(layer, x)[0]
 
 
-def mixed_by_scores(layer, x):
-    """Attention's output and its weights, `(N, T, D), (N, H, T, T)`."""
+def attention_with_weights(layer, x):
+    """The output of attention and its weights, `(N, T, D), (N, H, T, T)`."""
     import tensorflow as tf
 
     query, key, value = layer.project(x)
-    if layer.score in DOTS:
-        query = query * DOTS[layer.score](layer)
+    if layer.score in DOT_SCALES:
+        query = query * DOT_SCALES[layer.score](layer)
         logits = tf.matmul(tf.transpose(query, (0, 2, 1, 3)), tf.transpose(key, (0, 2, 3, 1)))
     else:
         logits = layer.attention_logits(query, key)
@@ -172,29 +175,29 @@ def mixed_by_scores(layer, x):
     return layer.out(tf.reshape(mixed, (batch, tokens, heads * head_dim))), weights
 
 
-def fused_attention(layer, x):
-    """Onnxruntime's `Attention`: queries, keys, values and the heads' mixture in one node."""
+def lower_attention_to_one_node(layer, x):
+    """Onnxruntime's `Attention`: one node from the tokens to the joined heads."""
     import tensorflow as tf
 
     heads, head_dim = layer.head_shape
-    if layer.score not in DOTS or layer.qk_norm:
-        return attention(layer, x)
+    if layer.score not in DOT_SCALES or layer.qk_norm:
+        return lower_attention(layer, x)
     kernel = _tensor(layer.qkv.kernel, x)
     bias = _tensor(layer.qkv.bias, x) if layer.qkv_bias else tf.zeros(kernel.shape[1], x.dtype)
-    mixed = mark(
+    mixed = placeholder_op(
         "Attention",
         [x, kernel, bias],
         (*x.shape[:2], heads * head_dim),
         domain=CONTRIB,
         num_heads=heads,
         qkv_hidden_sizes=[heads * head_dim] * 3,
-        scale=DOTS[layer.score](layer),
+        scale=DOT_SCALES[layer.score](layer),
     )
     return layer.out(mixed)
 
 
-def attention_pooling(layer, x):
-    """As `attention`, with the one query that all images share."""
+def lower_attention_pooling(layer, x):
+    """As `lower_attention`, with one query for all images."""
     import tensorflow as tf
 
     _, _, width = x.shape
@@ -210,44 +213,44 @@ def attention_pooling(layer, x):
     return y + layer.mlp(layer.norm(y))
 
 
-def erf_gelu(x):
-    """The five standard nodes that runtimes know for GELU."""
+def lower_gelu(x):
+    """The five standard nodes that runtimes recognize as GELU."""
     import tensorflow as tf
 
     return x * 0.5 * (1 + tf.math.erf(x * 2**-0.5))
 
 
-def contrib_gelu(x):
+def lower_gelu_to_one_node(x):
     """Onnxruntime's `Gelu`."""
-    return mark("Gelu", [x], x.shape, domain=CONTRIB)
+    return placeholder_op("Gelu", [x], x.shape, domain=CONTRIB)
 
 
-def contrib_gelu_tanh(x):
-    """Onnxruntime's `FastGelu`, which is the tanh form."""
-    return mark("FastGelu", [x], x.shape, domain=CONTRIB)
+def lower_gelu_tanh_to_one_node(x):
+    """Onnxruntime's `FastGelu`, the tanh approximation."""
+    return placeholder_op("FastGelu", [x], x.shape, domain=CONTRIB)
 
 
-FORMS = {
-    keras.layers.LayerNormalization: layer_normalization,
-    keras.layers.BatchNormalization: batch_normalization,
-    keras.layers.Conv2D: convolution,
-    keras.layers.Dense: dense,
-    keras.layers.DepthwiseConv2D: depthwise_convolution,
-    keras.layers.Reshape: reshape,
-    LayerNormalization: layer_normalization,
-    BatchNormalization: batch_normalization,
-    Dense: dense,
-    DepthwiseConv2D: depthwise_convolution,
-    layers.ChannelMixing: channel_mixing,
-    layers.MultiHeadSelfAttention: attention,
-    layers.TokenMixing: token_mixing,
-    layers.SelectToken: select_token,
-    layers.AttentionPooling: attention_pooling,
+LOWERINGS = {
+    keras.layers.LayerNormalization: lower_layer_normalization,
+    keras.layers.BatchNormalization: lower_batch_normalization,
+    keras.layers.Conv2D: lower_conv,
+    keras.layers.Dense: lower_dense,
+    keras.layers.DepthwiseConv2D: lower_depthwise_conv,
+    keras.layers.Reshape: lower_reshape,
+    LayerNormalization: lower_layer_normalization,
+    BatchNormalization: lower_batch_normalization,
+    Dense: lower_dense,
+    DepthwiseConv2D: lower_depthwise_conv,
+    layers.ChannelMixing: lower_channel_mixing,
+    layers.MultiHeadSelfAttention: lower_attention,
+    layers.TokenMixing: lower_token_mixing,
+    layers.SelectToken: lower_select_token,
+    layers.AttentionPooling: lower_attention_pooling,
 }
 ACTIVATIONS = {
-    "onnx": {keras.activations.gelu: erf_gelu},
+    "onnx": {keras.activations.gelu: lower_gelu},
     "onnxruntime": {
-        keras.activations.gelu: contrib_gelu,
-        layers.gelu_tanh: contrib_gelu_tanh,
+        keras.activations.gelu: lower_gelu_to_one_node,
+        layers.gelu_tanh: lower_gelu_tanh_to_one_node,
     },
 }

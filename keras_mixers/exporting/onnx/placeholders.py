@@ -1,13 +1,14 @@
-"""Marks in TensorFlow's graph for operators that ONNX has and TensorFlow lacks."""
+"""Placeholders in TensorFlow's graph for ONNX operators that TensorFlow does not have."""
 
 import json
 
-MARK = "PyFuncStateless"  # an operator with any inputs and outputs, and a text: the ONNX node
-CONTRIB = "com.microsoft"  # onnxruntime's own operators
+# The TensorFlow operator of a placeholder: it takes any inputs, and its `token` is any text.
+PLACEHOLDER = "PyFuncStateless"
+CONTRIB = "com.microsoft"  # the domain of onnxruntime's additional operators
 
 
-def mark(operator, inputs, shape, domain="", **attributes):
-    """A tensor that ONNX will have from one node, `operator(*inputs)`, of shape `shape`."""
+def placeholder_op(operator, inputs, shape, domain="", **attributes):
+    """A tensor of shape `shape` that one ONNX node, `operator(*inputs)`, computes in the file."""
     import tensorflow as tf
 
     sizes = [-1 if size is None else size for size in shape]
@@ -18,8 +19,8 @@ def mark(operator, inputs, shape, domain="", **attributes):
     return tf.ensure_shape(y, shape)
 
 
-def onnx_node(graph, node, _name, _arguments):
-    """tf2onnx's handler of a mark."""
+def replace_placeholder(graph, node, _name, _arguments):
+    """Put the ONNX node into tf2onnx's graph; tf2onnx calls this handler for each placeholder."""
     token = json.loads(node.get_attr_str("token"))
     inputs, outputs, dtypes = list(node.input), list(node.output), node.output_dtypes
     graph.remove_node(node.name)

@@ -7,14 +7,14 @@ import tempfile
 
 import numpy as np
 
-from keras_mixers.exporting.onnx.graph import LARGEST_FILE
+from keras_mixers.exporting.onnx.file import LARGEST_FILE
 
 # Only what has many weights: convolutions in 8 bits are slower than in 32 without calibration.
 DYNAMIC = ["MatMul"]
 STATIC = ["Conv", "Gemm", "MatMul"]
 
 
-def reduced(model, serving):
+def reduce_precision(model, serving):
     """An `onnx.ModelProto` of float32 in the precision that is asked for."""
     if serving.dtype == "float16":
         return in_half_precision(model)

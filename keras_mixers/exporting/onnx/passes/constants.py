@@ -1,24 +1,25 @@
-"""Weights put into a graph, and everything that depends on them alone computed beforehand."""
+"""Put the weights into a graph, and compute in advance what depends only on them."""
 
 import keras
 import numpy as np
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from keras_mixers.exporting.onnx.graph import (
-    OPSET,
-    RANDOM_OPS,
-    input_names,
-    rename_inputs,
-    set_nodes,
-    subgraphs,
-)
+from keras_mixers.exporting.onnx.graph import input_names, rename_inputs, set_nodes, subgraphs
+from keras_mixers.exporting.onnx.operators import OPSET, RANDOM_OPS
 
-SMALL, GROWS = 1024, 4  # what is larger, and that many times its inputs, is left to the runtime
+# A result of more elements than this, and than this many times its inputs, stays in the graph,
+# because it would make the file larger.
+SMALL, LARGEST_GROWTH = 1024, 4
 
 
-def hold_weights(model, weights):
-    """Turn the inputs that stand for weights into them: `{input's name: (name, variable)}`."""
+def insert_weights(model, weights):
+    """Replace the graph's inputs for weights by initializers.
+
+    Args:
+        model: an `onnx.ModelProto`, which is changed in place.
+        weights: `{name of an input: (name, variable)}`.
+    """
     graph = model.graph
     read = {name for node in graph.node for name in input_names(node)}
     rename_inputs(graph.node, {old: name for old, (name, _) in weights.items()})
@@ -32,27 +33,27 @@ def hold_weights(model, weights):
 
 
 def fold_constants(model):
-    """Compute what depends on no image, such as a transposed kernel.
+    """Compute in advance what does not depend on the images, such as a transposed kernel.
 
-    What comes of one weight and no other takes that weight's name.
+    A result that depends on exactly one weight takes the name of this weight.
     """
     graph = model.graph
     arrays = {tensor.name: tensor for tensor in graph.initializer}
-    folded, weight_of, left = {}, {}, []
+    folded, weight_of, kept = {}, {}, []
     for node in graph.node:
         result = None
         if not node.domain and all(not name or name in arrays for name in node.input):
             inputs = {name: _array(arrays[name]) for name in node.input if name}
             result = _computed(node, inputs)
         if result is None:
-            left.append(node)
+            kept.append(node)
             continue
         name = node.output[0]
         arrays[name] = folded[name] = result
         weights = {weight_of.get(n, n) for n, array in inputs.items() if array.dtype.kind == "f"}
         if len(weights) == 1:
             weight_of[name] = weights.pop()
-    set_nodes(graph, left)
+    set_nodes(graph, kept)
 
     outputs = {output.name for output in graph.output}
     read = {name for node in graph.node for name in input_names(node)} | outputs
@@ -67,15 +68,16 @@ def fold_constants(model):
     rename_inputs(graph.node, names)
 
 
-def _array(stored):
-    return stored if isinstance(stored, np.ndarray) else numpy_helper.to_array(stored)
+def _array(constant):
+    """A constant as an array: an initializer of the file, or a result of `fold_constants`."""
+    return constant if isinstance(constant, np.ndarray) else numpy_helper.to_array(constant)
 
 
 def _computed(node, inputs):
-    """A node's one output, or None where it is not to be computed beforehand."""
+    """The output of a node, or None if the node must stay in the graph."""
     if len(node.output) != 1 or not inputs or subgraphs(node) or node.op_type in RANDOM_OPS:
         return None
     (result,) = ReferenceEvaluator(node, opsets={"": OPSET}).run(None, inputs)
     result = np.ascontiguousarray(result)
     size = sum(array.size for array in inputs.values())
-    return None if result.size > max(SMALL, GROWS * size) else result
+    return None if result.size > max(SMALL, LARGEST_GROWTH * size) else result

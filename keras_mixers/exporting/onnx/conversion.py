@@ -1,0 +1,128 @@
+"""Convert a model to ONNX in three steps: trace it in TensorFlow, run tf2onnx, simplify."""
+
+import contextlib
+import itertools
+import logging
+
+import keras
+
+from keras_mixers.exporting.onnx.lowering import lowered
+from keras_mixers.exporting.onnx.operators import OPSET, check_operators
+from keras_mixers.exporting.onnx.placeholders import CONTRIB, PLACEHOLDER, replace_placeholder
+
+
+def convert(serving, progress):
+    """The `onnx.ModelProto` of `serving` in float32.
+
+    Its operators are checked; `onnx.checker` has not seen it.
+    """
+    model = serving.model
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    inputs = {f"weight_{i}": variable for i, variable in enumerate(variables)}
+    progress("tracing")
+    traced = trace(serving, inputs)
+    progress("converting")
+    converted = to_onnx(traced, serving.target)
+    check_operators(converted.graph, serving.target)
+    progress("simplifying")
+    names = unique([variable.path for variable in variables])
+    simplify(converted, dict(zip(inputs, zip(names, variables, strict=True), strict=True)))
+    return converted
+
+
+def trace(serving, inputs):
+    """The served function as a TensorFlow graph whose inputs are the images and the weights.
+
+    The weights are inputs so that no later step copies or inspects them.
+
+    Args:
+        serving: the `Serving`.
+        inputs: `{name: variable}` for each of the model's variables.
+    """
+    import tensorflow as tf
+
+    variables = list(inputs.values())
+    specs = [tf.TensorSpec(v.shape, v.dtype, name=name) for name, v in inputs.items()]
+
+    @tf.function(input_signature=[serving.images, specs], autograph=False)
+    def serve(images, weights):
+        with (
+            keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))),
+            lowered(serving.model, serving.target, serving.quantize),
+        ):
+            return serving(images)
+
+    traced = serve.get_concrete_function()
+    if traced.captured_inputs:
+        raise RuntimeError(
+            "The model has state that is not a weight, which an ONNX file cannot hold:"
+            f" {traced.captured_inputs[0]}; nothing was written. Export a SavedModel instead"
+        )
+    return traced
+
+
+def to_onnx(traced, target):
+    """tf2onnx's conversion of a traced function, with the names of its inputs and outputs."""
+    import tf2onnx
+
+    outputs = {tensor.name: name for name, tensor in traced.structured_outputs.items()}
+    names = {tensor.name: tensor.name.split(":")[0] for tensor in traced.inputs}
+    contrib = [tf2onnx.utils.make_opsetid(CONTRIB, 1)]
+    with silenced("tf2onnx"), silenced("tensorflow"):
+        converted, _ = tf2onnx.convert.from_graph_def(
+            traced.graph.as_graph_def(),
+            input_names=list(names),
+            output_names=list(outputs),
+            tensors_to_rename={**names, **outputs},
+            opset=OPSET,
+            extra_opset=contrib if target == "onnxruntime" else [],
+            custom_op_handlers={PLACEHOLDER: (replace_placeholder, [])},
+        )
+    return converted
+
+
+def simplify(model, weights):
+    """Put the weights into the model, and give it fewer and faster nodes.
+
+    Args:
+        model: an `onnx.ModelProto`, which is changed in place.
+        weights: `{name of an input: (name, variable)}`.
+    """
+    from keras_mixers.exporting.onnx.passes.channels_first import (
+        join_biases,
+        pool_on_the_grid,
+        stay_channels_first,
+    )
+    from keras_mixers.exporting.onnx.passes.constants import fold_constants, insert_weights
+    from keras_mixers.exporting.onnx.passes.last_token import slice_last_block
+
+    slice_last_block(model, weights)
+    insert_weights(model, weights)
+    fold_constants(model)
+    stay_channels_first(model)
+    join_biases(model)
+    pool_on_the_grid(model)
+
+
+def unique(names):
+    """The names, with `_2`, `_3`, ... after a name that has already occurred."""
+    result = []
+    for name in names:
+        numbers = itertools.count(2)
+        free = name
+        while free in result:
+            free = f"{name}_{next(numbers)}"
+        result.append(free)
+    return result
+
+
+@contextlib.contextmanager
+def silenced(name):
+    """Silence a logger: `check_operators` finds in the graph what tf2onnx cannot convert."""
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
