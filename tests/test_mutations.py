@@ -138,7 +138,7 @@ def with_patches(test, *arguments):
 def weights_beside_test():
     def test(folder, patch):
         patch.setattr(onnx_file, "LARGEST_FILE", 4_000)
-        onnx_tests.test_weights_beside_a_file_go_with_it(folder, None, patch)
+        onnx_tests.test_onnx_second_file_is_removed_with_first(folder, None, patch)
 
     with_patches(test)()
 
@@ -181,20 +181,20 @@ def ended_test():
 
 
 adamw_test = parts.test_optimizer_steps_equal_adamw
-plain_test = in_a_folder(formats.test_a_saved_model_holds_the_plain_forms)
+plain_test = in_a_folder(formats.test_saved_model_uses_reference_kernels)
 fast_mlp = fast("ChannelMixing-gelu")
 fast_batch_norm = fast("BatchNormalization")
 fast_attention = fast("MultiHeadSelfAttention")
 fast_even_block = fast("ConvMixerBlock-even")
 vit_case = onnx_tests.case("vit")
-vit_export_test = in_a_folder(onnx_tests.test_onnx_gives_the_models_answers, vit_case, "onnx")
+vit_export_test = in_a_folder(onnx_tests.test_onnx_matches_model, vit_case, "onnx")
 wrong_answer_test = with_patches(
-    exports.test_a_file_with_other_answers_is_not_put_in_place, onnx_target, "model.onnx"
+    exports.test_export_rejects_file_with_wrong_outputs, onnx_target, "model.onnx"
 )
-untouched_test = in_a_folder(exports.test_the_model_is_as_it_was, exports.OPTIONS[0])
-whole_sequence_test = in_a_folder(onnx_tests.test_a_sequence_that_is_wanted_whole_stays_whole)
-calibration_test = precision_tests.test_calibration_takes_arrays_batches_and_datasets
-agreement_test = precision_tests.test_agreement_is_the_share_of_equal_classes
+untouched_test = in_a_folder(exports.test_export_does_not_change_model, exports.OPTIONS[0])
+whole_sequence_test = in_a_folder(onnx_tests.test_slice_last_block_keeps_shared_sequence)
+calibration_test = precision_tests.test_calibrated_accepts_arrays_batches_and_datasets
+agreement_test = precision_tests.test_agreement_is_fraction_of_equal_classes
 
 MUTATIONS = [
     # who, method, what, becomes, the test that must fail
@@ -366,7 +366,7 @@ MUTATIONS = [
         "a.stochastic_depth_rate",
         assembly.test_stochastic_depth_grows_with_depth,
     ),
-    (verify, "_difference", "if not error <= bound:", "if False:", wrong_answer_test),
+    (verify, "_checked_difference", "if not error <= tolerance:", "if False:", wrong_answer_test),
     (verify, "agreement", "np.mean", "np.max", agreement_test),
     (
         lowerings,
@@ -376,8 +376,8 @@ MUTATIONS = [
         vit_export_test,
     ),
     (lowering, "temporary_attribute", "attributes.pop(name, None)", "pass", untouched_test),
-    (serving, "computing_in", "layer.dtype_policy = own", "pass", untouched_test),
-    (serving.Serving, "calibrated", "MOST_IMAGES - count", "MOST_IMAGES", calibration_test),
+    (serving, "computing_in", "layer.dtype_policy = original", "pass", untouched_test),
+    (serving.Serving, "calibrated", "MAX_IMAGES - count", "MAX_IMAGES", calibration_test),
     (tensorflow_cpu, "mlp", "x, d_hidden, transpose_a", "x, d_hidden * 2, transpose_a", fast_mlp),
     (tensorflow_cpu, "batch_normalization", "(count - 1) / count", "1.0", fast_batch_norm),
     (softmax_attention, "_attention_weights", "** -0.5", "** -1.0", fast_attention),
@@ -389,7 +389,7 @@ MUTATIONS = [
         "side // 2, (side - 1) // 2",
         fast_even_block,
     ),
-    (serving.Serving, "of_prepared", "reference_kernels()", "contextlib.nullcontext()", plain_test),
+    (serving.Serving, "outputs", "reference_kernels()", "contextlib.nullcontext()", plain_test),
     (last_token, "read_only_by", "all(", "any(", whole_sequence_test),
     (residual.Residual, "call", "keras.remat(branch)", "branch", checkpointing_test),
     (

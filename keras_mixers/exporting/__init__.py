@@ -1,4 +1,4 @@
-"""Models as files that run where no Keras is installed."""
+"""Export models to files that run where Keras is not installed."""
 
 from keras_mixers.exporting.pipeline import export
 from keras_mixers.exporting.report import ExportReport

@@ -1,4 +1,4 @@
-"""Write a model for deployment, prove the file gives the model's answers, then put it in place."""
+"""Export a model: write a temporary file, compare its outputs with the model's, replace `path`."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from keras_mixers.models.variants import variant_of
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.version import __version__
 
-QUIET = 2.0  # seconds before the first line: most exports end earlier
+QUIET = 2.0  # seconds before the first line of progress, because most exports end earlier
 
 
 def export(
@@ -30,47 +30,50 @@ def export(
     calibration_data: Iterable | None = None,
     attention_maps: bool = False,
 ) -> ExportReport:
-    """Export a model for inference: to ONNX, TensorFlow Lite or a SavedModel, as `path` ends.
+    """Export a model for inference to ONNX, TensorFlow Lite or a SavedModel, as `path` ends.
 
-    The file takes `images`, float32 `(batch, H, W, C)` with any batch, and gives `logits`. With
-    `preprocessing` it takes bytes of any height and width, and gives `probabilities` too; a
-    SavedModel then also has the signature `serve_encoded`, for JPEG and PNG files.
+    The file takes `images`, float32 `(batch, H, W, C)` with any batch size, and returns `logits`.
+    With `preprocessing` it takes uint8 images of any height and width, and also returns
+    `probabilities`. A SavedModel then also has the signature `serve_encoded`, which takes JPEG and
+    PNG files.
 
-    It is written to a temporary place, judged by its format's own checker, loaded by its own
-    runtime (onnxruntime, TensorFlow), and its answers are compared with the model's at batch 1 and
-    3, on random images or the calibration's; only then does it replace what was at `path`. They may
-    differ by 1e-4 of the largest answer (by 1e-4, where that is below 1); in float16 by 2e-2; in
-    int8 by 0.3 of the length of the answers as a vector. While this runs, the model must not be
-    used by another thread.
+    `export` writes to a temporary path, runs the format's checker, and loads the file in the
+    format's runtime (onnxruntime or TensorFlow). It compares the file's outputs with the model's
+    at batch sizes 1 and 3. Only then does the file replace what was at `path`. The images are
+    random, or in int8 from `calibration_data`. The tolerance is 1e-4 times the largest output,
+    at least 1e-4; in float16 it is 2e-2. In int8 the difference may have 0.3 of the outputs' norm.
+
+    Do not use the model in another thread during the export, because `export` changes its layers
+    for a short time.
 
     Args:
-        model: a built functional or sequential model with one input and one output. Whatever
-            policy it has, it is exported as it computes in `dtype`.
-        path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel; the folder it lies
-            in must exist. ONNX weights over 2 GiB lie in a second file beside it.
-        preprocessing: what the weights expect of an image, put into the file.
-        class_names: one for each logit, for the file's metadata.
-        target: for ONNX, `"onnx"`: operators of the standard alone, opset 18, for any runtime;
-            `"onnxruntime"`: faster there, with its own `Attention` and `Gelu`.
+        model: a built functional or Sequential model with one input and one output. The file
+            computes in `dtype`, whatever the model's dtype policy is.
+        path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
+            must exist. ONNX weights over 2 GiB go into a second file next to `path`.
+        preprocessing: how to prepare images for the model; it becomes part of the file.
+        class_names: one string for each logit, stored in the file's metadata.
+        target: for ONNX. `"onnx"`: only standard operators, opset 18, for any runtime.
+            `"onnxruntime"`: also onnxruntime's `Attention` and `Gelu`, which are faster there.
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and
             logits stay float32).
-        quantize: for ONNX and TensorFlow Lite, `"int8"`: products with weights in 8-bit integers
-            (in ONNX, convolutions only where calibrated; attention is then not fused);
-            `"float16"`: weights stored in half, computed with in float32.
-        calibration_data: with `quantize`, images as the file takes them, an array or batches (with
-            labels or not, such as a `tf.data.Dataset`), of which the first 256 are used: the ranges
-            of int8 are found on them beforehand, and `agreement` is measured on them.
-        attention_maps: whether the weights of each `MultiHeadSelfAttention`, `(batch, heads, T,
-            T)`, are outputs too: `attention_0`, `attention_1`, ...
+        quantize: for ONNX and TensorFlow Lite. `"int8"`: compute products with weights in 8-bit
+            integers; ONNX computes convolutions so only with `calibration_data`, and attention is
+            not fused. `"float16"`: store the weights in half precision, compute in float32.
+        calibration_data: with `quantize`, images as the file takes them: an array, or batches with
+            or without labels, such as a `tf.data.Dataset`. `export` uses the first 256 images to
+            choose the ranges of int8 numbers in advance, and to measure `agreement`.
+        attention_maps: whether the file also returns the weights of each `MultiHeadSelfAttention`,
+            `(batch, heads, T, T)`, as `attention_0`, `attention_1`, ...
 
     Returns:
         An `ExportReport`.
 
     Raises:
-        ValueError, TypeError: an argument will not do; the message says which, and what would.
-        RuntimeError: Keras runs on another backend than TensorFlow, an operator is not to be had,
-            or the file does not give the model's answers; what was at `path` stays.
-        OSError: it cannot be written; what was at `path` stays.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        RuntimeError: if the Keras backend is not TensorFlow, if the format lacks an operator, or if
+            the file's outputs differ from the model's. What was at `path` is unchanged.
+        OSError: if the file cannot be written. What was at `path` is unchanged.
 
     Example:
         >>> import tempfile
@@ -83,9 +86,7 @@ def export(
     path, file_format = validation.check_path(path)
     validation.check_model(model)
     validation.check_options(target, dtype, quantize, attention_maps)
-    names = class_names
-    if class_names is not None:
-        names = arguments.class_names(class_names, model.output_shape[-1])
+    names = arguments.class_names(class_names, model.outputs[0].shape[-1])
     validation.check_preprocessing(preprocessing, model)
     validation.check_format(
         file_format,
@@ -95,7 +96,7 @@ def export(
         dtype=dtype,
         quantize=quantize,
     )
-    validation.check_purpose(model, attention_maps, quantize, calibration_data)
+    validation.check_has_effect(model, attention_maps, quantize, calibration_data)
     metadata = {
         "keras_mixers_version": __version__,
         "variant": variant_of(model) or model.name,

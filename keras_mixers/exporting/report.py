@@ -1,4 +1,4 @@
-"""What an export reports."""
+"""The report of an export."""
 
 import dataclasses
 import pathlib
@@ -6,20 +6,22 @@ import pathlib
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """What was exported, and how far its answers are from the model's; `str()` reads as text.
+    """What `export` wrote, and how far its outputs are from the model's; `str()` gives one line.
 
     Attributes:
-        path: of the file or folder.
+        path: the file or folder.
         format: `"onnx"`, `"saved_model"` or `"tflite"`.
-        size: in bytes, with a second file of weights if there is one.
-        largest_difference: from the answers of the model in float32, absolute, over all outputs,
-            at batch 1 and 3, on random images or the calibration's.
-        latency: milliseconds for one image on this machine, in the file's own runtime.
+        size: in bytes, including a second file of weights.
+        largest_difference: the largest absolute difference from the outputs of the model in
+            float32, over all outputs, at batch sizes 1 and 3. The images are random, or in int8
+            from the calibration data.
+        latency: milliseconds for one image on this machine, in the format's runtime.
         precision: `"float32"`, `"float16"` or `"int8"`.
-        agreement: for a quantized file, the share of images whose largest logit is the float32
-            model's, of the calibration data or of random images; else None.
-        opset: the version of ONNX's operators; None for other formats.
-        nodes: how many nodes the graph of an ONNX file has; None for other formats.
+        agreement: for a quantized file, the fraction of images for which the file and the float32
+            model predict the same class. The images are the calibration data, or random. None for
+            other files.
+        opset: the version of the ONNX operators; None for other formats.
+        nodes: the number of nodes in the ONNX graph; None for other formats.
     """
 
     path: pathlib.Path

@@ -11,9 +11,9 @@ REFUSES = {
 }
 PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 METADATA = pathlib.Path("assets.extra", "keras_mixers.json")
-# What has no place in a file that serves images: it reaches files, the terminal or Python.
-REFUSED = {"EagerPyFunc", "MatchingFiles", "Print", "PrintV2", "PyFunc", "PyFuncStateless"}
-REFUSED |= {"ReadFile", "RestoreV2", "SaveV2", "WriteFile"}
+# Operators that access files, the terminal or Python, which a model that serves images must not.
+FORBIDDEN_OPS = {"EagerPyFunc", "MatchingFiles", "Print", "PrintV2", "PyFunc", "PyFuncStateless"}
+FORBIDDEN_OPS |= {"ReadFile", "RestoreV2", "SaveV2", "WriteFile"}
 
 
 def save(serving, path, progress):
@@ -27,7 +27,7 @@ def save(serving, path, progress):
 
     @tf.function(input_signature=[tf.TensorSpec((None,), "string", "encoded")], autograph=False)
     def serve_encoded(encoded):
-        return serving.of_prepared(decoded(serving, encoded), policy=policy)
+        return serving.outputs(decoded(serving, encoded), policy=policy)
 
     signatures = {"serving_default": serving.compiled(policy=policy)}
     if serving.preprocessing:
@@ -43,7 +43,7 @@ def save(serving, path, progress):
 
 
 def decoded(serving, encoded):
-    """Images for the model from JPEG or PNG files, `(batch,)` strings of bytes, of any sizes."""
+    """Prepared images from JPEG or PNG files of any sizes: `(batch,)` strings of bytes."""
     import tensorflow as tf
 
     *size, channels = serving.model.input_shape[1:]
@@ -57,24 +57,25 @@ def decoded(serving, encoded):
 
 
 def check_operators(graph):
-    """Refuse a graph that reaches outside."""
-    whole = graph.as_graph_def()
-    for node in [*whole.node, *(node for f in whole.library.function for node in f.node_def)]:
-        if node.op in REFUSED:
+    """Raise RuntimeError if a graph or a function in it has one of `FORBIDDEN_OPS`."""
+    definition = graph.as_graph_def()
+    inside = [node for function in definition.library.function for node in function.node_def]
+    for node in [*definition.node, *inside]:
+        if node.op in FORBIDDEN_OPS:
             raise RuntimeError(
-                f"The model needs the operator {node.op!r}, of node {node.name!r},"
-                " which has no place in an exported file; nothing was written"
+                f"The model needs the operator {node.op!r}, of node {node.name!r}. An exported"
+                " file must not access files, the terminal or Python; nothing was written"
             )
 
 
 def load(path):
-    """The folder in TensorFlow, as a function `images -> {name: output}`."""
+    """Open the folder in TensorFlow, as a function `images -> {name: output}`."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
 
     def run(images):
-        # `loaded` is held by this function: its variables live as long as it.
+        # This function refers to `loaded`, because TensorFlow deletes the variables with it.
         outputs = loaded.signatures["serving_default"](images=tf.constant(images))
         return {name: output.numpy() for name, output in outputs.items()}
 
@@ -82,4 +83,4 @@ def load(path):
 
 
 def finish(_path):
-    """Do nothing: a SavedModel leaves no files next to its folder."""
+    """Do nothing: a SavedModel has no files outside its folder."""

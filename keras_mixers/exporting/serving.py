@@ -1,4 +1,4 @@
-"""What every export format serves: one function of images, with stable names."""
+"""The function that an exported file computes, the same for every format."""
 
 import contextlib
 import dataclasses
@@ -14,15 +14,15 @@ from keras_mixers.layers.kernels import reference_kernels
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
 FLOATS = ("float32", "float16", "bfloat16")
-MOST_IMAGES = 256  # of the calibration data
+MAX_IMAGES = 256  # of the calibration data
 
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-    """What an exported file is to be: the function `images -> {name: output}`, and its numbers.
+    """What to export: the function `images -> {name: output}`, and how to store its numbers.
 
-    Attributes are those of `export`, checked, and:
-        metadata: what the file says of itself, `{key: what JSON can hold}`.
+    The attributes are the arguments of `export` after validation, and:
+        metadata: facts about the model to store in the file, `{key: JSON value}`.
         calibration: batches of images as the file takes them, or ().
     """
 
@@ -37,12 +37,12 @@ class Serving:
 
     @property
     def precision(self):
-        """The narrowest numbers in the file."""
+        """The dtype with the fewest bits in the file."""
         return self.quantize or self.dtype
 
     @property
     def images(self):
-        """The input as TensorFlow declares it: `(batch, H, W, C)`, bytes of any size or floats."""
+        """The input as a `tf.TensorSpec`: `(batch, H, W, C)`, uint8 of any size or float32."""
         import tensorflow as tf
 
         *size, channels = self.model.input_shape[1:]
@@ -50,50 +50,51 @@ class Serving:
             return tf.TensorSpec((None, None, None, channels), "uint8", name="images")
         return tf.TensorSpec((None, *size, channels), "float32", name="images")
 
-    def __call__(self, images, **how):
-        """The outputs of images, eagerly or traced; `how` as in `of_prepared`."""
+    def __call__(self, images, **options):
+        """The outputs for images, eager or traced; `options` as in `outputs`."""
         prepared = self.preprocessing(images) if self.preprocessing else images
-        return self.of_prepared(prepared, **how)
+        return self.outputs(prepared, **options)
 
-    def compiled(self, **how):
-        """The function as a graph, which forgets what it no longer needs while it computes."""
+    def compiled(self, **options):
+        """The function as a TensorFlow graph, which frees each tensor after its last use."""
         import tensorflow as tf
 
         serve = tf.function(
-            lambda images: self(images, **how), input_signature=[self.images], autograph=False
+            lambda images: self(images, **options), input_signature=[self.images], autograph=False
         )
         return serve.get_concrete_function()
 
-    def of_prepared(self, images, policy="float32"):
-        """The outputs of images as the model takes them.
+    def outputs(self, prepared, policy="float32"):
+        """`{name: output}` for images as the model takes them.
 
         Args:
-            images: `(N, H, W, C)`.
-            policy: the dtype policy to compute in, whatever the model's own.
+            prepared: `(N, H, W, C)`.
+            policy: the dtype policy to compute in, instead of the model's.
         """
         maps = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(computing_in(self.model, policy))
             stack.enter_context(reference_kernels())
             if self.attention_maps:
-                calls = [(layer, recording(layer, maps)) for layer in attentions(self.model)]
+                calls = [(layer, recording(layer, maps)) for layer in attention_layers(self.model)]
                 stack.enter_context(temporary_attribute("call", calls))
-            logits = keras.ops.cast(self.answer(images), "float32")
+            logits = keras.ops.cast(self.model_output(prepared), "float32")
         outputs = {"logits": logits}
         if self.preprocessing:
             outputs["probabilities"] = keras.ops.softmax(logits, axis=-1)
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
 
-    def answer(self, images):
-        """The model's one output, whatever structure it may stand in."""
-        (output,) = keras.tree.flatten(self.model(images, training=False))
+    def model_output(self, prepared):
+        """The model's one output as a tensor, also if the model returns it in a list or a dict."""
+        (output,) = keras.tree.flatten(self.model(prepared, training=False))
         return output
 
     def calibrated(self, data):
-        """The same with calibration images, read from an array, batches, or a dataset.
+        """A copy with calibration images from an array, batches, or a dataset.
 
         Raises:
-            ValueError: there are none, or they are not what the file takes.
+            TypeError: if `data` is neither an array nor iterable.
+            ValueError: if it holds no images, or images that the file does not take.
         """
         if data is None:
             return self
@@ -108,12 +109,12 @@ class Serving:
             self._check_calibration(images)
             if not len(images):
                 continue
-            batches.append(images.astype(self.images.dtype.name)[: MOST_IMAGES - count])
+            batches.append(images.astype(self.images.dtype.name)[: MAX_IMAGES - count])
             count += len(batches[-1])
-            if count == MOST_IMAGES:
+            if count == MAX_IMAGES:
                 break
         if not count:
-            raise ValueError("`calibration_data` must have an image. Received: none")
+            raise ValueError("`calibration_data` must hold at least one image. Received: none")
         return dataclasses.replace(self, calibration=tuple(batches))
 
     def _check_calibration(self, images):
@@ -121,21 +122,21 @@ class Serving:
         wrong = images.dtype == "uint8" if dtype == "float32" else images.dtype != "uint8"
         if wrong or not shape.is_compatible_with(images.shape):
             raise ValueError(
-                f"`calibration_data` must hold what the file takes: {dtype} images of shape"
+                f"`calibration_data` must hold images as the file takes them: {dtype} of shape"
                 f" {tuple(shape)}. Received: {images.dtype} of shape {images.shape}"
             )
         if not np.isfinite(images).all():
             raise ValueError("`calibration_data` must be finite. Received: NaN or infinity")
 
 
-def attentions(model):
+def attention_layers(model):
     """The attention layers whose weights can be outputs."""
-    inside = all_layers(model)
-    return [layer for layer in inside if isinstance(layer, layers.MultiHeadSelfAttention)]
+    parts = all_layers(model)
+    return [layer for layer in parts if isinstance(layer, layers.MultiHeadSelfAttention)]
 
 
 def recording(layer, maps):
-    """An attention layer's `call` as it is now, which also adds its weights to a list."""
+    """The layer's present `call`, which also appends its attention weights to `maps`."""
     original = layer.call
 
     def call(x, training=None, return_attention_scores=False):
@@ -148,19 +149,18 @@ def recording(layer, maps):
 
 @contextlib.contextmanager
 def computing_in(model, policy):
-    """While this lasts, what computes in float32 or less does under another dtype policy."""
-    inside = [model, *all_layers(model)]
+    """Inside the `with` statement the layers that compute in floats have another dtype policy."""
     changed = {
         layer: layer.dtype_policy
-        for layer in inside
+        for layer in [model, *all_layers(model)]
         if layer.compute_dtype in FLOATS
         and layer.dtype_policy != keras.dtype_policies.get(policy)
-        and not isinstance(layer, PreprocessImages)  # exact in float32 alone
+        and not isinstance(layer, PreprocessImages)  # because it is exact only in float32
     }
     try:
         for layer in changed:
             layer.dtype_policy = keras.dtype_policies.get(policy)
         yield
     finally:
-        for layer, own in changed.items():
-            layer.dtype_policy = own
+        for layer, original in changed.items():
+            layer.dtype_policy = original

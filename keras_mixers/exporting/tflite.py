@@ -1,4 +1,4 @@
-"""TensorFlow Lite: one file for phones and small machines."""
+"""TensorFlow Lite: one file for phones and small devices."""
 
 import warnings
 
@@ -15,7 +15,7 @@ REFUSES = {
 
 
 def save(serving, path, progress):
-    """Convert by TensorFlow's own converter and write the file."""
+    """Convert the model with TensorFlow's converter and write the file."""
     import tensorflow as tf
 
     progress("converting")
@@ -23,7 +23,7 @@ def save(serving, path, progress):
 
     @tf.function(input_signature=[serving.images], autograph=False)
     def serve(images):
-        # The file has no variables, and its interpreter none that are set: weights are constants.
+        # Make the weights constants, because the interpreter does not initialize variables.
         weights = [(variable, tf.constant(array)) for variable, array in arrays]
         with keras.StatelessScope(state_mapping=weights):
             return serving(images)
@@ -41,20 +41,21 @@ def save(serving, path, progress):
         )
     try:
         content = converter.convert()
-    except Exception as error:  # its own type is not public
+    except Exception as error:  # because the converter's exception class is not public
         raise RuntimeError(
-            f"TensorFlow Lite cannot hold the model; nothing was written. It says: {error}"
+            "TensorFlow Lite cannot convert the model; nothing was written."
+            f" The converter's message: {error}"
         ) from error
     path.write_bytes(content)
     return {}
 
 
 def load(path):
-    """The file in TensorFlow Lite's interpreter, as a function `images -> {name: output}`."""
+    """Open the file in TensorFlow Lite's interpreter, as a function `images -> {name: output}`."""
     import tensorflow as tf
 
     with warnings.catch_warnings():
-        # It says that it moves to a package of its own, which is not one that TensorFlow installs.
+        # The interpreter warns that it will move to a package that TensorFlow does not install.
         warnings.simplefilter("ignore", UserWarning)
         interpreter = tf.lite.Interpreter(model_path=str(path))
     runner = interpreter.get_signature_runner("serving_default")
@@ -62,4 +63,4 @@ def load(path):
 
 
 def finish(_path):
-    """Do nothing: the format writes one file."""
+    """Do nothing: the format writes only one file."""

@@ -1,57 +1,57 @@
-"""What `export` is given, judged before anything is written."""
+"""Validate the arguments of `export` before anything is written."""
 
 import keras
 
 from keras_mixers import arguments
 from keras_mixers.exporting import onnx
 from keras_mixers.exporting.formats import FORMATS, format_of
-from keras_mixers.exporting.serving import attentions
+from keras_mixers.exporting.serving import attention_layers
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.preprocessing import Preprocessing
 
-# Endings that promise a file of another kind.
+# Suffixes of files that `export` does not write, and that do not name a folder.
 OTHER_FILES = {".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pth", ".safetensors", ".zip"}
-# Options whose default is not None.
+# The defaults of options, where they are not None.
 DEFAULTS = {"target": "onnx", "dtype": "float32"}
 
 
 def check_model(model):
-    """Refuse what is no functional model with one input of known size and one output."""
+    """Check the backend, the model's input and output, and its dtypes."""
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            "Export goes through TensorFlow. Received: the Keras backend"
+            "`export` needs the Keras backend 'tensorflow'. Received:"
             f" {keras.backend.backend()!r}; save the model with model.save('model.keras') and"
-            " export it in a process started with KERAS_BACKEND=tensorflow"
+            " export it in a process that starts with KERAS_BACKEND=tensorflow"
         )
     ends = [getattr(model, side, None) or () for side in ("inputs", "outputs")]
     if not isinstance(model, keras.Model) or [len(end) for end in ends] != [1, 1]:
         raise ValueError(
-            "`model` must be a built functional or sequential model with one input and one output."
+            "`model` must be a built functional or Sequential model with one input and one output."
             f" Received: model={model!r}"
         )
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise ValueError(
-            "`model` must take images, (batch, H, W, C), of a known size. Received an input of"
+            "`model` must take images, (batch, H, W, C), of a known size. Received: an input of"
             f" shape {tuple(model.input_shape)}"
         )
     if "float" not in model.inputs[0].dtype:
         raise ValueError(
-            "`model` must take images of floats. Received an input of dtype"
-            f" {model.inputs[0].dtype}; `preprocessing` takes bytes"
+            "`model` must take images in a float dtype. Received: an input of dtype"
+            f" {model.inputs[0].dtype}; with `preprocessing` the file takes uint8"
         )
     for weight in model.weights:
         if "float" in weight.dtype and weight.dtype != "float32":
             raise ValueError(
-                "`model` must hold its weights in float32, as under 'float32' and the mixed"
-                f" policies. Received: {weight.path!r} in {weight.dtype}; build the model with"
-                " dtype='float32' and give it the weights by set_weights(model.get_weights())"
+                "`model` must hold its weights in float32, as with the dtype policy 'float32' or a"
+                f" mixed policy. Received: {weight.path!r} in {weight.dtype}; build the model with"
+                " dtype='float32' and copy the weights by set_weights(model.get_weights())"
             )
     for layer in all_layers(model):
         if getattr(layer.dtype_policy, "quantization_mode", None):
             raise ValueError(
                 "`model` must not be quantized by Keras. Received: layer"
-                f" {layer.path!r} under {layer.dtype_policy.name!r}; export(..., quantize='int8')"
-                " does it for a model in floats"
+                f" {layer.path!r} with the dtype policy {layer.dtype_policy.name!r};"
+                " export(..., quantize='int8') quantizes a model in float32"
             )
 
 
@@ -80,21 +80,21 @@ def check_folder(path, parts):
     others = {file.name for file in path.iterdir()} - parts if path.is_dir() else set()
     if others:
         raise ValueError(
-            "`path` is a folder that holds something other than a SavedModel, which export would"
-            f" replace. Received: path='{path}', with {sorted(others)[0]!r} in it"
+            "`path` must name a new folder, or one that holds only a SavedModel, because export"
+            f" replaces the folder. Received: path='{path}', with {min(others)!r} in it"
         )
 
 
 def check_options(target, dtype, quantize, attention_maps):
-    """Refuse options that are not what they must be."""
+    """Check the options that do not depend on the model or the format."""
     arguments.choice("target", target, onnx.TARGETS)
     arguments.choice("dtype", dtype, ("float32", "float16"))
     arguments.choice("quantize", quantize, (None, "int8", "float16"))
     arguments.flag("attention_maps", attention_maps)
     if quantize and dtype != "float32":
         raise ValueError(
-            "`quantize` takes a model in float32. Received:"
-            f" quantize={quantize!r} and dtype={dtype!r}; one of the two will do"
+            "`quantize` must be None if `dtype` is not 'float32'. Received:"
+            f" quantize={quantize!r} and dtype={dtype!r}; use one of the two"
         )
 
 
@@ -110,21 +110,22 @@ def check_format(file_format, **options):
             )
 
 
-def check_purpose(model, attention_maps, quantize, calibration_data):
-    """Refuse what would change nothing."""
+def check_has_effect(model, attention_maps, quantize, calibration_data):
+    """Raise ValueError if an option would have no effect."""
     if calibration_data is not None and not quantize:
         raise ValueError(
-            "`calibration_data` is for `quantize`. Received: calibration_data with quantize=None"
+            "`calibration_data` must be None without `quantize`. Received: calibration_data with"
+            " quantize=None"
         )
-    if attention_maps and not attentions(model):
+    if attention_maps and not attention_layers(model):
         raise ValueError(
-            "`attention_maps` needs a MultiHeadSelfAttention in the model. Received:"
-            f" model={model.name!r}, which has none"
+            "`attention_maps` must be False for a model without MultiHeadSelfAttention. Received:"
+            f" attention_maps=True for the model {model.name!r}"
         )
 
 
 def check_preprocessing(preprocessing, model):
-    """Refuse what does not make the images that the model takes, and a model of no logits."""
+    """Check that preprocessing makes the images that the model takes, and the model logits."""
     if preprocessing is None:
         return
     if not isinstance(preprocessing, Preprocessing):
@@ -147,9 +148,9 @@ def check_preprocessing(preprocessing, model):
         name = type(last).__name__
     else:
         name = None
-    if name or model.output_shape[-1] == 1:
+    if name or model.outputs[0].shape[-1] == 1:
         raise ValueError(
-            "`model` must end in logits of two classes or more, of which `preprocessing` makes"
-            f" probabilities. Received: a model whose last layer, {last.name!r},"
-            f" {f'applies {name}' if name else 'has one output'}"
+            "`model` must end in logits of two or more classes, because with `preprocessing` the"
+            " file also returns their softmax. Received: a model whose last layer,"
+            f" {last.name!r}, {f'applies {name}' if name else 'has one output'}"
         )

@@ -1,4 +1,4 @@
-"""Whether an exported file gives the answers of the model it came from."""
+"""Compare the outputs of an exported file with the outputs of the model."""
 
 import statistics
 import time
@@ -7,25 +7,29 @@ import numpy as np
 
 from keras_mixers.graph import all_layers
 
-BATCHES = (1, 3)  # two sizes: a batch fixed by mistake shows
-# How far an answer may be from the model's, of the largest answer where that is above 1.
-BOUNDS = {"float32": 1e-4, "float16": 2e-2}
-RELATIVE_BOUND = 0.3  # for int8: of the length of the answers, all taken as one vector
+BATCHES = (1, 3)  # two sizes, because one would not show a batch size that is fixed by mistake
+# The largest difference that is allowed, relative to the largest output if that is above 1.
+TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
+# In int8: the norm of all differences, relative to the norm of all outputs.
+INT8_TOLERANCE = 0.3
 RANDOM_IMAGES = 32
 
 
 def random_images(serving, batch, size=None):
-    """What the served function takes: bytes, of `size` if they may be of any, or floats."""
+    """Random images as the file takes them: uint8 of `size` with preprocessing, else float32."""
     generator = np.random.default_rng(batch)
-    *own, channels = serving.model.input_shape[1:]
+    *model_size, channels = serving.model.input_shape[1:]
     if serving.preprocessing:
-        shape = (batch, *(size or own), channels)
+        shape = (batch, *(size or model_size), channels)
         return generator.integers(0, 256, shape, dtype="uint8")
-    return generator.uniform(-1, 1, (batch, *own, channels)).astype("float32")
+    return generator.uniform(-1, 1, (batch, *model_size, channels)).astype("float32")
 
 
 def images_to_compare(serving, batch):
-    """Random images, of a size of their own; those of the calibration where ranges come of them."""
+    """Random images of a size that depends on the batch, or calibration images in int8.
+
+    Calibrated ranges of int8 numbers do not fit random images.
+    """
     if serving.quantize == "int8" and serving.calibration:
         images = serving.calibration[0]
         return images[np.arange(batch) % len(images)]
@@ -37,79 +41,84 @@ def largest_difference(serving, reference, run):
     """The largest absolute difference between `run(images)` and `reference(images)`.
 
     Args:
-        serving: what is served.
-        reference: `serving.compiled()`, which is itself compared with the model.
-        run: the exported file.
+        serving: the `Serving`.
+        reference: `serving.compiled()`, which this function compares with the model.
+        run: the exported file, as its format's `load` returns it.
 
     Raises:
-        RuntimeError: an output is missing, has another shape, or is over the bound.
+        RuntimeError: if an output is missing, has another shape, or differs too much.
     """
     largest = 0.0
     for batch in BATCHES:
         images = images_to_compare(serving, batch)
-        expected = answers_of(reference, images)
+        expected = outputs_of(reference, images)
         if batch == 1:
-            compare_with_the_model(serving, images, expected["logits"])
-        answers = run(images)
+            check_reference(serving, images, expected["logits"])
+        outputs = run(images)
         for name, value in expected.items():
-            difference = _difference(name, answers.get(name), value, serving.precision, batch)
+            difference = _checked_difference(
+                name, outputs.get(name), value, serving.precision, batch
+            )
             largest = max(largest, difference)
     return largest
 
 
-def answers_of(reference, images):
-    """What the reference gives, as arrays."""
+def outputs_of(reference, images):
+    """The outputs of the reference as arrays."""
     import tensorflow as tf
 
     return {name: value.numpy() for name, value in reference(tf.constant(images)).items()}
 
 
-def compare_with_the_model(serving, images, logits):
-    """Judge the reference in float32 by the model as it is, under its own dtype policies."""
+def check_reference(serving, images, logits):
+    """Compare the reference, in float32, with the model under its own dtype policies."""
     prepared = serving.preprocessing(images) if serving.preprocessing else images
     if not np.isfinite(logits).all():
-        raise RuntimeError("The model's own answers are not finite; nothing was put in place")
-    own = np.asarray(serving.answer(prepared), "float32")
+        raise RuntimeError("The model's outputs are NaN or infinite; `path` is unchanged")
+    expected = np.asarray(serving.model_output(prepared), "float32")
     parts = [serving.model, *all_layers(serving.model)]
     mixed = any(part.compute_dtype in ("float16", "bfloat16") for part in parts)
-    _difference("logits", logits, own, "int8" if mixed else "float32", 1)
+    _checked_difference("logits", logits, expected, "int8" if mixed else "float32", 1)
 
 
-def _difference(name, answer, expected, precision, batch):
-    """The largest difference of one output, if it may be."""
-    shape = None if answer is None else answer.shape
+def _checked_difference(name, output, expected, precision, batch):
+    """The largest absolute difference of one output; RuntimeError if it exceeds the tolerance."""
+    shape = None if output is None else output.shape
     if shape != expected.shape:
         raise RuntimeError(
-            f"The exported file gives {name!r} of shape {shape} at batch {batch}, the model"
-            f" {expected.shape}; nothing was put in place"
+            f"The exported file returns {name!r} of shape {shape} at batch {batch}; the model"
+            f" returns {expected.shape}. `path` is unchanged"
         )
-    difference = float(np.max(np.abs(answer - expected)))
+    difference = float(np.max(np.abs(output - expected)))
     if precision == "int8":
-        error = float(np.linalg.norm(answer - expected))
-        bound = RELATIVE_BOUND * float(np.linalg.norm(expected))
+        error = float(np.linalg.norm(output - expected))
+        tolerance = INT8_TOLERANCE * float(np.linalg.norm(expected))
     else:
         error = difference
-        bound = BOUNDS[precision] * max(1.0, float(np.max(np.abs(expected))))
-    if not error <= bound:
+        tolerance = TOLERANCES[precision] * max(1.0, float(np.max(np.abs(expected))))
+    if not error <= tolerance:  # also raises if the error is NaN
         raise RuntimeError(
             f"The exported file's {name!r} differs from the model's by {error:.2e} at batch"
-            f" {batch}, over the bound of {bound:.2e}; nothing was put in place"
+            f" {batch}, more than the tolerance of {tolerance:.2e}; `path` is unchanged"
         )
     return difference
 
 
 def agreement(serving, reference, run):
-    """The share of calibration or random images whose largest logit is the float32 model's."""
+    """The fraction of images for which file and reference have the same largest logit.
+
+    The images are the calibration data, or random images.
+    """
     images = serving.calibration or [random_images(serving, RANDOM_IMAGES)]
     same = [
-        np.argmax(run(batch)["logits"], -1) == np.argmax(answers_of(reference, batch)["logits"], -1)
+        np.argmax(run(batch)["logits"], -1) == np.argmax(outputs_of(reference, batch)["logits"], -1)
         for batch in images
     ]
     return float(np.mean(np.concatenate(same)))
 
 
 def latency(serving, run):
-    """Milliseconds for one image, the median of five runs after one."""
+    """Milliseconds for one image: the median of five calls after a first one."""
     image = random_images(serving, 1)
     times = []
     for _ in range(6):

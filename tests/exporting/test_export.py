@@ -1,4 +1,4 @@
-"""Exports: the model's answers, from a file, in a runtime that has no Keras; or nothing at all."""
+"""`km.export`: the file returns the model's outputs, or nothing is written."""
 
 import pathlib
 import subprocess
@@ -10,9 +10,11 @@ import pytest
 from cases import MODELS
 
 import keras_mixers as km
+from keras_mixers import files
 from keras_mixers.exporting import verify
 from keras_mixers.exporting.formats import FORMATS
 from keras_mixers.exporting.serving import Serving
+from keras_mixers.graph import all_layers
 
 PATHS = [f"model{module.SUFFIX}" for module in FORMATS]
 
@@ -25,7 +27,7 @@ def snapshot(folder):
     }
 
 
-def test_onnx_runs_in_a_process_without_tensorflow(tmp_path):
+def test_onnx_runs_without_tensorflow(tmp_path):
     case = MODELS[0]
     model = case.make()
     km.export(model, tmp_path / "model.onnx")
@@ -43,7 +45,7 @@ np.save("logits.npy", session.run(["logits"], {"images": np.load("images.npy")})
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-5)
 
 
-def test_any_functional_model_of_these_layers_exports(tmp_path):
+def test_export_accepts_nested_functional_model(tmp_path):
     inputs = keras.Input((8, 12, 2))
     features = MODELS[0].make(num_classes=0)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(3, activation="gelu")(features))
@@ -61,13 +63,13 @@ IN_STRUCTURES = {
     ("structure", "name"),
     [*((structure, PATHS[0]) for structure in IN_STRUCTURES), *(("dict", p) for p in PATHS[1:])],
 )
-def test_one_output_in_any_structure(structure, name, tmp_path):
+def test_export_accepts_output_in_any_structure(structure, name, tmp_path):
     model = IN_STRUCTURES[structure](keras.Input((8, 12, 2)), MODELS[0].make())
     assert km.export(model, tmp_path / name).largest_difference < 1e-5
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_an_export_replaces_the_one_before_and_leaves_nothing_else(name, tmp_path):
+def test_export_replaces_previous_export(name, tmp_path):
     one, other = MODELS[0].make(), MODELS[0].make()
     km.export(one, tmp_path / name)
     before = snapshot(tmp_path)
@@ -83,7 +85,7 @@ def test_an_export_replaces_the_one_before_and_leaves_nothing_else(name, tmp_pat
         *((e, PATHS[0]) for e in (RuntimeError, OSError)),
     ],
 )
-def test_a_failed_export_leaves_the_one_before(error, name, tmp_path, monkeypatch):
+def test_failed_export_keeps_previous_export(error, name, tmp_path, monkeypatch):
     model = MODELS[0].make()
     km.export(model, tmp_path / name)
     before = snapshot(tmp_path)
@@ -97,25 +99,25 @@ def test_a_failed_export_leaves_the_one_before(error, name, tmp_path, monkeypatc
     assert snapshot(tmp_path) == before
 
 
-@pytest.mark.parametrize(("runtime", "name"), list(zip(FORMATS, PATHS, strict=True)))
-def test_a_file_with_other_answers_is_not_put_in_place(runtime, name, tmp_path, monkeypatch):
-    load = runtime.load
+@pytest.mark.parametrize(("file_format", "name"), list(zip(FORMATS, PATHS, strict=True)))
+def test_export_rejects_file_with_wrong_outputs(file_format, name, tmp_path, monkeypatch):
+    load = file_format.load
 
-    def wrong(path):
+    def load_wrong(path):
         run = load(path)
         return lambda images: {"logits": run(images)["logits"] + 2e-4}
 
-    monkeypatch.setattr(runtime, "load", wrong)
+    monkeypatch.setattr(file_format, "load", load_wrong)
     message = "'logits' differs from the model's by 2.0.e-04 at batch 1.*1.00e-04"
     with pytest.raises(RuntimeError, match=message):
         km.export(MODELS[0].make(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_answer_that_is_not_a_number_is_not_put_in_place(tmp_path):
+def test_export_rejects_nan_outputs(tmp_path):
     model = MODELS[0].make()
     model.get_layer("head").bias.assign([np.nan] * 5)
-    with pytest.raises(RuntimeError, match="The model's own answers are not finite"):
+    with pytest.raises(RuntimeError, match="The model's outputs are NaN or infinite"):
         km.export(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -130,7 +132,7 @@ def any_size():
     return keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
 
 
-def bytes_input():
+def uint8_input():
     inputs = keras.Input((8, 12, 2), dtype="uint8")
     return keras.Model(inputs, MODELS[0].make()(keras.layers.Rescaling(1 / 255)(inputs)))
 
@@ -163,17 +165,25 @@ def quantized():
             "model.onnx",
             "`model` must hold its weights in float32.*patch_embed.*bfloat16.*dtype='float32'",
         ),
-        (bytes_input, "model.onnx", "`model` must take images of floats.*uint8"),
-        (no_attention, "model.onnx", "`attention_maps` needs a MultiHeadSelfAttention"),
+        (uint8_input, "model.onnx", "`model` must take images in a float dtype.*uint8"),
+        (
+            no_attention,
+            "model.onnx",
+            "`attention_maps` must be False for a model without MultiHeadSelfAttention",
+        ),
         (quantized, "model.onnx", "`model` must not be quantized by Keras.*classes.*int8"),
         (MODELS[0].make, ".", "`path` must name a file or folder"),
         (MODELS[0].make, "nowhere/model.onnx", "`path` must lie in a folder that exists.*nowhere"),
         (MODELS[0].make, "a_file", "`path` must end in '.onnx'.*a_file"),
-        (MODELS[0].make, "a_folder", "`path` is a folder that holds something other.*a_folder"),
+        (
+            MODELS[0].make,
+            "a_folder",
+            "`path` must name a new folder, or one that holds only a SavedModel.*a_folder",
+        ),
         (MODELS[0].make, "a_folder.onnx", "`path` must name a file, not a folder.*a_folder.onnx"),
     ],
 )
-def test_what_cannot_be_exported_is_named(model, path, message, tmp_path, monkeypatch):
+def test_export_rejects_invalid_model_or_path(model, path, message, tmp_path, monkeypatch):
     (tmp_path / "a_file").write_text("precious")
     (tmp_path / "a_folder").mkdir()
     (tmp_path / "a_folder" / "thesis.tex").write_text("precious")
@@ -186,32 +196,34 @@ def test_what_cannot_be_exported_is_named(model, path, message, tmp_path, monkey
     assert snapshot(tmp_path) == before
 
 
-def test_another_backend_is_refused(tmp_path, monkeypatch):
+def test_export_rejects_other_backends(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(RuntimeError, match="goes through TensorFlow.*'jax'.*KERAS_BACKEND"):
+    with pytest.raises(
+        RuntimeError, match="needs the Keras backend 'tensorflow'.*'jax'.*KERAS_BACKEND"
+    ):
         km.export(MODELS[0].make(), tmp_path / "model.onnx")
 
 
-def test_a_path_must_be_one():
+def test_export_rejects_path_of_wrong_type():
     with pytest.raises(TypeError, match="`path` must be a string or a path.*path=3"):
         km.export(MODELS[0].make(), 3)
 
 
-def test_an_answer_of_another_shape_is_not_taken():
+def test_verify_rejects_missing_or_misshaped_outputs():
     serving = Serving(MODELS[0].make())
-    for answer, shape in ({"logits": np.zeros((1, 1))}, r"\(1, 1\)"), ({}, "None"):
-        with pytest.raises(RuntimeError, match=rf"gives 'logits' of shape {shape}.*\(1, 5\)"):
-            verify.largest_difference(serving, serving.compiled(), lambda _, a=answer: a)
+    for outputs, shape in ({"logits": np.zeros((1, 1))}, r"\(1, 1\)"), ({}, "None"):
+        with pytest.raises(RuntimeError, match=rf"returns 'logits' of shape {shape}.*\(1, 5\)"):
+            verify.largest_difference(serving, serving.compiled(), lambda _, y=outputs: y)
 
 
-def test_paths_may_be_strings(tmp_path, monkeypatch):
+def test_export_accepts_path_as_string(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = km.export(MODELS[0].make(), "model.onnx")
     assert report.path == pathlib.Path("model.onnx")
     assert str(report).startswith("model.onnx: onnx in float32, 0.")
 
 
-OPTIONS = [
+INVALID_OPTIONS = [
     ("model.onnx", {"target": "tensorrt"}, "`target` must be one of 'onnx', 'onnxruntime'"),
     (
         "saved_model",
@@ -233,7 +245,7 @@ OPTIONS = [
     (
         "model.onnx",
         {"quantize": "int8", "dtype": "float16"},
-        "`quantize` takes a model in float32.*dtype='float16'",
+        "`quantize` must be None if `dtype` is not 'float32'.*dtype='float16'",
     ),
     ("model.onnx", {"attention_maps": 1}, "`attention_maps` must be True or False"),
     ("model.onnx", {"preprocessing": 224}, "`preprocessing` must be a keras_mixers.Preprocessing"),
@@ -258,7 +270,7 @@ OPTIONS = [
     (
         "model.onnx",
         {"quantize": "int8", "calibration_data": []},
-        "`calibration_data` must have an image",
+        "`calibration_data` must hold at least one image",
     ),
     (
         "model.onnx",
@@ -268,7 +280,7 @@ OPTIONS = [
     (
         "model.onnx",
         {"quantize": "int8", "calibration_data": np.zeros((3, 8, 12, 2), "uint8")},
-        "`calibration_data` must hold what the file takes: float32.*uint8",
+        "`calibration_data` must hold images as the file takes them: float32.*uint8",
     ),
     (
         "model.onnx",
@@ -278,7 +290,7 @@ OPTIONS = [
     (
         "model.onnx",
         {"calibration_data": np.zeros((3, 8, 12, 2), "float32")},
-        "`calibration_data` is for `quantize`.*quantize=None",
+        "`calibration_data` must be None without `quantize`.*quantize=None",
     ),
     (
         "model.onnx",
@@ -299,14 +311,16 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "message"), OPTIONS, ids=lambda part: str(part)[:40])
-def test_wrong_options_are_named_before_anything_is_written(name, options, message, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "options", "message"), INVALID_OPTIONS, ids=lambda part: str(part)[:40]
+)
+def test_export_rejects_invalid_options_before_writing(name, options, message, tmp_path):
     with pytest.raises((ValueError, TypeError), match=message):
         km.export(MODELS[0].make(), tmp_path / name, **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_ends_in_softmax_has_no_logits_to_serve(tmp_path):
+def test_export_rejects_softmax_model_with_preprocessing(tmp_path):
     inputs = keras.Input((8, 12, 2))
     features = MODELS[0].make(num_classes=0)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="classes")(features))
@@ -315,36 +329,36 @@ def test_a_model_that_ends_in_softmax_has_no_logits_to_serve(tmp_path):
         km.export(model, tmp_path / "model.onnx", preprocessing=preprocessing)
 
 
-class Undoable(keras.layers.Layer):
-    """An operator that no target has."""
+class Erfinv(keras.layers.Layer):
+    """Uses an operator that no format supports."""
 
     def call(self, x):
         return keras.ops.erfinv(x)
 
 
-class Shouting(keras.layers.Layer):
-    """An operator that reaches outside."""
+class Printing(keras.layers.Layer):
+    """Uses an operator that writes to the terminal."""
 
     def call(self, x):
         import tensorflow as tf
 
         @tf.function
-        def say(x):
+        def print_and_return(x):
             tf.print(x)
             return x
 
-        return say(x)
+        return print_and_return(x)
 
 
 @pytest.mark.parametrize(
     ("layer", "name", "message"),
     [
-        (Undoable, "model.onnx", "needs the operator 'Erfinv', of node '.*bad.*'"),
-        (Undoable, "model.tflite", "TensorFlow Lite cannot hold the model.*Erfinv"),
-        (Shouting, "saved_model", "needs the operator 'PrintV2', of node"),
+        (Erfinv, "model.onnx", "needs the operator 'Erfinv', of node '.*bad.*'"),
+        (Erfinv, "model.tflite", "TensorFlow Lite cannot convert the model.*Erfinv"),
+        (Printing, "saved_model", "needs the operator 'PrintV2', of node"),
     ],
 )
-def test_an_operator_that_is_not_to_be_had_is_named(layer, name, message, tmp_path):
+def test_export_names_unsupported_operator(layer, name, message, tmp_path):
     inputs = keras.Input((8, 12, 2))
     model = keras.Model(inputs, MODELS[0].make()(layer(name="bad")(inputs)))
     km.export(MODELS[0].make(), tmp_path / name)
@@ -354,9 +368,9 @@ def test_an_operator_that_is_not_to_be_had_is_named(layer, name, message, tmp_pa
     assert snapshot(tmp_path) == before
 
 
-def test_a_full_disk_leaves_the_files_before(tmp_path):
-    """The kernel refuses to write more than 20 kB, as a full disk refuses."""
-    names = PATHS[::2]  # a TensorFlow Lite file is written as an ONNX file is
+def test_full_disk_keeps_previous_files(tmp_path):
+    """RLIMIT_FSIZE makes each write over 20 kB fail, as a full disk does."""
+    names = ["model.onnx", "saved_model"]  # not TensorFlow Lite, which is written like ONNX
     for name in names:
         km.export(MODELS[0].make(), tmp_path / name)
     before = snapshot(tmp_path)
@@ -376,15 +390,15 @@ for name in {names!r}:
     ended = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    refused = [line for line in ended.stdout.splitlines() if line.startswith(tuple(names))]
-    assert [line.split()[0] for line in refused] == names, ended.stdout + ended.stderr[-500:]
-    for why in refused:
-        assert "File too large" in why or "out of space" in why, why
+    errors = [line for line in ended.stdout.splitlines() if line.startswith(tuple(names))]
+    assert [line.split()[0] for line in errors] == names, ended.stdout + ended.stderr[-500:]
+    for error in errors:
+        assert "File too large" in error or "out of space" in error, error
     assert snapshot(tmp_path) == before
 
 
-def test_an_export_that_is_killed_leaves_the_file_before(tmp_path):
-    """Killed when the new file is whole and about to take its place."""
+def test_killed_export_keeps_previous_file(tmp_path):
+    """The process is killed when the new file is complete, just before it replaces the old one."""
     km.export(MODELS[0].make(), tmp_path / "model.onnx")
     before = (tmp_path / "model.onnx").read_bytes()
     program = f"""
@@ -392,6 +406,7 @@ import os, signal, sys
 sys.path.insert(0, {str(pathlib.Path(__file__).parents[1])!r})
 from cases import MODELS
 import keras_mixers as km
+from keras_mixers import files
 from keras_mixers.exporting import verify
 verify.latency = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 km.export(MODELS[0].make(), "model.onnx")
@@ -405,48 +420,46 @@ OPTIONS = [{}, {"target": "onnxruntime"}, {"attention_maps": True}, {"quantize":
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_the_model_is_as_it_was(options, tmp_path):
-    """After exports of each kind and after one that fails; what a user has put on a layer too."""
+def test_export_does_not_change_model(options, tmp_path):
+    """Neither a successful nor a failed export changes it, nor a `call` that the user has set."""
     inputs = keras.Input((8, 12, 2))
     shift = keras.layers.Dense(2, activation="gelu")
     x = MODELS[0].make(dtype="mixed_float16")(shift(inputs))
-    model = keras.Model(inputs, Undoable(name="bad")(x))
-    fine = keras.Model(inputs, x)
+    model = keras.Model(inputs, Erfinv(name="bad")(x))
+    valid = keras.Model(inputs, x)
     shift.call = lambda x, training=None: 2 * x
     model.layers[-1].activation = ["relu"]
     images = MODELS[0].images()
-    before = np.asarray(fine(images))
-    inside = model._flatten_layers()
+    before = np.asarray(valid(images))
+    parts = [model, *all_layers(model)]
     keys = ("call", "activation", "_dtype_policy")
-    held = [{key: vars(layer).get(key) for key in keys} for layer in inside]
-    km.export(fine, tmp_path / "model.onnx", **options)
+    original = [{key: vars(layer).get(key) for key in keys} for layer in parts]
+    km.export(valid, tmp_path / "model.onnx", **options)
     with pytest.raises(RuntimeError, match="Erfinv"):
         km.export(model, tmp_path / "model.onnx")
-    for layer, values in zip(inside, held, strict=True):
+    for layer, values in zip(parts, original, strict=True):
         assert all(vars(layer).get(key) is value for key, value in values.items()), layer.path
-    np.testing.assert_array_equal(np.asarray(fine(images)), before)
+    np.testing.assert_array_equal(np.asarray(valid(images)), before)
 
 
-def test_a_folder_with_something_else_in_it_is_not_replaced(tmp_path):
+def test_export_keeps_folder_with_other_files(tmp_path):
     km.export(MODELS[0].make(), tmp_path / "saved_model")
     (tmp_path / "saved_model" / "notes.txt").write_text("precious")
-    with pytest.raises(ValueError, match="holds something other than a SavedModel.*'notes.txt'"):
+    with pytest.raises(ValueError, match="holds only a SavedModel.*'notes.txt'"):
         km.export(MODELS[0].make(), tmp_path / "saved_model")
 
 
-def test_what_stands_beside_a_file_goes_if_the_file_fails(tmp_path):
-    from keras_mixers import files
-
-    (tmp_path / "there").write_text("before")
+def test_replacing_removes_companions_after_failure(tmp_path):
+    (tmp_path / "existing").write_text("before")
     (tmp_path / "file").mkdir()
     (tmp_path / "file" / "in the way").write_text("precious")
 
     def fail():
         with files.replacing(tmp_path / "file") as temporary:
-            temporary.with_name("beside").write_text("new")
-            temporary.with_name("there").write_text("after")
+            temporary.with_name("companion").write_text("new")
+            temporary.with_name("existing").write_text("after")
 
-    with pytest.raises(FileNotFoundError):  # the body has written no file of that name
+    with pytest.raises(FileNotFoundError):  # because `fail` does not write `temporary`
         fail()
-    assert {path.name for path in tmp_path.iterdir()} == {"there", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"existing", "file"}
     assert (tmp_path / "file" / "in the way").read_text() == "precious"

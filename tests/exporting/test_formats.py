@@ -1,4 +1,4 @@
-"""SavedModel and TensorFlow Lite, and what preprocessing inside a file does to images."""
+"""SavedModel and TensorFlow Lite files, and files with preprocessing."""
 
 import json
 
@@ -14,7 +14,7 @@ PREPROCESSING = km.Preprocessing((8, 12), crop_fraction=0.9, mean=(0.4, 0.5, 0.6
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 
 
-def colour_model():
+def rgb_model():
     return random_weights(case("vit").make(input_shape=(8, 12, 3)))
 
 
@@ -28,45 +28,45 @@ def expected(model, images):
 
 
 @pytest.mark.parametrize("name", ["vit", "mlp_mixer", "conv_mixer", "hybrid_CM"])
-def test_saved_model_gives_the_models_answers(name, tmp_path):
+def test_saved_model_matches_model(name, tmp_path):
     model = random_weights(case(name).make())
     report = km.export(model, tmp_path / "saved_model", attention_maps=name == "vit")
     loaded = tf.saved_model.load(str(report.path))
     assert set(loaded.signatures) == {"serving_default"}
     images = case(name).images(5)
-    answers = loaded.signatures["serving_default"](images=tf.constant(images))
-    np.testing.assert_allclose(answers["logits"], np.asarray(model(images)), rtol=1e-4, atol=1e-5)
-    maps = {key: value for key, value in answers.items() if key != "logits"}
+    outputs = loaded.signatures["serving_default"](images=tf.constant(images))
+    np.testing.assert_allclose(outputs["logits"], np.asarray(model(images)), rtol=1e-4, atol=1e-5)
+    maps = {key: value for key, value in outputs.items() if key != "logits"}
     assert set(maps) == ({"attention_0", "attention_1"} if name == "vit" else set())
     for weights in maps.values():
         np.testing.assert_allclose(np.sum(weights, -1), 1, atol=1e-5)
 
 
-def test_saved_model_holds_each_weight_once(tmp_path):
+def test_saved_model_stores_each_weight_once(tmp_path):
     model = km.ViT("Ti/16", input_shape=(32, 32, 3), depth=2)
     report = km.export(model, tmp_path / "saved_model")
     variables = sum(file.stat().st_size for file in (report.path / "variables").iterdir())
     assert 1 <= variables / (4 * model.count_params()) < 1.01
 
 
-def test_preprocessing_inside_a_saved_model(tmp_path):
-    model = colour_model()
+def test_saved_model_applies_preprocessing(tmp_path):
+    model = rgb_model()
     path = tmp_path / "saved_model"
     km.export(model, path, preprocessing=PREPROCESSING, class_names=NAMES)
     loaded = tf.saved_model.load(str(path))
     assert set(loaded.signatures) == {"serving_default", "serve_encoded"}
     images = photos()
     logits, probabilities = expected(model, images)
-    answers = loaded.signatures["serving_default"](images=tf.constant(images))
-    np.testing.assert_allclose(answers["logits"], logits, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(answers["probabilities"], probabilities, atol=1e-5)
-    said = json.loads((path / "assets.extra" / "keras_mixers.json").read_text())
-    assert said["class_names"] == NAMES
-    assert said["preprocessing"] == PREPROCESSING.get_config()
+    outputs = loaded.signatures["serving_default"](images=tf.constant(images))
+    np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outputs["probabilities"], probabilities, atol=1e-5)
+    metadata = json.loads((path / "assets.extra" / "keras_mixers.json").read_text())
+    assert metadata["class_names"] == NAMES
+    assert metadata["preprocessing"] == PREPROCESSING.get_config()
 
 
-def test_serve_encoded_takes_files_of_any_size(tmp_path):
-    model = colour_model()
+def test_serve_encoded_accepts_files_of_any_size(tmp_path):
+    model = rgb_model()
     path = tmp_path / "saved_model"
     km.export(model, path, preprocessing=PREPROCESSING)
     serve = tf.saved_model.load(str(path)).signatures["serve_encoded"]
@@ -74,16 +74,16 @@ def test_serve_encoded_takes_files_of_any_size(tmp_path):
     grey = photos(1, (20, 20))[0, :, :, :1]
     encoded = [tf.io.encode_png(image).numpy() for image in (first, second, grey)]
     encoded.append(tf.io.encode_jpeg(first, quality=95).numpy())
-    answers = serve(encoded=tf.constant(encoded))["logits"]
+    outputs = serve(encoded=tf.constant(encoded))["logits"]
     decoded = [first, second, np.repeat(grey, 3, -1), tf.io.decode_jpeg(encoded[3]).numpy()]
-    for answer, image in zip(answers, decoded, strict=True):
+    for output, image in zip(outputs, decoded, strict=True):
         logits, _ = expected(model, image[None])
-        np.testing.assert_allclose(answer, logits[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(output, logits[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
-def test_preprocessing_inside_an_onnx_file(target, tmp_path):
-    model = colour_model()
+def test_onnx_applies_preprocessing(target, tmp_path):
+    model = rgb_model()
     path = tmp_path / "model.onnx"
     km.export(model, path, preprocessing=PREPROCESSING, class_names=NAMES, target=target)
     session = onnxruntime.InferenceSession(path)
@@ -91,13 +91,13 @@ def test_preprocessing_inside_an_onnx_file(target, tmp_path):
     assert (image.name, image.type, image.shape[3]) == ("images", "tensor(uint8)", 3)
     for images in (photos(), photos(2, (9, 80)), photos(1, (8, 12))):
         logits, probabilities = expected(model, images)
-        answers = session.run(["logits", "probabilities"], {"images": images})
-        np.testing.assert_allclose(answers[0], logits, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(answers[1], probabilities, atol=1e-5)
+        outputs = session.run(["logits", "probabilities"], {"images": images})
+        np.testing.assert_allclose(outputs[0], logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(outputs[1], probabilities, atol=1e-5)
 
 
-def test_preprocessing_goes_with_integers(tmp_path):
-    model = colour_model()
+def test_onnx_int8_with_preprocessing(tmp_path):
+    model = rgb_model()
     data = tf.data.Dataset.from_tensor_slices((photos(20), np.zeros(20))).batch(8)
     report = km.export(
         model,
@@ -110,29 +110,29 @@ def test_preprocessing_goes_with_integers(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vit", "vit_map", "mlp_mixer", "conv_mixer", "hybrid_ACMPG"])
-def test_tensorflow_lite_gives_the_models_answers(name, tmp_path):
+def test_tflite_matches_model(name, tmp_path):
     model = random_weights(case(name).make())
     report = km.export(model, tmp_path / "model.tflite")
     assert (report.format, report.nodes) == ("tflite", None)
     with pytest.warns(UserWarning, match="LiteRT"):
         interpreter = tf.lite.Interpreter(model_path=str(report.path))
     images = case(name).images(5)
-    answer = interpreter.get_signature_runner("serving_default")(images=images)["logits"]
-    np.testing.assert_allclose(answer, np.asarray(model(images)), rtol=1e-4, atol=1e-5)
+    logits = interpreter.get_signature_runner("serving_default")(images=images)["logits"]
+    np.testing.assert_allclose(logits, np.asarray(model(images)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("quantize", ["int8", "float16"])
-def test_tensorflow_lite_in_fewer_bits(quantize, tmp_path):
+def test_tflite_quantize_reduces_size(quantize, tmp_path):
     model = km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, num_classes=10)
-    plain = km.export(model, tmp_path / "plain.tflite")
+    full = km.export(model, tmp_path / "full.tflite")
     small = km.export(model, tmp_path / "small.tflite", quantize=quantize)
-    assert small.size < {"int8": 0.3, "float16": 0.52}[quantize] * plain.size
+    assert small.size < {"int8": 0.3, "float16": 0.52}[quantize] * full.size
     assert 0 < small.largest_difference < 0.05
 
 
-def test_a_saved_model_holds_the_plain_forms(tmp_path):
-    """Not those that TensorFlow's CPUs are faster with, which other readers may not have."""
-    km.export(random_weights(case("conv_mixer").make()), tmp_path / "plain")
-    graph = (tmp_path / "plain" / "saved_model.pb").read_bytes()
+def test_saved_model_uses_reference_kernels(tmp_path):
+    """Other runtimes may lack the fused kernels that are faster in TensorFlow on CPUs."""
+    km.export(random_weights(case("conv_mixer").make()), tmp_path / "saved_model")
+    graph = (tmp_path / "saved_model" / "saved_model.pb").read_bytes()
     assert b"DepthwiseConv2dNative" in graph
     assert b"_Xla" not in graph

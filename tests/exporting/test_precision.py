@@ -1,4 +1,4 @@
-"""Half precision and 8-bit integers: what the file holds, and how far its answers are."""
+"""float16 and int8 files: the dtypes that they store, and the accuracy of their outputs."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ def run(path, images):
 
 
 def stored_types(path):
-    """How many numbers the file holds of each type."""
+    """`{dtype: number of elements}` of the file's initializers."""
     counts = {}
     for tensor in onnx.load(path).graph.initializer:
         name = onnx.TensorProto.DataType.Name(tensor.data_type)
@@ -29,7 +29,7 @@ def stored_types(path):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["model.onnx", "saved_model"])
-def test_mixed_precision_is_exported_in_float32(policy, name, tmp_path):
+def test_mixed_precision_exports_in_float32(policy, name, tmp_path):
     plain = random_weights(case("vit").make())
     mixed = case("vit").make(dtype=policy)
     mixed.set_weights(plain.get_weights())
@@ -45,7 +45,7 @@ def test_mixed_precision_is_exported_in_float32(policy, name, tmp_path):
 
 @targets
 @pytest.mark.parametrize("name", ["vit", "conv_mixer", "hybrid_MMA"])
-def test_half_precision_computes_in_half(name, target, tmp_path):
+def test_onnx_float16_computes_in_float16(name, target, tmp_path):
     model = random_weights(case(name).make())
     report = km.export(model, tmp_path / "model.onnx", dtype="float16", target=target)
     assert "FLOAT" not in stored_types(report.path)
@@ -58,7 +58,7 @@ def test_half_precision_computes_in_half(name, target, tmp_path):
     assert 1e-6 < difference < 2e-2 * max(1, np.abs(expected).max())
 
 
-def test_a_saved_model_in_half_precision(tmp_path):
+def test_saved_model_float16_computes_in_float16(tmp_path):
     import tensorflow as tf
 
     model = random_weights(case("vit").make())
@@ -72,7 +72,7 @@ def test_a_saved_model_in_half_precision(tmp_path):
     assert serve(images=tf.constant(case("vit").images()))["logits"].dtype.name == "float32"
 
 
-def test_weights_in_half_precision_halve_the_file(tmp_path):
+def test_quantize_float16_halves_the_file(tmp_path):
     model = random_weights(km.ViT("Ti/16", input_shape=(32, 32, 3), depth=1, num_classes=10))
     plain = km.export(model, tmp_path / "plain.onnx")
     half = km.export(model, tmp_path / "half.onnx", quantize="float16")
@@ -80,13 +80,13 @@ def test_weights_in_half_precision_halve_the_file(tmp_path):
     assert half.agreement == 1.0
     assert half.precision == "float16"
     types = stored_types(half.path)
-    assert types["FLOAT16"] > 50 * types["FLOAT"], "vectors alone stay as they are"
+    assert types["FLOAT16"] > 50 * types["FLOAT"], "only vectors stay in float32"
 
 
-def test_a_weight_that_half_precision_cannot_hold_is_named(tmp_path):
+def test_quantize_float16_names_overflowing_weight(tmp_path):
     model = case("vit").make()
     model.get_layer("head").kernel.assign(np.full((16, 5), 1e5))
-    with pytest.raises(ValueError, match="`quantize`='float16' cannot hold.*'head/kernel'.*1e.05"):
+    with pytest.raises(ValueError, match="`quantize`='float16' cannot store.*'head/kernel'.*1e.05"):
         km.export(model, tmp_path / "model.onnx", quantize="float16")
     assert not list(tmp_path.iterdir())
 
@@ -94,7 +94,7 @@ def test_a_weight_that_half_precision_cannot_hold_is_named(tmp_path):
 @targets
 @pytest.mark.parametrize("calibrated", [False, True])
 @pytest.mark.parametrize("name", ["vit", "mlp_mixer", "hybrid_CM"])
-def test_integers(name, calibrated, target, tmp_path):
+def test_quantize_int8_matches_model(name, calibrated, target, tmp_path):
     model = case(name).make()
     images = case(name).images(20)
     data = images if calibrated else None
@@ -113,66 +113,66 @@ def test_integers(name, calibrated, target, tmp_path):
     assert report.agreement == pytest.approx(same) if calibrated else 0 <= report.agreement <= 1
 
 
-def test_agreement_is_the_share_of_equal_classes():
+def test_agreement_is_fraction_of_equal_classes():
     model = case("vit").make()
     images = case("vit").images(8)
     logits = np.array(model(images))
-    logits[:3] = -logits[:3]  # three of eight say another class
+    logits[:3] = -logits[:3]  # changes the class of three of the eight images
     serving = Serving(model).calibrated(images)
     run = lambda _: {"logits": logits}  # noqa: E731
     assert verify.agreement(serving, serving.compiled(), run) == 5 / 8
 
 
 @pytest.mark.parametrize("sizes", [[8], [1] * 8, [0, 2, 6]])
-def test_both_batches_are_compared_whatever_the_calibrations(sizes):
+def test_verify_compares_both_batch_sizes(sizes):
     model, images = case("vit").make(), case("vit").images(8)
     batches = np.split(images, np.cumsum(sizes)[:-1])
     serving = Serving(model, quantize="int8").calibrated(batches)
-    reference, seen = serving.compiled(), []
+    reference, sizes_seen = serving.compiled(), []
 
     def run(images):
-        seen.append(len(images))
-        return verify.answers_of(reference, images)
+        sizes_seen.append(len(images))
+        return verify.outputs_of(reference, images)
 
     verify.largest_difference(serving, reference, run)
-    assert seen == [1, 3]
+    assert sizes_seen == [1, 3]
 
 
-def test_integers_that_answer_the_same_to_all_are_not_taken():
+def test_verify_rejects_constant_int8_outputs():
     inputs = keras.Input((8, 12, 2))
     features = case("vit").make(num_classes=0)(inputs)
     model = random_weights(keras.Model(inputs, keras.layers.Dense(3, "softmax")(features)))
     serving = Serving(model, quantize="int8")
-    with pytest.raises(RuntimeError, match="over the bound"):
+    with pytest.raises(RuntimeError, match="more than the tolerance"):
         verify.largest_difference(
             serving, serving.compiled(), lambda x: {"logits": np.full((len(x), 3), 1 / 3)}
         )
 
 
-def test_calibration_takes_arrays_batches_and_datasets():
+def test_calibrated_accepts_arrays_batches_and_datasets():
     import tensorflow as tf
 
     images = case("vit").images(300)
     serving = Serving(case("vit").make())
-    forms = {
+    accepted = {
         "array": images,
         "batches": [images[:100], images[100:]],
         "with labels": [(images[:150], np.zeros(150)), (images[150:], np.zeros(150))],
         "dataset": tf.data.Dataset.from_tensor_slices(images).batch(64),
     }
-    for label, data in forms.items():
+    for label, data in accepted.items():
         batches = serving.calibrated(data).calibration
         np.testing.assert_array_equal(np.concatenate(batches), images[:256], err_msg=label)
 
 
-def test_integers_that_miss_by_much_are_not_put_in_place(tmp_path):
-    """One channel a million times the others: eight bits for both are too few."""
+def test_export_rejects_inaccurate_int8(tmp_path):
+    """One channel is a million times the other: 8 bits cannot represent both."""
     inputs = keras.Input((8, 12, 2))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
     x = keras.layers.Dense(2, use_bias=False, name="unequal")(x)
     model = keras.Model(inputs, keras.layers.Dense(1, use_bias=False, name="even")(x))
     model.get_layer("unequal").kernel.assign([[1e6, 1.0], [1e6, -3.0]])
     model.get_layer("even").kernel.assign([[1e-6], [50.0]])
-    with pytest.raises(RuntimeError, match="over the bound"):
+    with pytest.raises(RuntimeError, match="more than the tolerance"):
         km.export(model, tmp_path / "model.onnx", quantize="int8")
     assert not list(tmp_path.iterdir())

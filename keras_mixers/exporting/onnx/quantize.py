@@ -1,4 +1,4 @@
-"""Smaller numbers in an ONNX file: half precision, and 8-bit integers by onnxruntime's tools."""
+"""Reduce the precision of an ONNX model: to float16, or to int8 by onnxruntime's tools."""
 
 import contextlib
 import logging
@@ -9,22 +9,23 @@ import numpy as np
 
 from keras_mixers.exporting.onnx.file import LARGEST_FILE
 
-# Only what has many weights: convolutions in 8 bits are slower than in 32 without calibration.
-DYNAMIC = ["MatMul"]
-STATIC = ["Conv", "Gemm", "MatMul"]
+# Operators to quantize without calibration (no `Conv`, which is then slower than in float32), and
+# with calibration.
+DYNAMIC_OPS = ["MatMul"]
+STATIC_OPS = ["Conv", "Gemm", "MatMul"]
 
 
 def reduce_precision(model, serving):
-    """An `onnx.ModelProto` of float32 in the precision that is asked for."""
+    """A float32 `onnx.ModelProto` in the precision that `serving` asks for."""
     if serving.dtype == "float16":
-        return in_half_precision(model)
+        return in_float16(model)
     if serving.quantize == "float16":
-        return weights_in_half_precision(model)
-    return in_integers(model, serving.calibration)
+        return weights_in_float16(model)
+    return in_int8(model, serving.calibration)
 
 
-def in_half_precision(model):
-    """The model computing in float16, its images and outputs in float32."""
+def in_float16(model):
+    """The model with all computation in float16, and images and outputs in float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -33,8 +34,8 @@ def in_half_precision(model):
     return half
 
 
-def weights_in_half_precision(model):
-    """Store the weights as float16, from which the runtime makes float32 once, when it loads."""
+def weights_in_float16(model):
+    """Store the weights as float16; the runtime casts them to float32 when it loads the file."""
     import onnx
     from onnx import numpy_helper
 
@@ -43,12 +44,13 @@ def weights_in_half_precision(model):
     for tensor in graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 1:
             name = tensor.name
-            with np.errstate(over="ignore"):  # it is refused below
+            with np.errstate(over="ignore"):  # because the next lines raise an error for it
                 half = numpy_helper.to_array(tensor).astype(np.float16)
             if not np.isfinite(half).all():
                 raise ValueError(
-                    f"`quantize`='float16' cannot hold the weight {name!r}, whose largest value is"
-                    f" {np.abs(numpy_helper.to_array(tensor)).max():.3g}; float16 ends at 65504"
+                    f"`quantize`='float16' cannot store the weight {name!r}. Its largest absolute"
+                    f" value is {np.abs(numpy_helper.to_array(tensor)).max():.3g}; float16 ends at"
+                    " 65504"
                 )
             tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_float16"))
             casts.append(
@@ -62,8 +64,14 @@ def weights_in_half_precision(model):
     return model
 
 
-def in_integers(model, calibration):
-    """Matrix products in 8-bit integers; ranges from images if given, else found at run time."""
+def in_int8(model, calibration):
+    """Matrix products in 8-bit integers.
+
+    Args:
+        model: an `onnx.ModelProto`.
+        calibration: batches of images, from which the ranges of the integers are computed. Without
+            them the runtime computes the ranges for each call.
+    """
     import onnx
     from onnxruntime import quantization as tools
 
@@ -71,33 +79,34 @@ def in_integers(model, calibration):
         "per_channel": True,
         "weight_type": tools.QuantType.QInt8,
         "extra_options": {
-            # Products with weights alone: scores of attention, and the exact arithmetic of
-            # preprocessing, stay in floats.
+            # Quantize only products with weights, so that attention's scores and the exact
+            # arithmetic of preprocessing stay in floats. onnxruntime 1.32 reads this option only
+            # in `quantize_dynamic`.
             "MatMulConstBOnly": True,
-            # What shape inference cannot tell of onnxruntime's own operators.
+            # Because shape inference does not know the dtypes of onnxruntime's operators.
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
     }
     if model.ByteSize() >= LARGEST_FILE:
         raise ValueError(
-            "`quantize`='int8' takes models of less than 2 GiB of weights. Received:"
-            f" {model.ByteSize():,} bytes; quantize='float16' halves them"
+            "`quantize`='int8' needs a model of less than 2 GiB. Received:"
+            f" {model.ByteSize():,} bytes; quantize='float16' halves the size"
         )
-    with tempfile.TemporaryDirectory() as folder, without_advice():
+    with tempfile.TemporaryDirectory() as folder, root_logger_silenced():
         before, after = (pathlib.Path(folder, name) for name in ("float.onnx", "int8.onnx"))
         onnx.save(model, before)
         if calibration:
             tools.quantize_static(
-                before, after, Reader(calibration), op_types_to_quantize=STATIC, **options
+                before, after, Reader(calibration), op_types_to_quantize=STATIC_OPS, **options
             )
         else:
-            tools.quantize_dynamic(before, after, op_types_to_quantize=DYNAMIC, **options)
+            tools.quantize_dynamic(before, after, op_types_to_quantize=DYNAMIC_OPS, **options)
         return onnx.load(after)
 
 
 @contextlib.contextmanager
-def without_advice():
-    """While this lasts, nothing is logged to the root: the tools advise what has been done."""
+def root_logger_silenced():
+    """Silence the root logger: onnxruntime's tools recommend steps that `convert` has done."""
 
     def refuse(_record):
         return False
@@ -110,7 +119,7 @@ def without_advice():
 
 
 class Reader:
-    """Batches of images as onnxruntime's calibration reads them."""
+    """An onnxruntime `CalibrationDataReader` of batches of images."""
 
     def __init__(self, images):
         self.images = iter(images)
