@@ -1,12 +1,13 @@
-"""What exports cost and how fast they are: time, memory, nodes, and onnxruntime's time to answer.
+"""Measure exports: time, memory and nodes of an export, and the file's time in onnxruntime.
 
-    python examples/benchmark_export.py                       # exports alone, each in a process
-    python examples/benchmark_export.py --write-peers peers   # where timm, torch, onnxscript are
-    python examples/benchmark_export.py --peers peers         # timm's own exports in turn with ours
+    python examples/benchmark_export.py                       # our exports, each in its own process
+    python examples/benchmark_export.py --write-peers peers   # needs timm, torch and onnxscript
+    python examples/benchmark_export.py --peers peers         # compares ours with timm's exports
 
-Peers are timm's models of the same architecture by torch.onnx at opset 18, from both of PyTorch's
-exporters. All are timed in one process on the same threads, in turn, after a pause that lets the
-threads of the other sessions rest; ratios are of medians. The table is also written as CSV.
+Peers are timm's models of the same architectures. torch.onnx exports them at opset 18 by both of
+PyTorch's exporters. This script times all files in one process with the same number of threads, in
+turn. It pauses before each file, so that the threads of other sessions stop. Ratios are ratios of
+medians. `--csv` also writes the table to a file.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import time
 
 from benchmark import show
 
-# name: (builder, variant, arguments, what timm calls it)
+# name: (builder, variant, arguments, timm's name or None)
 MODELS = {
     "ViT-Ti/16": ("ViT", "Ti/16", {}, "vit_tiny_patch16_224"),
     "ViT-S/16": ("ViT", "S/16", {}, "vit_small_patch16_224"),
@@ -34,13 +35,14 @@ MODELS = {
     "ViT-Ti/16-registers": ("ViT", "Ti/16", {"num_registers": 4}, None),
     "ViT-Ti/16-map": ("ViT", "Ti/16", {"pool": "map"}, None),
 }
+# name: arguments of km.export
 FORMS = {
     "onnx": {},
     "onnxruntime": {"target": "onnxruntime"},
     "int8": {"target": "onnxruntime", "quantize": "int8"},
 }
-UNTRACED_BATCH = 5
-PAUSE = 0.05  # seconds: onnxruntime's threads spin for a while after they have worked
+UNTRACED_BATCH = 5  # a batch size that the export did not use
+PAUSE = 0.05  # seconds, because onnxruntime's threads spin for a while after each call
 
 
 def parse_arguments():
@@ -49,18 +51,22 @@ def parse_arguments():
     )
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=list(FORMS))
-    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="images a call")
-    parser.add_argument("--rounds", type=int, default=9, help="of timing, each of every file")
-    parser.add_argument("--threads", type=int, default=2, help="of onnxruntime")
-    parser.add_argument("--peers", type=pathlib.Path, help="folder that --write-peers has filled")
-    parser.add_argument("--write-peers", type=pathlib.Path, help="write timm's exports, and end")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8], help="images per call")
+    parser.add_argument(
+        "--rounds", type=int, default=9, help="number of times to measure each file"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="number of threads of onnxruntime")
+    parser.add_argument("--peers", type=pathlib.Path, help="folder that --write-peers wrote")
+    parser.add_argument(
+        "--write-peers", type=pathlib.Path, help="write timm's exports to this folder and exit"
+    )
     parser.add_argument("--csv", type=pathlib.Path, help="file for the table")
-    parser.add_argument("--export-one", nargs=3, help=argparse.SUPPRESS)  # what a process does
+    parser.add_argument("--export-one", nargs=3, help=argparse.SUPPRESS)  # for child processes
     return parser.parse_args()
 
 
 def write_peers(folder, names):
-    """timm's own ONNX files, by PyTorch's exporter of today and by the one before."""
+    """Write timm's models as ONNX files, by PyTorch's present exporter and by its previous one."""
     import timm
     import torch
 
@@ -89,7 +95,7 @@ def write_peers(folder, names):
 
 
 def export_one(name, form, path):
-    """Export one model in this process; prints what it took and what it gave, as JSON."""
+    """Export one model in this process, and print the measurements as JSON."""
     import numpy as np
     import onnxruntime
 
@@ -113,20 +119,20 @@ def export_one(name, form, path):
 
     shape = (UNTRACED_BATCH, *model.input_shape[1:])
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
-    answer = onnxruntime.InferenceSession(path).run(["logits"], {"images": images})[0]
-    difference = np.abs(answer - np.asarray(model(images, training=False))).max()
-    found = {
+    logits = onnxruntime.InferenceSession(path).run(["logits"], {"images": images})[0]
+    difference = np.abs(logits - np.asarray(model(images, training=False))).max()
+    measured = {
         "nodes": report.nodes,
         "megabytes": round(report.size / 1e6, 1),
         "export_seconds": round(seconds, 1),
         "memory_over_weights": round((peak[0] - before) / (4 * model.count_params()), 1),
         "difference": f"{difference:.1e}",
     }
-    print(json.dumps(found))
+    print(json.dumps(measured))
 
 
 def resident():
-    """Bytes of memory that this process holds (Linux)."""
+    """Bytes of this process's memory that are resident (Linux)."""
     import resource
 
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
@@ -134,7 +140,7 @@ def resident():
 
 
 def timed(paths, batch, rounds, threads):
-    """Milliseconds an image takes in each file: medians of rounds, all files in turn."""
+    """Milliseconds per image for each file: the median of the rounds, files in turn."""
     import numpy as np
     import onnxruntime
 
@@ -157,14 +163,14 @@ def timed(paths, batch, rounds, threads):
 
 
 def measure(name, args, folder):
-    """The table's rows of one model: each of our forms, and its peers."""
+    """The rows of the table for one model: one for each of our files, one for each peer."""
     rows = []
     for form in args.forms:
         path = folder / f"{name.replace('/', '-')}.{form}.onnx"
         command = [sys.executable, __file__, "--export-one", name, form, str(path)]
         ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found = json.loads(ended.stdout.splitlines()[-1])
-        rows.append({"model": name, "file": form, "path": path, **found})
+        measured = json.loads(ended.stdout.splitlines()[-1])
+        rows.append({"model": name, "file": form, "path": path, **measured})
     peer = MODELS[name][3]
     if args.peers and peer:
         import onnx
@@ -194,7 +200,7 @@ def main():
     else:
         for place in (args.peers, args.csv and args.csv.absolute().parent):
             if place and not place.is_dir():
-                raise SystemExit(f"benchmark_export.py: there is no folder {place}")
+                raise SystemExit(f"benchmark_export.py: folder not found: {place}")
         with tempfile.TemporaryDirectory() as folder:
             rows = []
             for name in args.models:

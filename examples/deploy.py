@@ -1,38 +1,41 @@
-"""From a trained model to answers where no Keras is: export it, then classify image files.
+"""Export a trained model, then classify image files where Keras is not installed.
 
-    python examples/train.py                                            # leaves out/model.keras
-    python examples/deploy.py export out/model.keras --dataset digits   # leaves out/deploy/
+    python examples/train.py                                            # writes out/model.keras
+    python examples/deploy.py export out/model.keras --dataset digits   # writes out/deploy/
     python examples/deploy.py onnx out/deploy/model.onnx out/deploy/images/*.png
     python examples/deploy.py saved_model out/deploy/saved_model out/deploy/images/*.png
 
-Training and exporting need keras_mixers. The last two need onnxruntime (with NumPy and Pillow), or
-TensorFlow, and nothing else: what an image must look like and what the classes are
-called is in the files.
+The first two commands need keras_mixers. The last two need only onnxruntime (with NumPy and
+Pillow), or only TensorFlow. The exported files contain the preprocessing and the class names.
 """
 
 import argparse
 import json
 import pathlib
 
-SHOWN = 8  # images of the dataset that are written beside the exports
+SAMPLES = 8  # images of the dataset that `export` writes next to the exported files
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     export = commands.add_parser("export", help="write model.onnx, int8.onnx and saved_model/")
-    export.add_argument("model", type=pathlib.Path, help="a .keras file, as train.py leaves it")
-    export.add_argument("--dataset", default="digits", help="what it was trained on")
-    export.add_argument("--output", type=pathlib.Path, help="folder; deploy/ beside the model")
+    export.add_argument("model", type=pathlib.Path, help="a .keras file that train.py wrote")
+    export.add_argument("--dataset", default="digits", help="the dataset of the training")
+    export.add_argument(
+        "--output", type=pathlib.Path, help="folder; default: deploy/ next to the model"
+    )
     for command in ("onnx", "saved_model"):
-        classify = commands.add_parser(command, help=f"classify images by a {command} alone")
-        classify.add_argument("file", type=pathlib.Path, help="what `export` left")
+        classify = commands.add_parser(command, help=f"classify images with only a {command} file")
+        classify.add_argument(
+            "file", type=pathlib.Path, help="a file or folder that `export` wrote"
+        )
         classify.add_argument("images", type=pathlib.Path, nargs="+", help="PNG or JPEG files")
     return parser.parse_args()
 
 
 def export(args):
-    """Write all that a server needs, and some of the dataset's images to try it on."""
+    """Write the files that a server needs, and some images of the dataset as examples."""
     import keras
 
     import keras_mixers as km
@@ -45,50 +48,56 @@ def export(args):
     folder = args.output or args.model.parent / "deploy"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     names = info.class_names
-    shown = km.data.images(args.dataset).take(SHOWN)
-    for i, (image, label) in enumerate(shown):
+    samples = km.data.images(args.dataset).take(SAMPLES)
+    for i, (image, label) in enumerate(samples):
         keras.utils.save_img(
             folder / "images" / f"{i}-{names[label]}.png", image.numpy(), scale=False
         )
 
     serving = {"preprocessing": info.preprocessing, "class_names": names}
     print(km.export(model, folder / "model.onnx", **serving))
-    seen = km.data.images(args.dataset, "train").batch(1)  # of any sizes
-    calibration = {"quantize": "int8", "calibration_data": seen}
+    images = km.data.images(args.dataset, "train").batch(1)  # because images may differ in size
+    calibration = {"quantize": "int8", "calibration_data": images}
     print(km.export(model, folder / "int8.onnx", **calibration, **serving))
     print(km.export(model, folder / "saved_model", **serving))
 
 
 def classify_by_onnx(file, paths):
-    """Each image's classes by probability, from onnxruntime."""
+    """Yield `(path, class names, probabilities)` for each image, computed by onnxruntime."""
     import numpy as np
     import onnxruntime
     from PIL import Image
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    said = session.get_modelmeta().custom_metadata_map
-    if "preprocessing" not in said or "class_names" not in said:
-        raise SystemExit(f"deploy.py: {file} takes no image files; `deploy.py export` makes one")
+    metadata = session.get_modelmeta().custom_metadata_map
+    if "preprocessing" not in metadata or "class_names" not in metadata:
+        raise SystemExit(
+            f"deploy.py: {file} must contain preprocessing and class names;"
+            " `deploy.py export` writes such a file"
+        )
     channels = session.get_inputs()[0].shape[3]
     for path in paths:
         image = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
         image = image.reshape(1, *image.shape[:2], channels)
         (probabilities,) = session.run(["probabilities"], {"images": image})
-        yield path, json.loads(said["class_names"]), probabilities[0]
+        yield path, json.loads(metadata["class_names"]), probabilities[0]
 
 
 def classify_by_saved_model(folder, paths):
-    """Each image's classes by probability, from TensorFlow; the file decodes the image itself."""
+    """Yield `(path, class names, probabilities)` for each image, computed by TensorFlow."""
     import tensorflow as tf
 
     signatures = tf.saved_model.load(str(folder)).signatures
     if "serve_encoded" not in signatures:
-        raise SystemExit(f"deploy.py: {folder} takes no image files; `deploy.py export` makes one")
+        raise SystemExit(
+            f"deploy.py: {folder} must have the signature serve_encoded;"
+            " `deploy.py export` writes such a folder"
+        )
     serve = signatures["serve_encoded"]
-    said = json.loads((folder / "assets.extra" / "keras_mixers.json").read_text())
+    metadata = json.loads((folder / "assets.extra" / "keras_mixers.json").read_text())
     for path in paths:
-        answers = serve(encoded=tf.constant([path.read_bytes()]))
-        yield path, said["class_names"], answers["probabilities"][0].numpy()
+        outputs = serve(encoded=tf.constant([path.read_bytes()]))  # the SavedModel decodes images
+        yield path, metadata["class_names"], outputs["probabilities"][0].numpy()
 
 
 def main():

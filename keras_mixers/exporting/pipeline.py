@@ -39,9 +39,11 @@ def export(
 
     `export` writes to a temporary path, runs the format's checker, and loads the file in the
     format's runtime (onnxruntime or TensorFlow). It compares the file's outputs with the model's
-    at batch sizes 1 and 3. Only then does the file replace what was at `path`. The images are
-    random, or in int8 from `calibration_data`. The tolerance is 1e-4 times the largest output,
-    at least 1e-4; in float16 it is 2e-2. In int8 the difference may have 0.3 of the outputs' norm.
+    at batch sizes 1 and 3. Only then does the file replace what was at `path`.
+
+    The images to compare are random; in int8 they come from `calibration_data` if it is given. The
+    tolerance is 1e-4 times the largest output, or 1e-4 if all outputs are below 1. In float16 both
+    numbers are 2e-2. In int8 the norm of the difference may be 0.3 times the norm of the outputs.
 
     Do not use the model in another thread during the export, because `export` changes its layers
     for a short time.
@@ -58,8 +60,8 @@ def export(
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and
             logits stay float32).
         quantize: for ONNX and TensorFlow Lite. `"int8"`: compute products with weights in 8-bit
-            integers; ONNX computes convolutions so only with `calibration_data`, and attention is
-            not fused. `"float16"`: store the weights in half precision, compute in float32.
+            integers. ONNX files do this to convolutions only with `calibration_data`, and do not
+            fuse attention. `"float16"`: store weights in half precision, compute in float32.
         calibration_data: with `quantize`, images as the file takes them: an array, or batches with
             or without labels, such as a `tf.data.Dataset`. `export` uses the first 256 images to
             choose the ranges of int8 numbers in advance, and to measure `agreement`.

@@ -13,8 +13,8 @@ class ExportReport:
         format: `"onnx"`, `"saved_model"` or `"tflite"`.
         size: in bytes, including a second file of weights.
         largest_difference: the largest absolute difference from the outputs of the model in
-            float32, over all outputs, at batch sizes 1 and 3. The images are random, or in int8
-            from the calibration data.
+            float32, over all outputs, at batch sizes 1 and 3. The images are random; in int8 they
+            come from the calibration data if there are any.
         latency: milliseconds for one image on this machine, in the format's runtime.
         precision: `"float32"`, `"float16"` or `"int8"`.
         agreement: for a quantized file, the fraction of images for which the file and the float32
