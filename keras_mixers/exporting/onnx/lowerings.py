@@ -1,8 +1,8 @@
 """How each layer computes in the file: in few ONNX operators.
 
-As Keras traces it in TensorFlow, a LayerNorm is ten nodes, a matrix product of tokens is eight, and
-attention is einsums that no runtime fuses. A lowering, `lower_...(layer, x)`, computes what
-`layer.call(x)` computes at inference.
+As Keras traces them in TensorFlow, a LayerNorm is ten nodes and a matrix product of tokens is
+eight. Attention is einsums, which no runtime fuses. A lowering, `lower_...(layer, x)`, computes
+what `layer.call(x)` computes at inference.
 """
 
 import keras

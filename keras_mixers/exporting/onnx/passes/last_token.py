@@ -54,8 +54,8 @@ def read_only_by(gathers, graph):
 def movable_ancestors(gather, movable, graph):
     """The nodes that can be computed for one token before `gather` selects it, in order.
 
-    None of them can if one reads a matrix of rows that other nodes also read, because the rows of
-    one token cannot be selected from it by one `Gather`.
+    The result is empty if one of them reads a matrix of rows that must stay, because one `Gather`
+    cannot select the rows of one token.
     """
     found, names = set(), [gather.input[0]]
     while names:
