@@ -14,29 +14,28 @@ from keras_mixers.models.variants import variant_of
 
 
 @keras.saving.register_keras_serializable("test_mixers")
-class FourierMixing(Layer):
-    """A token mixer that the package does not have: the real part of a 2-D FFT."""
+class Shift(Layer):
+    """A token mixer that the package does not have: each token takes the one before it."""
 
     rank = 3
     mixes = frozenset(["tokens"])
-    role = "fourier_mixing"
+    role = "shift"
 
     def call(self, x):
-        real, _ = ops.fft2((x, ops.zeros_like(x)))
-        return real
+        return ops.roll(x, 1, axis=1)
 
 
 @pytest.fixture
-def letter_f(monkeypatch):
-    """The row that adds the letter F."""
-    row = Block("Fourier transform", metaformer(lambda _: FourierMixing(name="fourier_mixing")))
-    monkeypatch.setitem(MIXERS, "F", row)
-    monkeypatch.setitem(LETTERS, "F", row.meaning)
+def letter_s(monkeypatch):
+    """The row that adds the letter S."""
+    row = Block("shift", metaformer(lambda _: Shift(name="shift")))
+    monkeypatch.setitem(MIXERS, "S", row)
+    monkeypatch.setitem(LETTERS, "S", row.meaning)
 
 
-def fourier_and_attention(**more):
+def with_attention(letter, **more):
     return km.Hybrid(
-        "FA",
+        f"{letter}A",
         input_shape=(8, 12, 2),
         patch_size=4,
         hidden_dim=16,
@@ -47,8 +46,8 @@ def fourier_and_attention(**more):
 
 
 @pytest.mark.parametrize("pool", ["gap", "token"])
-def test_new_letter_trains_and_saves(pool, letter_f, tmp_path):
-    model = fourier_and_attention(pool=pool)
+def test_new_letter_trains_and_saves(pool, letter_s, tmp_path):
+    model = with_attention("S", pool=pool)
     images = np.random.default_rng(0).normal(size=(4, 8, 12, 2)).astype("float32")
     model.compile(
         "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=ON_JAX
@@ -62,19 +61,19 @@ def test_new_letter_trains_and_saves(pool, letter_f, tmp_path):
     np.testing.assert_array_equal(np.asarray(loaded(images, training=False)), expected)
 
 
-def test_new_letter_is_known_to_tools(letter_f):
-    model = fourier_and_attention()
+def test_new_letter_is_known_to_tools(letter_s):
+    model = with_attention("S")
     images = np.zeros((1, 8, 12, 2), "float32")
-    with pytest.raises(ValueError, match="mix.*block_0_fourier_mixing"):
+    with pytest.raises(ValueError, match="mix.*block_0_shift"):
         km.attention_rollout(model, images)
     assert list(km.attention_maps(model, images)) == ["block_1_attention"]
     assert variant_of(model) is None
     assert km.count_flops(model) > 0
 
 
-def test_pattern_errors_list_all_letters(letter_f):
-    with pytest.raises(ValueError, match=r"A attention, .*F Fourier transform\).*unknown: 'X'"):
-        km.Hybrid("FX")
+def test_pattern_errors_list_all_letters(letter_s):
+    with pytest.raises(ValueError, match=r"A attention, .*S shift\).*unknown: 'X'"):
+        km.Hybrid("SX")
 
 
 def test_models_letters_is_the_table():

@@ -203,7 +203,8 @@ def test_invalid_argument_is_named(arguments, message):
 def test_unknown_argument_letter_and_space_raise():
     with pytest.raises(TypeError, match="hidden_dims"):
         km.tuning.HyperViT((16, 16, 1), 10, hidden_dims=64)
-    with pytest.raises(ValueError, match="`letters` must be one of 'A', 'M', 'C', 'P', 'G'.*'X'"):
+    letters = ", ".join(map(repr, km.models.LETTERS))
+    with pytest.raises(ValueError, match=f"`letters` must be one of {letters}.*'X'"):
         km.tuning.HyperHybrid((16, 16, 1), 10, letters=["A", "X"])
     with pytest.raises(AttributeError, match="HyperResNet"):
         _ = km.tuning.HyperResNet
