@@ -7,6 +7,7 @@ from keras import ops
 from scipy.special import erf
 
 from keras_mixers import layers
+from keras_mixers.layers.fourier_mixing import FourierMixing
 
 SCORES = ["scaled_dot", "dot", "bilinear", "additive"]
 
@@ -217,6 +218,12 @@ def test_pool_mixing():
     image = x.reshape(2, 3, 4, 5)
     expected = np.nanmean(neighbourhoods(image, (3, 3)), axis=(-2, -1)) - image
     np.testing.assert_allclose(run(layer, x), expected.reshape(2, 12, 5), atol=1e-6)
+
+
+def test_fourier_mixing():
+    x = random(2, 12, 5)
+    expected = np.fft.fft2(x.astype("float64"), axes=(1, 2)).real
+    np.testing.assert_allclose(run(FourierMixing(), x), expected, atol=1e-5)
 
 
 # A side of 8 has 3 tokens of padding before the grid and 4 after it.

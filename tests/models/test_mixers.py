@@ -45,9 +45,10 @@ def with_attention(letter, **more):
     )
 
 
+@pytest.mark.parametrize("letter", ["S", "F"])
 @pytest.mark.parametrize("pool", ["gap", "token"])
-def test_new_letter_trains_and_saves(pool, letter_s, tmp_path):
-    model = with_attention("S", pool=pool)
+def test_new_letter_trains_and_saves(pool, letter, letter_s, tmp_path):
+    model = with_attention(letter, pool=pool)
     images = np.random.default_rng(0).normal(size=(4, 8, 12, 2)).astype("float32")
     model.compile(
         "sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=ON_JAX
@@ -71,10 +72,21 @@ def test_new_letter_is_known_to_tools(letter_s):
     assert km.count_flops(model) > 0
 
 
+def test_fourier_hybrid_is_refused_where_it_must_be(tmp_path):
+    model = with_attention("F")
+    with pytest.raises(ValueError, match="mix.*block_0_fourier_mixing"):
+        km.attention_rollout(model, np.zeros((1, 8, 12, 2), "float32"))
+    if ON_JAX:
+        return
+    with pytest.raises(RuntimeError, match="operator '(Complex|FFT2D|Real)'"):
+        km.export(model, tmp_path / "fourier.onnx")
+    assert km.export(model, tmp_path / "fourier").largest_difference < 1e-4
+
+
 def test_pattern_errors_list_all_letters(letter_s):
     with pytest.raises(ValueError, match=r"A attention, .*S shift\).*unknown: 'X'"):
         km.Hybrid("SX")
 
 
 def test_models_letters_is_the_table():
-    assert list(km.models.LETTERS) == list(MIXERS) == ["A", "M", "C", "P", "G"]
+    assert list(km.models.LETTERS) == list(MIXERS) == ["A", "M", "C", "P", "F", "G"]
