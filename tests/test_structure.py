@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+import public_api
 import pytest
 
 import keras_mixers as km
@@ -127,29 +128,13 @@ def test_importing_the_package_brings_nothing_heavier_than_keras():
     assert new == {"keras_mixers"}
 
 
-PUBLIC = (km, km.layers, km.data, km.probe, km.training, km.tuning, km.visualize)
-
-
-def signatures():
-    """Every public name, with its arguments: `keras_mixers.ViT(variant, *, ...)`."""
-    lines = []
-    for module in PUBLIC:
-        prefix = module.__name__
-        for name in module.__all__:
-            thing = getattr(module, name)
-            arguments = str(inspect.signature(thing)) if callable(thing) else ""
-            lines.append(f"{prefix}.{name}{arguments}")
-    # Python 3.13 keeps Path in another module than it says.
-    return "\n".join(sorted(lines)).replace("pathlib._local", "pathlib") + "\n"
-
-
-def test_the_public_names_are_those_committed():
-    # A changed line is a change for users: commit it on purpose, with the line that tells them.
-    assert signatures() == (ROOT / "tests" / "public_api.txt").read_text()
+def test_public_api_is_the_committed_one():
+    committed = public_api.FILE.read_text()
+    assert public_api.listing() == committed, f"see {public_api.__file__} for how to update it"
 
 
 def test_public_things_are_documented_with_an_example():
-    for thing in [getattr(module, name) for module in PUBLIC for name in module.__all__]:
+    for thing in public_api.names().values():
         if callable(thing):
             text = inspect.getdoc(thing)
             assert text, thing
