@@ -1,24 +1,31 @@
-"""Every test starts from the same seed and the default dtype policy."""
+"""Fixtures and hooks of the whole suite.
+
+This file imports neither Keras nor a backend, because the process that only distributes the tests
+over workers loads it too, as do tests that need no model.
+"""
 
 import atexit
 import gc
 import os
+import pathlib
 import shutil
+import sys
 import tempfile
+
+import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in every process
 
-import keras
-import pytest
-
-from keras_mixers.models import abstract
+TESTS = pathlib.Path(__file__).parent
+# Here a test runs on every backend unless it is marked `one_backend`, so that none is forgotten.
+EVERY_BACKEND = [TESTS / name for name in ("layers", "models", "preprocessing")]
 
 
 def pytest_configure(config):
-    """Prepared datasets go where the suite's other traces go, and not to the user's home.
+    """Keep prepared datasets in a temporary folder instead of the user's home.
 
-    Each worker has its own: two that prepare one dataset at once are in each other's way.
+    Each worker has its own folder, because two workers that prepare one dataset disturb each other.
     """
     starts_workers = getattr(config.option, "numprocesses", None)
     if "TFDS_DATA_DIR" not in os.environ and not starts_workers:
@@ -26,9 +33,26 @@ def pytest_configure(config):
         atexit.register(shutil.rmtree, os.environ["TFDS_DATA_DIR"], ignore_errors=True)
 
 
+def runs_on_every_backend(path):
+    return any(folder in path.parents for folder in EVERY_BACKEND)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """For `-m backends`, skip files without such a test, because they import TensorFlow."""
+    if config.option.markexpr == "backends" and collection_path.name.startswith("test_"):
+        marked = "mark.backends" in collection_path.read_text()
+        return not (marked or runs_on_every_backend(collection_path)) or None
+    return None
+
+
+def pytest_itemcollected(item):
+    if runs_on_every_backend(item.path) and not item.get_closest_marker("one_backend"):
+        item.add_marker(pytest.mark.backends)
+
+
 @pytest.fixture(scope="session")
 def digits_folder():
-    """Where the bundled digits lie prepared."""
+    """The folder that holds the bundled digits, prepared for TFDS."""
     import keras_mixers as km
 
     km.data.load("digits")
@@ -36,14 +60,19 @@ def digits_folder():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def little_garbage():
-    """What earlier files' tests leave for ever is not looked through with each collection."""
+def fast_garbage_collection():
+    """Exclude the objects that earlier files have left from each later collection."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
-def clean_slate():
+def default_seed_and_dtype_policy():
+    """Start every test from one seed and the default dtype policy."""
+    keras = sys.modules.get("keras")
+    if keras is None:  # the test needs no model
+        yield
+        return
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy("float32")
     yield
@@ -52,6 +81,8 @@ def clean_slate():
 
 @pytest.fixture
 def abstract_weights():
-    """Models are built without allocating a weight."""
+    """Build models without allocating weights."""
+    from keras_mixers.models import abstract
+
     with abstract.abstract_weights():
         yield

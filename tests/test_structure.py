@@ -159,21 +159,57 @@ def test_the_readmes_pictures_are_there_and_small():
         assert file.stat().st_size < 200_000, picture
 
 
-def test_every_test_file_is_collected_by_the_one_command():
-    """No test waits outside: CI runs what the README says, which names no file or marker."""
-    ci = (ROOT / ".ci" / "run").read_text()
-    readme = (ROOT / "README.md").read_text()
-    command = "bash tests/run.sh"
-    assert command in ci
-    assert command in readme
+COMMAND = "bash tests/run.sh"
+CHOOSING = (" -k", " -m ", "--ignore", "--deselect", "test_")
+
+
+def pytest_calls():
+    """The arguments of each pytest call in tests/run.sh, by the backend that it runs on."""
     script = (ROOT / "tests" / "run.sh").read_text()
-    calls = [line.split("-m pytest")[1] for line in script.splitlines() if "-m pytest" in line]
-    assert "" in [call.replace("-n auto", "").strip() for call in calls], "one call takes all"
-    choosing = (" -k", " -m ", "--ignore", "--deselect")
-    assert not [call for call in calls if any(flag in call for flag in choosing)]
-    for file in (ROOT / "tests").rglob("*.py"):
+    return dict(re.findall(r"KERAS_BACKEND=(\w+) .* -m pytest(.*)", script))
+
+
+@pytest.mark.parametrize("file", [".ci/run", ".github/CONTRIBUTING.md", "README.md"])
+def test_command_of_the_suite_is_the_same_everywhere(file):
+    assert COMMAND in (ROOT / file).read_text()
+
+
+def test_run_script_runs_every_test_on_tensorflow():
+    calls = pytest_calls()
+    assert set(calls) == {"jax", "tensorflow"}
+    assert not [option for option in CHOOSING if option in calls["tensorflow"]]
+
+
+def test_run_script_chooses_by_marker_on_jax():
+    chosen = pytest_calls()["jax"].replace(" -m backends", "", 1)
+    assert chosen != pytest_calls()["jax"]
+    assert not [option for option in CHOOSING if option in chosen]
+
+
+def test_configuration_deselects_no_test(pytestconfig):
+    assert pytestconfig.getini("testpaths") == ["tests"]
+    assert not [option for option in CHOOSING if option in " ".join(pytestconfig.getini("addopts"))]
+    for ini in ("collect_imported_tests", "norecursedirs", "python_files", "python_functions"):
+        assert ini not in (ROOT / "pyproject.toml").read_text()
+
+
+def test_every_test_function_is_in_a_collected_file():
+    for file in ROOT.rglob("*.py"):
+        if any(part.startswith((".", "build")) for part in file.relative_to(ROOT).parts):
+            continue
         defines_tests = any(
             isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
             for node in ast.walk(ast.parse(file.read_text()))
         )
-        assert defines_tests == file.name.startswith("test_"), file
+        collected = file.is_relative_to(ROOT / "tests") and file.name.startswith("test_")
+        assert defines_tests == collected, file
+
+
+def test_every_file_of_a_shared_folder_is_on_every_backend_or_says_why():
+    """A new file there runs on JAX too, unless it has the marker with a reason."""
+    for name in ("layers", "models", "preprocessing"):
+        for file in (ROOT / "tests" / name).glob("test_*.py"):
+            text = file.read_text()
+            reasons = re.findall(r"mark\.one_backend\((.*)", text)
+            assert all(reason.startswith('"') for reason in reasons), file
+            assert "mark.backends" not in text, f"{file}: it has the marker by its folder"

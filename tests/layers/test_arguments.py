@@ -6,6 +6,8 @@ from cases import FULL
 
 from keras_mixers import layers
 
+pytestmark = pytest.mark.one_backend("arguments are checked before a backend is called")
+
 
 def random_function(x):
     return x

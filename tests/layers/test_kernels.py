@@ -13,7 +13,10 @@ from keras_mixers import layers
 from keras_mixers.layers import kernels
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
 
-pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only")
+pytestmark = [
+    pytest.mark.one_backend("the fused kernels are TensorFlow's"),
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only"),
+]
 LARGE = (3, 96, 128)  # because some fused kernels are not used for small inputs
 CASES = [
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (3, 6, 8), "gelu"),

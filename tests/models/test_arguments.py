@@ -9,6 +9,8 @@ from cases import MODELS
 
 import keras_mixers as km
 
+pytestmark = pytest.mark.one_backend("arguments are checked before a backend is called")
+
 SIZE = [0, -1, 1.5, "3", True, float("nan"), 2**40, (4, 4)]
 PAIR = [0, -1, 1.5, "3", True, float("nan"), 2**40, (2,), (2, 3, 4), (2, 0), (2, 1.5)]
 RATE = [-0.1, 1, "0.1", True, None, float("nan"), float("inf")]

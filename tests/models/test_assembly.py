@@ -10,6 +10,8 @@ from cases import FAMILIES, MODELS, describe
 
 import keras_mixers as km
 
+pytestmark = pytest.mark.one_backend("names, shapes and counts are the same on every backend")
+
 HERE = pathlib.Path(__file__).parent
 ids = pytest.mark.parametrize("case", MODELS, ids=lambda case: case.id)
 families = pytest.mark.parametrize("case", FAMILIES, ids=lambda case: case.id)

@@ -9,6 +9,8 @@ from keras_mixers import layers
 from keras_mixers.layers.base import Layer
 from keras_mixers.models.flops import cost
 
+pytestmark = pytest.mark.one_backend("names, shapes and counts are the same on every backend")
+
 # In billions, for 224 x 224 images. ViT-S and the sizes that DeiT has are from arXiv 2012.12877,
 # table 5, and 2106.10270, table 2. MLP-Mixer is from timm's results, which agree for ViT.
 PUBLISHED = {

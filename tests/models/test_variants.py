@@ -6,6 +6,8 @@ import pytest
 import keras_mixers as km
 from keras_mixers.models.variants import variant_of
 
+pytestmark = pytest.mark.one_backend("names, shapes and counts are the same on every backend")
+
 GAP = {"pool": "gap"}
 AT_384 = {"input_shape": (384, 384, 3)}
 IN21K = {"num_classes": 21843}

@@ -7,6 +7,8 @@ from cases import MODELS, case
 
 import keras_mixers as km
 
+pytestmark = pytest.mark.one_backend("arguments reach the layers on every backend alike")
+
 ALL = {
     "input_shape": (8, 12, 2),
     "num_classes": 5,

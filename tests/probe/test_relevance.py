@@ -61,7 +61,11 @@ def finite_differences(model, image, target):
 
 
 @pytest.mark.parametrize(
-    ("pool", "residual"), [("token", {}), ("gap", {"layer_scale_init": 0.5})], ids=["token", "gap"]
+    ("pool", "residual"),
+    [
+        pytest.param("token", {}, id="token"),
+        pytest.param("gap", {"layer_scale_init": 0.5}, id="gap", marks=pytest.mark.backends),
+    ],
 )
 def test_relevance_is_gradient_times_attention(pool, residual):
     model = build(pool, **residual)

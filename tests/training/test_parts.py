@@ -8,6 +8,8 @@ from keras import ops
 import keras_mixers as km
 from keras_mixers.training.optimizer import clip_by_global_norm
 
+pytestmark = pytest.mark.backends
+
 
 def vit():
     return km.ViT(

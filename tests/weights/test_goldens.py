@@ -6,6 +6,8 @@ from backends import ON_JAX
 
 import keras_mixers as km
 
+pytestmark = pytest.mark.backends
+
 # JAX runs one model of each kind, because the rules of the files do not depend on the backend.
 KINDS = ("timm_vit_registers_layerscale_gap", "google_mixer", "timm_convmixer.")
 RUN = [name for name in goldens.GOLDENS if not ON_JAX or name.startswith(KINDS)]
