@@ -9,6 +9,25 @@ if ON_JAX:
     WAYS.remove({"jit_compile": False})  # because it is the same as "run_eagerly" on JAX
 
 
+def compute(layer, inputs, **options):
+    """`layer(inputs)`; on JAX in one program, because eager operations are compiled one by one."""
+    # On CPUs a compiled program has no attention in float16.
+    if not ON_JAX or layer.compute_dtype == "float16":
+        return layer(inputs, **options)
+    import jax
+
+    if not layer.built:
+        layer(keras.Input(batch_shape=inputs.shape, dtype=inputs.dtype))
+    variables = layer.variables
+
+    def program(values, inputs):
+        with keras.StatelessScope(list(zip(variables, values, strict=True))):
+            return layer(inputs, **options)
+
+    values = [variable.value for variable in variables]
+    return jax.jit(program)(values, ops.convert_to_tensor(inputs))
+
+
 def gradients(layer, inputs, training=False):
     """The gradients of `sum(layer(x)^2 * w)` with fixed, unequal w: `{weight path: array}`."""
 
@@ -39,7 +58,7 @@ def gradients(layer, inputs, training=False):
             )
             return loss_of(outputs)
 
-        found = jax.grad(loss)([variable.value for variable in variables])
+        found = jax.jit(jax.grad(loss))([variable.value for variable in variables])
     return {
         variable.path: None if gradient is None else ops.convert_to_numpy(gradient)
         for variable, gradient in zip(variables, found, strict=True)

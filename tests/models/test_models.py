@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from backends import ON_JAX, WAYS
+from backends import ON_JAX, WAYS, compute
 from cases import FAMILIES, MODELS, describe
 
 import keras_mixers as km
@@ -29,7 +29,7 @@ families = pytest.mark.parametrize("case", FEW if ON_JAX else KINDS, ids=lambda 
 
 def outputs(model, images):
     """The outputs of a model at inference."""
-    return np.asarray(model(images, training=False))
+    return np.asarray(compute(model, images, training=False))
 
 
 @ids
