@@ -142,6 +142,9 @@ class Recipe(CheckedDataclass):
             losses.Crossentropy(self.label_smoothing, self.loss),
             metrics=[losses.Accuracy()],
         )
+        if model.built:
+            # Because a training step that creates variables is traced twice by TensorFlow.
+            model.optimizer.build(model.trainable_variables)
 
     def get_config(self) -> dict:
         """The arguments in a form that JSON can hold."""
