@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from cases import MODELS
+from cases import ModelCase, case
 
 import keras_mixers as km
 from keras_mixers import files
@@ -19,6 +19,17 @@ from keras_mixers.graph import all_layers
 PATHS = [f"model{module.SUFFIX}" for module in FORMATS]
 
 
+def smallest(_variant, input_shape, num_classes, dtype=None):
+    """A model that is exported in 0.1 s, because most tests here are about files."""
+    images = keras.Input(input_shape)
+    x = km.layers.PatchEmbed(8, 4, dtype=dtype, name="patch_embed")(images)
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    return keras.Model(images, keras.layers.Dense(num_classes, name="head")(x))
+
+
+MODELS = [ModelCase("smallest", smallest, "", {})]
+
+
 def snapshot(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -28,10 +39,10 @@ def snapshot(folder):
 
 
 def test_onnx_runs_without_tensorflow(tmp_path):
-    case = MODELS[0]
-    model = case.make()
+    vit = case("vit")
+    model = vit.make()
     km.export(model, tmp_path / "model.onnx")
-    np.save(tmp_path / "images.npy", case.images())
+    np.save(tmp_path / "images.npy", vit.images())
     program = """
 import sys
 for module in ("tensorflow", "keras", "keras_mixers", "jax"):
@@ -41,13 +52,13 @@ session = onnxruntime.InferenceSession("model.onnx")
 np.save("logits.npy", session.run(["logits"], {"images": np.load("images.npy")})[0])
 """
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    expected = np.asarray(model(case.images(), training=False))
+    expected = np.asarray(model(vit.images(), training=False))
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), expected, atol=1e-5)
 
 
 def test_export_accepts_nested_functional_model(tmp_path):
     inputs = keras.Input((8, 12, 2))
-    features = MODELS[0].make(num_classes=0)(inputs)
+    features = case("vit").make(num_classes=0)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(3, activation="gelu")(features))
     assert km.export(model, tmp_path / "outer.onnx").largest_difference < 1e-5
 
@@ -139,7 +150,7 @@ def uint8_input():
 
 
 def no_attention():
-    return next(case for case in MODELS if case.id == "mlp_mixer").make()
+    return case("mlp_mixer").make()
 
 
 def quantized():
@@ -323,7 +334,7 @@ def test_export_rejects_invalid_options_before_writing(name, options, message, t
 
 def test_export_rejects_softmax_model_with_preprocessing(tmp_path):
     inputs = keras.Input((8, 12, 2))
-    features = MODELS[0].make(num_classes=0)(inputs)
+    features = case("vit").make(num_classes=0)(inputs)
     model = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="classes")(features))
     preprocessing = km.Preprocessing((8, 12), mean=0.5, std=0.5)
     with pytest.raises(ValueError, match="`model` must end in logits.*'classes', applies softmax"):
@@ -424,12 +435,12 @@ def test_export_does_not_change_model(options, tmp_path):
     """Neither a successful nor a failed export changes it, nor a `call` that the user has set."""
     inputs = keras.Input((8, 12, 2))
     shift = keras.layers.Dense(2, activation="gelu")
-    x = MODELS[0].make(dtype="mixed_float16")(shift(inputs))
+    x = case("vit").make(dtype="mixed_float16")(shift(inputs))
     model = keras.Model(inputs, Erfinv(name="bad")(x))
     valid = keras.Model(inputs, x)
     shift.call = lambda x, training=None: 2 * x
     model.layers[-1].activation = ["relu"]
-    images = MODELS[0].images()
+    images = case("vit").images()
     before = np.asarray(valid(images))
     parts = [model, *all_layers(model)]
     keys = ("call", "activation", "_dtype_policy")

@@ -86,6 +86,7 @@ def trained(case, labels, epochs=1, **more):
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         **QUICK,
     )
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces each step twice
     model.fit(case.images(8), labels, batch_size=4, epochs=epochs, shuffle=False, verbose=0)
     return model
 
@@ -116,25 +117,14 @@ IN_A_FRESH_PROCESS = """
 import pathlib, sys
 import keras_mixers
 import keras, numpy as np
-for file in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
-    model = keras.models.load_model(file)
-    with np.load(file.with_suffix(".npz")) as arrays:
-        answer = np.asarray(model(arrays["images"], training=False))
-        print(file.stem, np.abs(answer - arrays["answer"]).max())
+for folder in sys.argv[1:]:
+    for file in sorted(pathlib.Path(folder).glob("*.keras")):
+        model = keras.models.load_model(file)
+        with np.load(file.with_suffix(".npz")) as arrays:
+            answer = np.asarray(model(arrays["images"], training=False))
+            print(folder, file.stem, np.abs(answer - arrays["answer"]).max())
 """
-
-
-def differences_in_a_fresh_process(folder):
-    """`{name: largest difference}` of a folder's models from their saved outputs."""
-    finished = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    lines = [line.split() for line in finished.stdout.splitlines()]
-    return {name: float(difference) for name, difference in lines}
+RELEASES = sorted(path.name for path in (HERE / "saved").iterdir())
 
 
 def save_with_outputs(model, case, folder, name):
@@ -144,20 +134,39 @@ def save_with_outputs(model, case, folder, name):
     np.savez(folder / f"{name}.npz", images=images, answer=outputs(model, images))
 
 
-def test_models_load_in_fresh_process(tmp_path):
+@pytest.fixture(scope="module")
+def differences_in_fresh_process(tmp_path_factory):
+    """The largest differences from saved outputs: `{folder: {model: difference}}`.
+
+    The folders are models saved here ("now") and by each release. One process loads them all,
+    because it takes seconds to start.
+    """
+    folders = {"now": tmp_path_factory.mktemp("now"), **{r: HERE / "saved" / r for r in RELEASES}}
     for case in ALL:
-        save_with_outputs(case.make(), case, tmp_path, case.id)
-    found = differences_in_a_fresh_process(tmp_path)
+        save_with_outputs(case.make(), case, folders["now"], case.id)
+    finished = subprocess.run(
+        [sys.executable, "-c", IN_A_FRESH_PROCESS, *map(str, folders.values())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    lines = [line.split() for line in finished.stdout.splitlines()]
+    return {
+        name: {model: float(difference) for of, model, difference in lines if of == str(folder)}
+        for name, folder in folders.items()
+    }
+
+
+def test_models_load_in_fresh_process(differences_in_fresh_process):
+    found = differences_in_fresh_process["now"]
     assert set(found) == {case.id for case in ALL}
     assert max(found.values()) < 1e-6, found
 
 
-RELEASES = sorted(path.name for path in (HERE / "saved").iterdir())
-
-
 @pytest.mark.parametrize("release", RELEASES)
-def test_files_of_earlier_releases_load(release):
-    found = differences_in_a_fresh_process(HERE / "saved" / release)
+def test_files_of_earlier_releases_load(release, differences_in_fresh_process):
+    found = differences_in_fresh_process[release]
     assert set(found) == {case.id for case in FAMILIES}
     assert max(found.values()) < 1e-5, found
 
@@ -178,6 +187,7 @@ def test_model_memorizes_small_dataset(case):
         metrics=["accuracy"],
         **QUICK,
     )
+    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces each step twice
     before = model.evaluate(images, labels, verbose=0)
     for _ in range(8):
         model.fit(images, labels, batch_size=64, epochs=25, verbose=0)
