@@ -48,6 +48,8 @@ def pytest_ignore_collect(collection_path, config):
 def pytest_itemcollected(item):
     if runs_on_every_backend(item.path) and not item.get_closest_marker("one_backend"):
         item.add_marker(pytest.mark.backends)
+    if "browser" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

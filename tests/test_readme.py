@@ -48,6 +48,7 @@ def photos(tmp_path):
         Image.fromarray(pixels).save(file)
 
 
+@pytest.mark.slow
 def test_readme_code_runs(tmp_path, monkeypatch, digits_folder, downloads, photos, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", digits_folder)
@@ -82,6 +83,7 @@ def test_readme_commands_name_what_exists():
             assert (ROOT / file).is_file(), command
 
 
+@pytest.mark.slow
 def test_readme_finetune_command_runs(tmp_path, monkeypatch, digits_folder):
     (command,) = [command for command in commands() if "finetune.py" in command]
     _, example, *arguments = shlex.split(command)

@@ -116,6 +116,7 @@ def test_no_lambda_layer_and_no_unsafe_loading(file):
             assert ast.unparse(node.value) == "False"
 
 
+@pytest.mark.slow
 def test_importing_the_package_brings_nothing_heavier_than_keras():
     program = (
         "import json, sys, keras; before = set(sys.modules); import keras_mixers;"

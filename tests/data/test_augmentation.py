@@ -86,6 +86,7 @@ def test_mixer_mixes_labels_like_images(mixer):
     assert 0.1 < (soft.max(-1) < 0.95).mean()
 
 
+@pytest.mark.slow
 def test_batch_gets_either_mixup_or_cutmix():
     images = photo()
     pixels = {tuple(pixel) for pixel in images.reshape(-1, 3)}
@@ -163,6 +164,7 @@ def test_random_crop_is_part_of_the_image():
     assert max(heights) <= 1 + (0.5 * 40 * 60 * 4 / 3) ** 0.5
 
 
+@pytest.mark.slow
 def test_random_crops_differ_between_epochs(digits_folder):
     crops = km.data.Augmentation(crop_scale=(0.3, 1.0))
     train, _, _ = km.data.load("digits", image_size=16, augmentation=crops)

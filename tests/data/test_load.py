@@ -65,6 +65,7 @@ def test_load_resizes_and_batches_images(digits_folder):
     assert sum(len(labels) for _, labels in train) == 1437
 
 
+@pytest.mark.slow
 def test_epoch_depends_on_seed_and_number_only(digits_folder):
     def labels_of_epochs(count, **arguments):
         train = km.data.load("digits", **arguments)[0]

@@ -38,6 +38,7 @@ def snapshot(folder):
     }
 
 
+@pytest.mark.slow
 def test_onnx_runs_without_tensorflow(tmp_path):
     vit = case("vit")
     model = vit.make()
@@ -380,6 +381,7 @@ def test_export_names_unsupported_operator(layer, name, message, tmp_path):
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_full_disk_keeps_previous_files(tmp_path):
     """RLIMIT_FSIZE makes each write over 20 kB fail, as a full disk does."""
     names = ["model.onnx", "saved_model"]  # not TensorFlow Lite, which is written like ONNX
@@ -409,6 +411,7 @@ for name in {names!r}:
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_killed_export_keeps_previous_file(tmp_path):
     """The process is killed when the new file is complete, just before it replaces the old one."""
     km.export(MODELS[0].make(), tmp_path / "model.onnx")

@@ -49,6 +49,7 @@ def test_saved_model_stores_each_weight_once(tmp_path):
     assert 1 <= variables / (4 * model.count_params()) < 1.01
 
 
+@pytest.mark.slow
 def test_saved_model_applies_preprocessing(tmp_path):
     model = rgb_model()
     path = tmp_path / "saved_model"
@@ -65,6 +66,7 @@ def test_saved_model_applies_preprocessing(tmp_path):
     assert metadata["preprocessing"] == PREPROCESSING.get_config()
 
 
+@pytest.mark.slow
 def test_serve_encoded_accepts_files_of_any_size(tmp_path):
     model = rgb_model()
     path = tmp_path / "saved_model"

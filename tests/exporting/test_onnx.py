@@ -78,6 +78,7 @@ NODES = [
 
 
 @pytest.mark.parametrize(("builder", "variant", "narrow", "max_nodes", "max_fused"), NODES)
+@pytest.mark.slow
 def test_onnx_node_counts_do_not_grow(builder, variant, narrow, max_nodes, max_fused, tmp_path):
     model = builder(variant, **narrow)
     assert km.export(model, tmp_path / "a.onnx").nodes <= max_nodes
@@ -141,6 +142,7 @@ def test_slice_last_block_keeps_shared_sequence(tmp_path):
     assert {norm.ndim for norm in norms} == {3}
 
 
+@pytest.mark.slow
 def test_lowerings_accept_other_layer_arguments(tmp_path):
     """Norms over other axes or without weights, layers without bias, other ranks and scores."""
     inputs = keras.Input((8, 12, 2))
@@ -242,6 +244,7 @@ def test_onnx_returns_attention_maps(target, tmp_path):
     np.testing.assert_allclose(maps[1], np.asarray(expected), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_metadata_describes_model(tmp_path):
     model = km.ViT("DeiT-Ti/16-distilled", input_shape=(32, 32, 3), num_classes=2)
     preprocessing = km.Preprocessing(32, mean=(0.1, 0.2, 0.3))
@@ -284,6 +287,7 @@ def test_onnx_large_weights_go_to_second_file(tmp_path, small_files):
     np.testing.assert_allclose(logits, np.asarray(model(images)), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_second_file_is_removed_with_first(tmp_path, small_files, monkeypatch):
     (tmp_path / "model.onnx.mine.data").write_text("precious")
     one, other = (random_weights(case("vit").make(), seed) for seed in (1, 2))

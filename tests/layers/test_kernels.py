@@ -247,6 +247,7 @@ def test_second_derivatives_are_correct(label):
 
 
 @pytest.mark.skipif(kernels.has_onednn(), reason="this is the process with oneDNN")
+@pytest.mark.slow
 def test_fused_kernels_with_onednn():
     """Run these tests in a process with oneDNN, which the suite switches off and users have."""
     # One fused kernel needs oneDNN: LayerNormalization at inference.

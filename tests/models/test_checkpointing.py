@@ -32,6 +32,7 @@ def trained(case_id, checkpointing, **compiling):
 
 @pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize("case_id", CASES)
+@pytest.mark.slow
 def test_checkpointing_keeps_training_the_same(case_id, how):
     """Gradients, dropped branches and moving averages (updated once a step) are equal."""
     compiling = {"run_eagerly": True} if how == "eager" else {"jit_compile": "auto"}

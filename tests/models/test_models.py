@@ -41,6 +41,7 @@ def test_output_does_not_depend_on_batch(case):
 
 
 @pytest.mark.parametrize("case", FEW, ids=lambda case: case.id)
+@pytest.mark.slow
 def test_compiled_model_equals_eager_model(case):
     labels = np.arange(8) % 5
     found = []
@@ -92,6 +93,7 @@ def trained(case, labels, epochs=1, **more):
 
 
 @families
+@pytest.mark.slow
 def test_saved_model_loads_and_resumes_training(case, tmp_path):
     labels = np.arange(8) % 5
     accepted = inspect.signature(case.builder).parameters
@@ -158,6 +160,7 @@ def differences_in_fresh_process(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 def test_models_load_in_fresh_process(differences_in_fresh_process):
     found = differences_in_fresh_process["now"]
     assert set(found) == {case.id for case in ALL}
@@ -165,6 +168,7 @@ def test_models_load_in_fresh_process(differences_in_fresh_process):
 
 
 @pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.slow
 def test_files_of_earlier_releases_load(release, differences_in_fresh_process):
     found = differences_in_fresh_process[release]
     assert set(found) == {case.id for case in FAMILIES}
@@ -176,6 +180,7 @@ def test_files_of_this_release_exist():
 
 
 @pytest.mark.parametrize("case", FEW, ids=lambda case: case.id)
+@pytest.mark.slow
 def test_model_memorizes_small_dataset(case):
     generator = np.random.default_rng(0)
     images = generator.uniform(-1, 1, (64, 8, 12, 2)).astype("float32")
@@ -200,6 +205,7 @@ def test_model_memorizes_small_dataset(case):
 
 
 @pytest.mark.skipif(ON_JAX, reason="only TensorFlow has tf.distribute")
+@pytest.mark.slow
 def test_two_replicas_train_like_one():
     finished = subprocess.run(
         [sys.executable, HERE / "two_replicas.py"], capture_output=True, text=True, check=False

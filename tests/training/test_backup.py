@@ -90,6 +90,7 @@ def path(tmp_path, digits_folder):
     return tmp_path / "backup.weights.h5"
 
 
+@pytest.mark.slow
 def test_backup_resumes_within_and_between_epochs(path, tmp_path):
     whole = km.training.Backup(tmp_path / "whole.weights.h5")
     expected = train(whole, build=with_random_layers)
@@ -153,6 +154,7 @@ def test_signal_after_failed_fit_reaches_previous_handler(path):
         time.sleep(1)
 
 
+@pytest.mark.slow
 def test_last_batches_save_only_at_epoch_end(path):
     with pytest.raises(Interrupted):
         train(km.training.Backup(path, every=BATCHES - 3), AfterSteps(BATCHES, interrupt))
@@ -173,6 +175,7 @@ def test_fit_raises_on_wrong_initial_epoch(path):
         train(empty, km.training.Backup(path))
 
 
+@pytest.mark.slow
 def test_backup_resumes_in_float16(path):
     """Keras wraps the optimizer in a `LossScaleOptimizer` there."""
     keras.config.set_dtype_policy("mixed_float16")

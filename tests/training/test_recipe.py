@@ -133,6 +133,7 @@ def test_compile_raises_if_warmup_is_too_long():
         recipe.compile(small_model(), 10, epochs=5)
 
 
+@pytest.mark.slow
 def test_saved_model_continues_training(tmp_path, digits_folder):
     """A .keras file keeps what the recipe compiled: optimizer, loss, metric and moving average."""
     train, _, info = km.data.load("digits", augmentation=km.data.Augmentation(mixup=0.2))

@@ -139,6 +139,7 @@ def test_recompile_keeps_moments_and_schedule():
         assert np.all(np.asarray(variable) == 0.25) or variable.shape == ()
 
 
+@pytest.mark.slow
 def test_hyperband_on_digits(tmp_path, digits_folder):
     """A real search over all training quantities: two short trials, one of which is resumed."""
     size = {"patch_size": 2, "hidden_dim": 8, "depth": 1, "kernel_size": 3}

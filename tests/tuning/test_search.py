@@ -177,6 +177,7 @@ def test_objective_can_be_minimized(tmp_path):
     assert checkpoints(tuner) == set(sorted(scores, key=scores.get)[:2])
 
 
+@pytest.mark.slow
 def test_number_of_checkpoints_stays_bounded(tmp_path):
     tuner = keras_tuner.GridSearch(
         tiny(), "val_accuracy", max_trials=7, directory=tmp_path, executions_per_trial=2
@@ -227,6 +228,7 @@ def started_trials(project):
         return []
 
 
+@pytest.mark.slow
 def test_killed_search_resumes(tmp_path):
     process = start(tmp_path, seconds=0.5)
     while process.poll() is None and "3" not in started_trials(tmp_path / "search"):
@@ -250,6 +252,7 @@ def test_killed_search_resumes(tmp_path):
         assert after[name].score == trial.score
 
 
+@pytest.mark.slow
 def test_chief_and_two_workers_search(tmp_path):
     """The chief reads the workers' reasons from the trials' folders and continues."""
     with socket.socket() as unused:

@@ -104,6 +104,7 @@ def test_every_configuration_is_valid(family, shape, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_configurations_build_and_compute(family):
     space = getattr(km.tuning, family)((16, 24, 1), 10)
     for seed in range(2):

@@ -304,6 +304,7 @@ def test_page_shows_coarsened_patches(browser, open_page, tmp_path, monkeypatch)
     assert page.numbers()[1] == pytest.approx(weights[5, 5], abs=0.51e-4)
 
 
+@pytest.mark.slow
 def test_page_of_a_large_model_stays_small(tmp_path):
     """12 layers with 3 heads, 1 + 14 x 14 tokens and 8 images are coarsened; one layer is not."""
     size = {"input_shape": (56, 56, 1), "patch_size": 4, "hidden_dim": 12, "mlp_dim": 12}

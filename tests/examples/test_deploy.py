@@ -1,0 +1,69 @@
+"""examples/deploy.py."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from run_example import EXAMPLES, run_example
+
+import keras_mixers as km
+
+WITHOUT = """
+import runpy, sys
+for module in {modules!r}:
+    sys.modules[module] = None  # importing it fails
+sys.argv[1:] = {arguments!r}
+runpy.run_path({example!r}, run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_deploy_classifies_without_keras(tmp_path, digits_folder):
+    """The model is exported here; processes that cannot import Keras classify with the files."""
+    model = km.MLPMixer(
+        "S/16", input_shape=(16, 16, 1), patch_size=4, hidden_dim=32, depth=1, num_classes=10
+    )
+    model.save(tmp_path / "model.keras")
+    output, message = run_example(
+        "deploy.py", "export", "model.keras", "--output", "here", cwd=tmp_path
+    )
+    assert not message
+    assert [line.split(":")[0] for line in output.splitlines()] == [
+        *("here/model.onnx", "here/int8.onnx", "here/saved_model")
+    ]
+    images = sorted(str(p.relative_to(tmp_path)) for p in (tmp_path / "here/images").iterdir())
+    assert len(images) == 8
+
+    ours = ("keras", "keras_mixers", "jax")
+    printed = {}
+    for command, file, modules in (
+        ("onnx", "here/model.onnx", (*ours, "tensorflow", "onnx", "tf2onnx")),
+        ("onnx", "here/int8.onnx", (*ours, "tensorflow", "onnx", "tf2onnx")),
+        ("saved_model", "here/saved_model", (*ours, "onnxruntime")),
+    ):
+        program = WITHOUT.format(
+            modules=modules,
+            arguments=[command, file, *images],
+            example=str(EXAMPLES / "deploy.py"),
+        )
+        ended = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 0, ended.stderr[-2000:]
+        printed[file] = ended.stdout.splitlines()
+    assert printed["here/model.onnx"] == printed["here/saved_model"]
+    assert len(printed["here/int8.onnx"]) == 8
+    for line, image in zip(printed["here/model.onnx"], images, strict=True):
+        assert re.fullmatch(rf"{image}: \d [\d.]+%, \d [\d.]+%, \d [\d.]+%", line), line
+
+
+def test_deploy_names_a_wrong_argument(tmp_path):
+    _, message = run_example("deploy.py", "export", "none.keras", cwd=tmp_path)
+    assert "deploy.py: File not found: filepath=none.keras" in message
+    _, message = run_example("deploy.py", "onnx", "none.onnx", "none.png", cwd=tmp_path)
+    assert "deploy.py: there is no none.onnx" in message

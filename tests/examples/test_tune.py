@@ -1,0 +1,65 @@
+"""examples/tune.py."""
+
+import argparse
+import csv
+import re
+
+import keras
+import pytest
+from run_example import load_example, run_example
+
+import keras_mixers as km
+
+
+@pytest.mark.slow
+def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
+    """The search is interrupted in its second trial; the same command resumes it."""
+    few = ["--trials", "2", "--epochs", "1", "--final-epochs", "1", "--depth", "1"]
+    few += ["--letters", "C", "M", "--output", "here"]
+    fit, runs = km.tuning.HyperHybrid.fit, []
+
+    def interrupted(self, hp, *arguments, **options):
+        runs.append(hp.values)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return fit(self, hp, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(km.tuning.HyperHybrid, "fit", interrupted)
+        run_example("tune.py", *few, cwd=tmp_path)
+    output, message = run_example("tune.py", *few, cwd=tmp_path)
+    assert not message
+    found = [line.split()[1] for line in output.splitlines() if line.startswith("Trial ")]
+    assert found == ["1:"], "the first trial is not run again"
+    rows = list(csv.DictReader((tmp_path / "here" / "table.csv").read_text().splitlines()))
+    assert len(rows) == 2
+    assert {row["pattern"] for row in rows} <= {"C", "M"}
+    assert rows[0]["front"] == "*", "no other point is cheaper"
+    assert "0 configurations were over budget" in output
+    assert re.search(r"Best configuration \([CM], [\d,]+ parameters\): [\d.]+% of 360 test", output)
+    assert re.search(r"Default configuration \(C, [\d,]+ parameters\): [\d.]+% of 360 test", output)
+    assert (tmp_path / "here" / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert keras.models.load_model(tmp_path / "here" / "model.keras").output_shape == (None, 10)
+    assert km.Recipe.load(tmp_path / "here" / "recipe.json").epochs == 1
+    assert "here/model.onnx: onnx in float32" in output
+
+    _, message = run_example("tune.py", "--letters", "X", cwd=tmp_path)
+    assert "tune.py: `letters` must be one of" in message
+
+
+def test_tune_marks_the_front_of_cheap_points():
+    trials, costs = {}, {}
+    for i, (score, cost) in enumerate([(0.9, 30), (0.8, 10), (0.7, 20), (0.95, 40)]):
+        trials[str(i)] = argparse.Namespace(
+            trial_id=str(i), status="COMPLETED", score=score, hyperparameters=i
+        )
+        costs[i] = {"params": cost, "flops": 1000 * cost}
+    space = argparse.Namespace(
+        arguments_of=lambda i: {"pattern": "CA", "patch_size": 4, "hidden_dim": i},
+        recipe_of=lambda i, epochs: km.Recipe(epochs=epochs),
+        cost_of=lambda i: costs[i],
+    )
+    tuner = argparse.Namespace(oracle=argparse.Namespace(trials=trials))
+    rows = load_example("tune").front(tuner, space)
+    assert [row["trial"] for row in rows] == ["1", "2", "0", "3"]
+    assert [row["front"] for row in rows] == ["*", "", "*", "*"]
