@@ -26,13 +26,10 @@ RESIDUAL = "layers/test_meaning.py::test_residual"
 CONV_MIXER_BLOCK = "layers/test_meaning.py::test_conv_mixer_block[kernel0]"
 ATTENTION = "layers/test_meaning.py::test_attention[more0-scaled_dot]"
 BILINEAR = "layers/test_meaning.py::test_attention[more2-bilinear]"
-FUSED = (
-    "layers/test_kernels.py::test_values_and_gradients_are_those_of_the_plain_form_in_float64"
-    "[training-{}]"
-)
-PATHS = "models/test_assembly.py::test_paths_and_shapes_are_those_committed[vit]"
+FUSED = "layers/test_kernels.py::test_fused_kernels_equal_reference_in_float64[training-{}]"
+PATHS = "models/test_assembly.py::test_weight_paths_match_committed_files[vit]"
 VIT_ARGUMENTS = "models/test_wiring.py::test_attention_gets_every_argument[<lambda>0]"
-MODEL_UNCHANGED = "exporting/test_export.py::test_the_model_is_as_it_was[{}]"
+MODEL_UNCHANGED = "exporting/test_export.py::test_export_does_not_change_model[{}]"
 
 # (module in keras_mixers:function, text of its source, what replaces the text, test in tests/)
 MUTATIONS = [
@@ -40,8 +37,8 @@ MUTATIONS = [
     ("layers:Residual.branch", "self.norm(x, training=training)", "x", RESIDUAL),
     ("layers:Residual.scaled", "if self.scale else branch", "if False else branch", RESIDUAL),
     ("layers:LayerScale.call", "x * ", "x + ", RESIDUAL),
-    ("layers:ConvMixerBlock.call", "x = x + ", "x = ", CONV_MIXER_BLOCK),
-    ("layers:ConvMixerBlock.call", "self.norm1", "self.norm2", CONV_MIXER_BLOCK),
+    ("layers:ConvMixerBlock.block", "x = x + ", "x = ", CONV_MIXER_BLOCK),
+    ("layers:ConvMixerBlock.block", "self.norm1", "self.norm2", CONV_MIXER_BLOCK),
     (
         "layers:MultiHeadSelfAttention.attend",
         "self.head_shape[1] ** -0.5",
@@ -121,25 +118,25 @@ MUTATIONS = [
         "layers:StochasticDepth.call",
         "(ops.shape(x)[0], *[1] * (len(x.shape) - 1))",
         "ops.shape(x)",
-        "layers/test_meaning.py::test_stochastic_depth_drops_whole_samples_and_keeps_the_mean",
+        "layers/test_meaning.py::test_stochastic_depth_drops_samples_and_keeps_mean",
     ),
     (
         "layers:StochasticDepth.call",
         "training and self.rate",
         "self.rate",
-        "layers/test_meaning.py::test_stochastic_depth_is_the_identity_at_rate_0_and_at_inference",
+        "layers/test_meaning.py::test_stochastic_depth_identity_at_inference_and_rate_0",
     ),
     (
         "layers.position_embedding:sincos2d",
         "[np.sin(column), np.cos(column), np.sin(row), np.cos(row)]",
         "[np.sin(row), np.cos(row), np.sin(column), np.cos(column)]",
-        "layers/test_meaning.py::test_sincos_positions",
+        "layers/test_meaning.py::test_position_embedding_sincos2d",
     ),
     (
         "layers:PositionEmbedding.call",
         "x + ",
         "x - ",
-        "layers/test_meaning.py::test_learned_positions",
+        "layers/test_meaning.py::test_position_embedding_learned",
     ),
     (
         "layers:PatchEmbed.call",
@@ -181,29 +178,29 @@ MUTATIONS = [
         "layers.kernels.tensorflow_cpu.softmax_attention:_attention_by_image",
         "(d_weights - mean)",
         "d_weights",
-        "layers/test_kernels.py::test_long_sequences_take_one_image_at_a_time[training]",
+        "layers/test_kernels.py::test_attention_of_long_sequences_loops_over_images[training]",
     ),
     ("models.assemble:stem", "and a.dropout_rate:", "and False:", VIT_ARGUMENTS),
-    ("models.assemble:block", "a.mlp_dim, a.activation,", "a.mlp_dim,", VIT_ARGUMENTS),
+    ("models.blocks:channel_mixing", "a.mlp_dim, a.activation,", "a.mlp_dim,", VIT_ARGUMENTS),
     ("models:ViT", "qk_norm=qk_norm", "qk_norm=False", VIT_ARGUMENTS),
-    ("models:ViT", "num_heads=row.num_heads", "num_heads=2", VIT_ARGUMENTS),
+    ("models:ViT", "num_heads=num_heads", "num_heads=2", VIT_ARGUMENTS),
     (
         "models:MLPMixer",
         "epsilon=epsilon",
         "epsilon=1e-6",
-        "models/test_wiring.py::test_mlp_mixer_and_conv_mixer_get_theirs",
+        "models/test_wiring.py::test_other_families_get_every_argument",
     ),
     (
         "models.assemble:head",
         "if a.num_prefix:",
         "if False:",
-        "models/test_assembly.py::test_the_average_leaves_prefix_tokens_out",
+        "models/test_assembly.py::test_gap_leaves_out_prefix_tokens",
     ),
     (
         "models.assemble:head",
         "if a.norm_after_pool:",
         "if False:",
-        "models/test_assembly.py::test_norm_before_or_after_the_average",
+        "models/test_assembly.py::test_norm_after_pool_changes_output",
     ),
     (
         "models.assemble:distilled_head",
@@ -212,7 +209,7 @@ MUTATIONS = [
         "models/test_assembly.py::test_distilled_logits_are_the_mean_of_two_heads",
     ),
     (
-        "models.assemble:block",
+        "models.blocks:residual",
         "a.stochastic_depth_rate * i",
         "a.stochastic_depth_rate",
         "models/test_assembly.py::test_stochastic_depth_grows_with_depth",
@@ -221,147 +218,146 @@ MUTATIONS = [
         "layers:Residual.call",
         "keras.remat(branch)",
         "branch",
-        "models/test_checkpointing.py::test_the_branch_is_computed_again[True]",
+        "models/test_checkpointing.py::test_residual_recomputes_branch[True]",
     ),
     (
-        "layers.norms:BatchNormalization.remember",
-        "now * (1.0",
-        "now * 0 * (1.0",
-        "models/test_checkpointing.py::test_training_is_the_same[conv_mixer-eager]",
+        "layers.norms:BatchNormalization.update_moving_statistics",
+        "batch * (1.0",
+        "batch * 0 * (1.0",
+        "models/test_checkpointing.py::test_checkpointing_keeps_training_the_same[conv_mixer-eager]",
     ),
     (
         "weights.formats.google:plain_vit",
         "_first",
         "_second",
-        "weights/test_load.py::test_layouts_of_google_vit[big_vision]",
+        "weights/test_layouts.py::test_google_vit_layouts_load[big_vision]",
     ),
     (
         "weights.load:read",
         "if not finite.all():",
         "if False:",
-        "weights/test_refusals.py::test_wrong_arrays[nan]",
+        "weights/test_refusals.py::test_wrong_arrays_are_refused[nan]",
     ),
     (
         "weights:load_weights",
-        "[read(fill) for",
-        "[fill.slot.variable.assign(read(fill)) for",
-        "weights/test_refusals.py::test_wrong_arrays[nan]",
+        "[read(assignment) for",
+        "[assignment.weight.variable.assign(read(assignment)) for",
+        "weights/test_refusals.py::test_wrong_arrays_are_refused[nan]",
     ),
     (
-        "weights.plan:leftovers",
+        "weights.plan:unused_keys",
         "extra.append(key)",
         "pass",
-        "weights/test_refusals.py::test_wrong_arrays[extra]",
+        "weights/test_refusals.py::test_wrong_arrays_are_refused[extra]",
     ),
     (
         "weights.resize:patch_kernel",
         "np.kron(rows, columns)",
         "np.kron(columns, rows)",
-        "weights/test_adapt.py"
-        "::test_a_larger_patch_gives_the_same_tokens_on_enlarged_patches[patch2]",
+        "weights/test_adapt.py::test_larger_patch_kernel_gives_same_tokens[patch2]",
     ),
     (
         "weights.resize:resize_matrix",
         "x, -0.75",
         "x, -0.5",
-        "weights/test_adapt.py::test_bicubic_is_torchs[8]",
+        "weights/test_adapt.py::test_bicubic_equals_torch[8]",
     ),
     (
         "weights.resize:channels",
         "(old / count)",
         "1.0",
-        "weights/test_adapt.py::test_more_channels_repeat_and_keep_the_scale",
+        "weights/test_adapt.py::test_channels_repeat_and_keep_scale",
     ),
     (
         "weights.save:write_timm",
         "key.endswith",
         "key.startswith",
-        "weights/test_save.py::test_batch_norms_have_the_counter_that_torch_asks_for",
+        "weights/test_save.py::test_batch_norms_get_the_counter_of_torch",
     ),
     (
-        "exporting.verify:_difference",
-        "if not error <= bound:",
+        "exporting.verify:_checked_difference",
+        "if not error <= tolerance:",
         "if False:",
-        "exporting/test_export.py::test_a_file_with_other_answers_is_not_put_in_place"
+        "exporting/test_export.py::test_export_rejects_file_with_wrong_outputs"
         "[keras_mixers.exporting.onnx-model.onnx]",
     ),
     (
         "exporting.verify:agreement",
         "np.mean",
         "np.max",
-        "exporting/test_precision.py::test_agreement_is_the_share_of_equal_classes",
+        "exporting/test_precision.py::test_agreement_is_fraction_of_equal_classes",
     ),
     (
         "exporting.serving:computing_in",
-        "layer.dtype_policy = own",
+        "layer.dtype_policy = original",
         "pass",
         MODEL_UNCHANGED.format("{}"),
     ),
     (
         "exporting.serving:Serving.calibrated",
-        "MOST_IMAGES - count",
-        "MOST_IMAGES",
-        "exporting/test_precision.py::test_calibration_takes_arrays_batches_and_datasets",
+        "MAX_IMAGES - count",
+        "MAX_IMAGES",
+        "exporting/test_precision.py::test_calibrated_accepts_arrays_batches_and_datasets",
     ),
     (
-        "exporting.serving:Serving.of_prepared",
+        "exporting.serving:Serving.outputs",
         "reference_kernels()",
         "contextlib.nullcontext()",
-        "exporting/test_formats.py::test_a_saved_model_holds_the_plain_forms",
+        "exporting/test_formats.py::test_saved_model_uses_reference_kernels",
     ),
     (
-        "exporting.onnx.lowerings:mixed_by_scores",
+        "exporting.onnx.lowerings:attention_with_weights",
         "softmax(logits)",
         "softmax(logits, axis=-2)",
-        "exporting/test_onnx.py::test_onnx_gives_the_models_answers[vit-onnx]",
+        "exporting/test_onnx.py::test_onnx_matches_model[vit-onnx]",
     ),
     (
-        "exporting.onnx.lowering:replaced",
-        "own[attribute] = value\n",
-        "pass\n",
+        "exporting.onnx.lowering:temporary_attribute",
+        "attributes.pop(name, None)",
+        "pass",
         MODEL_UNCHANGED.format("{}"),
     ),
     (
-        "exporting.onnx.passes.last_token:_wanted_for",
+        "exporting.onnx.passes.last_token:read_only_by",
         "all(",
         "any(",
-        "exporting/test_onnx.py::test_a_sequence_that_is_wanted_whole_stays_whole",
+        "exporting/test_onnx.py::test_slice_last_block_keeps_shared_sequence",
     ),
     (
-        "exporting.onnx:remove_stale",
+        "exporting.onnx:remove_stale_weights",
         "not in used",
         "in ()",
-        "exporting/test_onnx.py::test_weights_beside_a_file_go_with_it",
+        "exporting/test_onnx.py::test_onnx_second_file_is_removed_with_first",
     ),
     (
-        "training.optimizer:clipped",
+        "training.optimizer:clip_by_global_norm",
         "ops.maximum(norm, clip_norm)",
         "norm",
-        "training/test_parts.py::test_steps_are_those_of_adamw",
+        "training/test_parts.py::test_optimizer_steps_equal_adamw",
     ),
     (
         "training.losses:Crossentropy.call",
         "self.label_smoothing / classes",
         "0",
-        "training/test_parts.py::test_cross_entropy_is_keras_s_for_numbers_and_for_shares[0.1]",
+        "training/test_parts.py::test_crossentropy_equals_keras_for_indices_and_soft_labels[0.1]",
     ),
     (
         "training.backup:Backup.on_epoch_end",
         "epoch + 1",
         "epoch",
-        "training/test_backup.py::test_a_training_that_has_ended_goes_on_to_nothing",
+        "training/test_backup.py::test_backup_of_finished_training_changes_nothing",
     ),
     (
-        "data.rng:KeyedSeeds.__init__",
-        "tf.cast(part,",
-        "tf.cast(part * 0,",
-        "data/test_augmentation.py::test_draws_are_a_function_of_the_key",
+        "data.rng:fold_in",
+        "tf.cast(data,",
+        "tf.cast(data * 0,",
+        "data/test_augmentation.py::test_augmenter_depends_only_on_key",
     ),
     (
-        "data.epochs:Passes.begin",
-        "self.left or",
+        "data.epochs:EpochStream.begin_epoch",
+        "self.batches_left or",
         "",
-        "data/test_load.py::test_a_pass_that_is_broken_off_is_begun_again",
+        "data/test_load.py::test_interrupted_epoch_is_restarted",
     ),
 ]
 
