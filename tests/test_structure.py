@@ -160,6 +160,41 @@ def test_the_readmes_pictures_are_there_and_small():
         assert file.stat().st_size < 200_000, picture
 
 
+def test_changelog_begins_with_this_version_or_unreleased():
+    changelog = (ROOT / ".github" / "CHANGELOG.md").read_text()
+    head, *_ = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert head in ("Unreleased", km.__version__)
+    assert f"## [{km.__version__}]" in changelog
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda f: f.name)
+def test_workflow_pins_actions_and_may_only_read(file):
+    text = file.read_text()
+    actions = re.findall(r"uses: (.*)", text)
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40} # v[\d.]+", action) for action in actions)
+    assert re.search(r"^permissions:\n  contents: read\n\n", text, re.MULTILINE)
+    assert "secrets." not in text
+
+
+ALLOWED_AT_THE_TOP = {
+    "LICENSE",
+    "README.md",
+    "examples",
+    "keras_mixers",
+    "pyproject.toml",
+    "setup.cfg",
+    "tests",
+}
+
+
+def test_top_folder_has_nothing_else():
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    top = {path.split("/")[0] for path in listed.stdout.splitlines()}
+    assert {name for name in top if not name.startswith(".")} <= ALLOWED_AT_THE_TOP
+
+
 COMMAND = "bash tests/run.sh"
 CHOOSING = (" -k", " -m ", "--ignore", "--deselect", "test_")
 

@@ -65,7 +65,6 @@ def test_benchmark_prints_why_a_contestant_ended(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "none")  # importing Keras fails
     with pytest.raises(SystemExit, match="plain Keras ended at") as ended:
         load_example("benchmark").Contestant("plain Keras", {}, sys.executable)
-    assert "benchmark_contestant.py" in str(ended.value)
     assert "Unable to import backend" in str(ended.value)
 
 
