@@ -13,6 +13,7 @@ import numbers
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 # Far above any published size, and far below a size that exhausts a machine before any error.
 LARGEST_INTEGER = 2**20
@@ -151,7 +152,7 @@ def require_token_count(layer, tokens):
         )
 
 
-def checked(check, default=dataclasses.MISSING, *, default_factory=dataclasses.MISSING):
+def checked(check, default=dataclasses.MISSING, *, default_factory=dataclasses.MISSING) -> Any:
     """A field of a `CheckedDataclass`, whose value becomes `check(name, value)`.
 
     If the default is None, the argument is optional, and None is not checked.
@@ -163,7 +164,7 @@ def checked(check, default=dataclasses.MISSING, *, default_factory=dataclasses.M
 class CheckedDataclass:
     """Base of frozen dataclasses whose fields are declared by `checked(check, default)`."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if value is not None or field.default is not None:

@@ -3,6 +3,10 @@
 import functools
 import inspect
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
+
+Renamed = TypeVar("Renamed", bound=Callable)
 
 
 def warn(old, new):
@@ -14,7 +18,7 @@ def warn(old, new):
     )
 
 
-def renamed(old, function):
+def renamed(old: str, function: Renamed) -> Renamed:
     """An alias of `function` under its old name, which warns when it is called."""
 
     @functools.wraps(function)
@@ -25,7 +29,7 @@ def renamed(old, function):
     return alias
 
 
-def renamed_argument(old, new):
+def renamed_argument(old: str, new: str) -> Callable[[Renamed], Renamed]:
     """A decorator of a function or class: the keyword `old` still works as `new`, and warns."""
 
     def decorate(target):

@@ -1,11 +1,17 @@
 """How Keras saves objects of this package: the registered name, and a config by signature."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import keras
 
-# A decorator: Keras finds the class or function by the name "keras_mixers>Name" in a file.
-registered = keras.saving.register_keras_serializable("keras_mixers")
+Registered = TypeVar("Registered", bound=Callable)
+
+
+def registered(thing: Registered) -> Registered:
+    """A decorator: Keras finds the class or function by the name "keras_mixers>Name" in a file."""
+    return keras.saving.register_keras_serializable("keras_mixers")(thing)
 
 
 class ConfigFromSignature:
@@ -15,7 +21,7 @@ class ConfigFromSignature:
     config then has each argument exactly once, so no key can be missing or surplus.
     """
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         arguments = inspect.signature(type(self).__init__).parameters.values()
         names = [a.name for a in arguments if a.name != "self" and a.kind is not a.VAR_KEYWORD]
         # Keras's base classes define `get_config`; other classes, such as dataclasses, do not.
@@ -26,7 +32,7 @@ class ConfigFromSignature:
         return {**inherited, **{name: to_json(getattr(self, name)) for name in names}}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         # Keras's own function deserializes nested objects, because it applies the caller's
         # `safe_mode`.
         return cls(

@@ -1,6 +1,7 @@
 """Load a dataset by its name: batches for training and validation, or single images."""
 
 import os
+from typing import Any
 
 from keras_mixers import arguments
 from keras_mixers.data import sources
@@ -13,7 +14,7 @@ from keras_mixers.preprocessing import Preprocessing
 
 @renamed_argument("validation_share", "validation_fraction")
 def load(
-    name: str | os.PathLike,
+    name: str | os.PathLike[str],
     image_size: int | tuple[int, int] | None = None,
     batch_size: int = 64,
     *,
@@ -23,8 +24,8 @@ def load(
     drop_remainder: bool = False,
     seed: int = 0,
     start: tuple[int, int] = (0, 0),
-    data_dir: str | os.PathLike | None = None,
-) -> tuple:
+    data_dir: str | os.PathLike[str] | None = None,
+) -> tuple[Any, Any, Info]:
     """Load batches for training and validation from a TFDS dataset or a folder of images.
 
     Images are float32, `(batch, H, W, C)`, as `info.preprocessing` makes them. Labels are int64
@@ -134,8 +135,11 @@ def load(
 
 
 def images(
-    name: str | os.PathLike, part: str = "validation", *, data_dir: str | os.PathLike | None = None
-):
+    name: str | os.PathLike[str],
+    part: str = "validation",
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> Any:
     """Load single images without preprocessing, in a fixed order.
 
     Images are bytes, `(H, W, C)`, each with its class index. They are for code that preprocesses

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 
@@ -20,14 +21,14 @@ QUIET = 2.0  # seconds before the first line of progress, because most exports e
 
 def export(
     model: keras.Model,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
     target: str = "onnx",
     dtype: str = "float32",
     quantize: str | None = None,
-    calibration_data: Iterable | None = None,
+    calibration_data: Iterable[Any] | None = None,
     attention_maps: bool = False,
 ) -> ExportReport:
     """Export a model for inference to ONNX, TensorFlow Lite or a SavedModel, as `path` ends.

@@ -34,7 +34,7 @@ class ExportReport:
     opset: int | None = None
     nodes: int | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         parts = [f"{self.format} in {self.precision}", f"{self.size / 1e6:.1f} MB"]
         if self.nodes is not None:
             parts.append(f"{self.nodes} nodes (opset {self.opset})")

@@ -1,12 +1,14 @@
 """Activations by name: all of Keras's, and the tanh approximation of GELU."""
 
+from typing import Any
+
 import keras
 
 from keras_mixers.serialization import registered
 
 
 @registered
-def gelu_tanh(x):
+def gelu_tanh(x: Any) -> Any:
     """The tanh approximation of GELU: `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`.
 
     Flax uses it by default, so Google trained its ViT and MLP-Mixer weights with it. Keras's

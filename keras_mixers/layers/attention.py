@@ -1,6 +1,7 @@
 """Mix tokens by attention: each token averages all tokens, weighted by query and keys."""
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -64,7 +65,7 @@ class MultiHeadSelfAttention(Layer):
         attention_dropout_rate: float = 0.0,
         dropout_rate: float = 0.0,
         epsilon: float = 1e-6,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_heads = arguments.integer("num_heads", num_heads)

@@ -1,6 +1,7 @@
 """Pool a sequence of tokens into one vector by attention (the MAP head)."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -45,7 +46,7 @@ class AttentionPooling(Layer):
         mlp_dim: int,
         activation: str | Callable = "gelu",
         epsilon: float = 1e-6,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.num_heads = arguments.integer("num_heads", num_heads)

@@ -6,6 +6,8 @@ weights of published checkpoints by these names. Renaming an attribute therefore
 files that were saved before no longer load.
 """
 
+from typing import Any
+
 import keras
 
 from keras_mixers.serialization import ConfigFromSignature
@@ -62,7 +64,7 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
     mixes = frozenset()
     role = None
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         if self.rank:
             self.input_spec = keras.layers.InputSpec(ndim=self.rank)

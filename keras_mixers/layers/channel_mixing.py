@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from keras import ops
 
@@ -45,7 +46,7 @@ class ChannelMixing(Layer):
         activation: str | Callable = "gelu",
         gated: bool = False,
         dropout_rate: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.mlp_dim = arguments.integer("mlp_dim", mlp_dim)

@@ -1,6 +1,7 @@
 """The ConvMixer block: a convolution mixes tokens, a matrix mixes channels."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -52,7 +53,7 @@ class ConvMixerBlock(Layer):
         epsilon: float = 1e-5,
         momentum: float = 0.9,
         gradient_checkpointing: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.kernel_size = arguments.pair("kernel_size", kernel_size)

@@ -1,5 +1,7 @@
 """Turn an image into tokens, one for each patch."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -33,7 +35,11 @@ class PatchEmbed(Layer):
     rank = 4
 
     def __init__(
-        self, hidden_dim: int, patch_size: int | tuple[int, int], flatten: bool = True, **kwargs
+        self,
+        hidden_dim: int,
+        patch_size: int | tuple[int, int],
+        flatten: bool = True,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.hidden_dim = arguments.integer("hidden_dim", hidden_dim)

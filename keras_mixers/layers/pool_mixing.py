@@ -1,5 +1,7 @@
 """Mix tokens by an average of their neighbours, without weights."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_mixers import arguments
@@ -34,7 +36,9 @@ class PoolMixing(Layer):
     mixes = frozenset(["tokens"])
     role = "pool_mixing"
 
-    def __init__(self, grid: int | tuple[int, int], pool_size: int | tuple[int, int] = 3, **kwargs):
+    def __init__(
+        self, grid: int | tuple[int, int], pool_size: int | tuple[int, int] = 3, **kwargs: Any
+    ):
         super().__init__(**kwargs)
         self.grid = arguments.pair("grid", grid)
         self.pool_size = arguments.pair("pool_size", pool_size)

@@ -1,5 +1,7 @@
 """Add positions to tokens: a learned table, or sines and cosines of row and column."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -42,7 +44,7 @@ class PositionEmbedding(Layer):
     rank = 3
 
     def __init__(
-        self, grid: int | tuple[int, int], num_prefix: int = 0, kind: str = "learned", **kwargs
+        self, grid: int | tuple[int, int], num_prefix: int = 0, kind: str = "learned", **kwargs: Any
     ):
         super().__init__(**kwargs)
         self.grid = arguments.pair("grid", grid)

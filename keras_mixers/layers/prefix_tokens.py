@@ -1,5 +1,7 @@
 """Learned tokens in front of the patches: class token, distillation token, registers."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -37,7 +39,7 @@ class PrefixTokens(Layer):
         class_token: bool = True,
         distillation_token: bool = False,
         num_registers: int = 0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.class_token = arguments.flag("class_token", class_token)

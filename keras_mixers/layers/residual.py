@@ -1,6 +1,7 @@
 """The half-block that every isotropic family repeats: a residual branch around one mixer."""
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -49,7 +50,7 @@ class Residual(Layer):
         layer_scale_init: float | None = None,
         epsilon: float = 1e-6,
         gradient_checkpointing: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if not isinstance(mixer, keras.layers.Layer):
@@ -135,7 +136,7 @@ class LayerScale(Layer):
     Source: "Going deeper with Image Transformers", arXiv 2103.17239.
     """
 
-    def __init__(self, init: float = 1e-6, **kwargs):
+    def __init__(self, init: float = 1e-6, **kwargs: Any):
         super().__init__(**kwargs)
         self.init = arguments.real("init", init, 0.0)
 
@@ -171,7 +172,7 @@ class StochasticDepth(SavesSeedState, Layer):
     training, as dropout does; the paper rescales at inference.
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs):
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.rate = arguments.rate("rate", rate)
         self.seed = None if seed is None else arguments.integer("seed", seed, 0, 2**31 - 1)

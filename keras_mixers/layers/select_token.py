@@ -1,5 +1,7 @@
 """Select one token of a sequence."""
 
+from typing import Any
+
 from keras_mixers import arguments
 from keras_mixers.layers.base import Layer
 from keras_mixers.serialization import registered
@@ -26,7 +28,7 @@ class SelectToken(Layer):
 
     rank = 3
 
-    def __init__(self, index: int = 0, **kwargs):
+    def __init__(self, index: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
         self.index = arguments.integer("index", index, minimum=0)
 

@@ -1,6 +1,7 @@
 """Mix tokens by a gate: half of the channels, mixed across positions, multiply the other half."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -50,7 +51,7 @@ class SpatialGating(Layer):
         activation: str | Callable = "gelu",
         dropout_rate: float = 0.0,
         epsilon: float = 1e-5,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.mlp_dim = arguments.integer("mlp_dim", mlp_dim, minimum=2)

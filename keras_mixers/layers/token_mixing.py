@@ -1,6 +1,7 @@
 """Mix tokens by an MLP across positions, which all channels share."""
 
 from collections.abc import Callable
+from typing import Any
 
 from keras import ops
 
@@ -43,7 +44,7 @@ class TokenMixing(Layer):
         tokens_mlp_dim: int,
         activation: str | Callable = "gelu",
         dropout_rate: float = 0.0,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.tokens_mlp_dim = arguments.integer("tokens_mlp_dim", tokens_mlp_dim)

@@ -69,7 +69,7 @@ def ConvMixer(
     *,
     input_shape: tuple[int, int, int] = (224, 224, 3),
     num_classes: int = 1000,
-    weights: str | os.PathLike | None = None,
+    weights: str | os.PathLike[str] | None = None,
     patch_size: int | tuple[int, int] | None = None,
     hidden_dim: int | None = None,
     depth: int | None = None,

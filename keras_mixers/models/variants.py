@@ -1,6 +1,7 @@
 """The published variants of all families, and the variant that a model has."""
 
 import copy
+from typing import Any
 
 from keras_mixers import arguments, layers
 from keras_mixers.graph import all_layers
@@ -14,7 +15,7 @@ TABLES = {
 }
 
 
-def variants(family: str) -> dict[str, dict]:
+def variants(family: str) -> dict[str, dict[str, Any]]:
     """Return the published variants of a family: `{name: {argument: value}}`.
 
     Args:

@@ -1,6 +1,9 @@
 """Preprocessing as a function for tf.data; its layer computes the same."""
 
 import dataclasses
+from typing import Any
+
+import keras
 
 from keras_mixers.preprocessing.layer import PreprocessImages
 from keras_mixers.preprocessing.resample import Resampler, tensorflow_ops
@@ -48,12 +51,12 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     Source: timm, `timm/data/transforms_factory.py`, `transforms_imagenet_eval`.
     """
 
-    def __call__(self, image, *rest):
+    def __call__(self, image: Any, *rest: Any) -> Any:
         """Preprocess an image and pass the rest of the element through: for `dataset.map`."""
         image = self.normalize(self.resize(image))
         return (image, *rest) if rest else image
 
-    def resize(self, image):
+    def resize(self, image: Any) -> Any:
         """The first step: the central crop of the resized image, in bytes."""
         import tensorflow as tf  # because tf.data runs TensorFlow on every backend of Keras
 
@@ -72,13 +75,13 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         images = tf.cast(Resampler(self, height, width, tensorflow_ops())(images), "uint8")
         return images[0] if single else images
 
-    def normalize(self, image):
+    def normalize(self, image: Any) -> Any:
         """The second step, to float32: `(image / 255 - mean) / std`."""
         import tensorflow as tf
 
         self.check_channels(image.shape[-1])
         return self.standardize(tf.cast(image, "float32"))
 
-    def layer(self, name: str = "preprocessing"):
+    def layer(self, name: str = "preprocessing") -> keras.layers.Layer:
         """The Keras layer that computes the same inside a model."""
         return PreprocessImages(**self.get_config(), name=name)

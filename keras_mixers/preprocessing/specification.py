@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
     mean: float | tuple[float, ...] = checked(_mean, (0.5, 0.5, 0.5))
     std: float | tuple[float, ...] = checked(_std, (0.5, 0.5, 0.5))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         largest = arguments.LARGEST_INTEGER
         if max(self.size) > largest * self.crop_fraction:
@@ -68,7 +69,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
                 f" mean={self.mean!r}, std={self.std!r}"
             )
 
-    def check_channels(self, channels):
+    def check_channels(self, channels: int | None) -> None:
         """Raise a ValueError if `mean` and `std` do not fit an image of so many channels."""
         for name in ("mean", "std"):
             value = getattr(self, name)
@@ -79,6 +80,6 @@ class Specification(CheckedDataclass, ConfigFromSignature):
                     f" {'unknown' if channels is None else channels} channels"
                 )
 
-    def standardize(self, x):
+    def standardize(self, x: Any) -> Any:
         """`(x / 255 - mean) / std` for a float32 tensor on any backend."""
         return (x / 255 - np.array(self.mean, "float32")) / np.array(self.std, "float32")

@@ -4,6 +4,7 @@ import dataclasses
 import numbers
 
 import keras
+import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.graph import layer_calls
@@ -27,11 +28,11 @@ class TokenGrid:
     patch_size: tuple[int, int]
     num_prefix: int = 0
 
-    def patches(self, x):
+    def patches(self, x: np.ndarray) -> np.ndarray:
         """The values of the patches as a grid: `(..., T) -> (..., rows, columns)`."""
         return x[..., self.num_prefix :].reshape(*x.shape[:-1], self.rows, self.columns)
 
-    def token(self, query):
+    def token(self, query: tuple[int, int]) -> int:
         """The index in the sequence of the patch at `query`, a (row, column) of the grid.
 
         Raises:

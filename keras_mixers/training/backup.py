@@ -63,7 +63,7 @@ class Backup(keras.callbacks.Callback):
         3
     """
 
-    def __init__(self, path: str | os.PathLike, every: int | None = None):
+    def __init__(self, path: str | os.PathLike[str], every: int | None = None):
         super().__init__()
         self.path = pathlib.Path(path)
         # Not `arguments.file_path`, because the folder need not exist before the first save.

@@ -1,5 +1,7 @@
 """A loss and a metric that accept class indices as well as soft labels."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -41,7 +43,11 @@ class Crossentropy(ConfigFromSignature, keras.losses.Loss):
     """
 
     def __init__(
-        self, label_smoothing: float = 0.0, kind: str = "softmax", name="crossentropy", **kwargs
+        self,
+        label_smoothing: float = 0.0,
+        kind: str = "softmax",
+        name: str = "crossentropy",
+        **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
         self.label_smoothing = arguments.rate("label_smoothing", label_smoothing)
@@ -72,7 +78,7 @@ class Accuracy(keras.metrics.Mean):
         0.5
     """
 
-    def __init__(self, name="accuracy", **kwargs):
+    def __init__(self, name: str = "accuracy", **kwargs: Any):
         super().__init__(name=name, **kwargs)
 
     def update_state(self, labels, logits, sample_weight=None):

@@ -1,6 +1,7 @@
 """AdamW as it is used to train Vision Transformers."""
 
 import re
+from typing import Any
 
 import keras
 from keras import ops
@@ -44,7 +45,7 @@ class LayerwiseAdamW(keras.optimizers.Adam):
 
     def __init__(
         self,
-        learning_rate=1e-3,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
         weight_decay: float = 0.0,
         layer_decay: float = 1.0,
         clip_norm: float | None = None,
@@ -52,7 +53,7 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         name: str = "adamw",
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(
             learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name=name, **kwargs

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from typing import Any
 
 import keras
 
@@ -97,10 +98,10 @@ class Recipe(CheckedDataclass):
     loss: str = checked(one_of(*losses.KINDS), "softmax")
     label_smoothing: float = checked(arguments.rate, 0.0)
     augmentation: Augmentation = checked(_augmentation, default_factory=Augmentation)
-    model_arguments: dict = checked(_json_dict, default_factory=dict)
+    model_arguments: dict[str, Any] = checked(_json_dict, default_factory=dict)
     source: str = checked(_text, "")
 
-    def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None):
+    def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None) -> None:
         """Call `model.compile` with this recipe's optimizer and loss, and the metric `accuracy`.
 
         Args:
@@ -146,11 +147,11 @@ class Recipe(CheckedDataclass):
             # Because a training step that creates variables is traced twice by TensorFlow.
             model.optimizer.build(model.trainable_variables)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """The arguments in a form that JSON can hold."""
         return {**dataclasses.asdict(self), "augmentation": self.augmentation.get_config()}
 
-    def save(self, path: str | os.PathLike):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file that `load` reads."""
         path = pathlib.Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,7 +159,7 @@ class Recipe(CheckedDataclass):
             temporary.write_text(str(self) + "\n")
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Recipe":
+    def load(cls, path: str | os.PathLike[str]) -> "Recipe":
         """Read a recipe from a JSON file.
 
         Raises:
@@ -177,5 +178,5 @@ class Recipe(CheckedDataclass):
                 f"`path` must be a JSON file of a recipe. Received: path={path}: {error}"
             ) from None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return json.dumps(self.get_config(), indent=2)

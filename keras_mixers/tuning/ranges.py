@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import math
+from typing import Any
 
 from keras_tuner.errors import FatalValueError
 
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
 
-Quantity = int | float | str | list | tuple  # what the user passes
+Quantity = int | float | str | list[Any] | tuple[Any, ...]  # what the user passes
 
 MAX_CHOICES = 10_000
 # Without `patch_size`, because fewer tokens lose the image's detail and more make training slow.

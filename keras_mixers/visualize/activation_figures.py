@@ -1,5 +1,7 @@
 """Figures of the activations that an image causes: hidden units and features."""
 
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
@@ -22,8 +24,13 @@ from keras_mixers.visualize.canvas import (
     strongest,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def plot_token_mixing_activations(model: keras.Model, image: np.ndarray, layer: int | str = 0):
+
+def plot_token_mixing_activations(
+    model: keras.Model, image: np.ndarray, layer: int | str = 0
+) -> "Figure":
     """Plot the activation of each hidden unit of a token-mixing MLP in each channel.
 
     Args:
@@ -64,7 +71,7 @@ def plot_channel_mixing_activations(
     *,
     units: int = 11,
     picture: np.ndarray | None = None,
-):
+) -> "Figure":
     """Plot where on the image the hidden units of a channel-mixing MLP are active.
 
     Args:
@@ -109,7 +116,7 @@ def plot_features(
     layer: int | str = -1,
     *,
     picture: np.ndarray | None = None,
-):
+) -> "Figure":
     """Plot a layer's features: the first three principal components as red, green and blue.
 
     Patches with similar features have similar colours. The function computes the components from

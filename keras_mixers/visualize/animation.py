@@ -22,7 +22,7 @@ from keras_mixers.visualize.canvas import (
 def animate_attention(
     model: keras.Model,
     image: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     layer: int | str = -1,
     head: int | None = None,
     *,

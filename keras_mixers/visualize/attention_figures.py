@@ -1,6 +1,7 @@
 """Figures of attention: maps over the image, matrices, rollout, relevance and distance."""
 
 import math
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras_mixers.probe import (
     relevance,
     token_grid,
 )
+from keras_mixers.probe.attention import Layers
 from keras_mixers.probe.collect import find_layers, one_layer
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.outputs import predict
@@ -28,6 +30,9 @@ from keras_mixers.visualize.canvas import (
     panels,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def plot_attention(
     model: keras.Model,
@@ -36,7 +41,7 @@ def plot_attention(
     layer: int | str = -1,
     *,
     picture: np.ndarray | None = None,
-):
+) -> "Figure":
     """Plot the attention weights of one token over the image, for each head and on average.
 
     Args:
@@ -104,7 +109,7 @@ def query_token(model, grid, query):
     return 0
 
 
-def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | str = -1):
+def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | str = -1) -> "Figure":
     """Plot the matrix of attention weights, `(T, T)`, of each head: query rows, key columns.
 
     Args:
@@ -142,10 +147,10 @@ def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | st
 def plot_attention_rollout(
     model: keras.Model,
     image: np.ndarray,
-    layers: int | str | list | None = None,
+    layers: Layers = None,
     *,
     picture: np.ndarray | None = None,
-):
+) -> "Figure":
     """Plot `km.attention_rollout` over the image: each patch's contribution to the output.
 
     Args:
@@ -176,11 +181,11 @@ def plot_relevance(
     model: keras.Model,
     image: np.ndarray,
     target: int | None = None,
-    layers: int | str | list | None = None,
+    layers: Layers = None,
     *,
     class_names: list[str] | None = None,
     picture: np.ndarray | None = None,
-):
+) -> "Figure":
     """Plot `km.probe.relevance` over the image: how much each patch supports a class.
 
     Args:
@@ -223,8 +228,8 @@ def image_and_map(picture, heat, title, label):
 
 
 def plot_attention_distance(
-    model: keras.Model, images: np.ndarray, layers: int | str | list | None = None
-):
+    model: keras.Model, images: np.ndarray, layers: Layers = None
+) -> "Figure":
     """Plot `km.probe.attention_distance` of each head by layer, averaged over the images.
 
     Args:

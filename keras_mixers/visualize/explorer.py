@@ -24,7 +24,7 @@ LONGEST_SIDE = 384  # of a picture in the page, in pixels
 def attention_explorer(
     model: keras.Model,
     images: np.ndarray,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     layers: Layers = None,
     *,
     class_names: Sequence[str] | None = None,

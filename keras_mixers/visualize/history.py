@@ -1,12 +1,16 @@
 """Learning curves."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def plot_history(history: keras.callbacks.History | Mapping[str, list[float]]):
+
+def plot_history(history: keras.callbacks.History | Mapping[str, list[float]]) -> "Figure":
     """Plot learning curves: each metric by epoch, for training and validation data.
 
     Args:

@@ -1,5 +1,7 @@
 """Figures of weights: hidden units, kernels, patch filters and positions."""
 
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 
@@ -13,8 +15,13 @@ from keras_mixers.probe import (
 from keras_mixers.probe.collect import one_layer
 from keras_mixers.visualize.canvas import add_colorbar, aspect, signed, strongest, tiles
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: int = 64):
+
+def plot_token_mixing_units(
+    model: keras.Model, layer: int | str = 0, *, units: int = 64
+) -> "Figure":
     """Plot the hidden units of one token-mixing MLP: the weights of each unit on the patch grid.
 
     Args:
@@ -39,7 +46,9 @@ def plot_token_mixing_units(model: keras.Model, layer: int | str = 0, *, units: 
     return sheet("units", weights, units, f"{name}: hidden units over the patches")
 
 
-def plot_depthwise_kernels(model: keras.Model, layer: int | str = 0, *, kernels: int = 64):
+def plot_depthwise_kernels(
+    model: keras.Model, layer: int | str = 0, *, kernels: int = 64
+) -> "Figure":
     """Plot the depthwise kernels of one ConvMixer block.
 
     Args:
@@ -97,7 +106,7 @@ def one_panel(shown, title):
     return figure, axes
 
 
-def plot_patch_filters(model: keras.Model, *, filters: int = 64):
+def plot_patch_filters(model: keras.Model, *, filters: int = 64) -> "Figure":
     """Plot the filters of the patch embedding.
 
     Filters of three channels are drawn in colour. Of other filters the figure shows the mean over
@@ -130,7 +139,7 @@ def plot_patch_filters(model: keras.Model, *, filters: int = 64):
     return figure
 
 
-def plot_position_similarity(model: keras.Model):
+def plot_position_similarity(model: keras.Model) -> "Figure":
     """Plot the similarity of position embeddings: for each patch a map of all patches.
 
     Args:

@@ -6,6 +6,7 @@ results/results-imagenet.csv. A fact without a source is None.
 """
 
 import dataclasses
+from typing import Any
 
 from keras_mixers.preprocessing import Preprocessing
 
@@ -48,7 +49,7 @@ class Checkpoint:
     name: str
     family: str
     variant: str
-    arguments: dict
+    arguments: dict[str, Any]
     url: str
     format: str
     num_classes: int
@@ -60,7 +61,7 @@ class Checkpoint:
     top1_source: str | None = None
 
     @property
-    def tag(self):
+    def tag(self) -> str:
         """The training: the part of the name after the architecture."""
         return self.name.partition(".")[2] or self.name
 

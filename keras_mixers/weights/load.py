@@ -17,7 +17,7 @@ HEADS = ("auto", "keep", "skip")
 
 def load_weights(
     model: keras.Model,
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
     head: str = "auto",
     adapt: bool = False,

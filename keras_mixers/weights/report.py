@@ -17,11 +17,11 @@ class LoadReport:
 
     format: str
     loaded: int
-    adapted: dict
-    skipped: dict
-    untouched: dict
+    adapted: dict[str, str]
+    skipped: dict[str, str]
+    untouched: dict[str, str]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.format}: {self.loaded} weights set"]
         for title, found in (
             ("adapted", self.adapted),

@@ -16,7 +16,7 @@ FORMATS = {"timm": (timm.FORMATS, ".safetensors"), "google": (google.FORMATS, ".
 
 
 def save_weights(
-    model: keras.Model, path: str | os.PathLike, *, format: str = "timm"
+    model: keras.Model, path: str | os.PathLike[str], *, format: str = "timm"
 ) -> pathlib.Path:
     """Write a model's weights to a file that timm or Flax can load; inverse of `load_weights`.
 

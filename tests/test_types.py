@@ -1,0 +1,55 @@
+"""The public names have types: `py.typed` promises them to users and their tools."""
+
+import functools
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import public_api
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# basedpyright brings its own Node.js, so it downloads nothing when it runs.
+COMMAND = [sys.executable, "-m", "basedpyright", "--verifytypes", "keras_mixers"]
+OPTIONS = ["--ignoreexternal", "--outputjson", "--pythonpath", sys.executable]
+
+pytestmark = pytest.mark.slow
+
+
+@functools.cache
+def symbols():
+    """What basedpyright reports for each name of the package."""
+    finished = subprocess.run(
+        [*COMMAND, *OPTIONS],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(finished.stdout)
+    return {symbol["name"]: symbol for symbol in report["typeCompleteness"]["symbols"]}
+
+
+def problems(name):
+    """Why the type of a name is not known, except that Keras's classes have no types."""
+    diagnostics = symbols().get(name, {"diagnostics": []})["diagnostics"]
+    messages = [found["message"] for found in diagnostics if found["severity"] == "error"]
+    return [text for text in messages if not re.search("base class|metaclass", text)]
+
+
+def test_public_names_have_known_types():
+    """Those of arguments and results of functions and constructors, and of dataclass fields."""
+    assert "keras_mixers.models.vit.ViT" in symbols()
+    found = {}
+    for name, thing in public_api.names().items():
+        if callable(thing):
+            defined = f"{thing.__module__}.{thing.__qualname__}"
+            fields = getattr(thing, "__dataclass_fields__", ())
+            members = [defined, *(f"{defined}.{member}" for member in ("__init__", *fields))]
+            found[name] = [problem for member in members for problem in problems(member)]
+    found = {name: unknown for name, unknown in found.items() if unknown}
+    assert not found, json.dumps(found, indent=2)
