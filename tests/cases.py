@@ -6,7 +6,6 @@ import numpy as np
 
 import keras_mixers as km
 from keras_mixers import layers
-from keras_mixers.layers.fourier_mixing import FourierMixing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ LAYERS = [
         (2, 6, 8),
     ),
     LayerCase(layers.PoolMixing, {"grid": (2, 3), "pool_size": (1, 3)}, (2, 6, 8)),
-    LayerCase(FourierMixing, {}, (2, 6, 8)),
+    LayerCase(layers.FourierMixing, {}, (2, 6, 8)),
     LayerCase(
         layers.ConvMixerBlock,
         {

@@ -5,6 +5,7 @@ from keras_mixers.layers.attention import MultiHeadSelfAttention
 from keras_mixers.layers.attention_pooling import AttentionPooling
 from keras_mixers.layers.channel_mixing import ChannelMixing
 from keras_mixers.layers.conv_mixer import ConvMixerBlock
+from keras_mixers.layers.fourier_mixing import FourierMixing
 from keras_mixers.layers.patch_embed import PatchEmbed
 from keras_mixers.layers.pool_mixing import PoolMixing
 from keras_mixers.layers.position_embedding import PositionEmbedding
@@ -18,6 +19,7 @@ __all__ = [
     "AttentionPooling",
     "ChannelMixing",
     "ConvMixerBlock",
+    "FourierMixing",
     "LayerScale",
     "MultiHeadSelfAttention",
     "PatchEmbed",

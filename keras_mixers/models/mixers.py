@@ -4,7 +4,6 @@ To add a token mixer, write its layer in `layers/` and add a row here.
 """
 
 from keras_mixers import layers
-from keras_mixers.layers.fourier_mixing import FourierMixing
 from keras_mixers.models import blocks, conv_mixer, mlp_mixer, vit
 from keras_mixers.models.blocks import Block
 
@@ -57,7 +56,9 @@ MIXERS = {
         metaformer(lambda a: layers.PoolMixing(a.grid, name="pool_mixing")),
         on_grid=True,
     ),
-    "F": Block("Fourier transform", metaformer(lambda a: FourierMixing(name="fourier_mixing"))),
+    "F": Block(
+        "Fourier transform", metaformer(lambda a: layers.FourierMixing(name="fourier_mixing"))
+    ),
     "G": Block("spatial gating", gmlp_block, check=check_gmlp),
 }
 # The letters in words, for error messages and for programs that read a pattern.

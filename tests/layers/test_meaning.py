@@ -7,7 +7,6 @@ from keras import ops
 from scipy.special import erf
 
 from keras_mixers import layers
-from keras_mixers.layers.fourier_mixing import FourierMixing
 
 SCORES = ["scaled_dot", "dot", "bilinear", "additive"]
 
@@ -223,7 +222,7 @@ def test_pool_mixing():
 def test_fourier_mixing():
     x = random(2, 12, 5)
     expected = np.fft.fft2(x.astype("float64"), axes=(1, 2)).real
-    np.testing.assert_allclose(run(FourierMixing(), x), expected, atol=1e-5)
+    np.testing.assert_allclose(run(layers.FourierMixing(), x), expected, atol=1e-5)
 
 
 # A side of 8 has 3 tokens of padding before the grid and 4 after it.
