@@ -1,4 +1,4 @@
-"""Every example in a docstring is run, and gives what it says."""
+"""The examples in docstrings run, and give the results that they show."""
 
 import doctest
 import importlib
@@ -12,7 +12,7 @@ FILES = sorted((ROOT / "keras_mixers").rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_examples(file, monkeypatch, tmp_path, digits_folder):
+def test_docstring_examples_run(file, monkeypatch, tmp_path, digits_folder):
     monkeypatch.chdir(tmp_path)
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     module = importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""The shape of the package: which way imports point, what is public, what may not appear."""
+"""The structure of the package and of the suite: imports, public names, files, and the CI."""
 
 import ast
 import inspect
@@ -18,7 +18,7 @@ PACKAGE = ROOT / "keras_mixers"
 FILES = sorted(PACKAGE.rglob("*.py"))
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
-# What each folder may import of the others.
+# The other folders that each folder may import.
 MAY_IMPORT = {
     "layers": set(),
     "preprocessing": {"layers"},
@@ -31,12 +31,12 @@ MAY_IMPORT = {
     "visualize": {"layers", "probe"},
     "tuning": {"data", "exporting", "models", "training"},
 }
-# Root modules that every folder may import; they import only each other.
+# Modules at the root that every folder may import. They import only each other.
 OPEN = {"arguments", "deprecation", "files", "graph", "serialization", "version"}
-# What may be imported at the top of a file; everything else waits until a function needs it.
-# Keras imports ml_dtypes itself.
+# Packages that a file may import at its top. A function that needs another one imports it.
+# ml_dtypes is among them because Keras imports it anyway.
 LIGHT = {"keras", "keras_mixers", "ml_dtypes", "numpy", *sys.stdlib_module_names}
-# Files that are themselves imported late, by the function that needs them.
+# Files that a function imports when it needs them, so that their own imports may be heavy.
 LATE = {
     PACKAGE / "data" / "digits.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "channels_first.py",
@@ -55,7 +55,7 @@ LATE = {
 
 
 def imports(tree):
-    """(module, whether it is at the file's top level) of each import."""
+    """Each import of a file, and whether it is at the top level: `(module, top)`."""
     top = set(map(id, tree.body))
     for node in ast.walk(tree):
         names = []
@@ -69,9 +69,9 @@ def imports(tree):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_arrows_point_one_way(file):
+def test_file_imports_only_allowed_folders(file):
     part = file.relative_to(PACKAGE).parts[0]
-    if part.endswith(".py"):  # the root: the public names, and what is open to all
+    if part.endswith(".py"):  # the public names, and the modules that all folders may import
         return
     for name, _ in imports(ast.parse(file.read_text())):
         if name.startswith("keras_mixers."):
@@ -80,14 +80,14 @@ def test_arrows_point_one_way(file):
             assert other in allowed, f"{part} imports {name}"
 
 
-def test_every_part_has_its_arrows():
+def test_every_folder_has_allowed_imports():
     assert set(MAY_IMPORT) == {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {
         "__pycache__"
     }
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
-def test_heavy_imports_wait(file):
+def test_file_imports_heavy_packages_late(file):
     if file in LATE:
         return
     for name, top in imports(ast.parse(file.read_text())):
@@ -95,7 +95,7 @@ def test_heavy_imports_wait(file):
 
 
 @pytest.mark.parametrize("part", ["layers", "models"])
-def test_layers_and_models_know_no_backend(part):
+def test_layers_and_models_import_no_backend(part):
     for file in (PACKAGE / part).rglob("*.py"):
         found = {name.split(".")[0] for name, _ in imports(ast.parse(file.read_text()))}
         backends = found & {"tensorflow", "jax", "torch"}
@@ -104,7 +104,7 @@ def test_layers_and_models_know_no_backend(part):
 
 
 @pytest.mark.parametrize("file", FILES + EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_no_lambda_layer_and_no_unsafe_loading(file):
+def test_file_uses_no_unsafe_loading(file):
     for node in ast.walk(ast.parse(file.read_text())):
         named = (
             getattr(node, "attr", None) or getattr(node, "id", None) or getattr(node, "name", "")
@@ -117,7 +117,7 @@ def test_no_lambda_layer_and_no_unsafe_loading(file):
 
 
 @pytest.mark.slow
-def test_importing_the_package_brings_nothing_heavier_than_keras():
+def test_package_import_loads_only_keras():
     program = (
         "import json, sys, keras; before = set(sys.modules); import keras_mixers;"
         "print(json.dumps(sorted({m.split('.')[0] for m in set(sys.modules) - before})))"
@@ -134,7 +134,7 @@ def test_public_api_is_the_committed_one():
     assert public_api.listing() == committed, f"see {public_api.__file__} for how to update it"
 
 
-def test_public_things_are_documented_with_an_example():
+def test_public_names_have_docstrings_with_examples():
     for thing in public_api.names().values():
         if callable(thing):
             text = inspect.getdoc(thing)
@@ -146,7 +146,7 @@ def test_public_things_are_documented_with_an_example():
                 km.LoadReport,
                 km.data.Info,
                 km.probe.TokenGrid,
-            )  # made by us, not by users
+            )  # users receive these, and do not make them
             if thing not in (*returned, km.layers.gelu_tanh):
                 assert ">>>" in text, thing
 
@@ -196,9 +196,16 @@ def pytest_calls():
     return dict(re.findall(r"KERAS_BACKEND=(\w+) .* -m pytest(.*)", script))
 
 
-@pytest.mark.parametrize("file", [".ci/run", ".github/CONTRIBUTING.md", "README.md"])
-def test_command_of_the_suite_is_the_same_everywhere(file):
+@pytest.mark.parametrize("file", [".github/CONTRIBUTING.md", "README.md"])
+def test_documents_name_the_command_of_the_suite(file):
     assert COMMAND in (ROOT / file).read_text()
+
+
+def test_ci_runs_every_part_of_the_suite():
+    script = (ROOT / "tests" / "run.sh").read_text()
+    (parts,) = re.findall(r"^    all\)\n((?: +\w+\n)+)", script, re.MULTILINE)
+    run = re.findall(rf"^{COMMAND} (\w+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert run == parts.split() == ["lint", "jax", "tensorflow"]
 
 
 def test_run_script_runs_every_test_on_tensorflow():
