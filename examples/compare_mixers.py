@@ -10,6 +10,16 @@ with a plain recipe, are: Mixer x2 68.92 %, attention x2 64.68 %, Mixer + attent
 2 Mixer + attention 65.03 %, Mixer x1 49.39 %, ConvMixer-16/1 49.36 %, ConvMixer + Mixer 51.91 %,
 one-layer ViT with 4 heads on 12 x 12 patches 69.35 %.
 
+The third command gave these accuracies in % on one CPU core: the mean of three seeds, and in
+parentheses the worst.
+
+    model       with augmentation   without          parameters   minutes
+    ViT         99.35 (99.17)       97.41 (96.94)    136,906      1.0
+    MLP-Mixer   99.54 (99.44)       98.61 (98.33)     77,706      0.7
+    ConvMixer   99.81 (99.72)       99.54 (98.89)     27,338      0.5
+    MMA         99.44 (98.89)       98.15 (97.50)     72,170      0.6
+    CM          99.54 (99.44)       98.80 (98.33)     26,362      0.4
+
 The script writes table.csv and picture.png into the output folder, with one row per model. The
 accuracy is measured with the last epoch's weights on the test images, averaged over the seeds.
 """
@@ -178,7 +188,7 @@ def compare(args):
                 "model": name,
                 **({"augmentation": augmentation or "with"} if len(recipes) > 1 else {}),
                 "parameters": model.count_params(),
-                "s_an_epoch": round(statistics.median(seconds), 2),
+                "s_per_epoch": round(statistics.median(seconds), 2),
                 "minutes": round(statistics.median(seconds) * each.epochs / 60, 1),
                 "accuracy": round(100 * statistics.mean(accuracies), 2),
                 "worst": round(100 * min(accuracies), 2),

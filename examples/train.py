@@ -4,7 +4,7 @@
     python examples/train.py --model mlp_mixer      # or conv_mixer, or a hybrid pattern: MMA, CM
     python examples/train.py --dataset cifar10 --recipe "small natural" --image-size 32 \\
         --hidden-dim 192 --depth 6                  # any TFDS name; TFDS downloads this dataset
-    python examples/train.py --resume               # resumes after a Ctrl-C, a kill, a power cut
+    python examples/train.py --resume               # resumes after Ctrl-C, a kill or a power cut
 
 The script writes model.keras, history.png, recipe.json, flags.json, model.onnx and saved_model/
 into the output folder. On 2 CPU cores, training on the digits takes a minute and a half and reaches
@@ -59,7 +59,9 @@ def parse_arguments():
     parser.add_argument("--image-size", type=int, default=16, help="height and width in pixels")
     parser.add_argument("--patch-size", type=int, default=4, help="height and width in pixels")
     parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
-    parser.add_argument("--depth", type=int, default=4, help="blocks; ignored for a pattern")
+    parser.add_argument(
+        "--depth", type=int, default=4, help="number of blocks; a pattern ignores it"
+    )
     parser.add_argument("--recipe", default="small", help="a name in km.recipes(), or a JSON file")
     parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
     parser.add_argument("--batch-size", type=at_least(1), help="replaces the recipe's value")
@@ -74,7 +76,9 @@ def parse_arguments():
         metavar="STEPS",
         help="save a backup every STEPS steps, and not only at the end of each epoch",
     )
-    long.add_argument("--deterministic", action="store_true", help="give the same bits in each run")
+    long.add_argument(
+        "--deterministic", action="store_true", help="compute equal results in each run"
+    )
     long.add_argument("--mirrored", action="store_true", help="use all GPUs of this machine")
     long.add_argument(
         "--gradient-checkpointing",
@@ -129,8 +133,8 @@ def find_backup(args):
 
 def fixed_flags(args):
     """The flags that must not change when training is resumed."""
-    free = ("resume", "output", "save_every", "tensorboard")
-    return {name: str(value) for name, value in vars(args).items() if name not in free}
+    may_change = ("resume", "output", "save_every", "tensorboard")
+    return {name: str(value) for name, value in vars(args).items() if name not in may_change}
 
 
 def build(args, recipe, info):

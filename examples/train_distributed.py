@@ -5,9 +5,9 @@
 
 Start each process by hand or by the scheduler of a cluster, with the same flags except
 --process-id. Process 0 listens at the coordinator's address. The script runs on JAX
-(`pip install -e ".[jax]"`, or `jax[cuda12]` for GPUs). --batch-size is the batch of all processes
-together; with the same value, the losses equal those of one process. Process 0 writes model.keras
-into the output folder. To export it with TensorFlow:
+(`pip install -e ".[jax]"`, or `jax[cuda12]` for GPUs). --batch-size is the batch size of all
+processes together. With the same value, the losses equal those of one process. Process 0 writes
+model.keras into the output folder. To export it with TensorFlow:
 
     python examples/deploy.py export out/model.keras
 """

@@ -33,31 +33,31 @@ import keras_mixers as km
 
 def parser(description, **defaults):
     """A parser with the flags that both visualization examples share."""
-    made = argparse.ArgumentParser(
+    flags = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument(
+    flags.add_argument(
         "--dataset", default="digits", help="digits, a TFDS name, or a folder of images"
     )
-    made.add_argument(
+    flags.add_argument(
         "--model", type=pathlib.Path, help="a .keras file to visualize, instead of training"
     )
-    made.add_argument("--image-size", type=int, help="image height and width in pixels")
-    made.add_argument("--patch-size", type=int, help="patch height and width in pixels")
-    made.add_argument("--depth", type=int, help="number of blocks")
-    made.add_argument("--epochs", type=int, default=40, help="epochs of the recipe 'small'")
-    made.add_argument("--weight-decay", type=float, help="strong decay removes unneeded weights")
-    made.add_argument("--image", type=int, default=0, help="index of the test image to draw")
-    made.add_argument(
+    flags.add_argument("--image-size", type=int, help="image height and width in pixels")
+    flags.add_argument("--patch-size", type=int, help="patch height and width in pixels")
+    flags.add_argument("--depth", type=int, help="number of blocks")
+    flags.add_argument("--epochs", type=int, default=40, help="epochs of the recipe 'small'")
+    flags.add_argument("--weight-decay", type=float, help="strong decay removes unneeded weights")
+    flags.add_argument("--image", type=int, default=0, help="index of the test image to draw")
+    flags.add_argument(
         "--seed", type=int, default=0, help="seed of weights, data order and augmentation"
     )
-    made.add_argument(
+    flags.add_argument(
         "--output", type=pathlib.Path, default=pathlib.Path("looked"), help="output folder"
     )
-    made.set_defaults(**defaults)
-    return made
+    flags.set_defaults(**defaults)
+    return flags
 
 
 def build(args, info):

@@ -50,9 +50,9 @@ def _cutmix(name, value):
 class Augmentation(CheckedDataclass, ConfigFromSignature):
     """Random changes to training images, drawn again in every epoch.
 
-    The changes are applied in the order of the arguments. The first four work on bytes, the others
-    on preprocessed images. With `mixup` or `cutmix` the labels become soft labels,
-    `(N, num_classes)`.
+    The input pipeline crops single images, and applies the other changes to whole batches by
+    Keras's layers, in the order of the arguments. The first four work on bytes, the others on
+    preprocessed images. With `mixup` or `cutmix` the labels become soft labels, `(N, num_classes)`.
 
     Args:
         crop_scale: (lowest, highest) fraction of the image's area that a random crop keeps. The
@@ -61,9 +61,9 @@ class Augmentation(CheckedDataclass, ConfigFromSignature):
         flip: whether to mirror half of the images left to right.
         translation: largest shift, as a fraction of the height and width. The border pixels are
             repeated.
-        rand_augment: (transformations per image, magnitude from 0 to 10), or `None`. They are drawn
-            from the paper's list without the identity. Of the colour changes, only desaturation is
-            included, and only for RGB images.
+        rand_augment: (transformations per image, magnitude from 0 to 10), or `None`. Each image has
+            its transformations drawn separately, from the paper's list without the identity. The
+            paper's `Color` only desaturates here, and is drawn only for RGB images.
         erasing: fraction of the images in which noise replaces a rectangle.
         mixup: alpha of the beta distribution from which mixing weights are drawn; 0 for no MixUp.
         cutmix: alpha of the beta distribution for CutMix, at most 1; 0 for no CutMix. If both are
@@ -123,6 +123,7 @@ class Augmenter:
     def __call__(self, images, labels, seeds):
         """Bytes and class indices -> preprocessed float32 images, and class indices or soft labels.
 
+        Shapes: `(N, H, W, C), (N,) -> (N, H, W, C), (N,)`; soft labels are `(N, num_classes)`.
         `seeds` is a `KeyedSeeds`.
         """
         import tensorflow as tf

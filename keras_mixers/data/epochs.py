@@ -84,9 +84,9 @@ def train_batches(source, info, batches, augmentation, seed, start):
 class EpochStream:
     """Divide one endless stream of batches into epochs.
 
-    To create the stream takes up to a second, during which training would wait. So it is created
-    once, and prefetches the next epoch while Keras validates the model. It is created again only
-    after an interrupted epoch, to restart that epoch.
+    Creating the stream takes up to a second, and training would wait for it. So this class creates
+    it once, and the stream prefetches the next epoch while Keras validates the model. This class
+    creates it again only after an interrupted epoch, to restart that epoch.
 
     Keras also creates iterators that it drops at once. With several devices, such an iterator reads
     ahead in threads. Therefore a lock guards the state, and a number identifies each iterator.
@@ -127,7 +127,7 @@ class EpochStream:
 
         epochs = tf.data.Dataset.from_tensors(0).flat_map(one_epoch)
         if self.first_batch:
-            # The first epoch is shorter. Keras must not take its length for that of all epochs.
+            # Because the first epoch is shorter, report the length of the other epochs to Keras.
             epochs = with_cardinality(epochs, self.num_batches)
         else:
             epochs = epochs.apply(tf.data.experimental.assert_cardinality(self.num_batches))

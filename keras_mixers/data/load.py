@@ -32,14 +32,17 @@ def load(
     class indices, `(batch,)`.
 
     Each iteration over `train` is the next epoch. The images come in a new order, from a shuffle
-    buffer of up to 10,000 images, and are augmented again. Order and augmentation depend only on
-    `seed` and the number of the epoch. After an interrupted iteration, the next one restarts the
-    same epoch. `train` supports one iterator at a time.
+    buffer of up to 10,000 images, and are augmented again. Pass `shuffle=False` to `fit`, because
+    `train` is already shuffled. Order and augmentation depend only on `seed` and the number of the
+    epoch. After an interrupted iteration, the next one restarts the same epoch. `train` supports
+    one iterator at a time.
+
+    A folder has one folder of JPEG or PNG files per class, as in `class/image.jpg`. It may instead
+    have `train/`, and `validation/` or `test/`, with the folders of the classes in each.
 
     Args:
         name: `"digits"`, which is bundled with scikit-learn and needs no network; a TFDS name such
-            as `"cifar10"`; or a folder `class/image.jpg` or `train/class/image.jpg` (with
-            `validation/` or `test/` next to `train/`).
+            as `"cifar10"`; or the path of a folder.
         image_size: height and width in pixels, an int or a pair; `None` for the dataset's size.
         batch_size: images in a batch.
         preprocessing: the preprocessing of each image, such as a checkpoint's. `None` for the
@@ -64,9 +67,10 @@ def load(
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
-        ValueError: if no dataset has this name, or if its examples are not an image and a label.
+        ValueError: if no dataset has this name, or if its examples are not 8-bit images with one
+            class label each.
         ValueError: if the images differ in size and `image_size` is `None`.
-        ValueError: if a folder contains no images, or images of only one class.
+        ValueError: if a folder contains no images, lacks images of a class, or has only one class.
         tf.errors.OpError: during iteration, if a file is not a readable image; the message names
             the file.
 
@@ -95,8 +99,8 @@ def load(
         ("data_dir", data_dir, (str, os.PathLike)),
     ):
         if value is not None and not isinstance(value, kinds):
-            what = "a path" if argument == "data_dir" else f"{kinds.__name__}(...)"
-            raise TypeError(f"`{argument}` must be {what} or None. Received: {argument}={value!r}")
+            valid = "a path" if argument == "data_dir" else f"{kinds.__name__}(...)"
+            raise TypeError(f"`{argument}` must be {valid} or None. Received: {argument}={value!r}")
     if preprocessing is not None and image_size not in (None, preprocessing.size):
         raise ValueError(
             "`image_size` must be None or the size of `preprocessing`. Received:"

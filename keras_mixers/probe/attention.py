@@ -69,8 +69,8 @@ def attention_rollout(
     """How much each patch contributes to the output: product of `(mean over heads + I) / 2`.
 
     Shapes: `(N, H, W, C) -> (N, rows, columns)`. The result is the row of the class token if the
-    model's head reads it, or else the mean of the patches' rows. The values of one image sum to 1
-    minus the contribution of the prefix tokens.
+    model's head reads this token, or else the mean of the patches' rows. The values of one image
+    sum to 1 minus the contribution of the prefix tokens.
 
     The rollout is correct only if nothing but attention mixes tokens. The function therefore
     checks each call between the patches and the head. It accepts this package's layers and custom
@@ -88,8 +88,9 @@ def attention_rollout(
         batch_size: number of images in one forward pass.
 
     Raises:
-        ValueError: if the model has no attention layer, if `layers` is `None` and another layer
-            mixes tokens or does not declare what it mixes, or if the images do not fit the model.
+        ValueError: if the model has no attention layer, or if the images do not fit the model.
+        ValueError: if `layers` is `None` and another layer mixes tokens or does not declare what it
+            mixes.
 
     Example:
         >>> from keras_mixers import ViT
@@ -167,8 +168,9 @@ def one_grid(model, wanted):
 def read_out(model, wanted, flow):
     """The rows of `flow` that the model's head reads: `(N, T, T) -> (N, rows, columns)`.
 
-    These are the tokens that `SelectToken` selects. A model without `SelectToken` is read at the
-    class token, or at the mean of the patches if it averages them or has no class token.
+    These are the tokens that `SelectToken` selects. Without `SelectToken`, the head reads the mean
+    of the patches if the model averages them or has no class token. Otherwise it reads the class
+    token.
     """
     grid = one_grid(model, wanted)
     pools = [n.operation for n in layer_calls(model).values()]

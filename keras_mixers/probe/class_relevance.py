@@ -24,8 +24,8 @@ def relevance(
 
     A is the mean over heads of `max(0, gradient * attention)`. The gradient is that of the class's
     logit with respect to the attention weights. In a model that ends in a softmax, the logarithm
-    of the probability replaces the logit. The result is the row of `R - I` of the class token if
-    the model's head reads it, or else the mean of the patches' rows.
+    of the probability replaces the logit. The result comes from `R - I`. It is the row of the class
+    token if the model's head reads this token, or else the mean of the patches' rows.
 
     Shapes: `(N, H, W, C) -> (N, rows, columns)`, values of 0 or more.
 
@@ -39,8 +39,8 @@ def relevance(
         batch_size: number of images in one forward and backward pass.
 
     Raises:
-        ValueError: if the model is not a classifier, if `attention_rollout` refuses it, if a
-            target is not one of its classes, or if the images do not fit the model.
+        ValueError: if the model is not a classifier, or if `attention_rollout` refuses it.
+        ValueError: if a target is not one of its classes, or if the images do not fit the model.
         NotImplementedError: if Keras's backend is neither TensorFlow nor JAX.
 
     Example:

@@ -24,11 +24,12 @@ PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds th
 
 
 class Backup(keras.callbacks.Callback):
-    """Save model, optimizer, moving average and position to one file, and resume from it.
+    """Save model, optimizer, moving average, seeds and position to one file; resume from it.
 
     To resume, load the data with `start=(backup.epoch, backup.batch)` and call `fit` with
-    `initial_epoch=backup.epoch`. A killed run that is resumed ends with the weights of an
-    uninterrupted run. The file is replaced in one step, so it is always complete.
+    `initial_epoch=backup.epoch`. With the same model, recipe and data, a killed run that is resumed
+    ends with the weights of an uninterrupted run. The file is replaced in one step, so it is always
+    complete. The script `examples/train.py --resume` shows all of this.
 
     On the first Ctrl-C or SIGTERM, the callback lets the step finish, saves, and ends the process.
     The second one stops at once. If the loss becomes NaN or infinite, training stops with an error

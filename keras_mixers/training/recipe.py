@@ -44,7 +44,8 @@ class Recipe(CheckedDataclass):
     """Optimizer, learning rate schedule, loss, augmentation and number of epochs, as data.
 
     `compile` prepares a model for plain `model.fit`. Pass `batch_size` and `augmentation` to
-    `km.data.load`, and `model_arguments` to the builder. `dataclasses.replace` changes a field.
+    `km.data.load`, and `model_arguments` to the builder. `print` shows a recipe as JSON, and
+    `dataclasses.replace` returns a recipe with other values.
 
     Args:
         epochs: number of epochs.

@@ -43,7 +43,7 @@ def fit_arguments(recipe, load, data, options):
 
 
 def load_batches(recipe, load, data, options):
-    """The same as `fit_arguments`, with the batches that the function `load` makes."""
+    """The result of `fit_arguments` for the batches that the function `load` makes."""
     given = [name for name in ("x", "y", "validation_data", "batch_size") if name in options]
     given += ["positional arguments"] if data else []
     if given or not callable(load):

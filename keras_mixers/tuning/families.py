@@ -37,15 +37,24 @@ class HyperViT(SearchSpace):
     - `tuner.search(load=..., epochs=...)` searches all quantities. `load` is a function
       `load(batch_size=..., augmentation=...) -> (train, validation, ...)`, such as
       `functools.partial(km.data.load, "digits")`.
-    - `tuner.search(x, y, validation_data=..., epochs=...)` with arrays searches all quantities
-      except the augmentation.
-    - `tuner.search(batches, validation_data=..., epochs=...)` uses the batches unchanged, so it
-      searches neither batch size nor augmentation.
+    - `tuner.search(x, y, validation_data=..., epochs=...)` divides arrays into batches, but does
+      not augment them. Fix the augmentation: `augmentation=km.data.Augmentation()`.
+    - `tuner.search(batches, validation_data=..., epochs=...)` uses the batches unchanged. Fix the
+      augmentation and `batch_size`.
 
     Give unused quantities a fixed value, or the search wastes trials on them.
 
-    A configuration that is over budget, or for which memory runs out, is a failed trial. The
-    trial's message has the reason, and the search continues. See `infeasible` and `within_budget`.
+    A configuration that is over budget, or for which memory runs out, is a failed trial. It counts
+    as one of `max_trials`, and KerasTuner prints a traceback. The trial's message has the reason,
+    and the search continues. See `infeasible` and `within_budget`.
+
+    After an interruption, run the same program again to resume the search. Another space or budget
+    needs another `directory` of the tuner. `within_budget` documents several processes.
+
+    After the search, `tuner.get_best_models()` loads models as they were trained. For the `best`
+    configuration of `tuner.get_best_hyperparameters()`, `space.arguments_of(best)` returns the
+    arguments of the model and `space.cost_of(best)` its cost. `space.build(best)` and
+    `space.recipe_of(best, epochs)` return a new model and the recipe to train it.
 
     Args:
         input_shape: (height, width, channels) of the images.
@@ -69,7 +78,8 @@ class HyperViT(SearchSpace):
             measured before the training.
         latency_of: what is timed: `"keras"`, the model; `"onnxruntime"`, its exported file.
         head_dim: width of an attention head, which must divide each `hidden_dim`. A range doubles
-            from its low end. `None` means those of 16, 32 and 64 that divide.
+            from its low end. `None` means those of 16, 32 and 64 that divide each `hidden_dim`, or
+            their greatest common divisor if none of the three does.
         mlp_dim: hidden width of the MLP. A range takes steps of 128.
         stochastic_depth_rate: probability that a sample skips a branch of the last block.
 
@@ -181,7 +191,8 @@ class HyperHybrid(SearchSpace):
     Args:
         depth: number of blocks, from 2 to 8 by default.
         letters: the mixers that a block can have: `"C"` a ConvMixer block, `"M"` an MLP across
-            tokens, `"A"` self-attention, `"P"` pooling, `"G"` spatial gating.
+            tokens, `"A"` self-attention, `"P"` pooling, `"F"` Fourier transform, `"G"` spatial
+            gating.
         head_dim: width of a head of `"A"`, as in `HyperViT`.
         mlp_dim: hidden width of the MLP across channels. A range takes steps of 128.
         tokens_mlp_dim: hidden width of the MLP across tokens, of `"M"`. A range takes steps of 32.

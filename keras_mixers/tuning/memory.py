@@ -31,7 +31,7 @@ def released_gradients():
 
 @contextlib.contextmanager
 def infeasible_if_out_of_memory():
-    """Raise `InfeasibleError` instead of an out-of-memory error. Other errors do not change."""
+    """Raise `InfeasibleError` instead of an out-of-memory error; raise other errors as they are."""
     try:
         yield
     except Exception as error:

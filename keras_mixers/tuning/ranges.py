@@ -158,7 +158,7 @@ def patch_sizes(name, value, input_shape):
 def head_dims(name, value, hidden_dim):
     """`Choices` of the width of an attention head, each of which divides every `hidden_dim`.
 
-    None means those of the default widths that divide.
+    None means those of the default widths that do, or the greatest common divisor if none does.
     """
     if value is None:
         common = math.gcd(*hidden_dim.values)

@@ -25,6 +25,11 @@ def within_budget(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
     - to resume a search, because the tuner must be prepared before its first trial;
     - to search with several processes, in each of them, because the chief runs no trial.
 
+    For several processes, KerasTuner reads three environment variables. `KERASTUNER_TUNER_ID` is
+    `chief` in one process, and `worker0`, `worker1`, ... in the others. `KERASTUNER_ORACLE_IP` and
+    `KERASTUNER_ORACLE_PORT` are the chief's address and port. All processes need the same
+    `directory`.
+
     The tuner changes in four ways:
 
     - An infeasible trial does not count as one of the consecutive failures that end a search.

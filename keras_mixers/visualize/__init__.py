@@ -1,7 +1,12 @@
 """Figures, GIFs and HTML pages made from the arrays of `keras_mixers.probe`.
 
 Each function whose name begins with `plot_` returns a matplotlib `Figure`, to save or to show.
-No function uses pyplot, so a figure is freed like any other object.
+No function uses pyplot, so a figure is freed like any other object. Most figures draw the array of
+the function in `keras_mixers.probe` with the same name. The others are:
+
+- `plot_attention`, `plot_attention_matrix` and `animate_attention`: `attention_maps`.
+- `attention_explorer`: attention, hidden units, kernels, rollout and relevance on one page.
+- `plot_history`: the learning curves of a training run.
 """
 
 from keras_mixers.visualize.activation_figures import (

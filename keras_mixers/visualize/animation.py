@@ -96,9 +96,10 @@ def animate_attention(
 
 
 def render_frame(figure):
-    """A figure as a picture of 64 colours without dithering, because GIF compresses it badly.
+    """A figure as a picture of 64 colours, without dithering, which GIF would compress badly.
 
-    The colours are chosen for coverage, because the small frame around the query must keep its.
+    The method is `MAXCOVERAGE`, because it keeps the colour of the frame around the query, although
+    few pixels have it.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image

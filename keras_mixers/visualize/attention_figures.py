@@ -56,8 +56,8 @@ def plot_attention(
         A matplotlib `Figure`.
 
     Raises:
-        ValueError: if the model has no attention layer, if `query` lies outside the grid or is
-            `None` without a class token, or if the image does not fit the model.
+        ValueError: if the model has no attention layer, or if the image does not fit the model.
+        ValueError: if `query` lies outside the grid, or is `None` without a class token.
 
     Example:
         >>> from keras_mixers import ViT

@@ -57,8 +57,9 @@ def attention_explorer(
         The path.
 
     Raises:
-        ValueError, TypeError: if the model has none of these layers or has weights or outputs that
-            are not finite, or if an argument is invalid; the message names it.
+        ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if the model has none of these layers, or if its weights or outputs are not
+            finite.
         OSError: if the file cannot be written; an existing file at `path` stays unchanged.
 
     Example:

@@ -1,4 +1,4 @@
-"""Learning curves."""
+"""A figure of the learning curves of a training run."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -35,7 +35,7 @@ def plot_history(history: keras.callbacks.History | Mapping[str, list[float]]) -
     fits = isinstance(curves, Mapping) and curves
     if not fits or not all(len(values) for values in curves.values()):
         raise ValueError(
-            "`history` must be what `model.fit` returned, with at least one epoch. Received:"
+            "`history` must be the return value of `model.fit`, with at least one epoch. Received:"
             f" {curves!r}"
         )
     metrics = list(dict.fromkeys(name.removeprefix("val_") for name in curves))

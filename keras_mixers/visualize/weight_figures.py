@@ -88,7 +88,7 @@ def sheet(name, maps, most, title):
 
 
 def most_of(name, maps, most, title):
-    """The indices of the maps to draw, and the title, which states if some are left out."""
+    """(indices of the maps to draw, title); the title states how many of the maps are drawn."""
     chosen = strongest(maps, arguments.integer(name, most))
     if len(chosen) < len(maps):
         title += f"\n{len(chosen)} of {len(maps)}, those with the largest norm"

@@ -34,7 +34,7 @@ def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
     rows = list(csv.DictReader((tmp_path / "here" / "table.csv").read_text().splitlines()))
     assert len(rows) == 2
     assert {row["pattern"] for row in rows} <= {"C", "M"}
-    assert rows[0]["front"] == "*", "no other point is cheaper"
+    assert rows[0]["front"] == "*", "no other configuration is cheaper"
     assert "0 configurations were over budget" in output
     assert re.search(r"Best configuration \([CM], [\d,]+ parameters\): [\d.]+% of 360 test", output)
     assert re.search(r"Default configuration \(C, [\d,]+ parameters\): [\d.]+% of 360 test", output)

@@ -9,7 +9,7 @@ import types
 import keras_tuner
 import pytest
 
-DELETE = "KerasTuner has mended this fault: delete the workaround `{}` when this fails"
+DELETE = "KerasTuner has mended this fault: delete the workaround `{}` and this test"
 
 
 def hyperparameters():

@@ -259,7 +259,7 @@ def test_history_shows_training_and_validation():
         assert lines == {"training": [2.0, 1.0], "validation": [2.5, 1.5]}
         assert list(loss.lines[0].get_xdata()) == [1, 2]
     for empty in ({}, {"loss": []}, [1, 2]):
-        with pytest.raises(ValueError, match="`history` must be what `model.fit` returned"):
+        with pytest.raises(ValueError, match="`history` must be the return value of `model.fit`"):
             visualize.plot_history(empty)
 
 
