@@ -1,4 +1,7 @@
-"""The blocks of a model, and the two parts that most of them share."""
+"""What a block is, and the parts that most blocks share.
+
+`keras_mixers.models.mixers` has the table of all blocks.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,10 +20,10 @@ class Block:
     Attributes:
         meaning: the kind in words, for error messages.
         apply: `(a, i, x) -> x`, adds the layers of the block to the graph.
-        check: `a -> None`, raises an error if this kind of block cannot have the sizes of `a`;
+        check: `a -> None`, raises an error if this kind of block cannot have the sizes of `a`.
             `None` if all sizes are valid.
-        stem: `(a, x) -> x`, adds layers between the grid of patches and the first block; `None`
-            for no layers. The model uses the stem of its first block.
+        stem: `(a, x) -> x`, adds layers between the grid of patches and the first block. A model
+            uses only the stem of its first block. `None` for no layers.
         ends_normalized: whether the output of the block is normalized, so that the head needs no
             norm.
         on_grid: whether the block mixes neighbours on the grid of patches, where prefix tokens
@@ -38,8 +41,28 @@ class Block:
     needs_positions: bool = False
 
 
+def metaformer(mixer):
+    """A block of any token mixer: `x + mixer(norm(x))`, then `x + mlp(norm(x))`.
+
+    Args:
+        mixer: `a -> layer`, a function that makes the token mixer of an `Architecture`. The
+            layer's name becomes part of the names of its weights: `block_0_attention/...`.
+
+    Returns:
+        The function `(a, i, x) -> x` for `Block.apply`.
+
+    Source: "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418.
+    """
+
+    def apply(a, i, x):
+        x = residual(a, i, mixer(a), x)
+        return residual(a, i, channel_mixing(a), x)
+
+    return apply
+
+
 def residual(a, i, mixer, x):
-    """`x + mixer(norm(x))` on the tokens, a part of block `i`."""
+    """`x + mixer(norm(x))` in block `i`: `(N, T, D)` or `(N, rows, columns, D) -> (N, T, D)`."""
     x = as_tokens(a, x, f"block_{i}_tokens")
     branch = Residual(
         mixer,

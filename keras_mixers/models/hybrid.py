@@ -1,8 +1,8 @@
 """Hybrids: each block mixes tokens in the way that a letter names.
 
 Sources of the blocks: attention (ViT, arXiv 2010.11929), token MLP (MLP-Mixer, arXiv 2105.01601),
-ConvMixer (arXiv 2201.09792), pooling (MetaFormer, arXiv 2111.11418) and spatial gating (gMLP,
-arXiv 2105.08050).
+ConvMixer (arXiv 2201.09792), pooling (MetaFormer, arXiv 2111.11418), Fourier transform (FNet, arXiv
+2105.03824) and spatial gating (gMLP, arXiv 2105.08050).
 """
 
 from collections.abc import Callable
@@ -47,11 +47,12 @@ def Hybrid(
 ) -> keras.Model:
     """Build a model from a pattern: one letter a block says how the block mixes tokens.
 
-    `A` is self-attention, `M` an MLP across tokens and `P` an average of neighbours; an MLP across
-    channels follows each of them. `C` is a ConvMixer block and `G` is gMLP's spatial gating; both
-    mix channels too. `keras_mixers.models.LETTERS` has all letters. `Hybrid("A" * 12)` is a ViT,
-    `Hybrid("M" * 8)` an MLP-Mixer and `Hybrid("C" * 8)` a ConvMixer. All patterns accept all
-    arguments: the model ignores an argument for a letter that the pattern does not have.
+    `A` is self-attention, `M` an MLP across tokens, `P` an average of neighbours and `F` a Fourier
+    transform. An MLP across channels follows each of them. `C` is a ConvMixer block and `G` is
+    gMLP's spatial gating; both mix channels too. `keras_mixers.models.LETTERS` has all letters.
+    `Hybrid("A" * 12)` is a ViT, `Hybrid("M" * 8)` an MLP-Mixer and `Hybrid("C" * 8)` a ConvMixer.
+    All patterns accept all arguments: the model ignores an argument for a letter that the pattern
+    does not have.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
     shape, as described below.
@@ -148,7 +149,7 @@ def Hybrid(
 
 
 def check_pattern(pattern):
-    """The pattern; raises an error if it has letters that are not in the table."""
+    """Check that a pattern has only letters of the table, and return it."""
     letters = ", ".join(f"{letter} {meaning}" for letter, meaning in LETTERS.items())
     expected = f"`pattern` must be one letter a block ({letters}), at most {MOST_BLOCKS} letters."
     if not isinstance(pattern, str):
@@ -162,7 +163,7 @@ def check_pattern(pattern):
 
 
 def check_prefix_tokens(pattern, pool, num_registers):
-    """Raise an error if there are prefix tokens, and a block that mixes the grid of patches."""
+    """Raise an error if there are prefix tokens and a block that mixes neighbours on the grid."""
     on_grid = sorted(letter for letter in set(pattern) if MIXERS[letter].on_grid)
     if on_grid and (pool == "token" or num_registers):
         raise ValueError(

@@ -1,41 +1,24 @@
 """The table of blocks: what each letter of a pattern stands for.
 
-To add a token mixer, write its layer in `layers/` and add a row here.
+To add a token mixer, write its layer in `layers/` and add a row to `MIXERS`. A layer that mixes
+only tokens needs `metaformer`, which adds the MLP across channels. A layer that mixes channels too
+needs a function like `gmlp_block`. `Block` describes the other fields of a row.
 """
 
 from keras_mixers import layers
-from keras_mixers.models import blocks, conv_mixer, mlp_mixer, vit
-from keras_mixers.models.blocks import Block
-
-
-def metaformer(mixer):
-    """A block of any token mixer: `x + mixer(norm(x))`, then `x + mlp(norm(x))`.
-
-    Args:
-        mixer: `a -> layer`, makes the layer that mixes the tokens of an `Architecture`.
-
-    Returns:
-        A function for `Block.apply`.
-
-    Source: "MetaFormer Is Actually What You Need for Vision", arXiv 2111.11418.
-    """
-
-    def apply(a, i, x):
-        x = blocks.residual(a, i, mixer(a), x)
-        return blocks.residual(a, i, blocks.channel_mixing(a), x)
-
-    return apply
+from keras_mixers.models import conv_mixer, mlp_mixer, vit
+from keras_mixers.models.blocks import Block, metaformer, residual
 
 
 def gmlp_block(a, i, x):
-    """Block `i` of gMLP: `x + gating(norm(x))`; the gating mixes tokens and channels.
+    """Block `i` of gMLP: `x + gating(norm(x))`. The gating mixes tokens and channels.
 
     Source: "Pay Attention to MLPs", arXiv 2105.08050.
     """
     gating = layers.SpatialGating(
         a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="spatial_gating"
     )
-    return blocks.residual(a, i, gating, x)
+    return residual(a, i, gating, x)
 
 
 def check_gmlp(a):

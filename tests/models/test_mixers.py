@@ -8,8 +8,8 @@ from keras import ops
 
 import keras_mixers as km
 from keras_mixers.layers.base import Layer
-from keras_mixers.models.blocks import Block
-from keras_mixers.models.mixers import LETTERS, MIXERS, metaformer
+from keras_mixers.models.blocks import Block, metaformer
+from keras_mixers.models.mixers import LETTERS, MIXERS
 from keras_mixers.models.variants import variant_of
 
 
@@ -72,7 +72,7 @@ def test_new_letter_is_known_to_tools(letter_s):
     assert km.count_flops(model) > 0
 
 
-def test_fourier_hybrid_is_refused_where_it_must_be(tmp_path):
+def test_fourier_hybrid_is_refused_by_rollout_and_onnx(tmp_path):
     model = with_attention("F")
     with pytest.raises(ValueError, match="mix.*block_0_fourier_mixing"):
         km.attention_rollout(model, np.zeros((1, 8, 12, 2), "float32"))
@@ -88,5 +88,5 @@ def test_pattern_errors_list_all_letters(letter_s):
         km.Hybrid("SX")
 
 
-def test_models_letters_is_the_table():
+def test_letters_are_those_of_the_table():
     assert list(km.models.LETTERS) == list(MIXERS) == ["A", "M", "C", "P", "F", "G"]
