@@ -1,8 +1,8 @@
 """Checks of arguments. Each error names the argument, what is valid, and what was received.
 
-A wrong type raises a `TypeError`, a wrong value a `ValueError`. A check returns the value in one
-normal form, such as a plain int or a pair as a tuple. A config that was saved as JSON and loaded
-again therefore equals the original.
+A number, flag or string of a wrong type is a `TypeError`, a wrong value a `ValueError`. A check
+returns the value in one normal form, such as a plain int or a pair as a tuple. A config that was
+saved as JSON and loaded again therefore equals the original.
 """
 
 import dataclasses
@@ -31,7 +31,10 @@ def integer(name, value, minimum=1, maximum=LARGEST_INTEGER):
 
 
 def integers(name, value, meaning):
-    """Check positive ints, one for each word of `meaning`, and return them as a tuple."""
+    """Check positive ints, one for each word of `meaning`, and return them as a tuple.
+
+    Anything except a tuple or list of that length is a ValueError.
+    """
     words = f"({', '.join(meaning)})"
     if not isinstance(value, (tuple, list)) or len(value) != len(meaning):
         raise ValueError(f"`{name}` must be {words}. Received: {name}={value!r}")
@@ -75,16 +78,12 @@ def flag(name, value):
 def choice(name, value, choices):
     """Check one of `choices`, which are strings or None; an error suggests similar ones."""
     choices = tuple(choices)
-    if value is None or isinstance(value, str):
-        if value in choices:
-            return value
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, choices))}."
-            f" Received: {name}={value!r}{nearest(value, choices)}"
-        )
-    raise TypeError(
-        f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}"
-    )
+    message = f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}"
+    if value is not None and not isinstance(value, str):
+        raise TypeError(message)
+    if value not in choices:
+        raise ValueError(f"{message}{nearest(value, choices)}")
+    return value
 
 
 def nearest(value, choices):

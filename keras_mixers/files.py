@@ -1,4 +1,4 @@
-"""Replace a file or folder atomically: completely, or not at all."""
+"""Write a file or folder atomically (completely, or not at all), and measure its size."""
 
 import contextlib
 import pathlib

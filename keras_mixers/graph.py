@@ -42,7 +42,7 @@ def nodes(model):
 def named_nodes(model, path=""):
     """Yield (name, node) for each call in order of execution.
 
-    The second call of a layer is named `name:1`, the third `name:2`.
+    The second call of a layer is named `name:1`, the third `name:2`. `path` precedes each name.
     """
     counts = {}
     for node in nodes(model):
@@ -89,7 +89,7 @@ def run(model, x, visit, path=""):
     """Compute a model, with `visit(name, layer, *args, **kwargs) -> outputs` for each call.
 
     The calls inside a nested model `inner` are named `inner/name`. The model and its layers do not
-    change.
+    change. Returns the list of the model's outputs.
     """
     graph = functional(model)
     values = dict(zip(map(id, graph.inputs), keras.tree.flatten(x), strict=True))

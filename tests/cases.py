@@ -10,7 +10,10 @@ from keras_mixers import layers
 
 @dataclasses.dataclass(frozen=True)
 class LayerCase:
-    """A layer class, its arguments, and the shape of an input, batch included."""
+    """A layer class, its arguments, and the shape of an input, batch included.
+
+    The argument `mixer` is a function that makes the layer.
+    """
 
     layer: type
     arguments: dict
@@ -19,7 +22,7 @@ class LayerCase:
 
     def make(self, **more):
         arguments = {
-            name: value() if isinstance(value, type(lambda: 0)) and name == "mixer" else value
+            name: value() if name == "mixer" else value  # because layers cannot share a mixer
             for name, value in self.arguments.items()
         }
         return self.layer(**{**arguments, **more})

@@ -23,7 +23,8 @@ class MultiHeadSelfAttention(Layer):
 
     Shapes: `(N, T, D) -> (N, T, D)`. With `return_attention_scores=True`, a call also returns the
     attention weights `(N, num_heads, T, T)`. They have one row for each query, which sums to 1.
-    Other calls use the backend's fused attention, which need not store that matrix.
+    Without it, `score="scaled_dot"` uses the backend's fused attention, which need not store these
+    weights. Training with `attention_dropout_rate` above 0 always stores them.
 
     Args:
         num_heads: H, the number of heads.
@@ -98,7 +99,7 @@ class MultiHeadSelfAttention(Layer):
         self.head_shape = (self.num_heads, head_dim)
         heads = (None, None, *self.head_shape)
 
-        # Glorot's limit for each of the three matrices; Keras would use one for all three.
+        # Glorot's limit for each of three matrices, because Keras would treat them as one.
         limit = (6.0 / (width + self.num_heads * head_dim)) ** 0.5
         self.qkv = Dense(
             3 * self.num_heads * head_dim,
@@ -153,9 +154,10 @@ class MultiHeadSelfAttention(Layer):
         return (y, ops.cast(scores, y.dtype)) if return_attention_scores else y
 
     def with_weights(self, x, edit=lambda weights: weights):
-        """The output that `edit(weights)` gives, and the attention weights before the edit.
+        """The output computed with `edit(weights)`, and the attention weights before the edit.
 
-        Shapes: `(N, T, D) -> (N, T, D), (N, H, T, T)`. The weights have at least 32 bits.
+        Shapes: `(N, T, D) -> (N, T, D), (N, H, T, T)`. The weights have at least 32 bits. `edit`
+        keeps their shape.
         """
         weights, value = self.weights_and_values(x)
         mixed = self.weighted(ops.cast(edit(weights), value.dtype), value)

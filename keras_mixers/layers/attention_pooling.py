@@ -67,7 +67,7 @@ class AttentionPooling(Layer):
         self.probe = self.add_weight(
             shape=(1, 1, width), initializer="glorot_uniform", name="probe"
         )
-        # Glorot's limit for each of the two matrices; Keras would use one for both.
+        # Glorot's limit for each of two matrices, because Keras would treat them as one.
         limit = (6.0 / (2 * width)) ** 0.5
         self.query = Dense(width, dtype=self.dtype_policy, name="query")
         self.key_value = Dense(

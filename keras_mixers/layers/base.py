@@ -1,7 +1,7 @@
 """The base class of the layers, and what a layer declares about itself.
 
 Attribute names are part of the file format. A sublayer's attribute, such as `self.qkv`, is part of
-the names of its weights in `.keras` and `.weights.h5` files, and `keras_mixers.weights` finds the
+the names of its weights in `.keras` and `.weights.h5` files. `keras_mixers.weights` also finds the
 weights of published checkpoints by these names. Renaming an attribute therefore changes the format:
 files that were saved before no longer load.
 """
@@ -33,10 +33,10 @@ class SavesSeedState:
 
 
 class Layer(ConfigFromSignature, keras.layers.Layer):
-    """A Keras layer that reads its config off its constructor's signature.
+    """A Keras layer with a config that follows from its constructor's signature.
 
-    A subclass keeps one attribute for each constructor argument, of the same name and meaning.
-    `get_config` and `from_config` follow from this rule, so no key can be missing or surplus.
+    A subclass keeps one attribute for each constructor argument, of the same name and meaning:
+    `ConfigFromSignature` derives `get_config` and `from_config` from them.
 
     Attributes:
         rank: number of axes of the input, batch included: 3 for tokens `(N, T, D)`, 4 for a grid
@@ -46,8 +46,8 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
             a weight: `blocks.3.attention.qkv.kernel` belongs to the attention of block 3.
 
     Tools that read a model, such as weight loading and probes, recognize a token mixer by `mixes`
-    and `role`. A user's own mixer need not derive from this class. It is any Keras layer that keeps
-    the shape of its input, with these two class attributes.
+    and `role`. A user's own mixer need not derive from this class. It can be any Keras layer that
+    keeps the shape of its input and has the class attributes `mixes` and `role`.
 
     Example:
         >>> class Shift(keras.layers.Layer):

@@ -22,7 +22,7 @@ class Dense(keras.layers.Dense):
 
 
 def mlp(x, fc1, activation, dropout, fc2, training):
-    """`fc2(dropout(activation(fc1(x))))`."""
+    """`fc2(dropout(activation(fc1(x))))`: `(..., D) -> (..., E)`."""
 
     def reference(x):
         hidden = kernels.activate(activation, fc1(x), training)

@@ -12,8 +12,8 @@ from keras_mixers.serialization import registered
 class FourierMixing(Layer):
     """FNet's token mixer: `real(fft(x))`, a 2-D Fourier transform over tokens and channels.
 
-    The layer has no weights. It computes in float32 or float64, because a transform of half
-    precision loses small frequencies and most backends do not have one.
+    The layer has no weights. It computes in float32 or float64, because half precision is
+    inaccurate for sums over all values, and most backends have no transform of half precision.
 
     The transform also runs over the channels. `mixes` contains only "tokens", because a block needs
     an MLP across channels in addition.

@@ -1,4 +1,4 @@
-"""The half-block that every isotropic family repeats: a residual branch around one mixer."""
+"""Half of a block in ViT, MLP-Mixer and hybrids: a residual branch around one mixer."""
 
 import functools
 from typing import Any
@@ -87,7 +87,7 @@ class Residual(Layer):
             )
         # A symbolic call, because a mixer need not define `build` or `compute_output_shape`.
         mixed_shape = self.mixer(keras.KerasTensor(x_shape, dtype=self.compute_dtype)).shape
-        if mixed_shape[1:] != tuple(x_shape)[1:]:  # because the sum in `call` could broadcast it
+        if mixed_shape[1:] != tuple(x_shape)[1:]:  # or the sum in `call` could broadcast silently
             raise ValueError(
                 "`mixer` must keep the shape of its input, because both are added. Received:"
                 f" mixer={self.mixer!r}, which makes {mixed_shape} of {tuple(x_shape)}"

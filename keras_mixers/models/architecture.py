@@ -16,17 +16,17 @@ MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32
 
 
 def image_shape(name, value):
-    """A check that the value is (height, width, channels)."""
+    """Check (height, width, channels), and return it as a tuple."""
     return arguments.integers(name, value, ("height", "width", "channels"))
 
 
 def block_sequence(_, value):
-    """The blocks as a tuple, which a frozen dataclass can keep unchanged."""
+    """Return the blocks as a tuple, because a caller could still change a list."""
     return tuple(value)
 
 
 def activation(_, value):
-    """A check that `activations.get` accepts the value, a name or a function."""
+    """Check that `activations.get` accepts a name or a function, and return it."""
     activations.get(value)
     return value
 
@@ -76,7 +76,7 @@ class Architecture(CheckedDataclass):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_size()  # before defaults are set, so that it names only what the user gave
+        self._check_size()  # before defaults are set, because its error names what the user gave
         for name, default in self._default_widths().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, default)  # because the dataclass is frozen
@@ -153,7 +153,7 @@ class Architecture(CheckedDataclass):
             )
 
     def _check_size(self):
-        """Raise an error if a matrix could be too large for any machine, by a typing error.
+        """Raise an error if a typing error makes a matrix that is too large for any machine.
 
         The sides of a weight matrix are two of these sizes. So no matrix has more weights than the
         product of the two largest sizes.
@@ -173,7 +173,10 @@ class Architecture(CheckedDataclass):
         self.check_product(*sorted(sizes, key=lambda named: named[1])[-2:])
 
     def check_product(self, *sizes):
-        """Raise an error if a matrix of these sides, (name, size), is too large in all blocks."""
+        """Raise an error if the matrices of all blocks together have too many weights.
+
+        Each block has a matrix with these sides. A side is a pair (name, size).
+        """
         blocks = len(self.blocks)
         if blocks * math.prod(size for _, size in sizes) > MOST_WEIGHTS:
             received = " * ".join(f"{size} ({name})" for name, size in sizes)

@@ -56,7 +56,11 @@ def stem(a, images):
 
 
 def head(a, x):
-    """Normalize, pool and classify; `pool=None` keeps the sequence and classifies each token."""
+    """Normalize, pool and classify; `pool=None` keeps the sequence and classifies each token.
+
+    Shapes: `(N, T, D)` or `(N, rows, columns, D) -> (N, num_classes)`, and `(N, T, num_classes)`
+    with `pool=None`. With `num_classes=0` the last axis is the width of the features.
+    """
     if not (a.blocks[-1].ends_normalized or a.norm_after_pool):
         x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
 
@@ -78,14 +82,17 @@ def head(a, x):
 
 
 def pooling(a):
-    """The layer that makes one vector of all patches."""
+    """The layer that makes one vector of all patches: `(N, T, D) -> (N, D)`."""
     if a.pool == "map":
         return AttentionPooling(a.num_heads, a.mlp_dim, a.activation, a.epsilon, name="pool")
     return keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="pool")
 
 
 def distilled_head(a, x):
-    """The mean of the logits of the class token and of the distillation token, as in DeiT."""
+    """The mean of the logits of the class token and of the distillation token, as in DeiT.
+
+    Shapes: `(N, T, D) -> (N, num_classes)`, or `(N, D)` with `num_classes=0`.
+    """
     class_token = SelectToken(0, name="pool")(x)
     distillation_token = SelectToken(1, name="pool_distillation")(x)
     if a.num_classes:
@@ -114,7 +121,7 @@ def classifier(a, name):
 
 
 def check_name(name):
-    """Raise an error for a name that Keras would refuse only after it has made all weights."""
+    """Raise an error for an invalid name, because Keras would first allocate all weights."""
     if not isinstance(name, str) or not name or "/" in name:
         raise ValueError(f"`name` must be a non-empty string without '/'. Received: name={name!r}")
 

@@ -13,8 +13,8 @@ def count_flops(model: keras.Model) -> int:
 
     Published tables call multiply-adds FLOPs. The peak FLOP/s of a machine counts a multiply-add as
     two. As in published tables, norms, activations, softmax and sums count as zero. Operations on
-    tensors that are not layers count as zero too. A training step takes three times as many: once
-    for the forward pass, and twice for the gradients.
+    tensors that are not layers count as zero too. A training step needs three times as many
+    multiply-adds: once for the forward pass, and twice for the gradients.
 
     Args:
         model: a functional model.

@@ -19,7 +19,7 @@ UNSEEN = {
 def published(table, variant, block, **overrides):
     """Arguments for `Architecture`: the variant's row, with each override that is not None.
 
-    `depth` becomes `blocks`, that many times `block`.
+    `blocks` replaces `depth`: a tuple that contains `block` once for each unit of depth.
     """
     arguments.choice("variant", variant, table)
     given = {name: value for name, value in overrides.items() if value is not None}
@@ -44,7 +44,7 @@ def located(weights, family, table, variant, architecture):
 
 
 def given_argument(architecture, name):
-    """The value of a builder's argument, in the form that rows use."""
+    """The value of a builder's argument, in the form of the rows of `VARIANTS`."""
     if name == "depth":
         return len(architecture.blocks)
     value = getattr(architecture, "mlp_dim" if name == "channels_mlp_dim" else name)
@@ -54,10 +54,11 @@ def given_argument(architecture, name):
 
 
 def check_arguments(row, variant, architecture):
-    """Raise an error if a model would not compute what the weights were trained for.
+    """Raise an error if the arguments of a model differ from those of the published weights.
 
     The published model has the arguments of its `Checkpoint` row, else of its variant, else of
-    UNSEEN. This check runs before the download. It covers what the shapes of weights do not show.
+    UNSEEN. This check runs before the download. It includes arguments that the shapes of weights do
+    not show.
     """
     expected = {**UNSEEN, **variant, **row.arguments}
     for name in sorted(set(expected) - FREE):
@@ -70,7 +71,10 @@ def check_arguments(row, variant, architecture):
 
 
 def filled(model, source):
-    """The model, with the weights of a file adapted to its size if there is a file."""
+    """Load the weights of the file `source` into a model, resized to fit, and return the model.
+
+    If `source` is None, the weights stay random.
+    """
     if source is not None:
         report = load_weights(model, source, adapt=True)
         if report.adapted or report.untouched:  # because no weight may change silently

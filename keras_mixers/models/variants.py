@@ -34,7 +34,7 @@ def variants(family: str) -> dict[str, dict[str, Any]]:
     return copy.deepcopy(TABLES[arguments.choice("family", family, TABLES)])
 
 
-# Which layers hold the arguments that tell variants apart: (class, attribute).
+# Where a model keeps the arguments that tell variants apart: (layer class, attribute).
 HELD_BY = {
     "patch_size": (layers.PatchEmbed, "patch_size"),
     "hidden_dim": (layers.PatchEmbed, "hidden_dim"),

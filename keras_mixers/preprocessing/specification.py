@@ -11,8 +11,8 @@ from keras_mixers.arguments import CheckedDataclass, checked, one_of
 from keras_mixers.preprocessing import resample
 from keras_mixers.serialization import ConfigFromSignature
 
-# Limits of float32, because the numbers are used as float32: outside of these limits a number
-# becomes 0 or infinite.
+# Limits of float32, because the numbers become float32. There, a smaller number would be 0, and a
+# larger one infinite.
 SMALLEST, LARGEST = float(np.finfo("float32").tiny), float(np.finfo("float32").max)
 
 
@@ -59,7 +59,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
         largest = arguments.LARGEST_INTEGER
         if max(self.size) > largest * self.crop_fraction:
             raise ValueError(
-                f"`crop_fraction` must be such that `size` / `crop_fraction` is at most {largest}."
+                f"`crop_fraction` must be at least the longer side of `size` / {largest}."
                 f" Received: crop_fraction={self.crop_fraction} and size={self.size}"
             )
         lengths = {len(value) for value in (self.mean, self.std) if isinstance(value, tuple)}
@@ -70,7 +70,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
             )
 
     def check_channels(self, channels: int | None) -> None:
-        """Raise a ValueError if `mean` and `std` do not fit an image of so many channels."""
+        """Raise a ValueError if `mean` and `std` do not fit images of `channels` channels."""
         for name in ("mean", "std"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != channels:

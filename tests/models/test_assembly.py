@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from cases import FAMILIES, MODELS, describe
+from cases import FAMILIES, MODELS, case as model_case, describe
 
 import keras_mixers as km
 
@@ -93,7 +93,7 @@ def test_norm_after_pool_changes_output():
 
 
 def test_gap_leaves_out_prefix_tokens():
-    case = next(case for case in MODELS if case.id == "vit_registers")
+    case = model_case("vit_registers")
     model = case.make(num_classes=0)
     sequence = keras.Model(model.input, model.get_layer("block_1_channel_mixing").output)
     tokens = outputs(sequence, case.images())[:, 2:].mean(1)
@@ -102,7 +102,7 @@ def test_gap_leaves_out_prefix_tokens():
 
 
 def test_map_leaves_out_prefix_tokens():
-    case = next(case for case in MODELS if case.id == "vit_map")
+    case = model_case("vit_map")
     model = case.make(num_classes=0, num_registers=2)
     tokens = keras.Model(model.input, model.get_layer("norm").output)(case.images())
     pooled = np.asarray(model.get_layer("pool")(tokens[:, 2:]))
@@ -123,7 +123,7 @@ def test_model_accepts_non_square_patches(case):
 
 
 def test_distilled_logits_are_the_mean_of_two_heads():
-    case = next(case for case in MODELS if case.id == "deit_distilled")
+    case = model_case("deit_distilled")
     model = case.make()
     sequence = keras.Model(model.input, model.get_layer("norm").output)(case.images())
     for i, name in enumerate(("pool", "pool_distillation")):
@@ -178,7 +178,7 @@ def test_builder_refuses_invalid_name(name):
 
 
 def test_distilled_logits_keep_full_precision():
-    model = next(case for case in MODELS if case.id == "deit_distilled").make(dtype="mixed_float16")
+    model = model_case("deit_distilled").make(dtype="mixed_float16")
     assert model.output.dtype == "float32"
 
 

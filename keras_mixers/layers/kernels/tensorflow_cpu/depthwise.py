@@ -19,7 +19,7 @@ def depthwise_convolution(x, kernel):
     def call(x, kernel):
         def gradient(dy):
             dx = tf.nn.depthwise_conv2d_backprop_input(tf.shape(x), kernel, dy, strides, "SAME")
-            (count, *_), (_, height, width, channels) = tf.unstack(tf.shape(x)), x.shape
+            count, (_, height, width, channels) = tf.shape(x)[0], x.shape
             images = tf.reshape(tf.transpose(x, (1, 2, 0, 3)), (1, height, width, -1))
             filters = tf.reshape(tf.transpose(dy, (1, 2, 0, 3)), (height, width, -1, 1))
             by_image = tf.nn.depthwise_conv2d(images, filters, strides, pads)

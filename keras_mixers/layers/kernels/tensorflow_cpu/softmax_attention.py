@@ -4,7 +4,8 @@ import functools
 
 import tensorflow as tf
 
-# From this number of tokens on, attention loops over the images: as fast, with less memory.
+# From this number of tokens on, attention loops over the images, because the loop is as fast and
+# needs less memory.
 LONG = 512
 
 
@@ -58,6 +59,7 @@ def _heads(x, parts, num_heads):
 
 
 def _attention_weights(query, key):
+    """`softmax(q k' / sqrt(d))`: `2 x (N, H, T, d) -> (N, H, T, T)`."""
     scaled = query * query.shape[-1] ** -0.5
     return tf.nn.softmax(tf.matmul(scaled, key, transpose_b=True))
 
