@@ -10,9 +10,9 @@ import keras
 
 from keras_mixers import arguments
 from keras_mixers.layers import TokenMixing
+from keras_mixers.models import blocks
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.blocks import Block, metaformer
 from keras_mixers.models.published import filled, located, published
 
 
@@ -37,14 +37,16 @@ VARIANTS = {
 }
 
 
-def token_mixing(a):
-    """The token mixer of an `Architecture`: an MLP across tokens."""
-    return TokenMixing(
+def mixer_block(a, i, x):
+    """Block `i`: `x + token_mlp(norm(x))`, then `x + channel_mlp(norm(x))`."""
+    token_mixing = TokenMixing(
         a.tokens_mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="token_mixing"
     )
+    x = blocks.residual(a, i, token_mixing, x)
+    return blocks.residual(a, i, blocks.channel_mixing(a), x)
 
 
-BLOCK = Block("token MLP", metaformer(token_mixing))
+BLOCK = blocks.Block("token MLP", mixer_block)
 
 
 def MLPMixer(

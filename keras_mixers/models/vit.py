@@ -12,9 +12,9 @@ import keras
 
 from keras_mixers import arguments
 from keras_mixers.layers import MultiHeadSelfAttention
+from keras_mixers.models import blocks
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.blocks import Block, metaformer
 from keras_mixers.models.published import filled, located, published
 
 
@@ -65,9 +65,9 @@ VARIANTS = {
 }
 
 
-def attention(a):
-    """The token mixer of an `Architecture`: self-attention."""
-    return MultiHeadSelfAttention(
+def transformer_block(a, i, x):
+    """Block `i`: `x + attention(norm(x))`, then `x + mlp(norm(x))`."""
+    attention = MultiHeadSelfAttention(
         a.num_heads,
         head_dim=a.head_dim,
         qkv_bias=a.qkv_bias,
@@ -78,6 +78,8 @@ def attention(a):
         epsilon=a.epsilon,
         name="attention",
     )
+    x = blocks.residual(a, i, attention, x)
+    return blocks.residual(a, i, blocks.channel_mixing(a), x)
 
 
 def check_heads(a):
@@ -86,7 +88,7 @@ def check_heads(a):
         arguments.divides("num_heads", a.num_heads, "hidden_dim", a.hidden_dim)
 
 
-BLOCK = Block("attention", metaformer(attention), check=check_heads, needs_positions=True)
+BLOCK = blocks.Block("attention", transformer_block, check=check_heads, needs_positions=True)
 
 
 def ViT(

@@ -125,7 +125,7 @@ def read_layer(backbone, layer):
         backbone.positions = layer
         if layer.kind == "learned":
             backbone.roles["positions"] = WeightRole("positions", layer.table, layer)
-    elif isinstance(layer, layers.ConvMixerBlock):
+    elif is_whole_block(layer):
         backbone.mixers.append(layer.role)
         backbone.add(f"{backbone.block}.{layer.role}", layer)
     elif isinstance(layer, layers.Residual):
@@ -139,6 +139,12 @@ def read_layer(backbone, layer):
         if not {"norm.gamma", "fc_norm.gamma"} & set(backbone.roles):
             # timm calls the last norm fc_norm if it follows the pooling.
             backbone.add("norm" if len(layer.input.shape) == 3 else "fc_norm", layer)
+
+
+def is_whole_block(layer):
+    """Whether a layer outside a Residual declares that it mixes tokens and channels."""
+    mixes = getattr(layer, "mixes", None) or ()
+    return "tokens" in mixes and "channels" in mixes and bool(getattr(layer, "role", None))
 
 
 def read_half_block(backbone, residual):

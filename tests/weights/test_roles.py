@@ -153,3 +153,24 @@ def test_keras_files_load_with_user_mixers(file, tmp_path):
     km.load_weights(model, tmp_path / file)
     for one, other in zip(source.weights, model.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy(), err_msg=one.path)
+
+
+def test_users_whole_block_gets_roles():
+    """A layer outside a Residual that mixes tokens and channels is a block like ConvMixerBlock."""
+
+    class Block(keras.layers.Layer):
+        mixes = frozenset({"tokens", "channels"})
+        role = "my_block"
+
+        def build(self, x_shape):
+            self.shift = self.add_weight(shape=x_shape[-1:], name="shift")
+
+        def call(self, x):
+            return keras.ops.roll(x, 1, axis=1) + self.shift
+
+    images = keras.Input((8, 8, 3))
+    x = km.layers.PatchEmbed(4, 4)(images)
+    x = Block()(Block()(x))
+    backbone = index_weights(keras.Model(images, x))
+    assert backbone.mixers == ["my_block", "my_block"]
+    assert "blocks.1.my_block.shift" in backbone.roles
