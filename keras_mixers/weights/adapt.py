@@ -1,4 +1,4 @@
-"""Fit an array of the file to a weight of another size: a table from roles to functions."""
+"""Fit an array of the file to a weight of another size, by one function for each kind of role."""
 
 import dataclasses
 import functools
@@ -11,8 +11,8 @@ from keras_mixers.weights.context import PREFIX, times
 from keras_mixers.weights.positions import MOST_TOKENS, plan_positions
 from keras_mixers.weights.rules import role_pattern
 
-# A larger patch or number of channels in a file is refused, because its pseudo-inverse could take
-# all memory.
+# Pixels per side of a patch, and channels. Larger patch kernels are not changed, because the
+# pseudo-inverse could take all memory.
 MOST_PIXELS = 64
 
 
@@ -33,11 +33,11 @@ class Change:
 
 
 def find_change(weight, shape, context):
-    """The `Change` that fits an array to a weight, or None if there is none or none is needed.
+    """The `Change` that fits an array to a weight, or None if it needs none or cannot fit.
 
     Args:
         weight: the `WeightRole` to fill.
-        shape: of the file's array in our layout.
+        shape: the shape of the file's array in our layout.
         context: a `Context`.
     """
     pattern, _ = role_pattern(weight.role)
@@ -96,13 +96,13 @@ def patch_kernel(weight, shape, context):
 
 
 def token_weight(weight, shape, context, axis, sums=False):
-    """Resize one of a Mixer's weights along its axis of tokens, which is an approximation.
+    """Resize one of an MLP-Mixer's weights along its axis of tokens, which is an approximation.
 
     Args:
         weight: the `WeightRole` to fill.
-        shape: of the file's array in our layout.
+        shape: the shape of the file's array in our layout.
         context: a `Context`.
-        axis: which axis has one step for each token.
+        axis: the axis that has one step for each token.
         sums: whether the layer sums over this axis. Then the weights are scaled, because a sum
             over more tokens would be larger.
     """

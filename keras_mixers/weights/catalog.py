@@ -31,17 +31,17 @@ class Checkpoint:
     """A published file of weights and the model that it fits.
 
     Attributes:
-        name: unique in the catalog.
+        name: a unique name in the catalog.
         family: the builder, `"ViT"`, `"MLPMixer"` or `"ConvMixer"`.
         variant: the row of the builder's table.
         arguments: the builder's arguments that differ from this row.
-        url: of the file.
-        format: `"timm"` or `"google"`.
-        num_classes: 0 if the model has no head.
+        url: where the file is published.
+        format: how the file names its weights, `"timm"` or `"google"`.
+        num_classes: the number of classes; 0 if the model has no head.
         preprocessing: how to prepare an image.
-        license: as the source states it, or None.
-        size: of the file as the source states it, such as `"346 MB"`, or None.
-        sha256: of the file if the source publishes it, or None.
+        license: the licence that the source states, or None.
+        size: the file's size as the source states it, such as `"346 MB"`, or None.
+        sha256: the file's digest if the source publishes it, or None.
         top1: accuracy on the validation images of ImageNet-1k in percent, or None.
         top1_source: where the accuracy is published, or None.
     """
@@ -62,7 +62,7 @@ class Checkpoint:
 
     @property
     def tag(self) -> str:
-        """The training: the part of the name after the architecture."""
+        """The name of the training: the part of `name` after the architecture."""
         return self.name.partition(".")[2] or self.name
 
 
@@ -70,7 +70,7 @@ def row(family, variant, name, url, format, colours, crop, interpolation="bicubi
     """A `Checkpoint`; any keyword that is not one of its fields is an argument of the builder."""
     size, classes = rest.pop("size", 224), rest.pop("classes", 1000)
     fields = ("license", "sha256", "top1", "top1_source")
-    known = {name: rest.pop(name) for name in fields if name in rest}
+    known = {field: rest.pop(field) for field in fields if field in rest}
     known["size"] = rest.pop("bytes", None)  # because `size` is the size of the image
     if size != 224:
         rest["input_shape"] = (size, size, 3)

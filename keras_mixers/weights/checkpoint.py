@@ -1,4 +1,4 @@
-"""A file of arrays as names, shapes and dtypes; the data is read after the shapes are checked."""
+"""List the arrays of a file by name, shape and dtype, to read their data only after checks."""
 
 import contextlib
 import dataclasses
@@ -26,9 +26,9 @@ class Entry:
     """An array of a file whose data is not yet read.
 
     Attributes:
-        key: its name in the file.
-        shape: as the file declares it.
-        dtype: its name, such as `"float32"`.
+        key: the array's name in the file.
+        shape: the array's shape as the file declares it.
+        dtype: the name of the array's dtype, such as `"float32"`.
         read: () -> the array.
     """
 
@@ -63,7 +63,7 @@ def container(path):
         return "h5"
     if start.startswith(b"PK"):
         return zip_kind(path)
-    # safetensors begins with the header's length, whose first byte may be that of a torch pickle.
+    # First safetensors: it begins with the header's length, which may begin like a torch pickle.
     if start[8:9] == b"{" and struct.unpack("<Q", start[:8])[0] <= LARGEST_HEADER:
         return "safetensors"
     if start.startswith(b"\x80"):
@@ -104,7 +104,7 @@ def read_entries(path, kind):
 
 
 def npz_entries(path):
-    """Entries of NumPy's archive. Reads the headers now and the data later; never a pickle."""
+    """Entries of NumPy's archive. Reads the headers now and the data later, but no pickles."""
     with reading(path), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         headers = []
@@ -152,8 +152,8 @@ def npy_array(path, member, dtype):
 def safetensors_entries(path):
     """Entries of a safetensors file.
 
-    Each array opens the file again, because an open memory map would keep in memory all that was
-    read from it.
+    `Entry.read` opens the file again, because an open memory map would keep in memory all data
+    that was read from it.
     """
     from safetensors import safe_open
 
@@ -174,7 +174,7 @@ def safetensors_entries(path):
 
 
 def stored_grid(path, kind):
-    """(rows, columns) of the patches if the file states them, as those of `save_weights` do."""
+    """(rows, columns) of the patches if the file states them, as `save_weights` writes, or None."""
     if kind != "safetensors":
         return None
     from safetensors import safe_open

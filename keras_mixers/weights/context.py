@@ -7,16 +7,17 @@ from keras_mixers.weights.checkpoint import Entry
 from keras_mixers.weights.roles import Backbone
 from keras_mixers.weights.rules import Format
 
+# The roles of the prefix tokens, in the order of the token sequence.
 PREFIX = ("tokens.class", "tokens.distillation", "tokens.registers")
 
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What one load knows of the model and of the file.
+    """The facts about the model and the file that one load needs.
 
     Attributes:
         backbone: the model's weights by role.
-        named: the file's arrays, `{key as the rules spell it: Entry}`.
+        named: the file's arrays, `{key as the format's rules spell it: Entry}`.
         form: the format of the file.
         method: how to resize positions.
         adapts: whether the caller allows changes that are not exact.
@@ -71,5 +72,5 @@ def square(count):
 
 
 def times(sizes):
-    """`(4, 6)` as the text `4 x 6`."""
+    """`"4 x 6"` for `(4, 6)`."""
     return " x ".join(map(str, sizes))

@@ -13,8 +13,8 @@ def is_head(role):
 def reason_to_skip(context, head):
     """Why the model's head keeps its weights, or None if the file's head is loaded.
 
-    A head is skipped if the file has none or one for another number of classes. Any other
-    difference is an error, as it is for the other weights.
+    The head is skipped if the file has none, if its number of classes differs, or if only one side
+    has `pre_logits`. Any other difference is an error, as it is for the other weights.
 
     Raises:
         ValueError: if `head` is `"keep"` and the heads differ.
@@ -48,7 +48,7 @@ def difference(context):
 
 
 def other_classes(context, role):
-    """How many classes file and model have, if that is the only difference between two heads."""
+    """The numbers of classes as text if they are the only difference of two heads, else None."""
     kernel, bias = context.entry(f"{role}.kernel"), context.entry(f"{role}.bias")
     if kernel is None or bias is None or len(bias.shape) != 1:
         return None  # because the plan reports missing keys and wrong shapes

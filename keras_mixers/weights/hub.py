@@ -4,7 +4,12 @@ HUB = "hf://"
 
 
 def local_file(source):
-    """The path of a source on this machine; downloads `hf://owner/name`."""
+    """The path of a source on this machine; downloads `hf://owner/name`.
+
+    Raises:
+        ValueError: if the source begins with `hf://` and is not `hf://owner/name`.
+        ImportError: if it begins with `hf://` and huggingface_hub is not installed.
+    """
     if not str(source).startswith(HUB):
         return source
     name = str(source).removeprefix(HUB)

@@ -10,15 +10,15 @@ import numpy as np
 from keras_mixers.weights.checkpoint import reading
 from keras_mixers.weights.report import LoadReport
 
-# Keras chooses its reader by the file name.
+# By kind of file: a name that lets Keras choose the right reader.
 NAMES = {"keras": "model.keras", "h5": "model.weights.h5"}
 MOST_LISTED = 5  # lines in an error
 
 
 def load(model, source, kind):
-    """Load by Keras a file that was compared with the model before.
+    """Compare a file with the model, then load it with Keras.
 
-    After any error the model and its optimizer get back the values that they had.
+    After any error the model and its optimizer get their previous values back.
     """
     with tempfile.TemporaryDirectory() as folder:
         current = pathlib.Path(folder, "current.weights.h5")
@@ -29,7 +29,7 @@ def load(model, source, kind):
         if getattr(model, "optimizer", None):
             variables |= {id(variable): variable for variable in model.optimizer.variables}
         before = [(variable, variable.numpy()) for variable in variables.values()]
-        # The source may have any name, because its content decides what it is.
+        # Link to the source, because it may have any name.
         path = pathlib.Path(folder, NAMES[kind])
         path.symlink_to(pathlib.Path(source).absolute())
         try:
@@ -73,7 +73,7 @@ def finite(array):
 
 
 def check_shapes(in_file, in_model, source):
-    """Refuse a file with other weights than the model's, of which Keras could load a part."""
+    """Raise ValueError if names or shapes differ, because Keras could load a part of the file."""
     lines = [
         f"{n!r} {in_file[n]} in the file is {in_model[n]} in the model"
         for n in in_file.keys() & in_model

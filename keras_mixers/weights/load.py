@@ -12,7 +12,7 @@ from keras_mixers.weights.plan import make_plan
 from keras_mixers.weights.report import LoadReport
 from keras_mixers.weights.roles import index_weights
 
-HEADS = ("auto", "keep", "skip")
+HEAD_CHOICES = ("auto", "keep", "skip")
 
 
 def load_weights(
@@ -35,34 +35,37 @@ def load_weights(
     The model may be any functional model with layers of keras_mixers: from a builder, assembled
     by hand, nested in another model or loaded from a file. Each key is used once and each weight
     is set once; the report lists the exceptions with their reasons. If anything does not fit, the
-    error names it and the model is unchanged.
+    error names it, and the model is unchanged.
 
     A file does not state the number of heads, the activation or the epsilons. Build the model with
-    the original's.
+    the values of the original model.
 
     Args:
         model: the model to fill.
-        source: the path of a file, or `hf://owner/name` for the model.safetensors of a model on
-            the Hugging Face hub.
-        head: `"auto"` loads the head if it fits and otherwise leaves the model's unchanged;
-            `"keep"` raises an error if it does not fit; `"skip"` leaves the model's unchanged.
+        source: the path of a file, or `hf://owner/name` to download the file model.safetensors of
+            a model on the Hugging Face hub.
+        head: `"auto"` loads the file's head if it fits, and else leaves the model's head
+            unchanged. `"keep"` raises an error if it does not fit. `"skip"` leaves the model's
+            head unchanged.
         adapt: whether to change arrays that do not fit. Positions are resized to another grid.
             The patch kernel is resized to another patch size (by FlexiViT's pseudo-inverse, arXiv
-            2212.08013) or number of channels. A Mixer's token kernels are resized to another grid,
-            which is an approximation. A class token that the model does not have is skipped. If
-            the file does not state its grid, the grid is a square if it can be, else the model's.
+            2212.08013) or number of channels. An MLP-Mixer's token-mixing weights are resized to
+            another grid, which is an approximation. A class token that the model does not have is
+            skipped. If the file does not state its grid, `load_weights` assumes a square, or the
+            model's grid if the number of patches is not a square.
         position_method: how to resize positions: `"bilinear_corners"` (Google), `"bilinear"`,
-            `"bicubic"` (Hugging Face), `"bicubic_antialias"` (timm); `None` for the method of the
-            file's format.
+            `"bicubic"` (Hugging Face), `"bicubic_antialias"` (timm), or None for the method of
+            the file's format.
 
     Returns:
         A `LoadReport`; print it to see what was loaded.
 
     Raises:
         ValueError: if the file is damaged, has an unknown format or does not fit; the message
-            names the keys and both shapes. Also if the model is not functional or its layers do
-            not form one backbone.
-        TypeError: if `model` is not a Keras model or `source` is not a path.
+            names the keys and both shapes. Also if the model is not functional, if its layers do
+            not form one backbone, or if another argument is invalid.
+        TypeError: if `model` is not a Keras model, if `source` is not a path, or if another
+            argument has a wrong type.
         FileNotFoundError: if there is no file at `source`.
         ImportError: if the file is a `.pth` and torch is not installed, or `source` starts with
             `hf://` and huggingface_hub is not installed.
@@ -79,7 +82,7 @@ def load_weights(
     """
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
-    arguments.choice("head", head, HEADS)
+    arguments.choice("head", head, HEAD_CHOICES)
     arguments.flag("adapt", adapt)
     arguments.choice("position_method", position_method, (*resize.POSITION_METHODS, None))
     backbone = index_weights(model)
@@ -105,20 +108,21 @@ def load_weights(
 
 
 def read(assignment):
-    """The value of a weight: the file's arrays read, transformed, changed and checked.
+    """Read the arrays of an `Assignment` and return the value that its weight gets.
 
     Raises:
-        ValueError: if an array is not of floats or the value is not finite in the weight's dtype.
+        ValueError: if the dtype of an array is not a float, or if the value is not finite in the
+            weight's dtype.
     """
     variable, arrays = assignment.weight.variable, []
-    work = "float64" if variable.dtype == "float64" else "float32"
+    dtype = "float64" if variable.dtype == "float64" else "float32"
     for entry in assignment.entries:
         if entry.dtype not in checkpoint.FLOATS:
             raise ValueError(
                 f"{entry.key!r} must have a float dtype ({', '.join(checkpoint.FLOATS)}) for"
                 f" {variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
             )
-        arrays.append(np.asarray(entry.read(), work))
+        arrays.append(np.asarray(entry.read(), dtype))
     array = assignment.transform.to_model(arrays, assignment.weight)
     if assignment.change:
         array = assignment.change.apply(array)

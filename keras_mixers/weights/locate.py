@@ -35,11 +35,11 @@ def pretrained(family: str) -> dict[str, Checkpoint]:
 def find(family, variant, weights, input_shape):
     """The catalog's row for `weights`, which is a name or a tag such as `"augreg_in1k"`.
 
-    A tag names a training. Of the variant's rows with this tag, the row with the model's image
-    size is chosen; if there is none, the row with the smallest.
+    A tag names a training. Of the variant's rows with this tag, `find` chooses the row with the
+    model's image size. If there is none, it chooses the row with the smallest size.
 
     Raises:
-        ValueError: if no row fits; the message suggests near names.
+        ValueError: if no row fits; the message suggests similar names.
     """
     rows = pretrained(family)
     if weights in rows:
@@ -65,11 +65,11 @@ def find(family, variant, weights, input_shape):
 
 
 def download(row):
-    """The path of a row's file in Keras's cache; downloads it if it is not there.
+    """The path of a row's file in Keras's cache; downloads the file if it is not there.
 
-    The download goes to a temporary place, with a progress bar. The file is moved into the cache
-    when it is complete and has the published digest. An error or Ctrl-C leaves nothing. A killed
-    process leaves a hidden folder, never an incomplete file in the cache.
+    The download goes to a temporary folder and shows a progress bar. The file is moved into the
+    cache when it is complete and has the published digest. An error or Ctrl-C leaves nothing. A
+    killed process leaves a hidden folder, never an incomplete file in the cache.
 
     Raises:
         OSError: if the file cannot be downloaded.
@@ -90,7 +90,7 @@ def download(row):
 
 
 def fetch(url, path):
-    """Download by Keras, and add to its errors what to do instead."""
+    """Download with Keras; an error also says what the user can do instead."""
     try:
         keras.utils.get_file(path.name, url, cache_dir=path.parent, cache_subdir="")
     except Exception as error:
@@ -101,7 +101,7 @@ def fetch(url, path):
 
 
 def check_digest(row, path):
-    """Refuse a file that does not have the published digest; a row may have none."""
+    """Raise ValueError if the row has a digest and the file has another one."""
     if row.sha256 is None:
         return
     digest = hashlib.sha256()
@@ -116,11 +116,11 @@ def check_digest(row, path):
 
 
 def locate(weights, family, variant, input_shape):
-    """What a builder's `weights` mean: a path, or the `Checkpoint` of a name, not yet downloaded.
+    """The source that a builder's `weights` name: a path, or a `Checkpoint` to download.
 
     Raises:
         TypeError: if `weights` is neither a string nor a path.
-        ValueError: if there is no such name.
+        ValueError: if the catalog does not have the name for this variant.
         FileNotFoundError: if `weights` is a path without a file.
     """
     if not isinstance(weights, (str, os.PathLike)):

@@ -1,4 +1,4 @@
-"""What does not fit between a file and a model, and the error message that names it."""
+"""The differences between a file and a model, and the error message that lists them."""
 
 import dataclasses
 import itertools
@@ -35,7 +35,7 @@ def shape_message(assignment, change):
 
 
 def mismatch_message(context, problems, source):
-    """The error message with every difference between file and model."""
+    """The error message with up to `MOST_LISTED` differences of each kind."""
     entries = {key: context.named[key] for key in problems.extra}
     unknown = [
         f"{entry.key!r} {entry.shape}{arguments.nearest(key, problems.missing)}"

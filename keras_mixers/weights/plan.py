@@ -1,4 +1,4 @@
-"""From the keys of a file to a plan: which arrays fill which weight of the model, and how."""
+"""Plan a load from the keys of a file: which arrays fill which weight of the model, and how."""
 
 import dataclasses
 
@@ -20,9 +20,9 @@ class Assignment:
 
     Attributes:
         weight: the weight.
-        keys: of the arrays, as the format's rules spell them.
-        entries: the arrays.
-        transform: from the arrays to the weight's layout.
+        keys: the names of the arrays, as the format's rules spell them.
+        entries: the arrays, in the order of `keys`.
+        transform: how to bring the arrays into the weight's layout.
         change: what makes the result fit the weight's shape, or None if it fits as it is.
     """
 
@@ -59,7 +59,11 @@ class Plan:
 
 
 def recognise(entries, source):
-    """The format of a file, by its keys."""
+    """The `Format` of a file, by its keys.
+
+    Raises:
+        ValueError: if no format has a key of the file.
+    """
     keys = set(entries)
     for form in FORMATS:
         if form.recognise(keys):
@@ -74,9 +78,18 @@ def recognise(entries, source):
 def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
     """The `Plan` that fills a model from a file's entries.
 
+    Args:
+        entries: `{key: Entry}` of the file.
+        backbone: the `Backbone` of the model.
+        source: the file's path, for errors.
+        head: as in `load_weights`.
+        adapts: the argument `adapt` of `load_weights`.
+        method: the argument `position_method` of `load_weights`.
+        file_grid: (rows, columns) of the patches if the file states them, else None.
+
     Raises:
         ValueError: if a weight has no key, a key has no weight or shapes differ. The message names
-            all of them.
+            up to `MOST_LISTED` of each kind.
     """
     form = recognise(entries, source)
     check_blocks(form, backbone)
@@ -101,7 +114,7 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
 
 
 def assign(weight, context, plan, problems):
-    """Add a weight's assignment to the plan, or the reason why there is none to the problems."""
+    """Add the assignment of a weight to `plan`, and what does not fit to `problems`."""
     path, found = weight.variable.path, context.form.for_role(weight.role)
     if found is None:
         problems.nameless.append(f"{path} {weight.shape}")
@@ -122,7 +135,7 @@ def assign(weight, context, plan, problems):
 
 
 def check_blocks(form, backbone):
-    """Refuse a file for another family of models."""
+    """Raise ValueError if the file is for another family of models."""
     kinds = set(backbone.mixers)
     if not kinds <= form.mixers:
         raise ValueError(
@@ -141,7 +154,7 @@ def possible_change(assignment, context):
 
 
 def unused_keys(context, used, head_reason):
-    """`({key: reason} that may be skipped, [keys without a place in the model])`."""
+    """(skipped, extra): `{key: reason}` of unused keys, and a list of keys without a reason."""
     form, in_model = context.form, context.backbone.roles
     roles = {key: rule.role for rule in form.rules for key in rule.keys}
     skipped, extra = {}, []

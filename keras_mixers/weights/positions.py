@@ -1,4 +1,4 @@
-"""Position embeddings of another grid, or with other prefix tokens: first decided, then applied."""
+"""Fit position embeddings to another grid or other prefix tokens: a plan, and how to apply it."""
 
 import dataclasses
 
@@ -7,7 +7,7 @@ import numpy as np
 from keras_mixers.weights import resize
 from keras_mixers.weights.context import square, times
 
-# A larger table in a file is refused, because resizing it could take all memory.
+# A larger table is not resized, because this could take all memory.
 MOST_TOKENS = 2**16
 
 PREFIX_WORDS = {
@@ -74,7 +74,7 @@ class PositionPlan:
 
 
 def plan_positions(context):
-    """The `PositionPlan` of a load, or None if file or model has no table or they cannot fit."""
+    """The `PositionPlan` of a load, or None if one side has no table or the tables cannot fit."""
     weight, entry = context.backbone.roles.get("positions"), context.entry("positions")
     if not (weight and entry) or len(entry.shape) != 3:
         return None
@@ -93,8 +93,8 @@ def plan_positions(context):
 def prefix_count(tokens, context):
     """How many of the file's `tokens` positions belong to prefix tokens, or None if unclear.
 
-    A file has a position for each of its prefix tokens or for none of them. The number of the
-    other positions shows which: it is that of the model's grid or, failing that, a square.
+    A file has a position for each of its prefix tokens or for none of them. The right case leaves
+    as many positions as the model has patches. If neither case does, it leaves a square number.
     """
     prefix = max((part.stop for part in context.prefix_slices.values()), default=0)
     rows, columns = context.backbone.grid

@@ -1,4 +1,4 @@
-"""Resize weights: positions, patch kernels, channels and a Mixer's token kernels.
+"""Resize weights: positions, patch kernels, channels and an MLP-Mixer's token-mixing weights.
 
 Each resize is a matrix on one axis, so its effect can be read and tested.
 """
@@ -73,8 +73,8 @@ def patch_kernel(kernel, patch_size):
     """Resize a patch kernel to another patch size: `(P, Q, C, D) -> (*patch_size, C, D)`.
 
     Let B be the matrix that resizes a patch from the old size to the new one. The new kernel w
-    gives on the resized patch what the old kernel gave on the old patch: `B^T w = old`, solved by
-    least squares (a pseudo-inverse).
+    gives for the resized patch the same token as the old kernel for the old patch: `B^T w = old`,
+    solved by least squares (a pseudo-inverse).
 
     Source: "FlexiViT: One Model for All Patch Sizes", arXiv 2212.08013.
     """
@@ -99,7 +99,7 @@ def channels(kernel, count):
 
 
 def across_tokens(array, axis, old_grid, grid):
-    """Resize one of a Mixer's weights along its axis of tokens to another grid."""
-    lead = np.moveaxis(array, axis, 0).reshape(*old_grid, -1)
-    resized = positions(lead, grid, "bilinear")
+    """Resize an array along its axis of tokens, from `old_grid` to `grid`, (rows, columns) both."""
+    on_grid = np.moveaxis(array, axis, 0).reshape(*old_grid, -1)
+    resized = positions(on_grid, grid, "bilinear")
     return np.moveaxis(resized.reshape(-1, *np.delete(array.shape, axis)), 0, axis)

@@ -1,4 +1,4 @@
-"""Which weight of a model is what: each weight of our layers gets a role.
+"""Give each weight of our layers its role in the model.
 
 A role is the place of a weight in the architecture, such as `blocks.3.attention.qkv.kernel`. It
 does not depend on the names of the layers or on how deep the backbone is nested in other models.
@@ -28,7 +28,7 @@ class WeightRole:
 
 @dataclasses.dataclass
 class Backbone:
-    """The weights of a model by role, and what a checkpoint must know of the architecture.
+    """The weights of a model by role, and the facts about its architecture that a load needs.
 
     Attributes:
         roles: `{role: WeightRole}`.
@@ -36,7 +36,7 @@ class Backbone:
         mixers: the role of each block's token mixer, such as `"attention"`.
         patch_embed: the layer where the tokens begin.
         positions: the layer that adds positions, or None.
-        expects_channel_mixing: whether the last block has its token mixer only.
+        expects_channel_mixing: whether the last block so far has only its token mixer.
     """
 
     roles: dict[str, WeightRole] = dataclasses.field(default_factory=dict)
@@ -53,7 +53,7 @@ class Backbone:
 
     @property
     def block(self):
-        """The role of the last block, such as `blocks.3`."""
+        """The role of the last block so far, such as `blocks.3`."""
         return f"blocks.{len(self.mixers) - 1}"
 
     def add(self, role, layer, owner=None):
@@ -97,20 +97,20 @@ def index_weights(model):
 
 
 def check_model(model):
-    """Refuse anything but a functional Keras model with one PatchEmbed."""
+    """Raise an error unless `model` is a functional Keras model with one PatchEmbed."""
     if not isinstance(model, keras.Model):
         raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
     if not getattr(model, "inputs", None):
         raise ValueError(
-            "`model` must be a functional or Sequential model that has its input, so that its"
-            f" layers are known in order. Received: model={model.name!r}, a"
+            "`model` must be a functional or Sequential model with a known input, because its"
+            f" layers then have an order. Received: model={model.name!r}, a"
             f" {type(model).__name__}"
         )
     embeds = [layer for layer in graph_layers(model) if isinstance(layer, layers.PatchEmbed)]
     if len(embeds) != 1:
         raise ValueError(
             "`model` must contain one PatchEmbed layer, where its tokens begin. Received:"
-            f" model={model.name!r} with {len(embeds)}; if there are more, give the inner model"
+            f" model={model.name!r} with {len(embeds)}; if there are more, pass an inner model"
         )
 
 
@@ -150,7 +150,7 @@ def is_whole_block(layer):
 def read_half_block(backbone, residual):
     """Give roles to the weights of a Residual, which is half a block.
 
-    A mixer of tokens begins a block. A mixer of channels only is the block's second half.
+    A mixer of tokens begins a block. A mixer that mixes only channels is its second half.
     """
     mixes, role = declared(residual)
     begins_block = "tokens" in mixes
@@ -186,10 +186,11 @@ def declared(residual):
 
 
 def read_heads(backbone, dense):
-    """Give roles to the Dense layers after the blocks that are a checkpoint's head.
+    """Give roles to those Dense layers after the blocks that form a checkpoint's head.
 
-    A head reads the features, or a tanh layer that reads the features (`pre_logits`). A Dense
-    layer that reads another layer with weights, or an average of heads, belongs to the user.
+    A head reads the features, or a tanh layer that reads the features (`pre_logits`). Three kinds
+    of Dense layer belong to the user: one that reads any other Dense layer, one that another Dense
+    layer reads, and one that reads an average.
     """
     sources = {id(layer): source_of(layer) for layer in dense}
     read_by_others = {id(source) for source in sources.values()}

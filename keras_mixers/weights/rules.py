@@ -1,4 +1,4 @@
-"""What a format is: for each role its keys in a file, and the transforms in both directions."""
+"""A format: the keys of each role in a file, and the transforms in both directions."""
 
 import dataclasses
 import re
@@ -11,8 +11,8 @@ import numpy as np
 class Transform:
     """How the arrays of a file become one array of a model, and back.
 
-    The two functions are inverses. Both receive the `WeightRole`, because its layer knows what
-    shapes do not show, such as the number of heads.
+    The two functions are inverses. Both receive the `WeightRole`, because its layer knows facts
+    that shapes do not show, such as the number of heads.
 
     Attributes:
         to_model: (arrays, weight) -> array.
@@ -43,7 +43,7 @@ depthwise = permuted(2, 3, 0, 1)  # (channels, 1, h, w) -> (h, w, channels, 1)
 
 
 def head_shape(weight):
-    """(H, d): the number of heads and their width in the attention that a weight belongs to."""
+    """(H, d): the number of heads and their width in the attention layer of a weight."""
     layer = weight.layer
     if hasattr(layer, "head_shape"):
         return layer.head_shape
@@ -51,7 +51,7 @@ def head_shape(weight):
 
 
 def split_heads(count):
-    """Fuse `count` kernels (D, H, d) or biases (H, d) into (D, count H d) or (count H d,)."""
+    """Fuse a file's `count` kernels (D, H, d) into (D, count H d), or biases (H, d) likewise."""
 
     def to_model(arrays, _):
         lead = arrays[0].shape[:-2]
@@ -101,12 +101,12 @@ def by_name(pairs):
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Where the weights of one role are in a file.
+    """Where the weight of one role is in a file.
 
     Attributes:
-        role: with `{i}` for the number of the block.
-        keys: of the file's arrays, with `{i}` as well.
-        transform: from these arrays to the weight.
+        role: the role, with `{i}` for the number of the block.
+        keys: the keys of the file's arrays, also with `{i}`.
+        transform: how these arrays become the weight.
     """
 
     role: str
@@ -131,8 +131,8 @@ def pairs(role, key, names, kernel=None):
     """Rules for the weights of one layer.
 
     Args:
-        role: of the layer.
-        key: of the layer in the file.
+        role: the role of the layer.
+        key: the key of the layer in the file.
         names: `{weight's name in the model: its name in the file}`.
         kernel: the kernel's transform; other weights are the same on both sides.
     """
@@ -150,11 +150,11 @@ class Format:
         name: for reports and errors.
         mixers: the roles of the token mixers that the format has names for.
         rules: one for each role that the format has a name for.
-        mark: a regular expression that matches a key of every such file and no key of another
-            format's files.
+        mark: a regular expression that matches a key in every file of this format, and no key in
+            files of other formats.
         normalise: `{key: Entry}` -> `{key as the rules spell it: Entry}`.
         ignorable: key -> reason if its array is not a weight of the model, else None.
-        positions: how the original code resizes positions.
+        positions: the method by which the original code resizes positions.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Save a model's weights under the names that timm or Flax load."""
+"""Save a model's weights under the names that timm or Google's Flax code loads."""
 
 import json
 import os
@@ -24,17 +24,17 @@ def save_weights(
 
     Args:
         model: any functional model with layers of keras_mixers.
-        path: of the file, in a folder that exists.
+        path: the file to write, in a folder that exists.
         format: `"timm"` for a `.safetensors` file, or `"google"` for an `.npz` file. Google's code
-            has two spellings. A model whose class token has a position gets that of
-            vision_transformer, any other model that of big_vision.
+            has two spellings. If the model's class token has a position, the file has the spelling
+            of vision_transformer, else the spelling of big_vision.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: if `path` does not have the format's suffix or its folder does not exist; if
-            the format has no name for a weight of the model.
+        ValueError: if `format` is unknown; if `path` does not have the format's suffix or its
+            folder does not exist; if the format has no name for a weight of the model.
         TypeError: if `model` is not a Keras model or `path` is not a path.
 
     Example:
@@ -91,7 +91,7 @@ def write_timm(arrays, path, grid):
     """Write a safetensors file.
 
     Each BatchNorm gets the counter of steps that torch requires in a strict load. The metadata
-    hold the grid of patches, because the number of positions does not show whether it is a square.
+    hold the grid of patches, because its sides do not follow from the number of positions.
     """
     from safetensors.numpy import save_file
 

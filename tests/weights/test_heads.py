@@ -1,4 +1,4 @@
-"""Which heads are loaded, which are skipped, and which layers after the backbone are a user's."""
+"""Which heads load_weights loads and skips, and which layers after the backbone are a user's."""
 
 import goldens
 import keras

@@ -1,4 +1,4 @@
-"""Names written out by hand, because a rule with two equal errors would pass a round trip."""
+"""Names written out by hand, because a rule that is wrong in both directions passes round trips."""
 
 import goldens
 import keras

@@ -1,4 +1,4 @@
-"""Each wrong file is refused by name, and every weight of the model is unchanged."""
+"""For a wrong file the error names the fault, and every weight of the model is unchanged."""
 
 import io
 import zipfile
@@ -255,7 +255,7 @@ def test_unsuitable_models_are_refused():
     one = goldens.make(VIT, num_classes=0)
     other = renamed_model(one)
     both = keras.Model(one.input, keras.layers.Add()([one.output, other(one.input)]))
-    with pytest.raises(ValueError, match="with 2; if there are more, give the inner model"):
+    with pytest.raises(ValueError, match="with 2; if there are more, pass an inner model"):
         km.load_weights(both, path)
     km.load_weights(other, path)
 

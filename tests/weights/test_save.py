@@ -1,4 +1,4 @@
-"""Weights saved under the names of timm and Google; loaded again, each bit is equal."""
+"""Weights that are saved under timm's or Google's names and loaded again have equal bits."""
 
 import goldens
 import numpy as np

@@ -28,9 +28,9 @@ def attention(role, key, fused):
     """Rules for an attention layer.
 
     Args:
-        role: of the layer.
-        key: of the layer in the file.
-        fused: `{our fused matrix: the names of the matrices in the file that it joins}`.
+        role: the role of the layer.
+        key: the key of the layer in the file.
+        fused: `{name of our fused matrix: names of the file's matrices that it joins}`.
     """
     rules = []
     for ours, parts in fused.items():
@@ -91,18 +91,18 @@ def without_prefix(entries):
 
 
 def normal_vit(entries):
-    """Give the keys of all five layouts of a ViT file the names that the rules use."""
+    """Give the keys of all published layouts of a ViT file the names that the rules use."""
     bare = without_prefix(entries)
     if any(key.startswith("Transformer/encoderblock/") for key in bare):
         bare = unscanned(bare)
-    if "probe" in bare:  # older files have the parts of the pooling at the root
+    if "probe" in bare:  # because older files have the parts of the pooling at the root
         roots = ("probe", "MultiHeadDotProductAttention_0/", "LayerNorm_0/", "MlpBlock_0/")
         bare = {("MAPHead_0/" + k if k.startswith(roots) else k): e for k, e in bare.items()}
     return by_name((plain_vit(key), entry) for key, entry in bare.items())
 
 
 def unscanned(entries):
-    """Split each array that holds all blocks along its first axis into one entry per block."""
+    """Split each entry that stacks all blocks, as Flax's `scan` does, into one entry per block."""
     pairs = []
     for key, entry in entries.items():
         rest = key.removeprefix("Transformer/encoderblock/")
@@ -129,7 +129,7 @@ def plain_vit(key):
 
 
 def normal_mixer(entries):
-    """Give keys of the older layout the newer names, and drop the axes of length 1."""
+    """Give keys of the older layout the newer names, and drop their axes of length 1."""
     pairs = []
     for key, entry in without_prefix(entries).items():
         name = re.sub(r"^Mixer/encoderblock_(\d+)/", r"MixerBlock_\1/", key)
@@ -154,7 +154,7 @@ def ignorable(key):
 
 def released_name(key, old):
     """A key of the rules as vision_transformer spells it if `old`, else as big_vision does."""
-    numbers = (1, 3, 2) if old else (0, 0, 1)
+    numbers = (1, 3, 2) if old else (0, 0, 1)  # of attention, the MLP and the second norm
     if key.startswith("MAPHead/"):
         key = key.replace("LayerNorm/", "LayerNorm_0/").replace("MAPHead", "MAPHead_0")
         numbers = (0, 0, 1)

@@ -36,7 +36,7 @@ WRAPPERS = ("module.", "vit.", "deit.")
 
 
 def bare(entries):
-    """Remove the model's name, which only some files have, and name DeiT's head as ViT's."""
+    """Remove the prefix that only some files have, and give DeiT's head the name of ViT's head."""
 
     def renamed(key):
         for wrapper in WRAPPERS:

@@ -1,4 +1,4 @@
-"""timm's names in .safetensors files: ViT and DeiT, MLP-Mixer, gMLP, ConvMixer."""
+"""timm's names in .safetensors files for ViT and DeiT, MLP-Mixer, gMLP and ConvMixer."""
 
 from keras_mixers.weights.rules import Format, by_name, conv, depthwise, linear, pairs, rule
 
@@ -88,7 +88,7 @@ def ignorable(key):
 
 
 def timm(name, mixer, rules, mark):
-    """One of timm's formats; `mark` matches what follows `blocks.0.` in its keys."""
+    """One of timm's formats; `mark` matches the text after `blocks.0.` in its keys."""
     mark = rf"^(module\.)?blocks\.\d+\.{mark}\."
     return Format(name, frozenset({mixer}), rules, mark, unwrapped, ignorable)
 
