@@ -5,9 +5,10 @@
     python examples/benchmark_export.py --peers peers         # compares ours with timm's exports
 
 Peers are timm's models of the same architectures. torch.onnx exports them at opset 18 by both of
-PyTorch's exporters. This script times all files in one process with the same number of threads, in
-turn. It pauses before each file, so that the threads of other sessions stop. Ratios are ratios of
-medians. `--csv` also writes the table to a file.
+PyTorch's exporters. This script times all files in one process, in turn, with the same number of
+threads. It pauses before each file, so that the threads of other onnxruntime sessions stop. A
+column `over_...` is a file's median time divided by the peer's. `--csv` also writes the table to a
+file.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def parse_arguments():
 
 
 def write_peers(folder, names):
-    """Write timm's models as ONNX files, by PyTorch's present exporter and by its previous one."""
+    """Write timm's models as ONNX files, by PyTorch's current exporter and by its previous one."""
     import timm
     import torch
 

@@ -106,8 +106,9 @@ def main():
         export(args)
         return
     classify = {"onnx": classify_by_onnx, "saved_model": classify_by_saved_model}[args.command]
-    for missing in [path for path in (args.file, *args.images) if not path.exists()]:
-        raise SystemExit(f"deploy.py: there is no {missing}")
+    missing = [path for path in (args.file, *args.images) if not path.exists()]
+    if missing:
+        raise SystemExit(f"deploy.py: file not found: {missing[0]}")
     for path, names, probabilities in classify(args.file, args.images):
         best = probabilities.argsort()[::-1][:3]
         print(f"{path}:", ", ".join(f"{names[i]} {probabilities[i]:.1%}" for i in best))

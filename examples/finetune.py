@@ -75,10 +75,10 @@ def parse_arguments():
         "--layer-decay",
         type=fraction,
         default=0.75,
-        help="learning rate of each block divided by that of the next",
+        help="learning rate of a block divided by the rate of the block after it",
     )
     parser.add_argument(
-        "--seed", type=at_least(0), default=0, help="seed of the new head and order"
+        "--seed", type=at_least(0), default=0, help="seed of the new head and the order"
     )
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
     return parser.parse_args()

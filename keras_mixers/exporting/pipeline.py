@@ -1,4 +1,4 @@
-"""Export a model: write a temporary file, compare its outputs with the model's, replace `path`."""
+"""Export a model: write a temporary file, compare its outputs with the model, replace `path`."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ def export(
     calibration_data: Iterable[Any] | None = None,
     attention_maps: bool = False,
 ) -> ExportReport:
-    """Export a model for inference to ONNX, TensorFlow Lite or a SavedModel, as `path` ends.
+    """Export a model to ONNX, TensorFlow Lite or a SavedModel; the end of `path` decides which.
 
     The file takes `images`, float32 `(batch, H, W, C)` with any batch size, and returns `logits`.
     With `preprocessing` it takes uint8 images of any height and width, and also returns
@@ -40,7 +40,7 @@ def export(
 
     `export` writes to a temporary path, runs the format's checker, and loads the file in the
     format's runtime (onnxruntime or TensorFlow). It compares the file's outputs with the model's
-    at batch sizes 1 and 3. Only then does the file replace what was at `path`.
+    at batch sizes 1 and 3. Only then does the file replace the old one.
 
     The images to compare are random; in int8 they come from `calibration_data` if it is given. The
     tolerance is 1e-4 times the largest output, or 1e-4 if all outputs are below 1. In float16 both

@@ -11,7 +11,7 @@ REFUSES = {
 }
 PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 METADATA = pathlib.Path("assets.extra", "keras_mixers.json")
-# Operators that access files, the terminal or Python, which a model that serves images must not.
+# Operators that access files, the terminal or Python. A model that serves images needs none.
 FORBIDDEN_OPS = {"EagerPyFunc", "MatchingFiles", "Print", "PrintV2", "PyFunc", "PyFuncStateless"}
 FORBIDDEN_OPS |= {"ReadFile", "RestoreV2", "SaveV2", "WriteFile"}
 

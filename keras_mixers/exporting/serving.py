@@ -136,7 +136,7 @@ def attention_layers(model):
 
 
 def recording(layer, maps):
-    """The layer's present `call`, which also appends its attention weights to `maps`."""
+    """The layer's current `call`, extended to append the attention weights to `maps`."""
     original = layer.call
 
     def call(x, training=None, return_attention_scores=False):

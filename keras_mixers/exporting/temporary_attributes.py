@@ -1,15 +1,15 @@
-"""Give layers other attributes, such as `call`, inside a `with` statement."""
+"""Replace an attribute of layers, such as `call`, inside a `with` statement."""
 
 import contextlib
 
 
 @contextlib.contextmanager
 def temporary_attribute(name, values):
-    """Inside the `with` statement each layer has another attribute `name`.
+    """Inside the `with` statement the attribute `name` of each layer has another value.
 
     Args:
-        name: of the attribute. It is set on the layer object, and hides the class's.
-        values: pairs of a layer and its value.
+        name: the attribute's name. It is set on the layer, and hides the attribute of the class.
+        values: pairs of a layer and the value for it.
     """
     # Change `vars(layer)`, because Keras's `setattr` would track the values and wrap lists.
     values = [(vars(layer), value) for layer, value in values]

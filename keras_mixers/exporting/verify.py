@@ -77,6 +77,7 @@ def check_reference(serving, images, logits):
         raise RuntimeError("The model's outputs are NaN or infinite; `path` is unchanged")
     expected = np.asarray(serving.model_output(prepared), "float32")
     parts = [serving.model, *all_layers(serving.model)]
+    # Half precision differs from float32 by more than 1e-4, so the tolerance of int8 applies.
     mixed = any(part.compute_dtype in ("float16", "bfloat16") for part in parts)
     _checked_difference("logits", logits, expected, "int8" if mixed else "float32", 1)
 

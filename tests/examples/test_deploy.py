@@ -66,4 +66,4 @@ def test_deploy_names_a_wrong_argument(tmp_path):
     _, message = run_example("deploy.py", "export", "none.keras", cwd=tmp_path)
     assert "deploy.py: File not found: filepath=none.keras" in message
     _, message = run_example("deploy.py", "onnx", "none.onnx", "none.png", cwd=tmp_path)
-    assert "deploy.py: there is no none.onnx" in message
+    assert "deploy.py: file not found: none.onnx" in message

@@ -435,7 +435,7 @@ OPTIONS = [{}, {"target": "onnxruntime"}, {"attention_maps": True}, {"quantize":
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_export_does_not_change_model(options, tmp_path):
-    """Neither a successful nor a failed export changes it, nor a `call` that the user has set."""
+    """No export, successful or failed, changes the model or a `call` that the user has set."""
     inputs = keras.Input((8, 12, 2))
     shift = keras.layers.Dense(2, activation="gelu")
     x = case("vit").make(dtype="mixed_float16")(shift(inputs))

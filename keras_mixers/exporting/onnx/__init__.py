@@ -48,5 +48,5 @@ def load(path):
 
 
 def finish(path):
-    """Remove the weights that only the replaced file has used."""
+    """Remove the second files, with weights, that only the replaced file used."""
     remove_stale_weights(path)

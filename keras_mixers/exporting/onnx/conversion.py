@@ -14,7 +14,7 @@ from keras_mixers.exporting.onnx.placeholders import CONTRIB, PLACEHOLDER, repla
 def convert(serving, progress):
     """The `onnx.ModelProto` of `serving` in float32.
 
-    Its operators are checked; `onnx.checker` has not seen it.
+    `convert` has checked its operators. `file.write` runs `onnx.checker` later.
     """
     model = serving.model
     variables = [*model.trainable_variables, *model.non_trainable_variables]
@@ -38,6 +38,9 @@ def trace(serving, inputs):
     Args:
         serving: the `Serving`.
         inputs: `{name: variable}` for each of the model's variables.
+
+    Raises:
+        RuntimeError: if the model has state that is not a weight.
     """
     import tensorflow as tf
 
@@ -118,7 +121,7 @@ def unique(names):
 
 @contextlib.contextmanager
 def silenced(name):
-    """Silence a logger: `check_operators` finds in the graph what tf2onnx cannot convert."""
+    """Silence a logger, because `check_operators` reports what tf2onnx cannot convert."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)

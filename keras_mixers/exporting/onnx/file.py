@@ -12,6 +12,9 @@ def write(model, path):
 
     Weights over 2 GiB go into a second file next to `path`. Its name holds a digest of its
     content, so that a new file at `path` never reads the weights of an older one.
+
+    Raises:
+        RuntimeError: if `onnx.checker` rejects the file.
     """
     import onnx
 

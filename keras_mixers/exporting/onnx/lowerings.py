@@ -1,8 +1,8 @@
 """How each layer computes in the file: in few ONNX operators.
 
-As Keras traces them in TensorFlow, a LayerNorm is ten nodes and a matrix product of tokens is
-eight. Attention is einsums, which no runtime fuses. A lowering, `lower_...(layer, x)`, computes
-what `layer.call(x)` computes at inference.
+Without a lowering, a LayerNorm becomes ten nodes and a matrix product of tokens becomes eight.
+Attention becomes einsums, which no runtime fuses. A lowering, `lower_...(layer, x)`, computes the
+same as `layer.call(x)` at inference.
 """
 
 import keras
@@ -22,7 +22,7 @@ def lower_layer_normalization(layer, x):
     """`LayerNormalization`, if the layer normalizes the last axis and has both weights."""
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     last = axes in ([-1], [len(x.shape) - 1])
-    by_root_mean_square = getattr(layer, "rms_scaling", False)  # only some releases of Keras
+    by_root_mean_square = getattr(layer, "rms_scaling", False)  # only some Keras releases have it
     if not last or by_root_mean_square or layer.gamma is None or layer.beta is None:
         return type(layer).call(layer, x)
     weights = [_tensor(layer.gamma, x), _tensor(layer.beta, x)]
@@ -126,7 +126,7 @@ def _reshape_sizes(x):
 
 
 def lower_token_mixing(layer, x):
-    """The MLP with its kernels on the left, `fc2' activation(fc1' x)`: x is never transposed."""
+    """The MLP as `fc2^T activation(fc1^T x)`: with kernels on the left, x needs no transpose."""
     import tensorflow as tf
 
     def product(dense, x):
@@ -197,7 +197,7 @@ def lower_attention_to_one_node(layer, x):
 
 
 def lower_attention_pooling(layer, x):
-    """As `lower_attention`, with one query for all images."""
+    """Attention as in `lower_attention`, with one query for all images."""
     import tensorflow as tf
 
     _, _, width = x.shape

@@ -7,7 +7,7 @@ OPSET = 18  # the newest set of ONNX operators that tf2onnx 1.17 knows
 # Operators with random outputs: inference needs none of them.
 RANDOM_OPS = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
 RANDOM_OPS |= {"RandomUniformLike", "Dropout"}
-# Those of onnxruntime's operators that the lowerings make, and that tf2onnx makes of preprocessing.
+# onnxruntime's operators that the lowerings make, or that tf2onnx makes from preprocessing.
 CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "Range"}
 
 

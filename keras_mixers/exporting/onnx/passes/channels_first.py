@@ -1,4 +1,4 @@
-"""Convolutions as ONNX defines them: channels first, with the bias inside the node."""
+"""Give convolutions ONNX's form: channels first, with the bias inside the node."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Put the weights into a graph, and compute in advance what depends only on them."""
+"""Put the weights into a graph, and compute in advance the nodes that depend only on them."""
 
 import keras
 import numpy as np
@@ -8,8 +8,8 @@ from onnx.reference import ReferenceEvaluator
 from keras_mixers.exporting.onnx.graph import input_names, rename_inputs, set_nodes, subgraphs
 from keras_mixers.exporting.onnx.operators import OPSET, RANDOM_OPS
 
-# A result of more elements than this, and than this many times its inputs, stays in the graph,
-# because it would make the file larger.
+# A node stays in the graph if its result would make the file larger: if the result has more than
+# SMALL elements, and more than LARGEST_GROWTH times the elements of the node's inputs.
 SMALL, LARGEST_GROWTH = 1024, 4
 
 
@@ -33,7 +33,7 @@ def insert_weights(model, weights):
 
 
 def fold_constants(model):
-    """Compute in advance what does not depend on the images, such as a transposed kernel.
+    """Compute in advance the nodes that do not depend on the images, such as a transposed kernel.
 
     A result that depends on exactly one weight takes the name of this weight.
     """

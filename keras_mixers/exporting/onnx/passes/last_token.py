@@ -54,8 +54,8 @@ def read_only_by(gathers, graph):
 def movable_ancestors(gather, movable, graph):
     """The nodes that can be computed for one token before `gather` selects it, in order.
 
-    The result is empty if one of them reads a matrix of rows that must stay, because one `Gather`
-    cannot select the rows of one token.
+    The result is empty if one of them reads a matrix of rows that must stay. The reason is that one
+    `Gather` cannot select the rows of one token.
     """
     found, names = set(), [gather.input[0]]
     while names:
