@@ -61,6 +61,15 @@ def test_benchmark_contestants_are_the_same_model(name):
     assert builders["plain Keras"](spec).count_params() == ours.count_params()
 
 
+def test_benchmark_contestant_makes_images_and_labels():
+    spec = {"input_shape": (8, 12, 3), "num_classes": 10}
+    images, labels = load_example("benchmark_contestant").batch_of(5, spec)
+    assert images.shape == (5, 8, 12, 3)
+    assert images.dtype == "float32"
+    assert labels.shape == (5,)
+    assert set(labels) <= set(range(10))
+
+
 def test_benchmark_prints_why_a_contestant_ended(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "none")  # importing Keras fails
     with pytest.raises(SystemExit, match="plain Keras ended at") as ended:

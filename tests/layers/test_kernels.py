@@ -93,6 +93,30 @@ def test_fused_kernels_equal_reference_in_float64(case, training):
     assert relative_error(found, expected) < 1e-6
 
 
+def test_every_fused_kernel_has_a_case(monkeypatch):
+    import tensorflow as tf
+
+    from keras_mixers.layers.kernels import tensorflow_cpu
+
+    used = set()
+
+    class Recorder:
+        """The module of fused kernels; it records which names the layers use."""
+
+        def __getattr__(self, name):
+            used.add(name)
+            return getattr(tensorflow_cpu, name)
+
+    monkeypatch.setattr(kernels, "tensorflow_cpu", Recorder())
+    monkeypatch.setattr(kernels, "has_onednn", lambda: True)  # because one kernel needs oneDNN
+    for case in CASES:
+        model = model_of(case, "float32")
+        for training in (True, False):
+            run = tf.function(model).get_concrete_function
+            run(tf.constant(case.inputs()), training=training)
+    assert used == set(tensorflow_cpu.__all__)
+
+
 @modes
 def test_attention_of_long_sequences_loops_over_images(training, monkeypatch):
     from keras_mixers.layers.kernels.tensorflow_cpu import softmax_attention

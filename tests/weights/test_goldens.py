@@ -5,12 +5,19 @@ import pytest
 from backends import ON_JAX
 
 import keras_mixers as km
+from keras_mixers.weights.formats import FORMATS
 
 pytestmark = pytest.mark.backends
 
 # JAX runs one model of each kind, because the rules of the files do not depend on the backend.
 KINDS = ("timm_vit_registers_layerscale_gap", "google_mixer", "timm_convmixer.")
 RUN = [name for name in goldens.GOLDENS if not ON_JAX or name.startswith(KINDS)]
+# Formats without a golden file, and the test that makes such a file.
+DERIVED = {
+    "Hugging Face ViT": "test_layouts.py::test_hugging_face_names_load",
+    "locuslab ConvMixer": "test_layouts.py::test_locuslab_names_load",
+    "timm gMLP": "test_save.py::test_gmlp_round_trips_as_timm",
+}
 
 
 @pytest.mark.parametrize("name", RUN)
@@ -32,3 +39,13 @@ def test_logits_differ_with_the_other_gelu():
         km.load_weights(model, goldens.FOLDER / name)
         with pytest.raises(AssertionError):
             goldens.assert_golden(model, name)
+
+
+def test_every_format_has_a_golden_or_another_test():
+    files = [goldens.arrays(name) for name in goldens.GOLDENS]
+    found = {form.name for form in FORMATS for keys in files if form.recognise(keys)}
+    assert found.isdisjoint(DERIVED)
+    assert found | set(DERIVED) == {form.name for form in FORMATS}
+    for test in DERIVED.values():
+        file, name = test.split("::")
+        assert f"def {name}(" in (goldens.FOLDER.parent / file).read_text(), test
