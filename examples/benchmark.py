@@ -220,7 +220,7 @@ def measure(model, spec, args, pythons):
 
 
 def measure_memory(contestant, row, args):
-    """Measure the memory of training beyond that of the idle model, in total and per image."""
+    """Measure how much memory training adds to the idle model's, in total and per image."""
     peaks = []
     for batch in (args.batch, 2 * args.batch):
         contestant.ask(["train", 1, batch])
@@ -246,7 +246,7 @@ def in_turn(contestants, request, rounds):
 
 
 def add_speeds(rows, times, task, batch):
-    """Add images per second, and their ratio to those of timm: the median over all rounds."""
+    """Add images per second, and the median of their ratios to timm's over all rounds."""
     references = [
         medians for row, medians in zip(rows, times, strict=True) if row["contestant"] == "timm"
     ]
@@ -294,7 +294,7 @@ def scaling(args, python):
 
 
 def series(args):
-    """What is measured: pairs of layers by tokens, and models by width, depth and batch size.
+    """The measurements: pairs of layers by tokens, and models by width, depth and batch size.
 
     Yields (name, what grows, runs); a run is (size, contestant, specification, batch size).
     """

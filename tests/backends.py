@@ -1,4 +1,4 @@
-"""What tests need of a backend and keras.ops does not have: gradients, and modes of execution."""
+"""Functions of a backend that keras.ops does not have: gradients, and modes of execution."""
 
 import keras
 from keras import ops

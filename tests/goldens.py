@@ -97,7 +97,7 @@ def write(arrays, path):
 
 
 def assert_golden(model, name, atol=1e-5):
-    """Assert that the model's logits equal the original's."""
+    """Assert that the model's logits equal the original's, except for `atol`."""
     expected = answers(name)
     found = np.asarray(compute(model, expected["image"], training=False))
     np.testing.assert_allclose(found, expected["logits"], rtol=0, atol=atol)

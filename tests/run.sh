@@ -14,7 +14,7 @@ lint() {
     "$python" -m ruff format --check .
 }
 
-# The workers share their compilations, and compile fast because each program runs only once.
+# The workers share compiled programs. XLA optimizes little, because each program runs only once.
 jax() (
     JAX_COMPILATION_CACHE_DIR=$(mktemp -d)
     trap 'rm -rf "$JAX_COMPILATION_CACHE_DIR"' EXIT

@@ -21,9 +21,9 @@ def load_example(name):
 
 
 def run_example(file, *arguments, cwd, **replaced):
-    """Run the example with command-line arguments: (its output, its error message or "").
+    """Run the example with command-line arguments; return (output, error message or "").
 
-    `replaced` are names of its module with other values, to make it smaller.
+    `replaced` gives names of the example's module other values, so that it runs faster.
     """
     module = load_example(file.removesuffix(".py"))
     for name, value in replaced.items():

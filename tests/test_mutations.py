@@ -46,7 +46,7 @@ MUTATIONS = [
         ATTENTION,
     ),
     (
-        # The fused path, as opposed to the one that gives the weights.
+        # The fused path; the next row has the path that returns the weights.
         "layers:MultiHeadSelfAttention.attend",
         "value, scale=scale)",
         "value, scale=2 * scale)",

@@ -239,11 +239,11 @@ def test_every_test_function_is_in_a_collected_file():
         assert defines_tests == collected, file
 
 
-def test_every_file_of_a_shared_folder_is_on_every_backend_or_says_why():
-    """A new file there runs on JAX too, unless it has the marker with a reason."""
+def test_one_backend_marks_have_reasons():
+    """A file of these folders runs on every backend, unless it has the marker with a reason."""
     for name in ("layers", "models", "preprocessing"):
         for file in (ROOT / "tests" / name).glob("test_*.py"):
             text = file.read_text()
             reasons = re.findall(r"mark\.one_backend\((.*)", text)
             assert all(reason.startswith('"') for reason in reasons), file
-            assert "mark.backends" not in text, f"{file}: it has the marker by its folder"
+            assert "mark.backends" not in text, f"{file}: conftest.py sets this marker"

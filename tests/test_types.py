@@ -35,14 +35,14 @@ def symbols():
 
 
 def problems(name):
-    """Why the type of a name is not known, except that Keras's classes have no types."""
+    """The errors for a name, except those that only say that Keras's classes have no types."""
     diagnostics = symbols().get(name, {"diagnostics": []})["diagnostics"]
     messages = [found["message"] for found in diagnostics if found["severity"] == "error"]
     return [text for text in messages if not re.search("base class|metaclass", text)]
 
 
 def test_public_names_have_known_types():
-    """Those of arguments and results of functions and constructors, and of dataclass fields."""
+    """The types of arguments, results and dataclass fields."""
     assert "keras_mixers.models.vit.ViT" in symbols()
     found = {}
     for name, thing in public_api.names().items():
