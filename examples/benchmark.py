@@ -12,6 +12,10 @@ and the others are idle meanwhile. The variable KERAS_BACKEND chooses the backen
 
 Each time is the median of all rounds. Each ratio is the median of the ratios within a round,
 because the speed of a machine varies from round to round.
+
+With gradient checkpointing, 2 cores and batch 64, training needs 497 MB in addition to the model
+instead of 679 MB for the small ViT, 470 instead of 579 for the MLP-Mixer, and 466 instead of 749
+for the ConvMixer.
 """
 
 import argparse

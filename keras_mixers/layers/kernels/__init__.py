@@ -3,6 +3,9 @@
 The layers are written in `keras.ops`: that is the reference implementation. A fused kernel computes
 the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`
 and uses the reference implementation if the answer is None.
+
+Saved `.keras` files, `km.export` and JAX use the reference implementation. Keras's own
+`model.export` writes the fused kernels, which TensorFlow can read but other converters may not.
 """
 
 import contextlib
