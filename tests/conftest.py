@@ -52,6 +52,16 @@ def pytest_itemcollected(item):
         item.add_marker(pytest.mark.slow)
 
 
+def pytest_collection_modifyitems(items):
+    """Run slow tests first, beginning with the longest, so that no worker idles at the end."""
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("slow") is None,
+            item.name != "test_readme_code_runs",
+        )
+    )
+
+
 @pytest.fixture(scope="session")
 def digits_folder():
     """The folder that holds the bundled digits, prepared for TFDS."""

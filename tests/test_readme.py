@@ -1,12 +1,10 @@
 """The README: its code, its commands, its table of variants and its pictures."""
 
-import importlib.util
 import pathlib
 import re
 import shlex
 import sys
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,7 +54,8 @@ def test_readme_code_runs(tmp_path, monkeypatch, digits_folder, downloads, photo
     assert not blocks("py"), "every block of code is run"
     scope = {}
     for block in blocks("python"):
-        exec(compile(block.replace("epochs=10,", "epochs=1,"), "README.md", "exec"), scope)
+        block = block.replace("epochs=10,", "epochs=1,").replace("max_trials=2", "max_trials=1")
+        exec(compile(block, "README.md", "exec"), scope)
     printed = capsys.readouterr().out
     assert re.search(r"^class \d+: 0\.\d%$", printed, re.MULTILINE), "the photo has a top class"
     assert re.search(r"^(cat|dog)$", printed, re.MULTILINE), "the exported file names a class"
@@ -81,24 +80,6 @@ def test_readme_commands_name_what_exists():
         assert program in {"python", "python3", ".venv/bin/pip", ".venv/bin/python", "bash"}
         for file in [word for word in arguments if word.endswith((".py", ".sh"))]:
             assert (ROOT / file).is_file(), command
-
-
-@pytest.mark.slow
-def test_readme_finetune_command_runs(tmp_path, monkeypatch, digits_folder):
-    (command,) = [command for command in commands() if "finetune.py" in command]
-    _, example, *arguments = shlex.split(command)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TFDS_DATA_DIR", digits_folder)
-    small = {"patch_size": 8, "hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 128}
-    model = km.ViT("Ti/16", input_shape=(32, 32, 3), num_classes=10, **small)
-    km.save_weights(model, "vit.safetensors", format="timm")
-    quick = ["--head-epochs", "1", "--epochs", "1"]
-    monkeypatch.setattr(sys, "argv", [example, *arguments, *quick])
-    spec = importlib.util.spec_from_file_location("finetune", ROOT / example)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.main()
-    assert keras.models.load_model("out/model.keras").output_shape == (None, 10)
 
 
 def test_readme_table_of_variants_is_complete():

@@ -1,6 +1,8 @@
 """examples/finetune.py."""
 
+import pathlib
 import re
+import shlex
 
 import goldens
 import keras
@@ -12,6 +14,7 @@ import keras_mixers as km
 from keras_mixers.models import published
 from keras_mixers.weights import catalog, locate
 
+README = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
 TIMM_VIT = goldens.FOLDER / "timm_vit.safetensors"
 ITS_ARCHITECTURE = [
     *("--family", "ViT", "--variant", "Ti/16", "--set", "patch_size=8", "hidden_dim=64"),
@@ -21,10 +24,14 @@ ITS_ARCHITECTURE = [
 
 @pytest.mark.slow
 def test_finetune_trains_head_and_model(tmp_path, digits_folder):
+    """The README's command trains the file that the README's code writes."""
+    (command,) = re.findall(r"^python examples/(finetune\.py (?:.*\\\n)*.*)$", README, re.M)
+    example, file, *arguments = shlex.split(command.replace("\\\n", " "))
+    small = {"patch_size": 8, "hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 128}
+    model = km.ViT("Ti/16", input_shape=(32, 32, 3), num_classes=10, **small)
+    km.save_weights(model, tmp_path / file, format="timm")
     few = ["--head-epochs", "1", "--epochs", "1", "--output", "here"]
-    output, message = run_example(
-        "finetune.py", str(TIMM_VIT), *ITS_ARCHITECTURE, *few, cwd=tmp_path
-    )
+    output, message = run_example(example, file, *arguments, *few, cwd=tmp_path)
     assert not message
     assert "positions: resized from 4 x 4 to 3 x 3 (bicubic_antialias)" in output
     assert "patch_embed.kernel: from 3 channels to 1" in output

@@ -293,6 +293,7 @@ def test_same_seed_gives_same_weights_and_dropout(case):
     np.testing.assert_array_equal(runs[0][1], runs[1][1])
 
 
+@pytest.mark.one_backend("Keras warns before it asks the backend")
 @cases
 def test_masked_input_warns(case):
     """Keras warns by itself, because no layer declares `supports_masking`."""
