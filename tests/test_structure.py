@@ -1,6 +1,7 @@
 """The structure of the package and of the suite: imports, public names, files, and the CI."""
 
 import ast
+import graphlib
 import inspect
 import json
 import os
@@ -67,6 +68,22 @@ def imports(tree):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             yield name, id(node) in top
+
+
+def module_name(file):
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_modules_import_without_circles():
+    """Imports inside functions count too. A package's `__init__` may import its own modules."""
+    modules = {module_name(file): file for file in FILES}
+    graph = {}
+    for module, file in modules.items():
+        names = {name for name, _ in imports(ast.parse(file.read_text()))}
+        found = {name if name in modules else name.rpartition(".")[0] for name in names}
+        packages = {name for name in found if module.startswith(f"{name}.")}
+        graph[module] = (found & modules.keys()) - packages - {module}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
