@@ -1,5 +1,6 @@
 """What Keras expects of every layer: config, shapes, dtypes, compilation, gradients, seeds."""
 
+import functools
 import inspect
 import json
 
@@ -160,14 +161,21 @@ GIVEN = [
 ]
 
 
+@functools.cache
+def reference_of(case_id):
+    """The weights and the output of a case in float32, which each policy is compared with."""
+    (case,) = (case for case in LAYERS if case.id == case_id)
+    layer = case.make()
+    output = as_numpy(compute(layer, case.inputs()))
+    return layer.get_weights(), output
+
+
 @cases
 # On JAX each policy once, because Keras reads a policy in the same way on every backend.
 @pytest.mark.parametrize(("policy", "given"), GIVEN[:3] if ON_JAX else GIVEN)
 def test_dtype_policies(case, policy, given):
     x = case.inputs()
-    reference = case.make()
-    expected = as_numpy(compute(reference, x))
-
+    weights, expected = reference_of(case.id)
     if given == "global":
         keras.config.set_dtype_policy(policy)
         layer = case.make()
@@ -182,7 +190,7 @@ def test_dtype_policies(case, policy, given):
     assert {inner.dtype_policy.name for inner in layers_inside} == {policy}
     assert {weight.dtype for weight in layer.trainable_weights} <= {layer.variable_dtype}
 
-    layer.set_weights(reference.get_weights())
+    layer.set_weights(weights)
     y = compute(layer, x)
     assert keras.backend.standardize_dtype(y.dtype) == layer.compute_dtype != "float32"
     y = as_numpy(ops.cast(y, "float32"))
