@@ -79,7 +79,8 @@ class Residual(Layer):
 
     def build(self, x_shape):
         self.norm.build(x_shape)
-        rank = getattr(self.mixer, "rank", None)
+        # Keras's convolutions have a `rank` too, with another meaning.
+        rank = self.mixer.rank if isinstance(self.mixer, Layer) else None
         if rank and len(x_shape) != rank:
             raise ValueError(
                 f"`mixer` must fit the input. Received: mixer={type(self.mixer).__name__}, which"

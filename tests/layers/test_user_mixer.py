@@ -82,3 +82,9 @@ def test_mixes_tokens_reads_class_attribute():
     assert mixes_tokens(layers.MultiHeadSelfAttention(2))
     assert not mixes_tokens(layers.ChannelMixing(8))
     assert not mixes_tokens(keras.layers.Dense(8))  # a plain Keras layer declares nothing
+
+
+def test_residual_takes_keras_convolution():
+    """Keras's Conv1D has an attribute `rank`, which does not count the axes of its input."""
+    layer = layers.Residual(keras.layers.Conv1D(8, 3, padding="same"))
+    assert layer(keras.Input((6, 8))).shape == (None, 6, 8)
