@@ -51,7 +51,7 @@ def container(path):
     """The kind of a file by its first bytes: npz, safetensors, torch, keras or h5.
 
     Raises:
-        FileNotFoundError: if there is no file.
+        FileNotFoundError: if the file does not exist.
         ValueError: if the file has none of these kinds.
     """
     path = pathlib.Path(path)

@@ -66,7 +66,7 @@ def load_weights(
             not form one backbone, or if another argument is invalid.
         TypeError: if `model` is not a Keras model, if `source` is not a path, or if another
             argument has a wrong type.
-        FileNotFoundError: if there is no file at `source`.
+        FileNotFoundError: if `source` does not exist.
         ImportError: if the file is a `.pth` and torch is not installed, or `source` starts with
             `hf://` and huggingface_hub is not installed.
 
