@@ -18,6 +18,7 @@ except ImportError:  # Windows
     fcntl = None
 
 TEMPORARY = ".keras_mixers-"  # the first part of the name of each temporary folder
+LEFTOVER = f"{TEMPORARY}????????.tmp"  # the whole name, so that no folder of a user has it
 # renameat2 of Linux and renamex_np of macOS use this number for the same flag.
 EXCHANGE = 2
 AT_FDCWD = -100
@@ -140,7 +141,7 @@ def temporary_folder(parent=None):
     remove_leftovers(parent)
     lock = None
     while lock is None:  # because another process can remove the folder before it is locked
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix=".tmp", dir=parent))
         lock = Lock.of(folder)
     try:
         yield folder
@@ -153,7 +154,7 @@ def remove_leftovers(parent):
     """Remove the temporary folders in `parent` whose processes have ended."""
     if fcntl is None:
         return  # because nothing tells whether their processes have ended
-    for folder in pathlib.Path(parent).glob(f"{TEMPORARY}*"):
+    for folder in pathlib.Path(parent).glob(LEFTOVER):
         lock = Lock.of(folder)
         if lock is not None and lock.descriptor is not None:
             shutil.rmtree(folder, ignore_errors=True)

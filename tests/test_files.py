@@ -198,6 +198,14 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path):
     assert read_folder(tmp_path) == {"weights": "old", "another": "new"}
 
 
+def test_leftovers_do_not_include_hidden_folders_of_users(tmp_path):
+    mine = [".keras_mixers-notes", ".keras_mixers-settings", ".keras_mixers"]
+    for name in mine:
+        (tmp_path / name).mkdir()
+    files.remove_leftovers(tmp_path)
+    assert sorted(names(tmp_path)) == sorted(mine)
+
+
 @pytest.mark.skipif(files.fcntl is None, reason="the system has no locks on folders")
 def test_folder_of_a_running_process_is_not_removed(tmp_path):
     code = """
