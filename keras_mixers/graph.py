@@ -8,6 +8,7 @@ import inspect
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.saving import saving_lib
 
 
 def functional(model):
@@ -108,3 +109,38 @@ def run(model, x, visit, path=""):
 def uninitialized_variables():
     """Keras's list of the variables whose initialization it postpones; Keras appends to it."""
     return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
+
+
+def saved_variables(model):
+    """(`{path: variable}`, `{path of a layer: its name}`) of all that Keras saves of a model.
+
+    The paths are those in a `.weights.h5`. The optimizer's variables are among them if the model is
+    compiled.
+    """
+    recorder, optimizer = PathRecorder(), getattr(model, "optimizer", None)
+    saving_lib._save_state(model, recorder, None, "", visited_saveables={id(optimizer)})
+    path = "optimizer"
+    while optimizer is not None:  # because it saves copies of its variables
+        slots = {f"{path}/vars/{i}": v for i, v in enumerate(optimizer.variables)}
+        recorder.variables |= slots
+        path, optimizer = f"{path}/inner_optimizer", getattr(optimizer, "inner_optimizer", None)
+    return recorder.variables, recorder.names
+
+
+class PathRecorder(saving_lib.H5IOStore):
+    """A store for Keras to save into, which records the variables and writes nothing."""
+
+    def __init__(self):
+        self.variables, self.names, self.path = {}, {}, ""
+
+    def __bool__(self):
+        return True
+
+    def make(self, path, metadata=None):
+        self.path = path
+        self.names[path] = (metadata or {}).get("name")
+        return self
+
+    def __setitem__(self, key, value):
+        if isinstance(value, keras.Variable):
+            self.variables[f"{self.path}/vars/{key}".lstrip("/")] = value

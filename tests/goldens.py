@@ -78,11 +78,17 @@ def answers(name):
 
 def arrays(name):
     """`{key: array}` of the file."""
-    from keras_mixers.weights import checkpoint
+    return read(FOLDER / name)
 
-    path = FOLDER / name
-    entries = checkpoint.read_entries(path, checkpoint.container(path))
-    return {key: entry.read() for key, entry in entries.items()}
+
+def read(path):
+    """`{key: array}` of any npz, safetensors or torch file."""
+    from keras_mixers.weights import checkpoint
+    from keras_mixers.weights.source import Source
+
+    with Source(path) as source:
+        entries, _ = checkpoint.read_entries(source, checkpoint.container(source))
+        return {key: entry.read() for key, entry in entries.items()}
 
 
 def write(arrays, path):

@@ -95,28 +95,32 @@ def patch_kernel(weight, shape, context):
     return Change(", ".join(words for words, _ in steps), apply)
 
 
-def token_weight(weight, shape, context, axis, sums=False):
-    """Resize one of an MLP-Mixer's weights along its axis of tokens, which is an approximation.
+def token_weight(weight, shape, context, axes, sums=False):
+    """Resize a weight that has one step for each token, which is an approximation.
 
     Args:
         weight: the `WeightRole` to fill.
         shape: the shape of the file's array in our layout.
         context: a `Context`.
-        axis: the axis that has one step for each token.
-        sums: whether the layer sums over this axis. Then the weights are scaled, because a sum
-            over more tokens would be larger.
+        axes: the axes that have one step for each token.
+        sums: whether the layer sums over the first of them. Then the weights are scaled, because a
+            sum over more tokens would be larger.
     """
-    if len(shape) != len(weight.shape) or shape[axis] > MOST_TOKENS:
+    counts = {shape[axis] for axis in axes}
+    if len(counts) > 1 or max(counts) > MOST_TOKENS:
         return None
-    old, new = context.grid_of(shape[axis]), context.backbone.grid
-    others = [size[:axis] + size[axis + 1 :] for size in (shape, weight.shape)]
+    (count,) = counts
+    old, new = context.grid_of(count), context.backbone.grid
+    others = [np.delete(size, axes).tolist() for size in (shape, weight.shape)]
     if old is None or old == new or others[0] != others[1]:
         return None
-    scale = shape[axis] / (new[0] * new[1]) if sums else 1.0
-    return Change(
-        f"from {times(old)} tokens to {times(new)} (approximate)",
-        lambda array: scale * resize.across_tokens(array, axis, old, new),
-    )
+
+    def apply(array):
+        for axis in axes:
+            array = resize.across_tokens(array, axis, old, new)
+        return array * (count / (new[0] * new[1])) if sums else array
+
+    return Change(f"from {times(old)} tokens to {times(new)} (approximate)", apply)
 
 
 # {role: (weight, shape, context) -> Change or None}. The bias of token_mixing.fc1 is not here,
@@ -125,7 +129,11 @@ ADAPTATIONS = {
     "positions": positions,
     **dict.fromkeys(PREFIX, prefix_token),
     "patch_embed.kernel": patch_kernel,
-    "blocks.{i}.token_mixing.fc1.kernel": functools.partial(token_weight, axis=0, sums=True),
-    "blocks.{i}.token_mixing.fc2.kernel": functools.partial(token_weight, axis=1),
-    "blocks.{i}.token_mixing.fc2.bias": functools.partial(token_weight, axis=0),
+    "blocks.{i}.token_mixing.fc1.kernel": functools.partial(token_weight, axes=(0,), sums=True),
+    "blocks.{i}.token_mixing.fc2.kernel": functools.partial(token_weight, axes=(1,)),
+    "blocks.{i}.token_mixing.fc2.bias": functools.partial(token_weight, axes=(0,)),
+    "blocks.{i}.spatial_gating.spatial.kernel": functools.partial(
+        token_weight, axes=(0, 1), sums=True
+    ),
+    "blocks.{i}.spatial_gating.spatial.bias": functools.partial(token_weight, axes=(0,)),
 }

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from keras_mixers.weights.checkpoint import Entry
+from keras_mixers.weights.entries import Entry
 from keras_mixers.weights.roles import Backbone
 from keras_mixers.weights.rules import Format
 
@@ -43,12 +43,12 @@ class Context:
     def grid_of(self, count):
         """(rows, columns) of the file's `count` patches, or None if they are unknown.
 
-        The grid that the file states comes first. Then come a square and the model's grid, in this
-        order with `adapt` and in the reverse order without it.
+        If the file states its grid, no other grid is right. If it does not, the choices are a
+        square and the model's grid, in this order with `adapt` and in the reverse order without it.
         """
         rows, columns = self.backbone.grid
-        if self.file_grid and self.file_grid[0] * self.file_grid[1] == count:
-            return self.file_grid
+        if self.file_grid:
+            return self.file_grid if math.prod(self.file_grid) == count else None
         if count == rows * columns and not (self.adapts and square(count)):
             return rows, columns
         return square(count)
@@ -59,7 +59,7 @@ class Context:
         slices, start = {}, 0
         for role in PREFIX:
             entry = self.entry(role)
-            if entry and len(entry.shape) == 3:
+            if entry and len(entry.shape) == 3 and entry.shape[0] == 1:
                 slices[role] = slice(start, start + entry.shape[1])
                 start += entry.shape[1]
         return slices

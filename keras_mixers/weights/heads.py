@@ -53,8 +53,8 @@ def other_classes(context, role):
     if kernel is None or bias is None or len(bias.shape) != 1:
         return None  # because the plan reports missing keys and wrong shapes
     features, classes = context.backbone.roles[f"{role}.kernel"].shape
-    keys, transform = context.form.for_role(f"{role}.kernel")
+    _, transform = context.form.for_role(f"{role}.kernel")
     expected = transform.to_file(np.broadcast_to(np.float32(0), (features, *bias.shape)), None)
     if bias.shape[0] == classes or kernel.shape != expected[0].shape:
         return None
-    return f"{keys[0]!r} has {bias.shape[0]} classes, the model has {classes}"
+    return f"{kernel.key!r} has {bias.shape[0]} classes, the model has {classes}"

@@ -1,88 +1,152 @@
-"""Load Keras's own files, `.keras` and `.weights.h5`, completely or not at all."""
+"""Read Keras's own files, `.keras` and `.weights.h5`, as data: nothing of the file is run."""
 
+import functools
 import io
-import pathlib
-import tempfile
+import json
+import struct
 import zipfile
 
+import ml_dtypes
 import numpy as np
 
-from keras_mixers.weights.checkpoint import reading
-from keras_mixers.weights.report import LoadReport
+from keras_mixers import arguments
+from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.weights.entries import Entry, is_shape
+from keras_mixers.weights.npz import opened
+from keras_mixers.weights.source import Window, reading
 
-# By kind of file: a name that lets Keras choose the right reader.
-NAMES = {"keras": "model.keras", "h5": "model.weights.h5"}
-MOST_LISTED = 5  # lines in an error
-
-
-def load(model, source, kind):
-    """Compare a file with the model, then load it with Keras.
-
-    After any error the model and its optimizer get their previous values back.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        current = pathlib.Path(folder, "current.weights.h5")
-        model.save_weights(current)
-        check_shapes(file_shapes(source, kind), file_shapes(current, "h5"), source)
-
-        variables = {id(variable): variable for variable in model.variables}
-        if getattr(model, "optimizer", None):
-            variables |= {id(variable): variable for variable in model.optimizer.variables}
-        before = [(variable, variable.numpy()) for variable in variables.values()]
-        # Link to the source, because it may have any name.
-        path = pathlib.Path(folder, NAMES[kind])
-        path.symlink_to(pathlib.Path(source).absolute())
-        try:
-            model.load_weights(path)
-        except BaseException:
-            for variable, value in before:
-                variable.assign(value)
-            raise
-    return LoadReport(f"Keras {kind}", len(model.weights), {}, {}, {})
+WEIGHTS, CONFIG = "model.weights.h5", "config.json"
+LARGEST_CONFIG = 2**26  # bytes
+# Limits on the groups in a file, far above those of the largest published models.
+MOST_ITEMS, MOST_LEVELS = 100_000, 64
+LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
-def file_shapes(source, kind):
-    """`{name: shape}` of a file's weights, without the optimizer's.
+def read_entries(source, kind, numbers):
+    """(`{path: Entry}`, `{path of a layer: its name}`, grid) of a Keras file.
+
+    The grid is (rows, columns) of the patches if the file states them, else None.
+
+    Args:
+        source: a `Source`.
+        kind: `"keras"` or `"h5"`.
+        numbers: how many numbers the model's weights have, which limits what is decompressed.
 
     Raises:
-        ValueError: if the file is damaged or holds NaN or infinite values.
+        ValueError: if the file is damaged.
     """
     import h5py
 
+    grid, file = None, Window(source.file, 0, source.size)
     with reading(source):
         if kind == "keras":
-            with zipfile.ZipFile(source) as archive:
-                source = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(source, "r") as file:
-            found = {}
-            file.visititems(lambda name, item: found.update({name: item}))
-            arrays = {n: a for n, a in found.items() if isinstance(a, h5py.Dataset)}
-            arrays = {n: a for n, a in arrays.items() if not n.startswith("optimizer/")}
-            shapes = {name: array.shape for name, array in arrays.items()}
-            infinite = [n for n, a in arrays.items() if a.dtype.kind == "f" and not finite(a)]
-    if infinite:
-        raise ValueError(
-            f"`source` must be finite. Received: NaN or infinite values in {infinite[0]!r}"
+            archive = source.keep(zipfile.ZipFile(source.file))
+            grid = stated_grid(source, archive)
+            # A float64, and as many slots of an optimizer as any has; and other layers.
+            file = member(archive, WEIGHTS, 2**28 + 64 * numbers, source)
+        entries, names = list_arrays(source, source.keep(h5py.File(file, "r")))
+    return entries, names, grid
+
+
+def member(archive, name, most, source):
+    """A member of a zip file as a file that can seek, after a comparison with its checksum.
+
+    Raises:
+        ValueError: if it is absent, is there twice, or has more than `most` bytes.
+    """
+    found = [info for info in archive.infolist() if info.filename == name]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} members are named {name!r}")
+    (info,) = found
+    if info.file_size > most:
+        raise ValueError(f"{name!r} declares {info.file_size:,} bytes; the model needs fewer")
+    stored = info.compress_type == zipfile.ZIP_STORED
+    kept = io.BytesIO()
+    with opened(archive, info) as file:
+        while chunk := file.read(2**20):
+            if not stored:
+                kept.write(chunk)
+    if not stored:
+        kept.seek(0)
+        return kept
+    header = source.read(info.header_offset, LOCAL_HEADER).tobytes()
+    lengths = struct.unpack("<HH", header[-4:])  # of the name and of the extra field
+    return Window(source.file, info.header_offset + LOCAL_HEADER + sum(lengths), info.file_size)
+
+
+def list_arrays(source, file):
+    """(`{path: Entry}`, `{path of a layer: its name}`) of an open HDF5 file."""
+    import h5py
+
+    entries, names, items = {}, {}, 0
+    groups = [("", file)]
+    while groups:
+        path, group = groups.pop()
+        for name in group:
+            items += 1
+            at = f"{path}/{name}".lstrip("/")
+            if items > MOST_ITEMS or at.count("/") > MOST_LEVELS:
+                raise ValueError(f"more than {MOST_ITEMS} arrays or {MOST_LEVELS} levels")
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise ValueError(f"{at!r} is a link to another place")
+            item = group[name]
+            if isinstance(item, h5py.Dataset):
+                entries[at] = entry(source, at, item)
+            else:
+                groups.append((at, item))
+                if name == "vars" and isinstance(item.attrs.get("name"), str):
+                    names[path] = item.attrs["name"]
+    return entries, names
+
+
+def entry(source, path, dataset):
+    """The `Entry` of an HDF5 dataset."""
+    dtype = dataset.dtype
+    if not is_shape(dataset.shape):
+        raise ValueError(f"{path!r} has shape {dataset.shape}")
+    # HDF5 has no bfloat16, so Keras writes two bytes without a type and states the type.
+    is_bfloat16 = dtype == np.dtype("V2") and dataset.attrs.get("dtype") == "bfloat16"
+    read = functools.partial(read_array, source, path, dataset, is_bfloat16)
+    return Entry(path, dataset.shape, "bfloat16" if is_bfloat16 else dtype.name, read)
+
+
+def read_array(source, path, dataset, is_bfloat16):
+    """The array of an HDF5 dataset that is stored as Keras stores it."""
+    from h5py import h5d
+
+    with reading(source, path):
+        layout = dataset.id.get_create_plist().get_layout()
+        if layout not in (h5d.CONTIGUOUS, h5d.COMPACT) or dataset.external:
+            # because a few bytes in compressed chunks can become gigabytes
+            raise ValueError("the array must be stored in one piece and in this file")
+        array = dataset[()]
+    return array.view(ml_dtypes.bfloat16) if is_bfloat16 else array
+
+
+def stated_grid(source, archive):
+    """(rows, columns) of the patches by the model's config in a `.keras` file, or None."""
+    if CONFIG not in archive.namelist():
+        return None
+    with reading(source, CONFIG):
+        config = json.load(member(archive, CONFIG, LARGEST_CONFIG, source))
+        embeds = [part for part in objects(config) if part.get("class_name") == "PatchEmbed"]
+        if len(embeds) != 1 or not embeds[0].get("build_config"):
+            return None
+        shape = embeds[0]["build_config"]["input_shape"]
+        height, width, _ = arguments.integers(
+            "input_shape", shape[1:], ("height", "width", "channels")
         )
-    return shapes
+        patch = arguments.pair("patch_size", embeds[0]["config"]["patch_size"])
+        return patch_grid((height, width), patch)
 
 
-def finite(array):
-    """Whether an array on disk has only finite values."""
-    return bool(np.isfinite(array[...]).all())
-
-
-def check_shapes(in_file, in_model, source):
-    """Raise ValueError if names or shapes differ, because Keras could load a part of the file."""
-    lines = [
-        f"{n!r} {in_file[n]} in the file is {in_model[n]} in the model"
-        for n in in_file.keys() & in_model
-        if in_file[n] != in_model[n]
-    ]
-    lines += [f"{n!r} {in_file[n]} has no place in the model" for n in in_file.keys() - in_model]
-    lines += [f"{n!r} {in_model[n]} is missing in the file" for n in in_model.keys() - in_file]
-    if lines:
-        raise ValueError(
-            f"`source` does not fit the model, which is unchanged. Received: '{source}':\n  "
-            + "\n  ".join(sorted(lines)[:MOST_LISTED])
-        )
+def objects(value):
+    """Yield the dicts in a value from JSON, at any depth."""
+    parts = [value]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            yield part
+            parts.extend(part.values())
+        elif isinstance(part, list):
+            parts.extend(part)

@@ -6,11 +6,14 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments
-from keras_mixers.weights import checkpoint, keras_files, resize
+from keras_mixers.graph import all_layers
+from keras_mixers.weights import checkpoint, keras_files, keras_names, resize
+from keras_mixers.weights.entries import FLOATS
 from keras_mixers.weights.hub import local_file
 from keras_mixers.weights.plan import make_plan
 from keras_mixers.weights.report import LoadReport
 from keras_mixers.weights.roles import index_weights
+from keras_mixers.weights.source import Source
 
 HEAD_CHOICES = ("auto", "keep", "skip")
 
@@ -80,55 +83,94 @@ def load_weights(
         >>> report.skipped["head.weight"]
         "'head.weight' has 10 classes, the model has 5"
     """
-    if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
+    check_source(source)
     arguments.choice("head", head, HEAD_CHOICES)
     arguments.flag("adapt", adapt)
     arguments.choice("position_method", position_method, (*resize.POSITION_METHODS, None))
     backbone = index_weights(model)
-    source = local_file(source)
-    kind = checkpoint.container(source)
-    if kind in ("keras", "h5"):
-        if head != "auto" or adapt:
-            raise ValueError(
-                "`head` and `adapt` must have their defaults for Keras's own files, which fit"
-                f" completely or not at all. Received: head={head!r}, adapt={adapt}"
-            )
-        return keras_files.load(model, source, kind)
+    with Source(local_file(source)) as file:
+        kind, form = checkpoint.container(file), None
+        if kind in ("keras", "h5"):
+            entries, names, grid = keras_files.read_entries(file, kind, model.count_params())
+            form, backbone = keras_names.recognise(kind, entries, names, model, backbone, head)
+        else:
+            entries, grid = checkpoint.read_entries(file, kind)
+        plan = make_plan(entries, backbone, source, head, adapt, position_method, grid, form)
+        # Read and check all arrays before the first weight is set.
+        values = [read(assignment) for assignment in plan.assignments]
+        file.check_unchanged()
+    variables = [assignment.weight.variable for assignment in plan.assignments]
+    loaded = len({id(weight) for weight in model.weights} & set(map(id, variables)))
+    report = LoadReport(plan.format, loaded, plan.adapted, plan.skipped, plan.untouched)
+    assign_all(model, variables, values)
+    return report
 
-    entries = checkpoint.read_entries(source, kind)
-    file_grid = checkpoint.stored_grid(source, kind)
-    plan = make_plan(entries, backbone, source, head, adapt, position_method, file_grid)
-    # Read and check all arrays before the first weight is set. Release each once it is set.
-    values = [read(assignment) for assignment in plan.assignments]
-    loaded = len(values)
-    for assignment in reversed(plan.assignments):
-        assignment.weight.variable.assign(values.pop())
-    return LoadReport(plan.format, loaded, plan.adapted, plan.skipped, plan.untouched)
+
+def check_source(source):
+    """Raise an error unless `source` can be the path of a file."""
+    if not isinstance(source, (str, os.PathLike)) or not isinstance(os.fspath(source), str):
+        raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
+    if "\0" in os.fspath(source):
+        raise ValueError(f"`source` must not contain a null byte. Received: source={source!r}")
+
+
+def assign_all(model, variables, values):
+    """Set all variables, or none: after any exception, also Ctrl-C, they have their old values.
+
+    `values` becomes empty, because each value is released once it is set.
+    """
+    before = []
+    try:
+        for variable in reversed(variables):
+            before.append((variable, np.array(keras.ops.convert_to_numpy(variable.value))))
+            variable.assign(values.pop())
+        refresh(model)
+    except BaseException:
+        for variable, value in before:
+            variable.assign(value)
+        refresh(model)
+        raise
+
+
+def refresh(model):
+    """Let Normalization layers read their weights, because they compute with copies of them."""
+    for layer in all_layers(model):
+        if isinstance(layer, keras.layers.Normalization) and layer.built:
+            layer.finalize_state()
 
 
 def read(assignment):
     """Read the arrays of an `Assignment` and return the value that its weight gets.
 
     Raises:
-        ValueError: if the dtype of an array is not a float, or if the value is not finite in the
-            weight's dtype.
+        ValueError: if an array does not have the declared shape or a dtype that fits, or if the
+            value is not finite in the weight's dtype.
     """
     variable, arrays = assignment.weight.variable, []
-    dtype = "float64" if variable.dtype == "float64" else "float32"
-    for entry in assignment.entries:
-        if entry.dtype not in checkpoint.FLOATS:
-            raise ValueError(
-                f"{entry.key!r} must have a float dtype ({', '.join(checkpoint.FLOATS)}) for"
-                f" {variable.path}. Received: dtype {entry.dtype}, shape {entry.shape}"
-            )
-        arrays.append(np.asarray(entry.read(), dtype))
-    array = assignment.transform.to_model(arrays, assignment.weight)
-    if assignment.change:
-        array = assignment.change.apply(array)
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    is_float = "float" in dtype
+    valid = FLOATS if is_float else (dtype,)
     with np.errstate(over="ignore"):  # because the error below names the key
-        array = np.ascontiguousarray(array, keras.backend.standardize_dtype(variable.dtype))
-    finite = np.isfinite(array)
+        for entry in assignment.entries:
+            if entry.dtype not in valid:
+                raise ValueError(
+                    f"{entry.key!r} must have {'a float dtype' if is_float else 'the dtype'}"
+                    f" ({', '.join(valid)}) for {variable.path}. Received: dtype {entry.dtype},"
+                    f" shape {entry.shape}"
+                )
+            array = np.asarray(entry.read())
+            if array.shape != entry.shape:
+                raise ValueError(
+                    f"{entry.key!r} must have the declared shape {entry.shape}. Received:"
+                    f" {array.shape}"
+                )
+            wide = "float64" if dtype == "float64" else "float32"
+            arrays.append(array.astype(wide if is_float else dtype, copy=False))
+        array = assignment.transform.to_model(arrays, assignment.weight)
+        if assignment.change:
+            array = assignment.change.apply(array)
+        array = np.asarray(array, dtype, order="C")
+    finite = np.isfinite(array) if is_float else np.True_
     if not finite.all():
         entry = assignment.entries[0]
         raise ValueError(

@@ -4,12 +4,12 @@ import hashlib
 import os
 import pathlib
 
-import keras
-
 from keras_mixers import arguments, files
 from keras_mixers.weights import checkpoint
 from keras_mixers.weights.catalog import CHECKPOINTS, FAMILIES, Checkpoint
+from keras_mixers.weights.download import fetch
 from keras_mixers.weights.hub import HUB
+from keras_mixers.weights.source import Source
 
 SUFFIXES = {".npz", ".safetensors", ".pth", ".tar", ".keras", ".h5"}
 
@@ -67,51 +67,40 @@ def find(family, variant, weights, input_shape):
 def download(row):
     """The path of a row's file in Keras's cache; downloads the file if it is not there.
 
-    The download goes to a temporary folder and shows a progress bar. The file is moved into the
-    cache when it is complete and has the published digest. An error or Ctrl-C leaves nothing. A
-    killed process leaves a hidden folder, never an incomplete file in the cache.
+    The file is moved into the cache when it is complete and has the published digest. An error or
+    Ctrl-C leaves nothing. The next download removes what a killed process leaves.
 
     Raises:
-        OSError: if the file cannot be downloaded.
+        OSError: if the file cannot be downloaded or written.
         ValueError: if the file does not have the published digest or is damaged.
     """
     home = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     folder = home / "keras_mixers"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{row.name}{pathlib.PurePosixPath(row.url).suffix}"
-    if not path.is_file():
-        with files.replacing(path) as temporary:
-            fetch(row.url, temporary)
-            check_digest(row, temporary)
-            # Read the names, because a server that states no length can cut a file without error.
-            checkpoint.read_entries(temporary, checkpoint.container(temporary))
-    check_digest(row, path)
+    if path.is_file():
+        check_digest(row, path, digest_of(path) if row.sha256 else None)
+        return path
+    with files.replacing(path) as temporary:
+        check_digest(row, path, fetch(row.url, temporary))
+        # Read the names, because a server that states no length can cut a file without error.
+        with Source(temporary) as source:
+            checkpoint.read_entries(source, checkpoint.container(source))
     return path
 
 
-def fetch(url, path):
-    """Download with Keras; an error also says what the user can do instead."""
-    try:
-        keras.utils.get_file(path.name, url, cache_dir=path.parent, cache_subdir="")
-    except Exception as error:
-        raise OSError(
-            f"{url} could not be downloaded ({error}). Download it by other means and give its path"
-            " as `weights`"
-        ) from error
-
-
-def check_digest(row, path):
-    """Raise ValueError if the row has a digest and the file has another one."""
-    if row.sha256 is None:
-        return
-    digest = hashlib.sha256()
+def digest_of(path):
+    """The sha256 of a file."""
     with path.open("rb") as file:
-        for chunk in iter(lambda: file.read(2**20), b""):
-            digest.update(chunk)
-    if digest.hexdigest() != row.sha256:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_digest(row, path, digest):
+    """Raise ValueError if the row has a digest and the file has another one."""
+    if row.sha256 not in (None, digest):
         raise ValueError(
             f"'{path}' must have the published sha256 {row.sha256}. Received: {row.url} with"
-            f" {digest.hexdigest()}; delete the file to download it again"
+            f" {digest}; delete the file to download it again"
         )
 
 

@@ -26,11 +26,13 @@ class Problems:
 
 
 def shape_message(assignment, change):
-    """The line of an error for an array of another shape, with the change that `adapt` allows."""
+    """The line of an error for an array of another shape or grid, with the change that fits it."""
     pairs = zip(assignment.entries, assignment.file_shapes, assignment.expected_shapes, strict=True)
-    entry, found, expected = next(each for each in pairs if each[1] != each[2])
+    path, differ = assignment.weight.variable.path, [each for each in pairs if each[1] != each[2]]
+    if not differ:  # the grids differ and have equally many tokens
+        return f"{assignment.entries[0].key!r} fits {path} only with adapt=True: {change.words}"
+    entry, found, expected = differ[0]
     hint = f"; with adapt=True: {change.words}" if change else ""
-    path = assignment.weight.variable.path
     return f"{entry.key!r} has shape {found}, {path} needs {expected}{hint}"
 
 
@@ -45,7 +47,7 @@ def mismatch_message(context, problems, source):
     for title, found in (
         (f"without a name in {context.form.name} files", problems.nameless),
         ("missing in the file", list(problems.missing.values())),
-        ("of another shape", problems.misshapen),
+        ("of another shape or grid", problems.misshapen),
         ("without a place in the model", unknown),
     ):
         if found:

@@ -6,8 +6,8 @@ import numpy as np
 
 from keras_mixers.weights import heads
 from keras_mixers.weights.adapt import Change, find_change
-from keras_mixers.weights.checkpoint import Entry
 from keras_mixers.weights.context import Context
+from keras_mixers.weights.entries import Entry
 from keras_mixers.weights.formats import FORMATS
 from keras_mixers.weights.mismatch import Problems, mismatch_message, shape_message
 from keras_mixers.weights.roles import WeightRole
@@ -75,7 +75,7 @@ def recognise(entries, source):
     )
 
 
-def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
+def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, form=None):
     """The `Plan` that fills a model from a file's entries.
 
     Args:
@@ -86,14 +86,16 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
         adapts: the argument `adapt` of `load_weights`.
         method: the argument `position_method` of `load_weights`.
         file_grid: (rows, columns) of the patches if the file states them, else None.
+        form: the `Format` of the file; None to recognise it by the keys.
 
     Raises:
         ValueError: if a weight has no key, a key has no weight or shapes differ. The message names
             up to `MOST_LISTED` of each kind.
     """
-    form = recognise(entries, source)
+    form = form or recognise(entries, source)
     check_blocks(form, backbone)
     named = form.normalise(entries)
+    check_sizes(form, named)
     context = Context(backbone, named, form, method or form.positions, adapts, file_grid)
     head_reason = heads.reason_to_skip(context, head)
     plan, problems = Plan(form.name), Problems()
@@ -104,7 +106,7 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None):
         else:
             assign(weight, context, plan, problems)
     for variable in backbone.unmatched:
-        plan.untouched[variable.path] = "the layer has no role in published files"
+        plan.untouched[variable.path] = form.no_role
     used = {key for assignment in plan.assignments for key in assignment.keys}
     plan.skipped, problems.extra = unused_keys(context, used, head_reason)
 
@@ -129,9 +131,18 @@ def assign(weight, context, plan, problems):
     if change and (change.exact or context.adapts):
         assignment = dataclasses.replace(assignment, change=change)
         plan.adapted[weight.role] = change.words
-    elif assignment.file_shapes != assignment.expected_shapes:
+    elif change or assignment.file_shapes != assignment.expected_shapes:
         problems.misshapen.append(shape_message(assignment, change))
     plan.assignments.append(assignment)
+
+
+def check_sizes(form, named):
+    """Raise ValueError if an array that the format knows is empty."""
+    for key, entry in named.items():
+        if 0 in entry.shape and not form.ignorable(key):
+            raise ValueError(
+                f"{entry.key!r} must not be empty. Received: an array of shape {entry.shape}"
+            )
 
 
 def check_blocks(form, backbone):

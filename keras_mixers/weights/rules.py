@@ -155,6 +155,7 @@ class Format:
         normalise: `{key: Entry}` -> `{key as the rules spell it: Entry}`.
         ignorable: key -> reason if its array is not a weight of the model, else None.
         positions: the method by which the original code resizes positions.
+        no_role: the reason why a weight without a role keeps its values.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Format:
     normalise: Callable = lambda entries: entries
     ignorable: Callable = lambda key: None
     positions: str = "bicubic_antialias"
+    no_role: str = "the layer has no role in published files"
 
     def recognise(self, keys):
         """Whether a file with these keys has this format."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments, files
-from keras_mixers.weights.checkpoint import GRID
+from keras_mixers.weights import safetensors
 from keras_mixers.weights.formats import google, timm
 from keras_mixers.weights.roles import index_weights
 
@@ -93,12 +93,9 @@ def write_timm(arrays, path, grid):
     Each BatchNorm gets the counter of steps that torch requires in a strict load. The metadata
     hold the grid of patches, because its sides do not follow from the number of positions.
     """
-    from safetensors.numpy import save_file
-
     for key in [key for key in arrays if key.endswith("running_mean")]:
         arrays[key.replace("running_mean", "num_batches_tracked")] = np.zeros((), "int64")
-    contiguous = {key: np.asarray(array, order="C") for key, array in arrays.items()}
-    save_file(contiguous, path, metadata={"format": "pt", GRID: json.dumps(grid)})
+    safetensors.write(path, arrays, {"format": "pt", safetensors.GRID: json.dumps(grid)})
 
 
 def write_google(arrays, path, positions):

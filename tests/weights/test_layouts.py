@@ -12,6 +12,7 @@ import pytest
 
 import keras_mixers as km
 from keras_mixers.weights import checkpoint
+from keras_mixers.weights.source import Source
 
 TOKEN = "google_vit_token.npz"
 
@@ -235,4 +236,5 @@ def test_torch_files_need_torch(tmp_path, monkeypatch):
 def test_container_recognises_torch_zip_by_pickle(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.pth.tar", "w") as archive:
         archive.writestr("archive/data.pkl", b"")
-    assert checkpoint.container(tmp_path / "model.pth.tar") == "torch"
+    with Source(tmp_path / "model.pth.tar") as source:
+        assert checkpoint.container(source) == "torch"

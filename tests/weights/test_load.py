@@ -8,6 +8,7 @@ import pytest
 import keras_mixers as km
 from keras_mixers.weights import checkpoint, roles
 from keras_mixers.weights.plan import make_plan
+from keras_mixers.weights.source import Source
 
 VIT = "timm_vit.safetensors"
 
@@ -16,7 +17,8 @@ VIT = "timm_vit.safetensors"
 def test_plan_uses_each_key_and_weight_once(name):
     path = goldens.FOLDER / name
     model = goldens.make(name)
-    entries = checkpoint.read_entries(path, checkpoint.container(path))
+    with Source(path) as source:
+        entries, _ = checkpoint.read_entries(source, checkpoint.container(source))
     plan = make_plan(entries, roles.index_weights(model), path, "keep", False, None)
     used = [entry.key for assignment in plan.assignments for entry in assignment.entries]
     assert sorted([*used, *plan.skipped]) == sorted(entries)
@@ -105,8 +107,6 @@ def test_keras_files_load(file, tmp_path):
         km.load_weights(other, tmp_path / file)
     for one, again in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(one, again)
-    with pytest.raises(ValueError, match="must have their defaults"):
-        km.load_weights(model, tmp_path / file, adapt=True)
 
 
 def test_load_report_text():
@@ -134,8 +134,8 @@ def test_keras_files_that_differ_are_refused(file, damage, tmp_path):
         bias.assign([np.nan] * 10)
     (other.save if file.endswith("keras") else other.save_weights)(tmp_path / file)
     before = [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
-    message = {"deeper": "no place in the model", "shallower": "missing in the file"}
-    with pytest.raises(ValueError, match=message.get(damage, "`source` must be finite")):
+    message = {"deeper": "without a place in the model", "shallower": "missing in the file"}
+    with pytest.raises(ValueError, match=message.get(damage, "dense/vars/1' must be finite")):
         km.load_weights(model, tmp_path / file)
     for one, again in zip(before, [*model.variables, *model.optimizer.variables], strict=True):
         np.testing.assert_array_equal(one, again.numpy())

@@ -7,7 +7,6 @@ import pytest
 from cases import MODELS
 
 import keras_mixers as km
-from keras_mixers.weights import checkpoint
 
 
 def random_model(case, **more):
@@ -18,9 +17,7 @@ def random_model(case, **more):
 
 
 def saved(model, path, form="timm"):
-    path = km.save_weights(model, path, format=form)
-    entries = checkpoint.read_entries(path, checkpoint.container(path))
-    return {key: entry.read() for key, entry in entries.items()}
+    return goldens.read(km.save_weights(model, path, format=form))
 
 
 def test_timm_names_of_attention_pooling(tmp_path):

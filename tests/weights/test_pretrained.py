@@ -166,10 +166,10 @@ def test_download_detects_cut_without_content_length(server, tmp_path):
 
 
 def test_download_interrupted_leaves_no_file(server, tmp_path, monkeypatch):
-    def interrupted(*_, **__):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(keras.utils, "get_file", interrupted)
+    monkeypatch.setattr(keras.utils.Progbar, "update", interrupted)
     with pytest.raises(KeyboardInterrupt):
         locate.download(a_row(server))
     assert cached(tmp_path) == []

@@ -30,19 +30,12 @@ def test_save_weights_reproduces_golden_files(name, tmp_path):
             if "encoderblock" in key:
                 key = key.replace("LayerNorm_1", "LayerNorm_2")
             expected[key] = array
-    found = read(path)
+    found = goldens.read(path)
     assert set(found) == set(expected)
     for key, array in expected.items():
         if "num_batches_tracked" not in key:
             np.testing.assert_array_equal(found[key], array, err_msg=key)
             assert found[key].dtype == array.dtype
-
-
-def read(path):
-    from keras_mixers.weights import checkpoint
-
-    entries = checkpoint.read_entries(path, checkpoint.container(path))
-    return {key: entry.read() for key, entry in entries.items()}
 
 
 SAVED = {
@@ -73,14 +66,14 @@ def test_round_trips_are_bit_equal(form, case, tmp_path):
 def test_gmlp_round_trips_as_timm(tmp_path):
     model = km.Hybrid("GG", input_shape=(8, 12, 3), patch_size=4, hidden_dim=16, mlp_dim=24)
     path = km.save_weights(model, tmp_path / "gmlp.safetensors")
-    assert read(path)["blocks.1.mlp_channels.gate.proj.weight"].shape == (6, 6)
+    assert goldens.read(path)["blocks.1.mlp_channels.gate.proj.weight"].shape == (6, 6)
     report = km.load_weights(model, path, head="keep")
     assert report.format == "timm gMLP"
 
 
 def test_batch_norms_get_the_counter_of_torch(tmp_path):
     case = next(case for case in MODELS if case.id == "conv_mixer")
-    arrays = read(km.save_weights(case.make(), tmp_path / "conv.safetensors"))
+    arrays = goldens.read(km.save_weights(case.make(), tmp_path / "conv.safetensors"))
     counter = arrays["stem.2.num_batches_tracked"]
     assert counter.dtype == "int64"
     assert counter.shape == ()

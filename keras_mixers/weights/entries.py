@@ -1,0 +1,43 @@
+"""The arrays of a file by name, shape and dtype, to read their data only after checks."""
+
+import dataclasses
+from collections.abc import Callable
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+# No weight has more dimensions. A header that declares more is damaged or hostile.
+MOST_AXES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An array of a file whose data is not yet read.
+
+    Attributes:
+        key: the array's name in the file.
+        shape: the array's shape as the file declares it.
+        dtype: the name of the array's dtype, such as `"float32"`.
+        read: () -> the array.
+    """
+
+    key: str
+    shape: tuple
+    dtype: str
+    read: Callable
+
+    def part(self, index):
+        """The entry of one step along the first axis."""
+        return Entry(self.key, self.shape[1:], self.dtype, lambda: self.read()[index])
+
+    def squeezed(self):
+        """The entry without the axes of length 1."""
+        shape = tuple(side for side in self.shape if side != 1)
+        return Entry(self.key, shape, self.dtype, lambda: self.read().reshape(shape))
+
+
+def is_shape(value):
+    """Whether a value from a file's header can be the shape of a weight."""
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) <= MOST_AXES
+        and all(type(side) is int and side >= 0 for side in value)
+    )
