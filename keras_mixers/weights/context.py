@@ -45,10 +45,18 @@ class Context:
 
         If the file states its grid, no other grid is right. If it does not, the choices are a
         square and the model's grid, in this order with `adapt` and in the reverse order without it.
+
+        Raises:
+            ValueError: if the file states a grid that does not have `count` patches.
         """
         rows, columns = self.backbone.grid
+        if self.file_grid and math.prod(self.file_grid) != count:
+            raise ValueError(
+                "`source` must have as many tokens as the grid that it states. Received: a grid of"
+                f" {times(self.file_grid)} and weights for {count} tokens"
+            )
         if self.file_grid:
-            return self.file_grid if math.prod(self.file_grid) == count else None
+            return self.file_grid
         if count == rows * columns and not (self.adapts and square(count)):
             return rows, columns
         return square(count)

@@ -94,14 +94,15 @@ def prefix_count(tokens, context):
     """How many of the file's `tokens` positions belong to prefix tokens, or None if unclear.
 
     A file has a position for each of its prefix tokens or for none of them. The right case leaves
-    as many positions as the model has patches. If neither case does, it leaves a square number.
+    as many positions as the file's grid has patches; the model's grid, if the file states none. If
+    neither case does, it leaves a square number.
     """
     prefix = max((part.stop for part in context.prefix_slices.values()), default=0)
-    rows, columns = context.backbone.grid
+    rows, columns = context.file_grid or context.backbone.grid
     patches = {count: tokens - count for count in (prefix, 0) if count < tokens}
-    as_in_model = [count for count, rest in patches.items() if rest == rows * columns]
+    as_in_grid = [count for count, rest in patches.items() if rest == rows * columns]
     as_square = [count for count, rest in patches.items() if square(rest)]
-    return next(iter(as_in_model + as_square), None)
+    return next(iter(as_in_grid + as_square), None)
 
 
 def prefix_change(old_prefix, new_prefix, context):

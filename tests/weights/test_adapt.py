@@ -182,3 +182,59 @@ def test_token_mixing_loads_on_another_grid():
         for m, tokens in zip(mixers, (16, 48), strict=True)
     ]
     np.testing.assert_allclose(*hidden, atol=1e-4)
+
+
+SAME_COUNT = {
+    "positions": lambda **size: goldens.make(VIT, **size),
+    "token mixing": lambda **size: goldens.make("timm_mixer.safetensors", **size),
+    "spatial gating": lambda **size: km.Hybrid(
+        "GG", patch_size=8, hidden_dim=16, mlp_dim=24, **size
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAME_COUNT)
+def test_grids_of_equal_token_counts_are_compared(kind, tmp_path):
+    """The file states 4 x 4 tokens, and the model has 2 x 8."""
+    make = SAME_COUNT[kind]
+    path = km.save_weights(make(input_shape=(32, 32, 3)), tmp_path / "w.safetensors")
+    model = make(input_shape=(16, 64, 3))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="only with adapt=True: .*from 4 x 4 (tokens )?to 2 x 8"):
+        km.load_weights(model, path)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    report = km.load_weights(model, path, adapt=True)
+    assert all("from 4 x 4" in change for change in report.adapted.values())
+    assert km.load_weights(make(input_shape=(32, 32, 3)), path).adapted == {}
+
+
+def test_spatial_gating_loads_on_another_grid(tmp_path):
+    small, large = (
+        km.Hybrid("G", input_shape=(side, side, 3), patch_size=8, hidden_dim=16, mlp_dim=24)
+        for side in (32, 48)
+    )
+    spatial = small.get_layer("block_0_spatial_gating").mixer.spatial
+    spatial.kernel.assign(random(16, 16))
+    spatial.bias.assign(random(16))
+    path = km.save_weights(small, tmp_path / "w.safetensors")
+    report = km.load_weights(large, path, adapt=True)
+    assert set(report.adapted) == {
+        f"blocks.0.spatial_gating.spatial.{n}" for n in ("kernel", "bias")
+    }
+    resized = large.get_layer("block_0_spatial_gating").mixer.spatial
+    # For tokens that are all equal, each output is the sum over the inputs.
+    sums = [np.asarray(layer.kernel).sum(axis=0) for layer in (spatial, resized)]
+    expected = resize.positions(sums[0].reshape(4, 4, 1), (6, 6), "bilinear").ravel()
+    np.testing.assert_allclose(sums[1], expected, atol=1e-5)
+    bias = resize.positions(np.asarray(spatial.bias).reshape(4, 4, 1), (6, 6), "bilinear")
+    np.testing.assert_allclose(np.asarray(resized.bias), bias.ravel(), atol=1e-6)
+
+
+def test_stated_grid_that_contradicts_the_tables_is_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "w.safetensors"
+    save_file(goldens.arrays(VIT), path, metadata={"keras_mixers.grid": "[5, 5]"})
+    with pytest.raises(ValueError, match="a grid of 5 x 5 and weights for 16 tokens"):
+        km.load_weights(goldens.make(VIT), path, adapt=True)
