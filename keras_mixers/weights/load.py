@@ -33,7 +33,9 @@ def load_weights(
     - `.npz`: the names of Google's ViT and MLP-Mixer.
     - `.safetensors`: the names of timm, Hugging Face or ConvMixer's authors.
     - `.pth`: the same names. This needs torch, which reads the file as weights only.
-    - `.keras` and `.weights.h5`: Keras's own files.
+    - `.keras` and `.weights.h5`: Keras's own files of models with layers of keras_mixers. They are
+      read as data, and nothing in them is run. They also hold the weights of the user's layers and
+      the optimizer's state, which are loaded where the model has them in the same shape.
 
     The model may be any functional model with layers of keras_mixers: from a builder, assembled
     by hand, nested in another model or loaded from a file. Each key is used once and each weight
@@ -54,8 +56,9 @@ def load_weights(
             The patch kernel is resized to another patch size (by FlexiViT's pseudo-inverse, arXiv
             2212.08013) or number of channels. An MLP-Mixer's token-mixing weights are resized to
             another grid, which is an approximation. A class token that the model does not have is
-            skipped. If the file does not state its grid, `load_weights` assumes a square, or the
-            model's grid if the number of patches is not a square.
+            skipped. Files of `save_weights` and `.keras` files state their grid. For other files
+            `load_weights` assumes a square, or the model's grid if the number of patches is not a
+            square.
         position_method: how to resize positions: `"bilinear_corners"` (Google), `"bilinear"`,
             `"bicubic"` (Hugging Face), `"bicubic_antialias"` (timm), or None for the method of
             the file's format.
@@ -64,8 +67,8 @@ def load_weights(
         A `LoadReport`; print it to see what was loaded.
 
     Raises:
-        ValueError: if the file is damaged, has an unknown format or does not fit; the message
-            names the keys and both shapes. Also if the model is not functional, if its layers do
+        ValueError: if the file is damaged, changes while it is read, has an unknown format or does
+            not fit; the message names the keys and both shapes or grids. Also if the model is not functional, if its layers do
             not form one backbone, or if another argument is invalid.
         TypeError: if `model` is not a Keras model, if `source` is not a path, or if another
             argument has a wrong type.
@@ -108,9 +111,13 @@ def load_weights(
 
 def check_source(source):
     """Raise an error unless `source` can be the path of a file."""
-    if not isinstance(source, (str, os.PathLike)) or not isinstance(os.fspath(source), str):
+    try:
+        text = os.fspath(source)
+    except TypeError:
+        text = None
+    if not isinstance(text, str):
         raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
-    if "\0" in os.fspath(source):
+    if "\0" in text:
         raise ValueError(f"`source` must not contain a null byte. Received: source={source!r}")
 
 

@@ -168,12 +168,13 @@ def unused_keys(context, used, head_reason):
     """(skipped, extra): `{key: reason}` of unused keys, and a list of keys without a reason."""
     form, in_model = context.form, context.backbone.roles
     roles = {key: rule.role for rule in form.rules for key in rule.keys}
+    extra_tokens = context.prefix_slices.keys() - in_model
     skipped, extra = {}, []
     for key in sorted(context.named.keys() - used):
         reason, role = form.ignorable(key), roles.get(key, "")
         if heads.is_head(role):
             reason = head_reason if role in in_model else f"the model has no {role.split('.')[0]}"
-        elif role == "tokens.class" and role not in in_model and context.adapts:
+        elif role == "tokens.class" and context.adapts and role in extra_tokens:
             reason = "the model has no class token"
         if reason:
             skipped[context.named[key].key] = reason

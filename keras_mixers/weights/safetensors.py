@@ -49,7 +49,7 @@ def read_entries(source):
         header = json.loads(text, object_pairs_hook=without_duplicates)
         if not isinstance(header, dict):
             raise ValueError("the header must be an object")
-        metadata = header.pop(METADATA, None) or {}
+        metadata = header.pop(METADATA, {})
         entries, spans = {}, []
         for key, declared in header.items():
             entries[key], span = read_entry(source, key, declared, start=8 + length)
@@ -106,11 +106,12 @@ def stored_grid(metadata, source):
         ValueError: if the metadata hold something else under this name.
     """
     with reading(source, METADATA):
-        stated = metadata.get(GRID)
-    if stated is None:
+        if not isinstance(metadata, dict) or {type(text) for text in metadata.values()} - {str}:
+            raise ValueError("the metadata must be an object of texts")
+    if GRID not in metadata:
         return None
     with reading(source, GRID):
-        return arguments.integers(GRID, json.loads(stated), ("rows", "columns"))
+        return arguments.integers(GRID, json.loads(metadata[GRID]), ("rows", "columns"))
 
 
 def write(path, arrays, metadata):

@@ -1,11 +1,16 @@
 """The rows of the catalog, and downloads from a local server without a network."""
 
+import errno
 import hashlib
 import http.server
 import re
+import socket
 import sys
 import threading
+import time
 import types
+import urllib.error
+import urllib.request
 
 import goldens
 import keras
@@ -14,7 +19,7 @@ import pytest
 
 import keras_mixers as km
 from keras_mixers.models import published
-from keras_mixers.weights import catalog, locate
+from keras_mixers.weights import catalog, download, locate
 from keras_mixers.weights.formats import FORMATS
 from keras_mixers.weights.roles import index_weights
 
@@ -100,16 +105,24 @@ def test_builders_refuse_weights_of_other_architectures():
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves the first `cut` bytes of `content` and counts the requests."""
+    """Serves the first `cut` bytes of `content`, or a byte each `pause`, and counts requests."""
 
-    content, cut, count, status, states_length = b"", None, 0, 200, True
+    content, cut, count, status, states_length, pause = b"", None, 0, 200, True, 0
 
     def do_GET(self):
         type(self).count += 1
+        if "moved" in self.path:
+            self.send_response(302)
+            self.send_header("Location", self.url)
+            self.end_headers()
+            return
         self.send_response(self.status)
         if self.states_length:
             self.send_header("Content-Length", str(len(self.content)))
         self.end_headers()
+        while self.pause:
+            self.wfile.write(b"x")
+            time.sleep(self.pause)
         self.wfile.write(self.content[: self.cut])
 
     def log_message(self, *_):
@@ -217,6 +230,68 @@ def test_builder_accepts_a_path(name):
         expected = goldens.answers(name)
         found = np.asarray(model(expected["image"]))
         np.testing.assert_allclose(found, expected["logits"], atol=1e-5)
+
+
+def test_download_gives_up_a_stalled_server(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PERIOD", 0.3)
+    with socket.socket() as silent:  # accepts a connection and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file.safetensors"
+        with pytest.raises(OSError, match="could not be downloaded .*timed out"):
+            locate.download(a_row(server, url=url))
+    assert cached(tmp_path) == []
+
+
+@pytest.mark.parametrize(("pause", "message"), [(2, "timed out"), (0.05, "bytes in 0.3 seconds")])
+def test_download_gives_up_a_slow_server(pause, message, server, tmp_path, monkeypatch):
+    """The server sends one byte, waits, and so on."""
+    monkeypatch.setattr(download, "PERIOD", 0.3)
+    server.pause = pause
+    with pytest.raises(OSError, match=f"could not be downloaded .*{message}"):
+        locate.download(a_row(server))
+    assert cached(tmp_path) == []
+
+
+def test_download_follows_a_redirect(server):
+    row = a_row(server, url=server.url.replace("file", "moved"))
+    assert locate.download(row).read_bytes() == server.content
+
+
+@pytest.mark.parametrize("url", ["http://host/file", "HTTP://host/file", "ftp://host/file"])
+def test_download_refuses_redirects_from_https(url):
+    request = urllib.request.Request("https://host/file")
+    with pytest.raises(urllib.error.URLError, match="redirect from https to"):
+        download.Redirects().redirect_request(request, None, 302, "Found", {}, url)
+    again = download.Redirects().redirect_request(
+        request, None, 302, "Found", {}, "https://other/file"
+    )
+    assert again.full_url == "https://other/file"
+
+
+def test_download_refuses_a_folder_in_the_cache(server, tmp_path):
+    folder = tmp_path / "home" / "keras_mixers" / "here.test.safetensors"
+    folder.mkdir(parents=True)
+    (folder / "mine").write_text("kept")
+    with pytest.raises(IsADirectoryError, match=r"here\.test\.safetensors"):
+        locate.download(a_row(server))
+    assert (folder / "mine").read_text() == "kept"
+    assert server.count == 0
+
+
+def test_download_removes_what_a_killed_process_left(server, tmp_path):
+    left = tmp_path / "home" / "keras_mixers" / ".keras_mixers-left"
+    left.mkdir(parents=True)
+    (left / "here.test.safetensors").write_bytes(b"half")
+    locate.download(a_row(server))
+    assert cached(tmp_path) == ["here.test.safetensors"]
+
+
+def test_download_names_the_path_on_a_full_disk(server, tmp_path, full_disk):
+    with full_disk(100_000), pytest.raises(OSError, match=r"here\.test\.safetensors") as caught:
+        locate.download(a_row(server))
+    assert caught.value.errno == errno.EFBIG
+    assert cached(tmp_path) == []
 
 
 def test_hub_files_come_from_huggingface_hub(monkeypatch):

@@ -1,6 +1,8 @@
 """For a wrong file the error names the fault, and every weight of the model is unchanged."""
 
 import io
+import json
+import struct
 import zipfile
 
 import goldens
@@ -360,10 +362,131 @@ def test_weights_without_a_name_are_listed(tmp_path):
     refuse(model, goldens.FOLDER / VIT, message, "score_kernel (4, 16, 16)")
 
 
-@pytest.mark.parametrize("grid", ['["a", "b"]', "[-4, -4]", "[4]", "4", "{", "[2.0, 8.0]"])
+GRIDS = [
+    '["a", "b"]', "[-4, -4]", "[4]", "4", "{", "[2.0, 8.0]", "[null, null]", "[true, true]", "",
+    "[" * 100_000, "[" + "9" * 5000 + ", 1]", "[1e400, 4]", "[0, 16]", "[1048577, 1]", "null",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: grid[:12])
 def test_wrong_stored_grids_are_refused(grid, models, tmp_path):
     from safetensors.numpy import save_file
 
     path = tmp_path / "grid.safetensors"
     save_file(goldens.arrays(VIT), path, metadata={"keras_mixers.grid": grid})
-    refuse(models[VIT], path, "`source` is damaged or cut short", adapt=True)
+    for adapt in (False, True):
+        refuse(models[VIT], path, "`source` is damaged", "'keras_mixers.grid'", adapt=adapt)
+
+
+def safetensors_with(path, change):
+    """Write the golden file with another header; `change` receives it and returns JSON or bytes."""
+    whole = (goldens.FOLDER / VIT).read_bytes()
+    length = struct.unpack("<Q", whole[:8])[0]
+    header = change(json.loads(whole[8 : 8 + length]))
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
+    return path
+
+
+def declaring(**parts):
+    return lambda header: {**header, QKV: {**header[QKV], **parts}}
+
+
+HEADERS = {
+    "no JSON": lambda _: b"{",
+    "deep": lambda _: b'{"a":' + b"[" * 100_000,
+    "text": lambda header: {**header, QKV: "text"},
+    "twice": lambda header: json.dumps(header)[:-1].encode() + b', "norm.bias": {}}',
+    "metadata": lambda header: {**header, "__metadata__": [4]},
+    "metadata of numbers": lambda header: {**header, "__metadata__": {"keras_mixers.grid": 4}},
+    "dtype": declaring(dtype="F31"),
+    "dtype list": declaring(dtype=[]),
+    "shape": declaring(shape=4),
+    "negative": declaring(shape=[-192, -64]),
+    "bool": declaring(shape=[True, 192 * 64]),
+    "float": declaring(shape=[192.0, 64.0]),
+    "null": declaring(shape=[None, None]),
+    "huge": declaring(shape=[2**62, 2**62]),
+    "axes": declaring(shape=[1] * 9),
+    "offsets": declaring(data_offsets=[0, 2**63]),
+    "offset": declaring(data_offsets=[0]),
+    "overlap": lambda header: {
+        **header,
+        "blocks.0.norm1.bias": {**header["blocks.0.norm1.bias"], **header["blocks.0.norm2.bias"]},
+    },
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_hostile_headers_are_refused(case, models, tmp_path):
+    path = safetensors_with(tmp_path / "w.safetensors", HEADERS[case])
+    refuse(models[VIT], path, "`source` is damaged or cut short")
+
+
+def test_long_headers_are_refused(models, tmp_path):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", 99_000_000) + b"{}" * 100)
+    refuse(models[VIT], path, "`source` is damaged", "99000000 bytes at 8 in a file of 208")
+
+
+@pytest.mark.parametrize("name", [VIT, GOOGLE])
+def test_empty_arrays_are_refused(name, models, tmp_path):
+    arrays = goldens.arrays(name)
+    for i, (key, array) in enumerate(arrays.items()):
+        empty = np.take(array, [], axis=i % array.ndim)
+        path = goldens.write({**arrays, key: empty}, tmp_path / name)
+        refuse(models[name], path, f"'{key}' must not be empty", adapt=bool(i % 2))
+
+
+@pytest.mark.parametrize("key", ["cls_token", "pos_embed"])
+@pytest.mark.parametrize("more", [{}, {"pool": "gap"}, {"input_shape": (48, 48, 3)}])
+def test_three_tables_are_refused(key, more, tmp_path):
+    arrays = changed(key, lambda a: np.repeat(a, 3, axis=0))(goldens.arrays(VIT))
+    path = goldens.write(arrays, tmp_path / "three.safetensors")
+    for adapt in (False, True):
+        refuse(goldens.make(VIT, **more), path, "`source` does not fit the model", adapt=adapt)
+
+
+def test_three_class_tokens_are_not_skipped(tmp_path):
+    name = "timm_deit3.safetensors"  # whose class token has no position
+    arrays = changed("cls_token", lambda a: np.repeat(a, 3, axis=0))(goldens.arrays(name))
+    path = goldens.write(arrays, tmp_path / "three.safetensors")
+    refuse(goldens.make(name, pool="gap"), path, r"'cls_token' (3, 1, 64)", adapt=True)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_without_a_limit_is_refused(method, models, tmp_path):
+    path = tmp_path / "w.npz"
+    with zipfile.ZipFile(goldens.FOLDER / GOOGLE) as source:
+        with zipfile.ZipFile(path, "w", method) as target:
+            for name in source.namelist():
+                target.writestr(name, source.read(name))
+    refuse(models[GOOGLE], path, "is not stored or deflated")
+
+
+def test_arrays_longer_than_declared_are_refused(models, tmp_path):
+    path = google_with(tmp_path / "long.npz", {"cls": npy((1, 1, 64), bytes(257))})
+    refuse(models[GOOGLE], path, "at 'cls.npy'", "more data than the header declares")
+
+
+class Path:
+    def __init__(self, value):
+        self.value = value
+
+    def __fspath__(self):
+        return self.value
+
+
+SOURCES = [
+    b"w.safetensors", Path(b"w.npz"), Path(3), None, 3, 1.5, ["w.npz"], np.array("w"), io.BytesIO()
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
+def test_sources_that_are_no_paths_are_refused(source, models):
+    refuse(models[VIT], source, "`source` must be a string or a path", error=TypeError)
+
+
+def test_sources_that_cannot_be_files_are_refused(models):
+    refuse(models[VIT], "a\0b", "`source` must not contain a null byte")
+    refuse(models[VIT], "", "`source` must be a file", error=FileNotFoundError)

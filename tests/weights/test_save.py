@@ -1,5 +1,7 @@
 """Weights that are saved under timm's or Google's names and loaded again have equal bits."""
 
+import errno
+
 import goldens
 import numpy as np
 import pytest
@@ -130,3 +132,39 @@ def test_save_weights_accepts_an_upper_case_suffix(tmp_path):
     path = km.save_weights(MODELS[0].make(), tmp_path / "W.NPZ", format="google")
     assert [file.name for file in tmp_path.iterdir()] == ["W.NPZ"]
     assert km.load_weights(MODELS[0].make(), path).loaded
+
+
+@pytest.mark.parametrize(("name", "form"), [("w.npz", "google"), ("w.safetensors", "timm")])
+def test_save_weights_names_the_path_on_a_full_disk(name, form, tmp_path, full_disk):
+    model = MODELS[0].make()
+    path = km.save_weights(model, tmp_path / name, format=form)
+    before = path.read_bytes()
+    for size in (0, 10, len(before) // 2, len(before) - 1):
+        with full_disk(size), pytest.raises(OSError, match=name) as caught:
+            km.save_weights(model, path, format=form)
+        assert caught.value.errno == errno.EFBIG
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("name", "form"), [("w.npz", "google"), ("w.safetensors", "timm")])
+def test_save_weights_refuses_a_folder(name, form, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "mine").write_text("kept")
+    with pytest.raises(ValueError, match="`path` must name a file, not a folder"):
+        km.save_weights(MODELS[0].make(), folder, format=form)
+    assert (folder / "mine").read_text() == "kept"
+
+
+def test_safetensors_are_read_by_the_public_library(tmp_path):
+    from safetensors import safe_open
+
+    model = next(case for case in MODELS if case.id == "conv_mixer").make()
+    path = km.save_weights(model, tmp_path / "w.safetensors")
+    ours = goldens.read(path)
+    with safe_open(path, "numpy") as file:
+        assert file.metadata()["format"] == "pt"
+        assert set(file.keys()) == set(ours)
+        for key in file.keys():
+            np.testing.assert_array_equal(file.get_tensor(key), ours[key])
