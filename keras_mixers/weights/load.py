@@ -68,8 +68,8 @@ def load_weights(
 
     Raises:
         ValueError: if the file is damaged, changes while it is read, has an unknown format or does
-            not fit; the message names the keys and both shapes or grids. Also if the model is not functional, if its layers do
-            not form one backbone, or if another argument is invalid.
+            not fit; the message names the keys and both shapes or grids. Also if the model is not
+            functional, if its layers do not form one backbone, or if another argument is invalid.
         TypeError: if `model` is not a Keras model, if `source` is not a path, or if another
             argument has a wrong type.
         FileNotFoundError: if `source` does not exist.

@@ -318,7 +318,7 @@ def test_grid_of_a_keras_archive_is_compared(tmp_path):
 
 
 def test_load_weights_writes_nothing_for_keras_files(tmp_path, monkeypatch):
-    """A full temporary folder, or a system without symbolic links, is no hindrance."""
+    """So the load needs neither a temporary folder nor symbolic links."""
     path = saved(goldens.make(VIT), tmp_path / "model.keras")
     monkeypatch.setattr("os.symlink", None)
     monkeypatch.setattr("tempfile.mkdtemp", None)
