@@ -1,11 +1,13 @@
 """The arrays of a file by name, shape and dtype, to read their data only after checks."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # No weight has more dimensions. A header that declares more is damaged or hostile.
 MOST_AXES = 8
+MOST_NUMBERS = 2**50  # far below the sizes at which NumPy's arithmetic of shapes overflows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,4 +42,5 @@ def is_shape(value):
         isinstance(value, (list, tuple))
         and len(value) <= MOST_AXES
         and all(type(side) is int and side >= 0 for side in value)
+        and math.prod(value) <= MOST_NUMBERS
     )

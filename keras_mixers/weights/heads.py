@@ -1,5 +1,7 @@
 """Whether the head of a file fits the model's head."""
 
+import math
+
 import numpy as np
 
 HEADS = ("head", "head_distillation", "pre_logits")
@@ -53,6 +55,8 @@ def other_classes(context, role):
     if kernel is None or bias is None or len(bias.shape) != 1:
         return None  # because the plan reports missing keys and wrong shapes
     features, classes = context.backbone.roles[f"{role}.kernel"].shape
+    if math.prod(kernel.shape) != features * bias.shape[0]:
+        return None
     _, transform = context.form.for_role(f"{role}.kernel")
     expected = transform.to_file(np.broadcast_to(np.float32(0), (features, *bias.shape)), None)
     if bias.shape[0] == classes or kernel.shape != expected[0].shape:

@@ -17,8 +17,7 @@ from keras_mixers.weights.source import Window, reading
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 LARGEST_CONFIG = 2**26  # bytes
-# Limits on the groups in a file, far above those of the largest published models.
-MOST_ITEMS, MOST_LEVELS = 100_000, 64
+MOST_LEVELS = 64  # far more than those of the deepest published models
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
@@ -78,18 +77,21 @@ def list_arrays(source, file):
     """(`{path: Entry}`, `{path of a layer: its name}`) of an open HDF5 file."""
     import h5py
 
-    entries, names, items = {}, {}, 0
+    entries, names, seen = {}, {}, set()
     groups = [("", file)]
     while groups:
         path, group = groups.pop()
         for name in group:
-            items += 1
             at = f"{path}/{name}".lstrip("/")
-            if items > MOST_ITEMS or at.count("/") > MOST_LEVELS:
-                raise ValueError(f"more than {MOST_ITEMS} arrays or {MOST_LEVELS} levels")
+            if at.count("/") > MOST_LEVELS:
+                raise ValueError(f"{at!r} has more than {MOST_LEVELS} levels")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise ValueError(f"{at!r} is a link to another place")
             item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                raise ValueError(f"{at!r} is at two places")
+            seen.add(address)
             if isinstance(item, h5py.Dataset):
                 entries[at] = entry(source, at, item)
             else:

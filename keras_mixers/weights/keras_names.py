@@ -15,6 +15,8 @@ from keras_mixers.weights.roles import WeightRole
 from keras_mixers.weights.rules import Format, Rule, by_name, role_pattern, same
 
 DENSE = re.compile(r"(?:.+/)?layers/dense(?:_\d+)?/vars/([01])")
+# Layers that users put after the features.
+HEAD = re.compile(r"(?:.+/)?layers/(?:dense|batch_normalization)(?:_\d+)?/vars/\d+")
 DENSE_WEIGHTS = {"0": "kernel", "1": "bias"}
 OPTIMIZER = "optimizer/"
 
@@ -58,13 +60,13 @@ class Places:
         if "/" not in path:
             return None
         if path.startswith(OPTIMIZER):
-            return "state of an optimizer that the model does not have"
-        if DENSE.fullmatch(path) or not path.startswith(self.root):
+            return "optimizer state"
+        if HEAD.fullmatch(path) or not path.startswith(self.root):
             return "a layer that the model does not have in this shape"
         return None
 
 
-def recognise(kind, entries, names, model, backbone, head):
+def recognise(kind, entries, names, model, backbone, head, adapts):
     """(Format, Backbone) that plan the load of a Keras file.
 
     Args:
@@ -74,6 +76,7 @@ def recognise(kind, entries, names, model, backbone, head):
         model: the model to fill.
         backbone: its `Backbone`.
         head: as in `load_weights`.
+        adapts: the argument `adapt` of `load_weights`.
 
     Returns:
         The `Format`, and the backbone with more roles. The role of a variable that has none in
@@ -82,7 +85,7 @@ def recognise(kind, entries, names, model, backbone, head):
     Raises:
         ValueError: if `head` is `"keep"` and a Dense layer of the user differs.
     """
-    places = find_places(entries, names, model, backbone, head)
+    places = find_places(entries, names, model, backbone, head, adapts)
     own = {path: WeightRole(path, variable, None) for path, variable in places.own.items()}
     taken = {id(weight.variable) for weight in own.values()}
     backbone = dataclasses.replace(
@@ -104,7 +107,7 @@ def recognise(kind, entries, names, model, backbone, head):
     return form, backbone
 
 
-def find_places(entries, names, model, backbone, head):
+def find_places(entries, names, model, backbone, head, adapts):
     """The `Places` of a model and a file; arguments as in `recognise`."""
     variables, names_in_model = saved_variables(model)
     role_of = {id(weight.variable): role for role, weight in backbone.roles.items()}
@@ -116,15 +119,18 @@ def find_places(entries, names, model, backbone, head):
 
     own, layers_of_file = {}, by_layer(entries)
     for layer, members in by_layer(variables.keys() - with_role.keys()).items():
-        is_head = layer == OPTIMIZER or any(DENSE.fullmatch(path) for path in members)
+        is_head = any(DENSE.fullmatch(path) for path in members)
+        # The optimizer's state belongs to the weights of the file without any change.
+        unwanted = head == "skip" and (is_head or layer == OPTIMIZER)
+        unwanted |= adapts and layer == OPTIMIZER
         # A head's name shows that the file's layer is not the user's layer at the same place.
         is_other = names.get(layer) in heads.HEADS and names[layer] != names_in_model.get(layer)
         fits = layers_of_file.get(layer) == members and all(
             has_form(variables[path], entries[path]) for path in members
         )
-        if fits and not is_other and not (is_head and head == "skip"):
+        if fits and not is_other and not unwanted:
             own |= {path: variables[path] for path in members}
-        elif is_head and head == "keep" and layer != OPTIMIZER:
+        elif is_head and head == "keep":
             raise ValueError(
                 f"`head`='keep' needs a head that fits. Received: a file in which {layer!r} is"
                 " missing or has other shapes; head='auto' leaves this layer unchanged"

@@ -95,7 +95,9 @@ def load_weights(
         kind, form = checkpoint.container(file), None
         if kind in ("keras", "h5"):
             entries, names, grid = keras_files.read_entries(file, kind, model.count_params())
-            form, backbone = keras_names.recognise(kind, entries, names, model, backbone, head)
+            form, backbone = keras_names.recognise(
+                kind, entries, names, model, backbone, head, adapt
+            )
         else:
             entries, grid = checkpoint.read_entries(file, kind)
         plan = make_plan(entries, backbone, source, head, adapt, position_method, grid, form)

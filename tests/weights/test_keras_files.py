@@ -160,6 +160,22 @@ def test_keras_files_fill_nested_models(file, tmp_path):
     assert report.skipped["layers/dense/vars/0"] == "the model has no head"
 
 
+@files
+def test_keras_files_of_a_head_with_batch_norm_load(file, tmp_path):
+    def make(classes):
+        features = goldens.make(VIT, num_classes=0)
+        x = keras.layers.BatchNormalization()(features.output)
+        return keras.Model(features.input, keras.layers.Dense(classes, name="mine")(x))
+
+    source, again, flat = randomised(make(4)), make(4), goldens.make(VIT, num_classes=7)
+    path = saved(source, tmp_path / file)
+    assert km.load_weights(again, path).loaded == len(source.weights)
+    report = km.load_weights(flat, path)
+    reason = "a layer that the model does not have in this shape"
+    assert report.skipped["layers/batch_normalization/vars/0"] == reason
+    assert set(report.untouched) == {"head/kernel", "head/bias"}
+
+
 def test_builders_accept_keras_files(tmp_path):
     source = randomised(goldens.make(VIT))
     path = saved(source, tmp_path / "model.keras")
@@ -195,8 +211,16 @@ def test_keras_files_restore_the_optimizer_if_it_fits(file, tmp_path):
     km.load_weights(model, path)
     for a, b in zip(source.optimizer.variables, model.optimizer.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    report = km.load_weights(goldens.make(VIT), path)
-    assert "state of an optimizer" in report.skipped["optimizer/vars/0"]
+    slot = model.optimizer.variables[5]
+    slot.assign(slot + 1)
+    for other, how in (
+        (model, {"adapt": True}),
+        (model, {"head": "skip"}),
+        (goldens.make(VIT), {}),
+    ):
+        report = km.load_weights(other, path, **how)
+        assert report.skipped["optimizer/vars/5"] == "optimizer state"
+    np.testing.assert_array_equal(slot.numpy(), source.optimizer.variables[5].numpy() + 1)
 
 
 BAD = {
@@ -207,6 +231,10 @@ BAD = {
     "nan in a slot": (
         put("optimizer/vars/5", np.full(64, np.nan, "float32")),
         "'optimizer/vars/5' must be finite",
+    ),
+    "another block": (
+        put("layers/residual_4/norm/vars/0", np.zeros(64, "float32")),
+        r"without a place in the model:\n    'layers/residual_4/norm/vars/0' \(64,\)",
     ),
     "integers": (put("layers/dense/vars/1", np.zeros(10, "int32")), "must have a float dtype"),
     "empty": (
@@ -238,7 +266,11 @@ BAD = {
         lambda file: file.__setitem__("other", h5py.ExternalLink("/etc/passwd", "/")),
         "'other' is a link",
     ),
-    "link to itself": (lambda file: file["layers"].__setitem__("again", file["layers"]), "levels"),
+    "link to itself": (
+        lambda file: file["layers"].__setitem__("again", file["layers"]),
+        "two places",
+    ),
+    "levels": (lambda file: file.create_group("g/" * 70), "more than 64 levels"),
     "text": (put("layers/dense/vars/1", "ten"), r"'layers/dense/vars/1' has 0 classes|dtype|shape"),
 }
 

@@ -178,6 +178,13 @@ def test_declared_shapes_are_checked_before_reading(models, tmp_path):
     refuse(models[GOOGLE], path, "'embedding/kernel' has shape (1099511627776, 64)")
     path = google_with(tmp_path / "bomb.npz", {"cls": npy((1,) * 9)})
     refuse(models[GOOGLE], path, "'cls' of dtype float32 and shape (1, 1, 1, 1, 1, 1, 1, 1, 1)")
+    for shape in ((2**62, 2**62), (-1, 64), (True, 64)):
+        for key in ("cls", "head/kernel", "head/bias"):
+            path = google_with(tmp_path / "bomb.npz", {key: npy(shape)})
+            refuse(models[GOOGLE], path, f"'{key}' of dtype float32 and shape {shape}")
+    for count in (2**45, 2**50):
+        path = google_with(tmp_path / "bomb.npz", {"head/bias": npy((count,))})
+        refuse(models[GOOGLE], path, f"'head/bias' has shape ({count},)")
 
 
 def test_arrays_shorter_than_declared_are_refused(models, tmp_path):
