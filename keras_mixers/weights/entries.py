@@ -7,6 +7,7 @@ from collections.abc import Callable
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # No weight has more dimensions. A header that declares more is damaged or hostile.
 MOST_AXES = 8
+MOST_ARRAYS = 50_000  # in a file; more than in any published one
 MOST_NUMBERS = 2**50  # far below the sizes at which NumPy's arithmetic of shapes overflows
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.layers.patch_embed import patch_grid
-from keras_mixers.weights.entries import Entry, is_shape
+from keras_mixers.weights.entries import MOST_ARRAYS, Entry, is_shape
 from keras_mixers.weights.npz import opened
 from keras_mixers.weights.source import Window, reading
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
-LARGEST_CONFIG = 2**26  # bytes
-MOST_LEVELS = 64  # far more than those of the deepest published models
+LARGEST_CONFIG = 2**24  # bytes
+MOST_LEVELS = 64  # far more than those of any model
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
@@ -92,6 +92,8 @@ def list_arrays(source, file):
             if address in seen:
                 raise ValueError(f"{at!r} is at two places")
             seen.add(address)
+            if len(seen) > MOST_ARRAYS:
+                raise ValueError(f"more than {MOST_ARRAYS} groups and arrays")
             if isinstance(item, h5py.Dataset):
                 entries[at] = entry(source, at, item)
             else:

@@ -38,22 +38,23 @@ def shape_message(assignment, change):
 
 def mismatch_message(context, problems, source):
     """The error message with up to `MOST_LISTED` differences of each kind."""
-    entries = {key: context.named[key] for key in problems.extra}
+    # Only those that are listed, because the search for similar names is slow.
     unknown = [
-        f"{entry.key!r} {entry.shape}{arguments.nearest(key, problems.missing)}"
-        for key, entry in entries.items()
+        f"{context.named[key].key!r} {context.named[key].shape}"
+        f"{arguments.nearest(key, problems.missing)}"
+        for key in problems.extra[:MOST_LISTED]
     ]
     lines = [f"`source` does not fit the model, which is unchanged. Received: '{source}'"]
-    for title, found in (
-        (f"without a name in {context.form.name} files", problems.nameless),
-        ("missing in the file", list(problems.missing.values())),
-        ("of another shape or grid", problems.misshapen),
-        ("without a place in the model", unknown),
+    for title, found, count in (
+        (f"without a name in {context.form.name} files", problems.nameless, len(problems.nameless)),
+        ("missing in the file", list(problems.missing.values()), len(problems.missing)),
+        ("of another shape or grid", problems.misshapen, len(problems.misshapen)),
+        ("without a place in the model", unknown, len(problems.extra)),
     ):
         if found:
             lines += [f"  {title}:", *(f"    {line}" for line in found[:MOST_LISTED])]
-        if len(found) > MOST_LISTED:
-            lines.append(f"    and {len(found) - MOST_LISTED} more")
+        if count > MOST_LISTED:
+            lines.append(f"    and {count - MOST_LISTED} more")
     in_file, in_model = file_depth(context), len(context.backbone.mixers)
     if in_file != in_model:
         lines.append(f"  the file has {in_file} blocks, the model has {in_model}")

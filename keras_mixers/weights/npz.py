@@ -7,7 +7,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
-from keras_mixers.weights.entries import Entry, is_shape
+from keras_mixers.weights.entries import MOST_ARRAYS, Entry, is_shape
 from keras_mixers.weights.source import fill, reading
 
 HEADERS = {
@@ -20,6 +20,8 @@ def read_entries(source):
     """`{key: Entry}` of an npz file; reads the headers now and the data later."""
     with reading(source):
         archive = source.keep(zipfile.ZipFile(source.file))
+        if len(archive.infolist()) > MOST_ARRAYS:
+            raise ValueError(f"more than {MOST_ARRAYS} members")
     entries = {}
     for member in archive.infolist():
         key = member.filename.removesuffix(".npy")

@@ -124,8 +124,8 @@ def fill(file, buffer):
 
 
 def identity(stat):
-    """What changes when a file is written or replaced."""
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    """What changes when a file is written or replaced, even by a program that sets its time."""
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 class Damaged(ValueError):

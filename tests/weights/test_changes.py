@@ -42,6 +42,12 @@ def rewrite(path, other):
         file.write(other.read_bytes())
 
 
+def rewrite_and_set_time(path, other):
+    before = path.stat()
+    rewrite(path, other)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def replace(path, other):
     shutil.copy(other, path.with_name("copy"))
     path.with_name("copy").replace(path)
@@ -51,8 +57,11 @@ def remove(path, _):
     path.unlink()
 
 
-@pytest.mark.parametrize("change", [shorten, rewrite, replace, remove])
-@pytest.mark.parametrize("after", [0, 5, 29])
+CHANGES = [shorten, rewrite, rewrite_and_set_time, replace, remove]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("after", [0, 29])
 @pytest.mark.parametrize("name", NAMES)
 def test_files_that_change_while_they_are_read_are_refused(
     name, after, change, written, tmp_path, monkeypatch

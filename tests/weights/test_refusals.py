@@ -430,10 +430,15 @@ def test_hostile_headers_are_refused(case, models, tmp_path):
     refuse(models[VIT], path, "`source` is damaged or cut short")
 
 
-def test_long_headers_are_refused(models, tmp_path):
+def test_long_headers_are_refused_at_once(models, tmp_path):
     path = tmp_path / "w.safetensors"
-    path.write_bytes(struct.pack("<Q", 99_000_000) + b"{}" * 100)
-    refuse(models[VIT], path, "`source` is damaged", "99000000 bytes at 8 in a file of 208")
+    path.write_bytes(struct.pack("<Q", 2**24) + b"{}" * 100)
+    refuse(models[VIT], path, "`source` is damaged", "16777216 bytes at 8 in a file of 208")
+    path.write_bytes(struct.pack("<Q", 2**24 + 1) + b"{}" * 100)
+    refuse(models[VIT], path, "`source` must be an .npz, .safetensors")
+    keys = {f"key{i}": np.zeros(1, "float32") for i in range(10_000)}
+    path = goldens.write({**goldens.arrays(VIT), **keys}, path)
+    refuse(models[VIT], path, "'key0' (1,)", "and 9995 more")
 
 
 @pytest.mark.parametrize("name", [VIT, GOOGLE])
