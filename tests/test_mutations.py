@@ -245,6 +245,18 @@ MUTATIONS = [
         "weights/test_refusals.py::test_wrong_arrays_are_refused[nan]",
     ),
     (
+        "weights.load:assign_all",
+        "for variable, value in before:",
+        "for variable, value in []:",
+        "weights/test_changes.py::test_interrupted_assignments_are_undone[w.npz-KeyboardInterrupt]",
+    ),
+    (
+        "weights.plan:assign",
+        "elif change or ",
+        "elif ",
+        "weights/test_adapt.py::test_grids_of_equal_token_counts_are_compared[positions]",
+    ),
+    (
         "weights.plan:unused_keys",
         "extra.append(key)",
         "pass",
