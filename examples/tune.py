@@ -15,9 +15,7 @@ minutes.
 """
 
 import argparse
-import contextlib
 import functools
-import io
 import json
 import pathlib
 import time
@@ -300,10 +298,7 @@ def main():
         raise SystemExit(f"tune.py: {error}") from None
     print_trials(tuner, space)
     keras.utils.set_random_seed(args.seed)
-    # Because KerasTuner prints a traceback for each infeasible trial, hide it: `print_trials` has
-    # the reason.
-    with contextlib.redirect_stderr(io.StringIO()):
-        tuner.search(load=load, epochs=args.epochs, verbose=0)
+    tuner.search(load=load, epochs=args.epochs, verbose=0)
 
     rows = front(tuner, space)
     print(f"{len(km.tuning.infeasible(tuner))} configurations were over budget")

@@ -8,25 +8,46 @@ saved as JSON and loaded again therefore equals the original.
 import dataclasses
 import difflib
 import functools
-import math
+import itertools
 import numbers
 import os
 import pathlib
+import reprlib
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 # Far above any published size, and far below a size that exhausts a machine before any error.
 LARGEST_INTEGER = 2**20
 MOST_BLOCKS = 1_000
+LARGEST_REAL = 3.4e38  # larger numbers become infinity in float32
+LONGEST_TEXT = 200  # characters of a value in an error message
+SHORT = reprlib.Repr()
+SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = SHORT.maxfrozenset = SHORT.maxdict = 10
+SHORT.maxstring = SHORT.maxlong = SHORT.maxother = LONGEST_TEXT
+
+
+def shown(value):
+    """A value as text for an error message, which is short even if the value's `repr` is not."""
+    try:
+        return SHORT.repr(value)[: 10 * LONGEST_TEXT]
+    except Exception as error:  # a `__repr__` may raise anything
+        return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+
+
+def received(**values):
+    """The end of an error message: `Received: name=value, ...`."""
+    return f"Received: {', '.join(f'{name}={shown(value)}' for name, value in values.items())}"
 
 
 def integer(name, value, minimum=1, maximum=LARGEST_INTEGER):
     """Check an int in `[minimum, maximum]`; a bool, a float or a string is a TypeError."""
     expected = f"an integer from {minimum} to {maximum}"
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+        raise TypeError(f"`{name}` must be {expected}. {received(**{name: value})}")
     if not minimum <= value <= maximum:
-        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be {expected}. {received(**{name: value})}")
     return int(value)
 
 
@@ -37,12 +58,12 @@ def integers(name, value, meaning):
     """
     words = f"({', '.join(meaning)})"
     if not isinstance(value, (tuple, list)) or len(value) != len(meaning):
-        raise ValueError(f"`{name}` must be {words}. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be {words}. {received(**{name: value})}")
     try:
         return tuple(integer(name, side) for side in value)
     except (TypeError, ValueError) as error:
         expected = f"{words}, each an integer from 1 to {LARGEST_INTEGER}"
-        raise type(error)(f"`{name}` must be {expected}. Received: {name}={value!r}") from None
+        raise type(error)(f"`{name}` must be {expected}. {received(**{name: value})}") from None
 
 
 def pair(name, value):
@@ -52,14 +73,13 @@ def pair(name, value):
     return integers(name, value, ("height", "width"))
 
 
-def real(name, value, minimum, below=math.inf):
-    """Check a finite number in `[minimum, below)`, and return it as a float."""
-    limit = "" if below == math.inf else f" and below {below}"
-    expected = f"a finite number, at least {minimum}{limit}"
+def real(name, value, minimum, below=LARGEST_REAL):
+    """Check a number in `[minimum, below)`, which float32 can hold, and return it as a float."""
+    expected = f"a finite number, at least {minimum} and below {below}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"`{name}` must be {expected}. Received: {name}={value!r}")
-    if not (math.isfinite(value) and minimum <= value < below):
-        raise ValueError(f"`{name}` must be {expected}. Received: {name}={value!r}")
+        raise TypeError(f"`{name}` must be {expected}. {received(**{name: value})}")
+    if not minimum <= value < below:  # false for NaN too
+        raise ValueError(f"`{name}` must be {expected}. {received(**{name: value})}")
     return float(value)
 
 
@@ -70,26 +90,29 @@ def rate(name, value):
 
 def flag(name, value):
     """Check True or False; 0 and 1 are TypeErrors."""
-    if not isinstance(value, bool):
-        raise TypeError(f"`{name}` must be True or False. Received: {name}={value!r}")
-    return value
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"`{name}` must be True or False. {received(**{name: value})}")
+    return bool(value)
 
 
 def choice(name, value, choices):
     """Check one of `choices`, which are strings or None; an error suggests similar ones."""
     choices = tuple(choices)
-    message = f"`{name}` must be one of {', '.join(map(repr, choices))}. Received: {name}={value!r}"
+    names = ", ".join(map(repr, choices))
+    message = f"`{name}` must be one of {names}. {received(**{name: value})}"
     if value is not None and not isinstance(value, str):
         raise TypeError(message)
     if value not in choices:
         raise ValueError(f"{message}{nearest(value, choices)}")
-    return value
+    return value if value is None else str(value)
 
 
 def nearest(value, choices):
     """The end of an error message: the choices that are spelt similarly to `value`, or `""`."""
+    if not isinstance(value, str) or len(value) > LONGEST_TEXT:
+        return ""
     names = {choice.lower(): choice for choice in choices if choice}
-    near = [names[name] for name in difflib.get_close_matches(str(value).lower(), names, n=3)]
+    near = [names[name] for name in difflib.get_close_matches(value.lower(), names, n=3)]
     return f". Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
@@ -97,7 +120,7 @@ def divides(name, value, whole_name, whole):
     """Raise a ValueError if `value` does not divide `whole`."""
     if whole % value:
         raise ValueError(
-            f"`{name}` must divide `{whole_name}`. Received: {name}={value!r} and"
+            f"`{name}` must divide `{whole_name}`. {received(**{name: value})} and"
             f" {whole_name}={whole!r}; the nearest divisors: {nearest_divisors(value, whole)}"
         )
 
@@ -113,33 +136,56 @@ def class_names(names, classes):
     if names is None:
         return None
     expected = f"`class_names` must be {classes} strings, one for each class"
-    if isinstance(names, str) or not isinstance(names, Iterable):
-        raise TypeError(f"{expected}. Received: class_names={names!r}")
-    names = list(names)
+    names = sequence("class_names", names, classes, expected)
     if len(names) != classes or not all(isinstance(name, str) for name in names):
-        first = f"{names[:3]!r}{' ...' if len(names) > 3 else ''}"
-        raise ValueError(f"{expected}. Received: {len(names)}: {first}")
-    return names
+        count = len(names) if len(names) <= classes else f"more than {classes}"
+        raise ValueError(f"{expected}. Received: {count}: {shown(names)}")
+    return [str(name) for name in names]
 
 
-def output_path(path):
+def sequence(name, value, most, expected):
+    """The items of an ordered iterable as a list, at most `most + 1` of an endless one.
+
+    `expected` begins the TypeError for text, a set, or a value that cannot be iterated.
+    """
+    unordered = (str, bytes, set, frozenset)
+    try:
+        if isinstance(value, Iterable) and not isinstance(value, unordered):
+            return list(itertools.islice(value, most + 1))
+    except Exception as error:  # an iterator may raise anything
+        raise TypeError(f"{expected}. {received(**{name: value})}: {error}") from error
+    raise TypeError(f"{expected}. {received(**{name: value})}")
+
+
+def path(name, value):
+    """Check a path, which need not exist, and return a `pathlib.Path`."""
+    try:
+        text = os.fspath(value)
+    except Exception:  # a user's `__fspath__` may raise anything
+        text = None
+    if not isinstance(text, str):
+        raise TypeError(f"`{name}` must be a string or a path. {received(**{name: value})}")
+    if "\0" in text:
+        raise ValueError(f"`{name}` must not contain a null byte. {received(**{name: value})}")
+    return pathlib.Path(text)
+
+
+def output_path(value):
     """Check the path to write to, in a folder that exists, and return a `pathlib.Path`."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"`path` must be a string or a path. Received: path={path!r}")
-    path = pathlib.Path(path)
-    if not path.parent.is_dir():
-        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{path}'")
-    return path
+    checked = path("path", value)
+    if not checked.parent.is_dir():
+        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{checked}'")
+    return checked
 
 
-def file_path(path, suffix, reason=""):
+def file_path(value, suffix, reason=""):
     """Check the path of a file to write, in a folder that exists, and return a `pathlib.Path`."""
-    path = output_path(path)
-    if path.suffix.lower() != suffix:
-        raise ValueError(f"`path` must end in {suffix!r}{reason}. Received: path='{path}'")
-    if path.is_dir():
-        raise ValueError(f"`path` must name a file, not a folder. Received: path='{path}'")
-    return path
+    checked = output_path(value)
+    if checked.suffix.lower() != suffix:
+        raise ValueError(f"`path` must end in {suffix!r}{reason}. Received: path='{checked}'")
+    if checked.is_dir():
+        raise ValueError(f"`path` must name a file, not a folder. Received: path='{checked}'")
+    return checked
 
 
 def require_token_count(layer, tokens):

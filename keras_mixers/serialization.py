@@ -1,6 +1,7 @@
 """How Keras saves objects of this package: the registered name, and a config by signature."""
 
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
@@ -58,3 +59,14 @@ def to_json(value):
     if callable(value):
         return keras.activations.serialize(value)
     return value
+
+
+def parse_json(text):
+    """Parse JSON, and raise a ValueError for all text that is not valid JSON.
+
+    Python raises a RecursionError for text that is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None

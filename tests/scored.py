@@ -1,5 +1,7 @@
 """Search spaces with cheap trials: each trial builds and saves a tiny model, without training."""
 
+import keras_tuner
+
 import keras_mixers as km
 from keras_mixers.tuning.families import HyperConvMixer
 
@@ -22,9 +24,31 @@ def score(model):
     return model.count_params() / 1000
 
 
+# Of the 24 configurations, those of width 4 and some of width 8 have at most so many parameters.
+SOME_PARAMS = 600
+
+
 def tiny(**more):
     """A search space of 24 configurations."""
     return Scored((8, 8, 1), 3, **{**TINY, **more})
+
+
+def tiny_memory():
+    """The same space, in which memory runs out for more than `SOME_PARAMS` parameters."""
+    return OutOfMemory((8, 8, 1), 3, **TINY)
+
+
+def make(kind, folder, space=None, **options):
+    """A tuner of six trials; the default space has infeasible trials."""
+    space = space or tiny_memory()
+    common = {"objective": "val_accuracy", "directory": folder, "seed": 1, **options}
+    if kind == "Hyperband":
+        return keras_tuner.Hyperband(space, max_epochs=3, **common)
+    if kind == "BayesianOptimization":
+        return keras_tuner.BayesianOptimization(
+            space, **{"max_trials": 6, "num_initial_points": 4, **common}
+        )
+    return getattr(keras_tuner, kind)(space, **{"max_trials": 6, **common})
 
 
 class Scored(HyperConvMixer):
@@ -36,3 +60,12 @@ class Scored(HyperConvMixer):
             callback.set_model(model)
             callback.on_epoch_end(0, logs)
         return logs
+
+
+class OutOfMemory(Scored):
+    """Some trials are infeasible, which no check of the size finds out."""
+
+    def _train(self, hp, model, data, load, options):
+        if model.count_params() > SOME_PARAMS:
+            raise MemoryError(f"{model.count_params()} parameters")
+        return super()._train(hp, model, data, load, options)

@@ -74,6 +74,11 @@ class Budget:
                 f" {keras.backend.backend()!r}"
             )
 
+    @property
+    def limits_size(self):
+        """Whether the size of a model is limited."""
+        return self.params is not None or self.flops is not None
+
     def check_size(self, params, flops):
         """Raise if a model of this size is over budget. The model needs no weights for this."""
         if self.params is not None and params > self.params:

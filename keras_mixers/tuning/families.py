@@ -9,6 +9,10 @@ from keras_mixers.tuning import ranges
 from keras_mixers.tuning.ranges import Quantity, searched
 from keras_mixers.tuning.space import SearchSpace
 
+# Hidden widths of the MLPs, for the default `hidden_dim`.
+CHANNELS_MLP = {"limits": (128, 1024), "default": 256}
+TOKENS_MLP = {"limits": (32, 256), "default": 64}
+
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -44,12 +48,15 @@ class HyperViT(SearchSpace):
 
     Give unused quantities a fixed value, or the search wastes trials on them.
 
-    A configuration that is over budget, or for which memory runs out, is a failed trial. It counts
-    as one of `max_trials`, and KerasTuner prints a traceback. The trial's message has the reason,
-    and the search continues. See `infeasible` and `within_budget`.
+    The search tries only configurations within `max_params` and `max_flops`, if it finds them. It
+    skips up to 100 others in a row. A configuration that is over budget, or for which memory runs
+    out, is a failed trial. It counts as one of `max_trials`. The search prints the reason in one
+    line and continues. See `infeasible` and `within_budget`.
 
-    After an interruption, run the same program again to resume the search. Another space or budget
-    needs another `directory` of the tuner. `within_budget` documents several processes.
+    After an interruption, run the same program again to resume the search. The search writes its
+    state atomically. If a file of the state is damaged, the search renames that file and continues
+    from the trials that are intact. Another space or budget needs another `directory` of the tuner.
+    `within_budget` documents several processes.
 
     After the search, `tuner.get_best_models()` loads models as they were trained. For the `best`
     configuration of `tuner.get_best_hyperparameters()`, `space.arguments_of(best)` returns the
@@ -80,7 +87,9 @@ class HyperViT(SearchSpace):
         head_dim: width of an attention head, which must divide each `hidden_dim`. A range doubles
             from its low end. `None` means those of 16, 32 and 64 that divide each `hidden_dim`, or
             their greatest common divisor if none of the three does.
-        mlp_dim: hidden width of the MLP. A range takes steps of 128.
+        mlp_dim: hidden width of the MLP. A range takes steps of 128. `None` means 128 to 1024, or a
+            smaller range that follows a small `hidden_dim`: from twice the smallest one to four
+            times the largest one.
         stochastic_depth_rate: probability that a sample skips a branch of the last block.
 
     Raises:
@@ -97,7 +106,7 @@ class HyperViT(SearchSpace):
     """
 
     head_dim: Quantity | None = searched(ranges.head_dims, None, needs="hidden_dim")
-    mlp_dim: Quantity = searched(ranges.integers, (128, 1024), default=256, step=128)
+    mlp_dim: Quantity | None = searched(ranges.mlp_dims, None, needs="hidden_dim", **CHANNELS_MLP)
     stochastic_depth_rate: Quantity = searched(ranges.reals, (0.0, 0.2), default=0.0, below=1.0)
     builder = staticmethod(ViT)
 
@@ -119,8 +128,10 @@ class HyperMLPMixer(SearchSpace):
     `HyperViT` documents how to search, and the arguments that all families have.
 
     Args:
-        tokens_mlp_dim: hidden width of the MLP across tokens. A range takes steps of 32.
-        channels_mlp_dim: hidden width of the MLP across channels. A range takes steps of 128.
+        tokens_mlp_dim: hidden width of the MLP across tokens. A range takes steps of 32. `None`
+            means 32 to 256, or a smaller range that follows a small `hidden_dim`: from half of the
+            smallest one to the largest one.
+        channels_mlp_dim: hidden width of the MLP across channels, as `mlp_dim` in `HyperViT`.
         stochastic_depth_rate: probability that a sample skips a branch of the last block.
 
     Raises:
@@ -135,8 +146,12 @@ class HyperMLPMixer(SearchSpace):
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """
 
-    tokens_mlp_dim: Quantity = searched(ranges.integers, (32, 256), default=64, step=32)
-    channels_mlp_dim: Quantity = searched(ranges.integers, (128, 1024), default=256, step=128)
+    tokens_mlp_dim: Quantity | None = searched(
+        ranges.mlp_dims, None, needs="hidden_dim", **TOKENS_MLP
+    )
+    channels_mlp_dim: Quantity | None = searched(
+        ranges.mlp_dims, None, needs="hidden_dim", **CHANNELS_MLP
+    )
     stochastic_depth_rate: Quantity = searched(ranges.reals, (0.0, 0.2), default=0.0, below=1.0)
     builder = staticmethod(MLPMixer)
 
@@ -194,8 +209,8 @@ class HyperHybrid(SearchSpace):
             tokens, `"A"` self-attention, `"P"` pooling, `"F"` Fourier transform, `"G"` spatial
             gating.
         head_dim: width of a head of `"A"`, as in `HyperViT`.
-        mlp_dim: hidden width of the MLP across channels. A range takes steps of 128.
-        tokens_mlp_dim: hidden width of the MLP across tokens, of `"M"`. A range takes steps of 32.
+        mlp_dim: hidden width of the MLP across channels, as in `HyperViT`.
+        tokens_mlp_dim: hidden width of the MLP across tokens, of `"M"`, as in `HyperMLPMixer`.
         kernel_size: side of the kernel of `"C"`, in tokens. A range takes steps of 2.
         stochastic_depth_rate: probability that a sample skips a branch of the last block.
 
@@ -212,8 +227,10 @@ class HyperHybrid(SearchSpace):
     depth: Quantity = searched(ranges.integers, (2, 8), default=4)
     letters: Quantity = searched(ranges.names, ["C", "M", "A"], allowed=LETTERS)
     head_dim: Quantity | None = searched(ranges.head_dims, None, needs="hidden_dim")
-    mlp_dim: Quantity = searched(ranges.integers, (128, 1024), default=256, step=128)
-    tokens_mlp_dim: Quantity = searched(ranges.integers, (32, 256), default=64, step=32)
+    mlp_dim: Quantity | None = searched(ranges.mlp_dims, None, needs="hidden_dim", **CHANNELS_MLP)
+    tokens_mlp_dim: Quantity | None = searched(
+        ranges.mlp_dims, None, needs="hidden_dim", **TOKENS_MLP
+    )
     kernel_size: Quantity = searched(ranges.integers, (3, 9), default=5, step=2)
     stochastic_depth_rate: Quantity = searched(ranges.reals, (0.0, 0.2), default=0.0, below=1.0)
     builder = staticmethod(Hybrid)

@@ -17,6 +17,10 @@ MAX_CHOICES = 10_000
 DEFAULT_TOKENS = (16, 256)
 PREFERRED_TOKENS = 64
 DEFAULT_HEAD_DIMS = (16, 32, 64)
+# The default `hidden_dim`: its range and its default. Default hidden widths of MLPs fit to these.
+HIDDEN_DIMS = (64, 384)
+HIDDEN_DIM = 128
+FULL_MLP_DIM = 256  # from this `hidden_dim` on, the range of an MLP's hidden width is complete
 
 
 def searched(read, choices, needs=None, **options):
@@ -168,6 +172,21 @@ def head_dims(name, value, hidden_dim):
         for head_dim in choices.values:
             arguments.divides(name, head_dim, "hidden_dim", width)
     return choices
+
+
+def mlp_dims(name, value, hidden_dim, default, limits):
+    """`Choices` of an MLP's hidden width. A range takes steps of the low end of `limits`.
+
+    None means the range `limits`, smaller if `hidden_dim` can be smaller than by default. Otherwise
+    most configurations of a narrow model would spend their weights on the MLP.
+    """
+    low, high = limits
+    low = max(1, min(low, low * min(hidden_dim.values) // HIDDEN_DIMS[0]))
+    high = min(high, high * max(hidden_dim.values) // FULL_MLP_DIM)
+    step = limits[0]
+    if value is None:
+        value, step = ((low, high) if low < high else low), low
+    return integers(name, value, default * hidden_dim.default / HIDDEN_DIM, step)
 
 
 def names(name, value, allowed):

@@ -8,35 +8,36 @@ import functools
 import math
 
 import keras_tuner
+from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.errors import FatalValueError
 
 from keras_mixers import arguments
-from keras_mixers.tuning.budget import INFEASIBLE_PREFIX
+from keras_mixers.tuning.budget import INFEASIBLE_PREFIX, InfeasibleError
 from keras_mixers.tuning.checkpoints import checkpoint_files, remove_checkpoints
-from keras_mixers.tuning.trials import infeasible_reason, is_infeasible
+from keras_mixers.tuning.feasible import FeasibleProposals
+from keras_mixers.tuning.trials import infeasible_reason, is_infeasible, record_reason
 
 
 def within_budget(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
     """Make a tuner continue past infeasible trials and keep only the best checkpoints.
 
     `tuner.search` on a space of this package calls this function, with the default `keep`. Call it
-    yourself, before `tuner.search`, in these cases:
+    yourself, before `tuner.search`, to choose another `keep`.
 
-    - to choose another `keep`;
-    - to resume a search, because the tuner must be prepared before its first trial;
-    - to search with several processes, in each of them, because the chief runs no trial.
+    The tuner changes in five ways:
 
-    For several processes, KerasTuner reads three environment variables. `KERASTUNER_TUNER_ID` is
-    `chief` in one process, and `worker0`, `worker1`, ... in the others. `KERASTUNER_ORACLE_IP` and
-    `KERASTUNER_ORACLE_PORT` are the chief's address and port. All processes need the same
-    `directory`.
-
-    The tuner changes in four ways:
-
-    - An infeasible trial does not count as one of the consecutive failures that end a search.
+    - It tries only configurations within `max_params` and `max_flops`, if it finds them.
+    - An infeasible trial does not count as one of the consecutive failures that end a search. The
+      search prints its reason in one line, without a traceback.
     - An infeasible trial counts as worse than all completed trials where Hyperband and
       BayesianOptimization choose what to try next. KerasTuner ignores failed trials there.
     - A checkpoint is deleted unless it is one of the best or Hyperband may resume it.
     - An interrupted GridSearch can be resumed.
+
+    For a search with several processes, KerasTuner reads three environment variables.
+    `KERASTUNER_TUNER_ID` is `chief` in one process, and `worker0`, `worker1`, ... in the others.
+    `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT` are the chief's address and port. All
+    processes need the same `directory` and the same `keep`.
 
     Args:
         tuner: any KerasTuner tuner whose hypermodel is a space of this package.
@@ -47,7 +48,8 @@ def within_budget(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
         The same tuner.
 
     Raises:
-        ValueError, TypeError: if `keep` is not a positive integer.
+        ValueError, TypeError: if `keep` is not a positive integer, or if `tuner` is not a tuner of
+            a space of this package.
 
     Example:
         >>> import tempfile
@@ -60,16 +62,43 @@ def within_budget(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
         ... )
     """
     keep = arguments.integer("keep", keep)
+    if not isinstance(tuner, BaseTuner) or not hasattr(tuner.hypermodel, "check_size"):
+        raise TypeError(
+            "`tuner` must be a KerasTuner tuner of a space such as km.tuning.HyperViT(...)."
+            f" {arguments.received(tuner=tuner)}"
+        )
+    tuner._run_and_update_trial = functools.partial(run_and_update_trial, tuner)
     # A worker process has a client instead of an oracle. The oracle is in the chief process.
     if isinstance(tuner.oracle, keras_tuner.Oracle):
         BudgetedOracle(tuner, keep).install()
     return tuner
 
 
-def ensure_within_budget(tuner):
-    """Call `within_budget` with the default `keep`, unless the user has called it."""
-    if not hasattr(tuner.oracle, "budgeted"):
+def prepare_search(tuner):
+    """Call `within_budget` with the default `keep`, unless the user has called it.
+
+    Raises:
+        FatalValueError: if the tuner has arguments of `compile`, which override the recipe.
+    """
+    given = [name for name in ("optimizer", "loss", "metrics") if getattr(tuner, name, None)]
+    if given:
+        raise FatalValueError(
+            f"`{given[0]}` must be left to the space, which compiles each model by its recipe. Pass"
+            " what is not searched as the space's `recipe`. Received: a tuner with"
+            f" {', '.join(given)}"
+        )
+    if "_run_and_update_trial" not in vars(tuner):
         within_budget(tuner)
+
+
+def run_and_update_trial(tuner, trial, *args, **options):
+    """Run a trial. If it is infeasible, print and record the reason; `end_trial` reads it."""
+    record_reason(tuner, trial, None)
+    try:
+        type(tuner)._run_and_update_trial(tuner, trial, *args, **options)
+    except InfeasibleError as error:
+        record_reason(tuner, trial, str(error))
+        print(f"Trial {trial.trial_id} is {error}")
 
 
 class BudgetedOracle:
@@ -87,9 +116,11 @@ class BudgetedOracle:
         self.tuner = tuner
         self.oracle = tuner.oracle
         self.keep = keep
+        self.proposals = FeasibleProposals(tuner.hypermodel, tuner.oracle)
 
     def install(self):
         """Replace the methods, and restore what KerasTuner loses when it reloads a search."""
+        self.proposals.install()
         restore_trial_order(self.oracle)
         if isinstance(self.oracle, keras_tuner.oracles.GridSearchOracle):
             continue_grid(self.oracle)
@@ -97,9 +128,17 @@ class BudgetedOracle:
         self.oracle.end_trial = self.end_trial
         self.oracle._check_consecutive_failures = self.check_failures
         self.tuner.load_model = self.load_model
-        self.oracle.budgeted = self  # `ensure_within_budget` looks for it
 
     def populate_space(self, trial_id):
+        """Propose the next configuration, within the budget if possible."""
+        proposal = self.ranked_populate_space(trial_id)
+        values = proposal.get("values")
+        # Hyperband may resume a trial, which has passed this check.
+        if values and "tuner/trial_id" not in values and not self.proposals.is_feasible(values):
+            proposal["values"] = self.proposals.replacement(values)
+        return proposal
+
+    def ranked_populate_space(self, trial_id):
         """Propose the next configuration, with infeasible trials as the worst completed ones.
 
         Workaround, because KerasTuner 1.4.8 skips failed trials when it chooses:
@@ -127,7 +166,8 @@ class BudgetedOracle:
     def end_trial(self, trial):
         """End a trial, with the reason if it is infeasible, and delete old checkpoints."""
         reason = infeasible_reason(self.tuner, trial)
-        if reason and trial.status != "COMPLETED":
+        metrics = self.oracle.trials[trial.trial_id].metrics
+        if reason and not metrics.exists(self.oracle.objective.name):
             trial.status, trial.message = "FAILED", reason
         type(self.oracle).end_trial(self.oracle, trial)
         remove_checkpoints(self.tuner, self.keep)

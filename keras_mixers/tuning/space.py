@@ -3,7 +3,6 @@
 import dataclasses
 
 import keras_tuner
-from keras_tuner.errors import FatalValueError
 
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
@@ -16,10 +15,9 @@ from keras_mixers.training.schedule import SHAPES
 from keras_mixers.tuning import ranges
 from keras_mixers.tuning.batches import fit_arguments
 from keras_mixers.tuning.budget import Budget, InfeasibleError, InfeasibleModel
+from keras_mixers.tuning.hooks import prepare_keras_tuner
 from keras_mixers.tuning.memory import infeasible_if_out_of_memory, released_gradients
 from keras_mixers.tuning.ranges import Quantity, searched
-from keras_mixers.tuning.search import ensure_within_budget
-from keras_mixers.tuning.trials import current_trial, record_reason
 
 AUGMENTATIONS = [  # without flips, because some images, such as digits, must not be mirrored
     Augmentation(translation=0.1),
@@ -44,7 +42,9 @@ class SearchSpace(keras_tuner.HyperModel):
     num_classes: int
     _: dataclasses.KW_ONLY
     patch_size: Quantity | None = searched(ranges.patch_sizes, None, needs="input_shape")
-    hidden_dim: Quantity = searched(ranges.integers, (64, 384), default=128, step=64)
+    hidden_dim: Quantity = searched(
+        ranges.integers, ranges.HIDDEN_DIMS, default=ranges.HIDDEN_DIM, step=64
+    )
     depth: Quantity = searched(ranges.integers, (2, 12), default=4)
     learning_rate: Quantity = searched(ranges.reals, (3e-4, 5e-3), default=2e-3, log=True)
     weight_decay: Quantity = searched(ranges.reals, (1e-3, 0.3), default=0.05, log=True)
@@ -141,6 +141,11 @@ class SearchSpace(keras_tuner.HyperModel):
             model = self.builder(**self.arguments_of(hp))
         return {"params": model.count_params(), "flops": count_flops(model)}
 
+    def check_size(self, hp):
+        """Raise an `InfeasibleError` if a configuration has too many weights or multiply-adds."""
+        if self.budget.limits_size:
+            self.budget.check_size(**self.cost_of(hp))
+
     def build(self, hp):
         """Build and compile the model of a configuration.
 
@@ -153,7 +158,7 @@ class SearchSpace(keras_tuner.HyperModel):
         """
         recipe = dataclasses.replace(self.recipe_of(hp, epochs=1), warmup_epochs=0.0)
         try:
-            self.budget.check_size(**self.cost_of(hp))
+            self.check_size(hp)
             with infeasible_if_out_of_memory():
                 model = self.builder(**self.arguments_of(hp))
                 recipe.compile(model, MANY_STEPS)
@@ -177,41 +182,19 @@ class SearchSpace(keras_tuner.HyperModel):
         Raises:
             keras_tuner.errors.FailedTrialError: if the model is over budget or memory runs out.
         """
-        current = current_trial(options.get("callbacks", ()))
-        if current:
-            tuner, trial = current
-            ensure_within_budget(tuner)
-            record_reason(tuner, trial, None)
-            check_compile_arguments(tuner)
-        try:
-            if isinstance(model, InfeasibleModel):
-                raise InfeasibleError(model.reason)
-            with infeasible_if_out_of_memory(), released_gradients():
-                # Not if Hyperband resumes a trial, because the trial has passed this check.
-                if not options.get("initial_epoch"):
-                    self.budget.check_latency(model)
-                return self._train(hp, model, data, load, options)
-        except InfeasibleError as error:
-            if current:
-                record_reason(tuner, trial, str(error))
-            raise
+        if isinstance(model, InfeasibleModel):
+            raise InfeasibleError(model.reason)
+        with infeasible_if_out_of_memory(), released_gradients():
+            # Not if Hyperband resumes a trial, because the trial has passed this check.
+            if not options.get("initial_epoch"):
+                self.budget.check_latency(model)
+            return self._train(hp, model, data, load, options)
 
     def _train(self, hp, model, data, load, options):
         recipe = self.recipe_of(hp, options.get("epochs", 1))
         data, options, steps = fit_arguments(recipe, load, data, options)
         recompile(model, recipe, steps, options.get("initial_epoch", 0))
         return model.fit(*data, **options)
-
-
-def check_compile_arguments(tuner):
-    """Raise if the tuner has arguments of `compile`, because they would override the recipe."""
-    given = [name for name in ("optimizer", "loss", "metrics") if getattr(tuner, name, None)]
-    if given:
-        raise FatalValueError(
-            f"`{given[0]}` must be left to the space, which compiles each model by its recipe. Pass"
-            " what is not searched as the space's `recipe`. Received: a tuner with"
-            f" {', '.join(given)}"
-        )
 
 
 def recompile(model, recipe, steps, initial_epoch):
@@ -224,3 +207,6 @@ def recompile(model, recipe, steps, initial_epoch):
         for variable, value in pairs:
             variable.assign(value)
         model.optimizer.iterations.assign(initial_epoch * steps)
+
+
+prepare_keras_tuner(SearchSpace)

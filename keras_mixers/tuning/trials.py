@@ -4,6 +4,7 @@ import pathlib
 
 import keras_tuner
 
+from keras_mixers import files
 from keras_mixers.tuning.budget import INFEASIBLE_PREFIX
 
 # A file in the trial's folder, because a worker process cannot send its reason to the chief.
@@ -40,21 +41,13 @@ def is_infeasible(trial):
     return trial.status == "FAILED" and (trial.message or "").startswith(INFEASIBLE_PREFIX)
 
 
-def current_trial(callbacks):
-    """Find the (tuner, trial) that `fit` runs for; None if the user called `fit` directly."""
-    for callback in callbacks:
-        if hasattr(callback, "tuner") and hasattr(callback, "trial"):
-            return callback.tuner, callback.trial
-    return None
-
-
 def record_reason(tuner, trial, reason):
     """Write why a trial is infeasible to its folder; None deletes the reason of an earlier run."""
     file = pathlib.Path(tuner.get_trial_dir(trial.trial_id), REASON_FILE)
     if reason is None:
         file.unlink(missing_ok=True)
     else:
-        file.write_text(reason)
+        files.write_text(file, reason)
 
 
 def infeasible_reason(tuner, trial):

@@ -3,29 +3,27 @@
 import pathlib
 import sys
 import time
-import traceback
 import warnings
 
 import keras_tuner
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from scored import Scored, tiny
+from scored import OutOfMemory, tiny_memory
 
 import keras_mixers as km
 
 
 def main(folder, seconds):
     warnings.simplefilter("ignore")
-    traceback.print_exc = lambda: None
-    train = Scored._train
+    train = OutOfMemory._train
 
     def slow(self, *arguments):
         time.sleep(float(seconds))
         return train(self, *arguments)
 
-    Scored._train = slow
-    space = tiny(max_params=600)
+    OutOfMemory._train = slow
+    space = tiny_memory()
     tuner = keras_tuner.RandomSearch(
         space, "val_accuracy", max_trials=8, seed=1, directory=folder, project_name="search"
     )
