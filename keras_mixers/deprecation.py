@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
+from keras_mixers.arguments import received
+
 Renamed = TypeVar("Renamed", bound=Callable)
 
 
@@ -40,8 +42,8 @@ def renamed_argument(old: str, new: str) -> Callable[[Renamed], Renamed]:
             if old in kwargs:
                 if new in kwargs:
                     raise TypeError(
-                        f"`{old}` is the old name of `{new}`: give only `{new}`. Received:"
-                        f" {old}={kwargs[old]!r} and {new}={kwargs[new]!r}"
+                        f"`{old}` is the old name of `{new}`: give only `{new}`."
+                        f" {received(**{old: kwargs[old], new: kwargs[new]})}"
                     )
                 warn(old, new)
                 kwargs[new] = kwargs.pop(old)

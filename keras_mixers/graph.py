@@ -10,6 +10,8 @@ import keras
 from keras.src.backend.common import global_state
 from keras.src.saving import saving_lib
 
+from keras_mixers import arguments
+
 
 def functional(model):
     """The functional model inside a built Sequential model, or a functional model itself.
@@ -22,7 +24,7 @@ def functional(model):
     if not is_functional(model):
         raise ValueError(
             "`model` must be a functional or Sequential model that is built. Received:"
-            f" model={model!r}"
+            f" model={arguments.shown(model)}"
         )
     return model
 

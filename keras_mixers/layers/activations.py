@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_mixers import arguments
 from keras_mixers.serialization import registered
 
 
@@ -31,13 +32,14 @@ def get(activation):
         return gelu_tanh
     if activation in ("glu", keras.activations.glu):
         raise ValueError(
-            "`activation` must keep the width of its input. Received:"
-            f" activation={activation!r}. For a gated MLP use ChannelMixing(gated=True)"
+            "`activation` must keep the width of its input."
+            f" {arguments.received(activation=activation)}. For a gated MLP use"
+            " ChannelMixing(gated=True)"
         )
     if not isinstance(activation, str) and not callable(activation):
         raise TypeError(
             "`activation` must be a name such as 'gelu', 'gelu_tanh' or 'relu', or a function."
-            f" Received: activation={activation!r}"
+            f" Received: activation={arguments.shown(activation)}"
         )
     if isinstance(activation, str):
         try:
@@ -45,14 +47,14 @@ def get(activation):
         except ValueError:
             raise ValueError(
                 "`activation` must be 'gelu_tanh' or a name in keras.activations, such as 'gelu'"
-                f" or 'relu'. Received: activation={activation!r}"
+                f" or 'relu'. Received: activation={arguments.shown(activation)}"
             ) from None
     if not isinstance(activation, keras.layers.Layer) and not _loadable(activation):
         raise ValueError(
             "`activation` must be a function that a saved model can name: one of"
             " keras.activations, or one that is registered with"
             " @keras.saving.register_keras_serializable()."
-            f" Received: activation={activation!r}"
+            f" Received: activation={arguments.shown(activation)}"
         )
     return activation
 

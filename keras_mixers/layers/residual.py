@@ -56,7 +56,7 @@ class Residual(Layer):
         if not isinstance(mixer, keras.layers.Layer):
             raise TypeError(
                 "`mixer` must be a Keras layer, such as MultiHeadSelfAttention(num_heads=3)."
-                f" Received: mixer={mixer!r}"
+                f" Received: mixer={arguments.shown(mixer)}"
             )
         self.mixer = mixer
         self.stochastic_depth_rate = arguments.rate("stochastic_depth_rate", stochastic_depth_rate)
@@ -90,8 +90,9 @@ class Residual(Layer):
         mixed_shape = self.mixer(keras.KerasTensor(x_shape, dtype=self.compute_dtype)).shape
         if mixed_shape[1:] != tuple(x_shape)[1:]:  # or the sum in `call` could broadcast silently
             raise ValueError(
-                "`mixer` must keep the shape of its input, because both are added. Received:"
-                f" mixer={self.mixer!r}, which makes {mixed_shape} of {tuple(x_shape)}"
+                "`mixer` must keep the shape of its input, because both are added."
+                f" {arguments.received(mixer=self.mixer)}, which makes {mixed_shape} of"
+                f" {tuple(x_shape)}"
             )
         learned = {id(weight) for weight in self.mixer.weights if weight.trainable}
         state = [v.path for v in self.mixer.variables if id(v) not in learned]

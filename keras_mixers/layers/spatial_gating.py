@@ -58,7 +58,7 @@ class SpatialGating(Layer):
         if self.mlp_dim % 2:
             raise ValueError(
                 "`mlp_dim` must be even, because one half gates the other. Received:"
-                f" mlp_dim={mlp_dim!r}; use {mlp_dim + 1}, for example"
+                f" mlp_dim={arguments.shown(mlp_dim)}; use {mlp_dim + 1}, for example"
             )
         self.activation = activations.get(activation)
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)

@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 
+from keras_mixers import arguments
 from keras_mixers.layers import (
     AttentionPooling,
     PatchEmbed,
@@ -123,7 +124,9 @@ def classifier(a, name):
 def check_name(name):
     """Raise an error for an invalid name, because Keras would first allocate all weights."""
     if not isinstance(name, str) or not name or "/" in name:
-        raise ValueError(f"`name` must be a non-empty string without '/'. Received: name={name!r}")
+        raise ValueError(
+            f"`name` must be a non-empty string without '/'. Received: name={arguments.shown(name)}"
+        )
 
 
 @contextlib.contextmanager
@@ -135,7 +138,7 @@ def default_dtype(dtype):
         if "float" not in f"{policy.compute_dtype}":
             raise ValueError(
                 "`dtype` must be a float dtype or a policy of float dtypes, such as"
-                f" 'mixed_bfloat16'. Received: dtype={dtype!r}"
+                f" 'mixed_bfloat16'. Received: dtype={arguments.shown(dtype)}"
             )
         keras.config.set_dtype_policy(policy)
     try:

@@ -153,7 +153,7 @@ def check_pattern(pattern):
     letters = ", ".join(f"{letter} {meaning}" for letter, meaning in LETTERS.items())
     expected = f"`pattern` must be one letter a block ({letters}), at most {MOST_BLOCKS} letters."
     if not isinstance(pattern, str):
-        raise TypeError(f"{expected} Received: pattern={pattern!r}")
+        raise TypeError(f"{expected} Received: pattern={arguments.shown(pattern)}")
     unknown = "".join(sorted(set(pattern) - set(LETTERS)))
     if unknown or not 0 < len(pattern) <= MOST_BLOCKS:
         shown = pattern if len(pattern) <= 40 else pattern[:40] + "..."
@@ -169,5 +169,5 @@ def check_prefix_tokens(pattern, pool, num_registers):
         raise ValueError(
             "`pool` must not be 'token' and `num_registers` must be 0 with the letters"
             f" {on_grid}, because class and register tokens have no place on their grid of patches."
-            f" Received: pattern={pattern!r}, pool={pool!r}, num_registers={num_registers}"
+            f" {arguments.received(pattern=pattern, pool=pool, num_registers=num_registers)}"
         )

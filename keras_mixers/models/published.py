@@ -66,7 +66,7 @@ def check_arguments(row, variant, architecture):
         if given != expected[name]:
             raise ValueError(
                 f"`{name}` must be {expected[name]!r} for weights={row.name!r}. Received:"
-                f" {name}={given!r}"
+                f" {name}={arguments.shown(given)}"
             )
 
 

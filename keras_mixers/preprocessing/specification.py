@@ -23,7 +23,9 @@ def _crop_fraction(name, value):
             raise ValueError
     except (TypeError, ValueError) as error:
         expected = "a number above 0 and at most 1"
-        raise type(error)(f"`{name}` must be {expected}. Received: {name}={value!r}") from None
+        raise type(error)(
+            f"`{name}` must be {expected}. Received: {name}={arguments.shown(value)}"
+        ) from None
     return value
 
 
@@ -36,7 +38,9 @@ def _per_channel(name, value, kind, minimum):
             raise ValueError
     except (TypeError, ValueError) as error:
         expected = f"a {kind}, or a tuple of {kind}s, one for each channel"
-        raise type(error)(f"`{name}` must be {expected}. Received: {name}={value!r}") from None
+        raise type(error)(
+            f"`{name}` must be {expected}. Received: {name}={arguments.shown(value)}"
+        ) from None
     return checked if several else checked[0]
 
 
@@ -66,7 +70,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
         if len(lengths) > 1:
             raise ValueError(
                 "`std` must have as many numbers as `mean`. Received:"
-                f" mean={self.mean!r}, std={self.std!r}"
+                f" mean={arguments.shown(self.mean)}, std={arguments.shown(self.std)}"
             )
 
     def check_channels(self, channels: int | None) -> None:
@@ -76,7 +80,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
             if isinstance(value, tuple) and len(value) != channels:
                 raise ValueError(
                     f"`{name}` must have one number for each channel of the image, or be one"
-                    f" number for all. Received: {name}={value!r} for an image of"
+                    f" number for all. Received: {name}={arguments.shown(value)} for an image of"
                     f" {'unknown' if channels is None else channels} channels"
                 )
 

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from keras_mixers import arguments
 from keras_mixers.graph import layer_calls, run
 from keras_mixers.layers import Residual
 from keras_mixers.probe.attention import Layers, attention_path, read_out
-from keras_mixers.probe.collect import batches, check_images, mixer_input, mixer_of, to_numpy
+from keras_mixers.probe.collect import batches, mixer_input, mixer_of, to_numpy
+from keras_mixers.probe.images import check_images, numbers_of
 from keras_mixers.probe.outputs import kind_of_output
 
 
@@ -132,13 +134,14 @@ def check_classes(model, images, target):
         )
     if target is None:
         return
-    num_classes, given = model.outputs[0].shape[-1], np.asarray(target)
+    num_classes, given = model.outputs[0].shape[-1], numbers_of("target", target)
     if given.shape not in ((), (len(images),)):
         raise ValueError(
             f"`target` must be one number, or one for each of the {len(images)} images. Received:"
-            f" target={target!r}"
+            f" target={arguments.shown(target)}"
         )
     if given.dtype.kind not in "iu" or not ((given >= 0) & (given < num_classes)).all():
         raise ValueError(
-            f"`target` must be numbers from 0 to {num_classes - 1}. Received: target={target!r}"
+            f"`target` must be numbers from 0 to {num_classes - 1}."
+            f" {arguments.received(target=target)}"
         )

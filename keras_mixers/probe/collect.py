@@ -10,6 +10,7 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.graph import functional, layer_calls, run
 from keras_mixers.layers import Residual
+from keras_mixers.probe.images import check_images
 
 
 class StopForward(Exception):
@@ -72,8 +73,8 @@ def select(calls, numbered, layers):
         else:
             near = arguments.nearest(layer, calls)
             raise ValueError(
-                f"`layers` must be names or numbers (from 0, or -1 for the last) of"
-                f" {', '.join(names)}. Received: {layer!r}{near}"
+                "`layer` or `layers` must be names or numbers (from 0, or -1 for the last) of"
+                f" {', '.join(names)}. Received: {arguments.shown(layer)}{near}"
             )
     return {name: node for name, node in calls.items() if name in selected}
 
@@ -85,7 +86,9 @@ def one_layer(layer):
         ValueError: if the value is neither, such as a list or `None`, which mean several layers.
     """
     if isinstance(layer, bool) or not isinstance(layer, (str, numbers.Integral)):
-        raise ValueError(f"`layer` must be a name or a number. Received: layer={layer!r}")
+        raise ValueError(
+            f"`layer` must be a name or a number. Received: layer={arguments.shown(layer)}"
+        )
     return layer
 
 
@@ -118,36 +121,13 @@ def batches(model, images, batch_size):
     """Yield the images in batches, as tensors with the dtype of the model's input.
 
     Raises:
-        ValueError: if the images do not fit the model.
+        ValueError, TypeError: if the images do not fit the model.
     """
     check_images(model, images)
     arguments.integer("batch_size", batch_size)
     dtype = functional(model).inputs[0].dtype
     for start in range(0, len(images), batch_size):
         yield keras.ops.convert_to_tensor(images[start : start + batch_size], dtype=dtype)
-
-
-def check_images(model, images):
-    """Raise a ValueError if `images` is not a finite batch that fits the model's one input."""
-    inputs = functional(model).inputs
-    if len(inputs) != 1:
-        raise ValueError(
-            f"`model` must have one input. Received: '{model.name}', which has {len(inputs)}"
-        )
-    expected, given = inputs[0].shape, getattr(images, "shape", None)
-    fits = given is not None and len(given) == len(expected)
-    lacks_batch_axis = given is not None and len(given) == len(expected) - 1
-    fits = fits and all(e in (None, g) for e, g in zip(expected[1:], given[1:], strict=True))
-    if not fits or not given[0]:
-        sizes = ", ".join(str(side or "any") for side in expected[1:])
-        raise ValueError(
-            f"`images` must be an array of shape (N, {sizes}) with at least one image, to fit"
-            f" model '{model.name}'. Received: "
-            + (f"a {type(images).__name__}" if given is None else f"shape {tuple(given)}")
-            + ("; `image[None]` is a batch of one" if lacks_batch_axis else "")
-        )
-    if not np.isfinite(keras.ops.convert_to_numpy(images)).all():
-        raise ValueError("`images` must be finite. Received: NaN or infinity")
 
 
 def to_numpy(tensor):

@@ -45,7 +45,7 @@ class TokenGrid:
         ):
             raise ValueError(
                 f"`query` must be (row, column) on the grid of {self.rows} x {self.columns}"
-                f" patches, counted from 0. Received: query={query!r}"
+                f" patches, counted from 0. Received: query={arguments.shown(query)}"
             )
         row, column = query
         return self.num_prefix + row * self.columns + column

@@ -4,6 +4,8 @@ import math
 
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
+from keras_mixers import arguments
+
 
 def fit_arguments(recipe, load, data, options):
     """Prepare the arguments of `model.fit` and count the steps of an epoch.
@@ -33,7 +35,7 @@ def fit_arguments(recipe, load, data, options):
         raise FatalTypeError(
             "`batch_size` must not be passed to search(), because the space searches it. To fix it,"
             " pass it to the space's constructor. Received: search() with"
-            f" batch_size={options['batch_size']!r}"
+            f" batch_size={arguments.shown(options['batch_size'])}"
         )
     if hasattr(x, "shape"):
         images = len(x) - int(len(x) * options.get("validation_split", 0.0))
@@ -50,7 +52,7 @@ def load_batches(recipe, load, data, options):
         raise FatalTypeError(
             "`load` must be a function, load(batch_size=..., augmentation=...) -> (train,"
             " validation, ...), and x, y, batch_size and validation_data must not be passed with"
-            f" it. Received: load={load!r} with {', '.join(given) or 'none of these'}"
+            f" it. {arguments.received(load=load)} with {', '.join(given) or 'none of these'}"
         )
     train, validation, *_ = load(batch_size=recipe.batch_size, augmentation=recipe.augmentation)
     # Because the pipeline of `load` shuffles, `fit` need not.
@@ -65,5 +67,5 @@ def count_batches(dataset):
     except TypeError:
         raise FatalValueError(
             "search() must be given steps_per_epoch if the dataset does not know its length."
-            f" Received: {dataset!r}"
+            f" Received: {arguments.shown(dataset)}"
         ) from None

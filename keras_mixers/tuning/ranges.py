@@ -89,7 +89,7 @@ def raise_outside_space(name, value, expected):
     raise FatalValueError(
         f"`{name}` must be {expected}, as the space defines it. To search other values, pass them"
         " to the space, and use another `directory`, or overwrite=True. Received:"
-        f" {name}={value!r}"
+        f" {name}={arguments.shown(value)}"
     )
 
 
@@ -121,7 +121,7 @@ def reals(name, value, default, log=False, below=math.inf):
     if log and not low:
         raise ValueError(
             f"`{name}` must have a range that begins above 0, because it is sampled on a"
-            f" logarithmic scale; a list may contain 0. Received: {name}={value!r}"
+            f" logarithmic scale; a list may contain 0. Received: {name}={arguments.shown(value)}"
         )
     return Interval(low, high, min(max(default, low), high), log)
 
@@ -153,8 +153,9 @@ def patch_sizes(name, value, input_shape):
     wrong = [patch for patch in values if patch not in divisors]
     if wrong or not values:
         raise ValueError(
-            f"`{name}` must divide the height and width of the image. Received: {name}={value!r}"
-            f" and input_shape={input_shape}; these do: {', '.join(map(str, divisors))}"
+            f"`{name}` must divide the height and width of the image."
+            f" {arguments.received(**{name: value})} and input_shape={input_shape};"
+            f" these do: {', '.join(map(str, divisors))}"
         )
     return Choices(tuple(values), min(values, key=distance))
 
@@ -218,7 +219,7 @@ def _augmentation(name, value):
     if not isinstance(value, Augmentation):
         raise TypeError(
             f"`{name}` must be km.data.Augmentation(...), or a list of them. Received:"
-            f" {name}={value!r}"
+            f" {name}={arguments.shown(value)}"
         )
     return value
 
@@ -236,7 +237,9 @@ def _checked_choices(name, value, check):
         )
     checked = [check(name, each) for each in values]
     if any(each in checked[:i] for i, each in enumerate(checked)):
-        raise ValueError(f"`{name}` must have each choice once. Received: {name}={value!r}")
+        raise ValueError(
+            f"`{name}` must have each choice once. Received: {name}={arguments.shown(value)}"
+        )
     return checked
 
 
@@ -244,14 +247,16 @@ def _checked_ends(name, value, check):
     """The low and high end of a range, checked."""
     expected = f"`{name}` must be a list of choices, a (low, high) range, or one value."
     if len(value) != 2:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
+        raise ValueError(f"{expected} Received: {name}={arguments.shown(value)}")
     low, high = (check(name, end) for end in value)
     if low >= high:
-        raise ValueError(f"{expected} Received: {name}={value!r}, where low is not below high")
+        raise ValueError(
+            f"{expected} Received: {name}={arguments.shown(value)}, where low is not below high"
+        )
     if isinstance(low, int) and high - low > MAX_CHOICES:
         raise ValueError(
             f"`{name}` must have a range of at most {MAX_CHOICES:,} integers. Received:"
-            f" {name}={value!r}"
+            f" {name}={arguments.shown(value)}"
         )
     return low, high
 
@@ -260,5 +265,5 @@ def _refuse_range(name, value):
     if isinstance(value, tuple):
         raise TypeError(
             f"`{name}` must be a list of choices or one value, because its values have no order."
-            f" Received: {name}={value!r}"
+            f" Received: {name}={arguments.shown(value)}"
         )

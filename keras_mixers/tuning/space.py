@@ -67,7 +67,9 @@ class SearchSpace(keras_tuner.HyperModel):
         if self.recipe is None:
             self.recipe = Recipe(epochs=1, clip_norm=1.0)
         if not isinstance(self.recipe, Recipe):
-            raise TypeError(f"`recipe` must be km.Recipe(...). Received: recipe={self.recipe!r}")
+            raise TypeError(
+                f"`recipe` must be km.Recipe(...). Received: recipe={arguments.shown(self.recipe)}"
+            )
         fields = {field.name for field in dataclasses.fields(self)}
         taken = sorted(set(self.recipe.model_arguments) & (fields | SET_BY_SPACE))
         if taken:

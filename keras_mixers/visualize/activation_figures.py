@@ -13,14 +13,15 @@ from keras_mixers.probe import (
     token_mixing_activations,
 )
 from keras_mixers.probe.collect import one_layer
+from keras_mixers.probe.images import one_image
 from keras_mixers.visualize.canvas import (
     add_colorbar,
     aspect,
     background,
     draw_picture,
-    one_image,
     overlay,
     panels,
+    set_title,
     strongest,
 )
 
@@ -54,13 +55,14 @@ def plot_token_mixing_activations(
     from matplotlib.figure import Figure
 
     ((name, (hidden,)),) = token_mixing_activations(
-        model, one_image(image), one_layer(layer)
+        model, one_image(model, image), one_layer(layer)
     ).items()
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(hidden, aspect="auto", interpolation="nearest")
     add_colorbar(figure, axes, drawn, "activation")
-    axes.set(title=f"{name}: hidden activations", xlabel="channel", ylabel="hidden unit")
+    set_title(axes, f"{name}: hidden activations")
+    axes.set(xlabel="channel", ylabel="hidden unit")
     return figure
 
 
@@ -93,7 +95,7 @@ def plot_channel_mixing_activations(
         >>> figure = plot_channel_mixing_activations(model, np.zeros((32, 48, 3)))
     """
     ((name, (hidden,)),) = channel_mixing_activations(
-        model, one_image(image), one_layer(layer)
+        model, one_image(model, image), one_layer(layer)
     ).items()
     maps = token_grid(model, len(hidden)).patches(hidden.T)
     chosen = strongest(maps, arguments.integer("units", units))
@@ -144,12 +146,12 @@ def plot_features(
     Source: "DINOv2: Learning Robust Visual Features without Supervision", arXiv 2304.07193,
     figure 1.
     """
-    ((name, (tokens,)),) = features(model, one_image(image), one_layer(layer)).items()
+    ((name, (tokens,)),) = features(model, one_image(model, image), one_layer(layer)).items()
     grid = token_grid(model, len(tokens) if tokens.ndim == 2 else None)
     if tokens.ndim != 2 and tokens.shape[:-1] != (grid.rows, grid.columns):
         raise ValueError(
             "`layer` must be one whose output is tokens (T, D), or their grid of"
-            f" {grid.rows} x {grid.columns}. Received: layer={layer!r}, whose output is"
+            f" {grid.rows} x {grid.columns}. {arguments.received(layer=layer)}, whose output is"
             f" {tokens.shape}"
         )
     patches = tokens[grid.num_prefix :] if tokens.ndim == 2 else tokens

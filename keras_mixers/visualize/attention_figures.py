@@ -18,6 +18,7 @@ from keras_mixers.probe import (
 from keras_mixers.probe.attention import Layers
 from keras_mixers.probe.collect import find_layers, one_layer
 from keras_mixers.probe.grid import prefix_names
+from keras_mixers.probe.images import one_image
 from keras_mixers.probe.outputs import predict
 from keras_mixers.visualize.canvas import (
     add_colorbar,
@@ -25,7 +26,6 @@ from keras_mixers.visualize.canvas import (
     background,
     draw_picture,
     mark_patch,
-    one_image,
     overlay,
     panels,
 )
@@ -88,7 +88,7 @@ def plot_attention(
 
 def maps_of(model, image, layer):
     """(name, weights `(heads, T, T)`, grid) of one attention layer for one image."""
-    ((name, (maps,)),) = attention_maps(model, one_image(image), one_layer(layer)).items()
+    ((name, (maps,)),) = attention_maps(model, one_image(model, image), one_layer(layer)).items()
     return name, maps, token_grid(model, maps.shape[-1])
 
 
@@ -172,7 +172,7 @@ def plot_attention_rollout(
 
     Source: "Quantifying Attention Flow in Transformers", arXiv 2005.00928.
     """
-    (heat,) = attention_rollout(model, one_image(image), layers)
+    (heat,) = attention_rollout(model, one_image(model, image), layers)
     picture = background(model, image, picture)
     return image_and_map(picture, heat, "Attention rollout", "contribution to the output")
 
@@ -210,7 +210,7 @@ def plot_relevance(
     Source: "Generic Attention-model Explainability for Interpreting Bi-Modal and Encoder-Decoder
     Transformers", arXiv 2103.15679.
     """
-    batch = one_image(image)
+    batch = one_image(model, image)
     names = arguments.class_names(class_names, model.output_shape[-1])
     (heat,) = relevance(model, batch, target, layers)
     if target is None:

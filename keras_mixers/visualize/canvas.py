@@ -1,15 +1,20 @@
 """What all figures share: panels, the image under a map, colour bars, tiles of small maps."""
 
 import math
+import textwrap
 
 import numpy as np
 
 from keras_mixers.layers import PatchEmbed
 from keras_mixers.probe.collect import collect, find_layers
+from keras_mixers.probe.images import check_finite, one_image
 
+LONGEST_LINE, MOST_LINES = 100, 3  # of a title
 # Perceptually uniform colour maps: for values from 0 up, and for values on both sides of 0.
 SEQUENTIAL = "viridis"
 DIVERGING = "berlin"
+# How to draw text that holds names of the user, in which "$" does not begin a formula.
+LITERAL = {"parse_math": False, "usetex": False}
 
 
 def panels(count, title, side=2.4, aspect=1.0, columns=None):
@@ -23,11 +28,22 @@ def panels(count, title, side=2.4, aspect=1.0, columns=None):
     size = (columns * side * 1.25, rows * (side * aspect + 0.35) + 0.45)
     figure = Figure(figsize=size, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.15)  # inches, for the numbers at the colour bars
-    figure.suptitle(title)
+    figure.suptitle(drawable_text(title), **LITERAL)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[count:]:
         unused.remove()
     return figure, list(axes[:count])
+
+
+def set_title(axes, title):
+    """Give a panel a title, which may hold any names of classes, layers and metrics."""
+    axes.set_title(drawable_text(title), **LITERAL)
+
+
+def drawable_text(text):
+    """A text without what matplotlib cannot draw, and not longer than a title can be."""
+    lines = text.encode("utf-8", "replace").decode().replace("\0", " ").splitlines()[:MOST_LINES]
+    return "\n".join(textwrap.shorten(line, LONGEST_LINE, placeholder=" ...") for line in lines)
 
 
 def add_colorbar(figure, axes, drawn, label=None):
@@ -37,26 +53,12 @@ def add_colorbar(figure, axes, drawn, label=None):
 
 def background(model, image, picture):
     """The picture under a map: `picture`, or the input of `PatchEmbed` if `picture` is None."""
-    image = one_image(image)
     if picture is not None:
         return drawable("picture", picture)
     (patch_embed,) = find_layers(model, PatchEmbed, 0)
-    (patched,) = collect(model, image, [patch_embed], lambda layer, x: x, 1).values()
+    images = one_image(model, image)
+    (patched,) = collect(model, images, [patch_embed], lambda layer, x: x, 1).values()
     return drawable("image", patched[0])
-
-
-def one_image(image):
-    """An image `(H, W, C)` as a batch of one.
-
-    Raises:
-        ValueError: if the array does not have three axes.
-    """
-    if np.ndim(image) != 3:
-        raise ValueError(
-            "`image` must be an array of shape (H, W, C), one image in the value range that the"
-            f" model expects. Received: shape {np.shape(image)}"
-        )
-    return np.asarray(image)[None]
 
 
 def aspect(picture):
@@ -71,13 +73,12 @@ def drawable(name, picture):
     that does not have 3 channels becomes grey, the mean of its channels.
 
     Raises:
-        ValueError: if the array has another number of axes, is empty, or is not finite.
+        ValueError, TypeError: if the array has another number of axes, is empty, or is not finite.
     """
-    array = np.asarray(picture)
-    if array.ndim not in (2, 3) or not array.size or not np.isfinite(array).all():
+    array = check_finite(name, picture)
+    if array.ndim not in (2, 3) or not array.size:
         raise ValueError(
-            f"`{name}` must be finite, of shape (H, W) or (H, W, C). Received: shape {array.shape}"
-            + (", with NaN or infinity" if array.size and not np.isfinite(array).all() else "")
+            f"`{name}` must be of shape (H, W) or (H, W, C). Received: shape {array.shape}"
         )
     if array.dtype == "uint8":
         array = array / 255

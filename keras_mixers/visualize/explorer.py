@@ -12,8 +12,8 @@ import numpy as np
 
 from keras_mixers import arguments, files
 from keras_mixers.probe.attention import Layers
-from keras_mixers.probe.collect import check_images
 from keras_mixers.probe.grid import prefix_names
+from keras_mixers.probe.images import check_images
 from keras_mixers.probe.outputs import kind_of_output, predict
 from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, background
 from keras_mixers.visualize.views import encoded, finite, views_of
@@ -73,11 +73,11 @@ def attention_explorer(
     path = arguments.file_path(path, ".html")
     check_images(model, images)
     images = np.asarray(images)
-    if pictures is not None and len(pictures) != len(images):
-        raise ValueError(
-            f"`pictures` must be one for each of the {len(images)} images. Received:"
-            f" {len(pictures)}"
-        )
+    if pictures is not None:
+        expected = f"`pictures` must be one for each of the {len(images)} images, in a sequence"
+        pictures = arguments.sequence("pictures", pictures, len(images), expected)
+        if len(pictures) != len(images):
+            raise ValueError(f"{expected}. Received: {len(pictures)} or more")
     probabilities = predictions(model, images, class_names)
     shown = [
         background(model, image, None if pictures is None else pictures[i])
@@ -117,7 +117,7 @@ def predictions(model, images, class_names):
         if class_names is not None:
             raise ValueError(
                 "`class_names` must be None for a model that does not end in logits or a softmax."
-                f" Received: class_names={class_names!r} for '{model.name}'"
+                f" Received: class_names={arguments.shown(class_names)} for '{model.name}'"
             )
         return [[] for _ in images]
     names = arguments.class_names(class_names, model.output_shape[-1])

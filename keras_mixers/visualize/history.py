@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from keras_mixers import arguments
+from keras_mixers.probe.images import numbers_of
+from keras_mixers.visualize.canvas import set_title
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -31,13 +35,7 @@ def plot_history(history: keras.callbacks.History | Mapping[str, list[float]]) -
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    curves = getattr(history, "history", history)
-    fits = isinstance(curves, Mapping) and curves
-    if not fits or not all(len(values) for values in curves.values()):
-        raise ValueError(
-            "`history` must be the return value of `model.fit`, with at least one epoch. Received:"
-            f" {curves!r}"
-        )
+    curves = read_curves(history)
     metrics = list(dict.fromkeys(name.removeprefix("val_") for name in curves))
     figure = Figure(figsize=(4.5 * len(metrics), 3.6), layout="constrained")
     for axes, metric in zip(
@@ -48,8 +46,23 @@ def plot_history(history: keras.callbacks.History | Mapping[str, list[float]]) -
                 epochs = np.arange(1, len(curves[name]) + 1)
                 style = "o" if len(epochs) == 1 else "-"  # a line needs two points to be visible
                 axes.plot(epochs, curves[name], style, label=label)
-        axes.set(title=metric.replace("_", " ").capitalize(), xlabel="epoch")
+        set_title(axes, metric.replace("_", " ").capitalize())
+        axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
     return figure
+
+
+def read_curves(history):
+    """The curves of a history: `{metric: array with one value for each epoch}`."""
+    curves = getattr(history, "history", history)
+    names = list(curves) if isinstance(curves, Mapping) else []
+    if names and all(isinstance(name, str) for name in names):
+        found = {name: numbers_of("history", values) for name, values in curves.items()}
+        if all(values.ndim == 1 and values.size for values in found.values()):
+            return found
+    raise ValueError(
+        "`history` must be the return value of `model.fit`, with at least one epoch."
+        f" {arguments.received(history=curves)}"
+    )

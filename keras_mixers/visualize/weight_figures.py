@@ -13,7 +13,14 @@ from keras_mixers.probe import (
     token_mixing_units,
 )
 from keras_mixers.probe.collect import one_layer
-from keras_mixers.visualize.canvas import add_colorbar, aspect, signed, strongest, tiles
+from keras_mixers.visualize.canvas import (
+    add_colorbar,
+    aspect,
+    set_title,
+    signed,
+    strongest,
+    tiles,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,7 +108,7 @@ def one_panel(shown, title):
 
     figure = Figure(figsize=(6.4, 0.7 + 5.6 * aspect(shown)), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title)
+    set_title(axes, title)
     axes.set_axis_off()
     return figure, axes
 
