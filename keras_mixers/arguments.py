@@ -75,6 +75,7 @@ def pair(name, value):
 
 def real(name, value, minimum, below=LARGEST_REAL):
     """Check a number in `[minimum, below)`, which float32 can hold, and return it as a float."""
+    below = min(below, LARGEST_REAL)
     expected = f"a finite number, at least {minimum} and below {below}"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` must be {expected}. {received(**{name: value})}")
@@ -174,7 +175,7 @@ def output_path(value):
     """Check the path to write to, in a folder that exists, and return a `pathlib.Path`."""
     checked = path("path", value)
     if not checked.parent.is_dir():
-        raise ValueError(f"`path` must lie in a folder that exists. Received: path='{checked}'")
+        raise ValueError(f"`path` must lie in a folder that exists. {received(path=str(checked))}")
     return checked
 
 
@@ -182,9 +183,9 @@ def file_path(value, suffix, reason=""):
     """Check the path of a file to write, in a folder that exists, and return a `pathlib.Path`."""
     checked = output_path(value)
     if checked.suffix.lower() != suffix:
-        raise ValueError(f"`path` must end in {suffix!r}{reason}. Received: path='{checked}'")
+        raise ValueError(f"`path` must end in {suffix!r}{reason}. {received(path=str(checked))}")
     if checked.is_dir():
-        raise ValueError(f"`path` must name a file, not a folder. Received: path='{checked}'")
+        raise ValueError(f"`path` must name a file, not a folder. {received(path=str(checked))}")
     return checked
 
 

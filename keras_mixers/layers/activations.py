@@ -28,6 +28,11 @@ def get(activation):
             saved model could not be loaded with the function.
         TypeError: if `activation` is neither a name nor a function.
     """
+    if not isinstance(activation, str) and not callable(activation):
+        raise TypeError(
+            "`activation` must be a name such as 'gelu', 'gelu_tanh' or 'relu', or a function."
+            f" Received: activation={arguments.shown(activation)}"
+        )
     if activation == "gelu_tanh":
         return gelu_tanh
     if activation in ("glu", keras.activations.glu):
@@ -35,11 +40,6 @@ def get(activation):
             "`activation` must keep the width of its input."
             f" {arguments.received(activation=activation)}. For a gated MLP use"
             " ChannelMixing(gated=True)"
-        )
-    if not isinstance(activation, str) and not callable(activation):
-        raise TypeError(
-            "`activation` must be a name such as 'gelu', 'gelu_tanh' or 'relu', or a function."
-            f" Received: activation={arguments.shown(activation)}"
         )
     if isinstance(activation, str):
         try:

@@ -134,8 +134,11 @@ def default_dtype(dtype):
     """Make a context with another default dtype policy; `None` keeps the default."""
     before = keras.config.dtype_policy()
     if dtype is not None:
-        policy = keras.dtype_policies.get(dtype)
-        if "float" not in f"{policy.compute_dtype}":
+        try:
+            policy = keras.dtype_policies.get(dtype)
+        except Exception:  # Keras raises various errors for a value that names none
+            policy = None
+        if policy is None or "float" not in f"{policy.compute_dtype}":
             raise ValueError(
                 "`dtype` must be a float dtype or a policy of float dtypes, such as"
                 f" 'mixed_bfloat16'. Received: dtype={arguments.shown(dtype)}"

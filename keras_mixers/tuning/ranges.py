@@ -111,7 +111,7 @@ def integers(name, value, default, step=1, doubling=False):
     return Choices(tuple(values), _nearest(values, default))
 
 
-def reals(name, value, default, log=False, below=math.inf):
+def reals(name, value, default, log=False, below=arguments.LARGEST_REAL):
     """The `Interval` of a range, or the `Choices` of a list; all numbers in `[0, below)`."""
     check = functools.partial(arguments.real, minimum=0.0, below=below)
     if not isinstance(value, tuple):

@@ -8,14 +8,18 @@ import functools
 import math
 
 import keras_tuner
-from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.errors import FatalValueError
 
 from keras_mixers import arguments
 from keras_mixers.tuning.budget import INFEASIBLE_PREFIX, InfeasibleError
 from keras_mixers.tuning.checkpoints import checkpoint_files, remove_checkpoints
 from keras_mixers.tuning.feasible import FeasibleProposals
-from keras_mixers.tuning.trials import infeasible_reason, is_infeasible, record_reason
+from keras_mixers.tuning.trials import (
+    check_tuner,
+    infeasible_reason,
+    is_infeasible,
+    record_reason,
+)
 
 
 def within_budget(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
@@ -62,10 +66,11 @@ def within_budget(tuner: keras_tuner.Tuner, keep: int = 5) -> keras_tuner.Tuner:
         ... )
     """
     keep = arguments.integer("keep", keep)
-    if not isinstance(tuner, BaseTuner) or not hasattr(tuner.hypermodel, "check_size"):
+    check_tuner(tuner)
+    if not hasattr(tuner.hypermodel, "check_size"):
         raise TypeError(
-            "`tuner` must be a KerasTuner tuner of a space such as km.tuning.HyperViT(...)."
-            f" {arguments.received(tuner=tuner)}"
+            "`tuner` must search a space such as km.tuning.HyperViT(...). Received: a tuner of"
+            f" {arguments.shown(tuner.hypermodel)}"
         )
     tuner._run_and_update_trial = functools.partial(run_and_update_trial, tuner)
     # A worker process has a client instead of an oracle. The oracle is in the chief process.

@@ -3,8 +3,9 @@
 import pathlib
 
 import keras_tuner
+from keras_tuner.engine.base_tuner import BaseTuner
 
-from keras_mixers import files
+from keras_mixers import arguments, files
 from keras_mixers.tuning.budget import INFEASIBLE_PREFIX
 
 # A file in the trial's folder, because a worker process cannot send its reason to the chief.
@@ -16,6 +17,9 @@ def infeasible(tuner: keras_tuner.Tuner) -> dict[str, str]:
 
     Args:
         tuner: any KerasTuner tuner. In a search with several processes, the chief's tuner.
+
+    Raises:
+        TypeError: if `tuner` is not a tuner.
 
     Example:
         >>> import tempfile
@@ -29,11 +33,18 @@ def infeasible(tuner: keras_tuner.Tuner) -> dict[str, str]:
         >>> len(infeasible(tuner))
         1
     """
+    check_tuner(tuner)
     return {
         trial_id: trial.message.removeprefix(INFEASIBLE_PREFIX)
         for trial_id, trial in tuner.oracle.trials.items()
         if is_infeasible(trial)
     }
+
+
+def check_tuner(tuner):
+    """Raise a TypeError if an argument is not a tuner."""
+    if not isinstance(tuner, BaseTuner):
+        raise TypeError(f"`tuner` must be a KerasTuner tuner. {arguments.received(tuner=tuner)}")
 
 
 def is_infeasible(trial):

@@ -1,7 +1,6 @@
 """What all figures share: panels, the image under a map, colour bars, tiles of small maps."""
 
 import math
-import textwrap
 
 import numpy as np
 
@@ -43,7 +42,9 @@ def set_title(axes, title):
 def drawable_text(text):
     """A text without what matplotlib cannot draw, and not longer than a title can be."""
     lines = text.encode("utf-8", "replace").decode().replace("\0", " ").splitlines()[:MOST_LINES]
-    return "\n".join(textwrap.shorten(line, LONGEST_LINE, placeholder=" ...") for line in lines)
+    return "\n".join(
+        line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]} ..." for line in lines
+    )
 
 
 def add_colorbar(figure, axes, drawn, label=None):
@@ -51,10 +52,13 @@ def add_colorbar(figure, axes, drawn, label=None):
     figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.05, 1]), label=label)
 
 
-def background(model, image, picture):
-    """The picture under a map: `picture`, or the input of `PatchEmbed` if `picture` is None."""
+def background(model, image, picture, name="picture"):
+    """The picture under a map: `picture`, or the input of `PatchEmbed` if `picture` is None.
+
+    `name` is the argument that holds the picture.
+    """
     if picture is not None:
-        return drawable("picture", picture)
+        return drawable(name, picture)
     (patch_embed,) = find_layers(model, PatchEmbed, 0)
     images = one_image(model, image)
     (patched,) = collect(model, images, [patch_embed], lambda layer, x: x, 1).values()

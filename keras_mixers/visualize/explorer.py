@@ -73,15 +73,17 @@ def attention_explorer(
     path = arguments.file_path(path, ".html")
     check_images(model, images)
     images = np.asarray(images)
-    if pictures is not None:
+    if pictures is None:
+        pictures = [None] * len(images)
+    else:
         expected = f"`pictures` must be one for each of the {len(images)} images, in a sequence"
         pictures = arguments.sequence("pictures", pictures, len(images), expected)
         if len(pictures) != len(images):
             raise ValueError(f"{expected}. Received: {len(pictures)} or more")
     probabilities = predictions(model, images, class_names)
     shown = [
-        background(model, image, None if pictures is None else pictures[i])
-        for i, image in enumerate(images)
+        background(model, image, picture, f"pictures[{i}]")
+        for i, (image, picture) in enumerate(zip(images, pictures, strict=True))
     ]
     classes = [best[0][0] for best in probabilities if best]
     views, grid = views_of(model, images, layers, classes)
