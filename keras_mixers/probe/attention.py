@@ -14,7 +14,7 @@ from keras_mixers.layers import (
 )
 from keras_mixers.probe.collect import collect, find_layers, mixer_input, mixer_of
 from keras_mixers.probe.grid import grid_of, prefix_names
-from keras_mixers.probe.token_mixers import declares_nothing, other_token_mixers
+from keras_mixers.probe.token_mixers import declares_nothing, is_custom, other_token_mixers
 
 Layers = int | str | Sequence[int | str] | None
 
@@ -74,7 +74,7 @@ def attention_rollout(
 
     The rollout is correct only if nothing but attention mixes tokens. The function therefore
     checks each call between the patches and the head. It accepts this package's layers and custom
-    layers if their class attribute `mixes` does not contain `"tokens"`. It also accepts Keras's
+    layers whose class declares an attribute `mixes` without `"tokens"`. It also accepts Keras's
     layers and operations that compute each token separately, such as `Dense` or `Dropout`. A
     custom layer without `mixes` may mix tokens, so the function refuses it, inside a `Residual`
     or not. Declare `mixes = frozenset({"tokens"})` or `mixes = frozenset({"channels"})` in its
@@ -145,7 +145,7 @@ def check_no_other_mixers(model, wanted):
         f" tokens or may mix them. Received: layers=None for '{model.name}' with {received}."
         f" layers={list(wanted)} follows attention only."
     )
-    if any(map(declares_nothing, others.values())):
+    if any(is_custom(layer) and declares_nothing(layer) for layer in others.values()):
         message += (
             " A custom layer declares what it mixes by a class attribute:"
             ' mixes = frozenset({"tokens"}) or mixes = frozenset({"channels"})'

@@ -4,11 +4,14 @@ A layer declares what it mixes by the class attribute `mixes`. Keras's own layer
 declare nothing, so those that keep tokens apart are listed here. Everything else may mix tokens.
 """
 
+import math
+
 import keras
 
 from keras_mixers.graph import is_functional, layer_calls
-from keras_mixers.layers import PatchEmbed
+from keras_mixers.layers import MultiHeadSelfAttention, PatchEmbed
 from keras_mixers.probe.collect import find_layers, mixer_of
+from keras_mixers.probe.token_order import disordered_calls
 
 # These layers compute each token from the same token of their inputs, if the number of tokens does
 # not change. At inference dropout and noise do nothing, and BatchNormalization scales channels.
@@ -68,20 +71,26 @@ def other_token_mixers(model, followed):
     stem = next(iter(find_layers(model, PatchEmbed)))
     first = [name for name, _ in calls].index(stem) + 1
     last = max(i for i, (_, node) in enumerate(calls) if len(node.output_tensors[0].shape) > 2)
+    sides = calls[first - 1][1].output_tensors[0].shape[1:-1]
+    between = dict(calls[first : last + 1])
+    patches = None if None in sides else math.prod(sides)
+    disordered = disordered_calls(between, patches, followed)
     return {
         name: mixer_of(node.operation)
-        for name, node in calls[first : last + 1]
-        if name not in followed and not keeps_tokens_apart(node)
+        for name, node in between.items()
+        if name in disordered
+        or not ((name in followed and computes_attention(node)) or keeps_tokens_apart(node))
     }
 
 
 def keeps_tokens_apart(node):
     """Whether a call is known to compute each token from that token only."""
     layer = mixer_of(node.operation)
-    if hasattr(layer, "mixes"):
+    if not declares_nothing(layer):
         return "tokens" not in layer.mixes
     if is_functional(layer):
-        return all(keeps_tokens_apart(inner) for inner in layer_calls(layer).values())
+        inner = layer_calls(layer).values()
+        return all(keeps_tokens_apart(each) and keeps_token_count(each) for each in inner)
 
     kind = type(layer)  # not isinstance, because a subclass may compute something else
     operation = "" if isinstance(layer, keras.layers.Layer) else kind.__name__
@@ -98,6 +107,38 @@ def keeps_tokens_apart(node):
     return kind in MOVES or operation == "Concatenate"
 
 
+def keeps_token_count(node):
+    """Whether a call returns as many tokens as each of its inputs has."""
+    count = node.output_tensors[0].shape[1:-1]
+    return all(x.shape[1:-1] == count for x in node.input_tensors)
+
+
+def computes_attention(node):
+    """Whether the attention weights of a call describe its output.
+
+    They may not if a subclass has another `call` and does not declare `mixes`.
+    """
+    layer = mixer_of(node.operation)
+    return type(layer).call is MultiHeadSelfAttention.call or not declares_nothing(layer)
+
+
 def declares_nothing(layer):
-    """Whether a custom layer lacks the attribute `mixes`."""
-    return not hasattr(layer, "mixes") and not type(layer).__module__.startswith("keras.")
+    """Whether a layer does not say what it mixes.
+
+    A custom subclass of a layer of this package may compute something else than that layer, so it
+    declares `mixes` itself.
+    """
+    if "mixes" in vars(layer):
+        return False
+    owner = next((kind for kind in type(layer).__mro__ if "mixes" in vars(kind)), None)
+    return owner is None or (in_package(owner) and not in_package(type(layer)))
+
+
+def is_custom(layer):
+    """Whether a layer is neither of Keras nor of this package."""
+    return not type(layer).__module__.startswith("keras.") and not in_package(type(layer))
+
+
+def in_package(kind):
+    """Whether a class is defined in this package."""
+    return kind.__module__.startswith("keras_mixers.")

@@ -19,6 +19,7 @@ IMAGES = np.random.default_rng(1).normal(size=(np.size(TARGETS[-1]), 4, 4, 1)).a
 class PerturbedAttention(layers.MultiHeadSelfAttention):
     """Attention that adds the array `change` to its weights."""
 
+    mixes = frozenset({"tokens"})
     change = 0.0
 
     def attention_scores(self, query, key):

@@ -8,6 +8,7 @@ from keras import ops
 
 import keras_mixers as km
 from keras_mixers import layers, probe
+from keras_mixers.layers.base import Layer as LayerBase
 from keras_mixers.probe.token_mixers import other_token_mixers
 from keras_mixers.visualize import views
 
@@ -41,6 +42,29 @@ class DeclaredScale(keras.layers.Layer):
         return 2 * x
 
 
+class ShiftMixing(layers.ChannelMixing):
+    """A subclass of a layer of the package, which inherits `mixes` and mixes tokens."""
+
+    def call(self, x, training=None):
+        return super().call(ops.roll(x, 1, axis=1), training=training)
+
+
+class ShiftLayer(LayerBase):
+    """A layer with the package's base class, whose `mixes` is empty."""
+
+    def call(self, x):
+        return ops.roll(x, 1, axis=1)
+
+
+class ShiftAttention(layers.MultiHeadSelfAttention):
+    def call(self, x, training=None):
+        return super().call(ops.roll(x, 1, axis=1), training=training)
+
+
+class DeclaredMixing(layers.ChannelMixing):
+    mixes = frozenset({"channels"})
+
+
 class ShiftDense(keras.layers.Dense):
     """A subclass of a tokenwise Keras layer that mixes tokens."""
 
@@ -69,6 +93,21 @@ def with_class_token(x):
     return keras.layers.Concatenate(axis=1)([0.0 * x[:, :1], x])
 
 
+def shift_by_slices(x):
+    return keras.layers.Concatenate(axis=1)([x[:, 1:], x[:, :1]])
+
+
+def mix_with_neighbour(x):
+    """The token shift of RWKV: half of the channels come from the previous token."""
+    previous = ops.concatenate([0.0 * x[:, :1], x[:, :-1]], axis=1)
+    return keras.layers.Concatenate(axis=-1)([x[..., :8], previous[..., 8:]])
+
+
+def shift_in_mixer(x):
+    inputs = keras.Input((6, 16))
+    return layers.Residual(keras.Model(inputs, shift_by_slices(inputs), name="mixer"))(x)
+
+
 def squeeze_and_excite(x):
     gates = keras.layers.Dense(16, "sigmoid")(keras.layers.GlobalAveragePooling1D()(x))
     return keras.layers.Multiply()([x, keras.layers.Reshape((1, 16))(gates)])
@@ -81,6 +120,7 @@ def squeeze_and_excite(x):
         in_residual(keras.layers.Dense(8, activation="gelu"), keras.layers.Dense(16)),
         in_residual(layers.ChannelMixing(8)),
         in_residual(DeclaredChannelShift()),
+        in_residual(DeclaredMixing(8)),
         DeclaredChannelShift(),
         DeclaredScale(),
         layers.LayerScale(),
@@ -113,6 +153,9 @@ def test_rollout_accepts_layers_that_keep_tokens_apart(between):
     [
         (in_residual(Shift()), r"residual\w* \(Shift\)", True),
         (in_residual(Shift(), keras.layers.Dense(16)), r"residual\w* \(Sequential\)", False),
+        (in_residual(ShiftMixing(8)), r"residual\w* \(ShiftMixing\)", True),
+        (in_residual(ShiftLayer()), r"residual\w* \(ShiftLayer\)", True),
+        (ShiftLayer(name="shift"), r"shift \(ShiftLayer\)", True),
         (in_residual(DeclaredShift()), r"residual\w* \(DeclaredShift\)", False),
         (
             in_residual(keras.layers.AveragePooling1D(3, strides=1, padding="same")),
@@ -130,6 +173,10 @@ def test_rollout_accepts_layers_that_keep_tokens_apart(between):
         (lambda x: x[:, ::-1], r"\(GetItem\)", False),
         (lambda x: x + x[:, :1], r"\(Add\)", False),
         (lambda x: keras.layers.Reshape((6, 16))(ops.reshape(x, (-1, 96))), r"\(Reshape\)", False),
+        (shift_by_slices, r"attention \(MultiHeadSelfAttention\)", False),
+        (mix_with_neighbour, r"\(Concatenate\)", False),
+        (shift_in_mixer, r"residual\w* \(Functional\)", False),
+        (lambda x: with_class_token(x)[:, :-1], r"attention \(MultiHeadSelf", False),
         (squeeze_and_excite, r"\(GlobalAveragePooling1D\).*\(Multiply\)", False),
     ],
 )
@@ -144,6 +191,17 @@ def test_rollout_refuses_layers_that_may_mix_tokens(between, named, hint):
         assert function(model, IMAGES, layers="attention").shape == (2, 2, 3)
     shown, _ = views.views_of(model, IMAGES, None, ["class 0", "class 1"])
     assert [view["name"] for view in shown] == ["attention"]
+
+
+def test_rollout_refuses_attention_with_another_call():
+    images = keras.Input((4, 6, 2))
+    x = layers.Residual(ShiftAttention(2), name="attention")(layers.PatchEmbed(16, 2)(images))
+    x = keras.layers.GlobalAveragePooling1D()(x)
+    model = keras.Model(images, keras.layers.Dense(3)(x), name="classifier")
+    for function in (km.attention_rollout, probe.relevance):
+        with pytest.raises(ValueError, match=r"with attention \(ShiftAttention\)"):
+            function(model, IMAGES)
+        assert function(model, IMAGES, layers="attention").shape == (2, 2, 3)
 
 
 def test_rollout_ignores_layers_outside_the_token_stream():
