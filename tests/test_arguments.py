@@ -1,0 +1,158 @@
+"""Hostile arguments: each error is a TypeError or ValueError that names the argument, and short."""
+
+import fractions
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from cases import case
+
+import keras_mixers as km
+from keras_mixers import arguments
+from keras_mixers.serialization import parse_json
+
+
+class FailingRepr:
+    def __repr__(self):
+        raise KeyError("repr")
+
+
+class HugeRepr:
+    def __repr__(self):
+        return "r" * 1_000_000
+
+
+class BytesPath:
+    def __fspath__(self):
+        return b"model.onnx"
+
+
+class FailingPath:
+    def __fspath__(self):
+        raise RuntimeError("fspath")
+
+
+class FailingIterator:
+    def __iter__(self):
+        raise RuntimeError("iter")
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+HOSTILE = {
+    "larger than a float": 10**400,
+    "too many digits": 10**5000,
+    "larger than float32": 1e300,
+    "NaN": float("nan"),
+    "fraction": fractions.Fraction(10**400),
+    "0-d array": np.array(3),
+    "array": np.ones((2, 2)),
+    "tensor": keras.ops.ones(2),
+    "symbolic": keras.KerasTensor((2,)),
+    "bytes": b"x",
+    "null byte": "a\0b",
+    "long text": "x" * 1_000_000,
+    "endless": itertools.count(),
+    "nested": nested(100_000),
+    "failing repr": FailingRepr(),
+    "huge repr": HugeRepr(),
+    "failing iterator": FailingIterator(),
+    "bytes path": BytesPath(),
+    "failing path": FailingPath(),
+}
+IMAGES = case("vit").images(2)
+CALLS = {
+    "integer": lambda value, _: arguments.integer("x", value),
+    "real": lambda value, _: arguments.real("x", value, 0.0),
+    "pair": lambda value, _: arguments.pair("x", value),
+    "flag": lambda value, _: arguments.flag("x", value),
+    "choice": lambda value, _: arguments.choice("x", value, ["a", "b"]),
+    "class_names": lambda value, _: arguments.class_names(value, 3),
+    "attention_maps(x)": lambda value, _: km.attention_maps(value, IMAGES),
+    "attention_maps(images)": lambda value, model: km.attention_maps(model, value),
+    "attention_maps(layers)": lambda value, model: km.attention_maps(model, IMAGES, value),
+    "relevance(target)": lambda value, model: km.probe.relevance(model, IMAGES, value),
+    "count_flops": lambda value, _: km.count_flops(value),
+    "plot_attention": lambda value, model: km.visualize.plot_attention(model, value),
+    "plot_history": lambda value, _: km.visualize.plot_history({"loss": value}),
+    "within_budget": lambda value, _: km.tuning.within_budget(value),
+    "infeasible": lambda value, _: km.tuning.infeasible(value),
+    "HyperViT": lambda value, _: km.tuning.HyperViT((8, 8, 1), 3, learning_rate=value),
+    "dtype": lambda value, _: km.ConvMixer("256/8-k5-p2", dtype=value),
+    "activation": lambda value, _: km.layers.ChannelMixing(8, activation=value),
+}
+NAMES = {
+    "class_names": "class_names",
+    "attention_maps(x)": "model",
+    "attention_maps(images)": "images",
+    "attention_maps(layers)": "layers",
+    "relevance(target)": "target",
+    "count_flops": "model",
+    "plot_attention": "image",
+    "plot_history": "history",
+    "within_budget": "tuner",
+    "infeasible": "tuner",
+    "HyperViT": "learning_rate",
+    "dtype": "dtype",
+    "activation": "activation",
+}
+
+SKIPPED = {
+    ("activation", "nested"),  # because Keras flattens the arguments of a layer first
+    ("plot_history", "tensor"),  # valid
+    ("relevance(target)", "0-d array"),  # valid
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return case("vit").make()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_error_names_argument_and_is_short(call, model):
+    for kind, value in HOSTILE.items():
+        if (call, kind) in SKIPPED:
+            continue
+        with pytest.raises((TypeError, ValueError)) as raised:
+            CALLS[call](value, model)
+        assert f"`{NAMES.get(call, 'x')}`" in str(raised.value), kind
+        assert len(str(raised.value)) < 3000, kind
+
+
+@pytest.mark.parametrize("value", [5, b"x", BytesPath(), FailingPath(), "a\0.html", None])
+def test_path_is_checked(value, model):
+    with pytest.raises((TypeError, ValueError), match="`path` must"):
+        km.visualize.attention_explorer(model, IMAGES, value)
+
+
+@pytest.mark.parametrize("suffix", [".html", ".gif"])
+def test_folder_at_path_is_kept(suffix, model, tmp_path):
+    folder = tmp_path / f"folder{suffix}"
+    folder.mkdir()
+    (folder / "data").write_text("kept")
+    with pytest.raises(ValueError, match="`path` must name a file, not a folder"):
+        if suffix == ".html":
+            km.visualize.attention_explorer(model, IMAGES, folder)
+        else:
+            km.visualize.animate_attention(model, IMAGES[0], folder)
+    assert (folder / "data").read_text() == "kept"
+
+
+def test_numbers_of_numpy_are_accepted():
+    assert arguments.integer("x", np.int32(3)) == 3
+    assert arguments.real("x", np.float32(0.5), 0.0) == 0.5
+    assert arguments.flag("x", np.bool_(True)) is True
+    assert arguments.class_names(np.array(["a", "b"]), 2) == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "{", ""])
+def test_parse_json_raises_value_error(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
