@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
-from keras_mixers.arguments import received
+from keras_mixers.arguments import received, shown
 
 Renamed = TypeVar("Renamed", bound=Callable)
 
@@ -43,7 +43,7 @@ def renamed_argument(old: str, new: str) -> Callable[[Renamed], Renamed]:
                 if new in kwargs:
                     raise TypeError(
                         f"`{old}` is the old name of `{new}`: give only `{new}`."
-                        f" {received(**{old: kwargs[old], new: kwargs[new]})}"
+                        f" {received(**{old: kwargs[old]})} and {new}={shown(kwargs[new])}"
                     )
                 warn(old, new)
                 kwargs[new] = kwargs.pop(old)

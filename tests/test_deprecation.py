@@ -16,7 +16,7 @@ def test_shapes_alone_is_abstract_weights():
 
 def test_bounded_is_within_budget():
     with pytest.warns(DeprecationWarning, match="`bounded`.*`within_budget`"):
-        with pytest.raises(AttributeError):
+        with pytest.raises(TypeError, match="`tuner`"):
             km.tuning.bounded(None)
 
 

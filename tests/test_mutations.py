@@ -371,6 +371,18 @@ MUTATIONS = [
         "",
         "data/test_load.py::test_interrupted_epoch_is_restarted",
     ),
+    (
+        "tuning.feasible:FeasibleProposals.random_values",
+        "values is None or self.is_feasible(values)",
+        "True",
+        "tuning/test_feasible.py::test_search_tries_only_feasible_configurations[RandomSearch]",
+    ),
+    (
+        "probe.token_mixers:declares_nothing",
+        "not in_package(type(layer))",
+        "False",
+        "probe/test_token_mixers.py::test_rollout_refuses_attention_with_another_call",
+    ),
 ]
 
 

@@ -141,7 +141,7 @@ class HyperMLPMixer(SearchSpace):
         >>> import keras_tuner
         >>> space = HyperMLPMixer((16, 16, 1), 10, hidden_dim=[32, 64], tokens_mlp_dim=(32, 96))
         >>> space.arguments_of(keras_tuner.HyperParameters())["tokens_mlp_dim"]
-        64
+        32
 
     Source: "MLP-Mixer: An all-MLP Architecture for Vision", arXiv 2105.01601.
     """

@@ -30,6 +30,7 @@ def infeasible(tuner: keras_tuner.Tuner) -> dict[str, str]:
         ... )
         >>> images, labels = keras.ops.ones((2, 8, 8, 1)), keras.ops.ones((2,))
         >>> tuner.search(images, labels, validation_data=(images, labels), verbose=0)
+        Trial 0 is infeasible: 307,210 parameters, over max_params=10
         >>> len(infeasible(tuner))
         1
     """
