@@ -35,8 +35,9 @@ def export(
 
     The file takes `images`, float32 `(batch, H, W, C)` with any batch size, and returns `logits`.
     With `preprocessing` it takes uint8 images of any height and width, and also returns
-    `probabilities`. A SavedModel then also has the signature `serve_encoded`, which takes JPEG and
-    PNG files.
+    `probabilities`: the softmax of the logits, or their sigmoid if the model is compiled with
+    `Recipe(loss="sigmoid")`. A SavedModel then also has the signature `serve_encoded`, which takes
+    JPEG and PNG files.
 
     `export` writes to a temporary path, runs the format's checker, and loads the file in the
     format's runtime (onnxruntime or TensorFlow). It compares the file's outputs with the model's

@@ -81,7 +81,8 @@ class Serving:
             logits = keras.ops.cast(self.model_output(prepared), "float32")
         outputs = {"logits": logits}
         if self.preprocessing:
-            outputs["probabilities"] = keras.ops.softmax(logits, axis=-1)
+            activation = keras.ops.sigmoid if is_sigmoid(self.model) else keras.ops.softmax
+            outputs["probabilities"] = activation(logits)
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
 
     def model_output(self, prepared):
@@ -127,6 +128,14 @@ class Serving:
             )
         if not np.isfinite(images).all():
             raise ValueError("`calibration_data` must be finite. Received: NaN or infinity")
+
+
+def is_sigmoid(model):
+    """Whether the model's loss treats each class as a separate decision, so uses a sigmoid."""
+    loss = getattr(model, "loss", None)
+    return getattr(loss, "kind", None) == "sigmoid" or (
+        isinstance(loss, keras.losses.BinaryCrossentropy) and loss.from_logits
+    )
 
 
 def attention_layers(model):

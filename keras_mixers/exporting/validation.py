@@ -5,7 +5,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.exporting import onnx
 from keras_mixers.exporting.formats import FORMATS, format_of
-from keras_mixers.exporting.serving import attention_layers
+from keras_mixers.exporting.serving import attention_layers, is_sigmoid
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.preprocessing import Preprocessing
 
@@ -148,9 +148,14 @@ def check_preprocessing(preprocessing, model):
         name = type(last).__name__
     else:
         name = None
-    if name or model.outputs[0].shape[-1] == 1:
+    if name:
         raise ValueError(
-            "`model` must end in logits of two or more classes, because with `preprocessing` the"
-            " file also returns their softmax. Received: a model whose last layer,"
-            f" {last.name!r}, {f'applies {name}' if name else 'has one output'}"
+            "`model` must end in logits, because with `preprocessing` the file also returns"
+            f" probabilities. Received: a model whose last layer, {last.name!r}, applies {name}"
+        )
+    if model.outputs[0].shape[-1] == 1 and not is_sigmoid(model):
+        raise ValueError(
+            "`model` must end in logits of two or more classes, or be compiled with"
+            " Recipe(loss='sigmoid'), because the softmax of one logit is always 1. Received: a"
+            f" model whose last layer, {last.name!r}, has one output"
         )

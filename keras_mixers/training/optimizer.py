@@ -1,13 +1,16 @@
 """AdamW as it is used to train Vision Transformers."""
 
 import re
+import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.serialization import registered
+from keras_mixers.training.schedule import WarmUp
 
 
 @registered
@@ -18,6 +21,9 @@ class LayerwiseAdamW(keras.optimizers.Adam):
     positions and tokens do not. `rate` falls with the distance from the head, by the factor
     `layer_decay` per block. Keras's `AdamW` needs a list of the variables to exclude, and a saved
     file does not contain this list.
+
+    A callback may assign a number to `learning_rate`, also if it is a schedule. The rate then keeps
+    this value until the next assignment.
 
     Args:
         learning_rate: a number or a schedule.
@@ -62,6 +68,68 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         self.kernel_decay = arguments.non_negative("weight_decay", weight_decay)
         self.layer_decay = decay_factor("layer_decay", layer_decay)
         self.clip_norm = None if clip_norm is None else positive("clip_norm", clip_norm)
+        self.assigned_rate = None
+        if isinstance(learning_rate, keras.optimizers.schedules.LearningRateSchedule):
+            # A variable, because a compiled training step reads it. Below 0: the schedule is used.
+            self.assigned_rate = keras.Variable(
+                -1.0,
+                name="assigned_rate",
+                dtype="float32",
+                trainable=False,
+                aggregation="only_first_replica",
+            )
+            self._track_variable(self.assigned_rate)
+
+    @property
+    def learning_rate(self):
+        return self._get_current_learning_rate()
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        if self.assigned_rate is None or callable(value):
+            keras.optimizers.Optimizer.learning_rate.fset(self, value)
+        if self.assigned_rate is None:
+            return
+        if callable(value):
+            self.assigned_rate.assign(-1.0)
+            return
+        value = arguments.non_negative("learning_rate", float(value))
+        # A LearningRateScheduler returns the current rate to keep the schedule.
+        if np.float32(value) != np.float32(self.learning_rate):
+            self.assigned_rate.assign(value)
+
+    def _get_current_learning_rate(self):
+        rate = super()._get_current_learning_rate()
+        if self.assigned_rate is None:
+            return rate
+        assigned = ops.convert_to_tensor(self.assigned_rate)
+        return ops.where(assigned >= 0, assigned, rate)
+
+    def finalize_variable_values(self, var_list):
+        # Keras calls this method at the end of `fit`.
+        super().finalize_variable_values(var_list)
+        schedule = self._learning_rate
+        # After an error in a step, the variables have no values on JAX.
+        if not isinstance(schedule, WarmUp) or self._iterations.value is None:
+            return
+        steps = int(self._iterations)
+        if steps > schedule.steps and float(self.assigned_rate) < 0:
+            warnings.warn(
+                f"`fit` has trained for {steps} steps, but the learning rate schedule has"
+                f" {schedule.steps} steps. The learning rate of all later steps was"
+                f" {schedule.final:g}. To train for longer, call `Recipe.compile` again before"
+                " `fit`, which begins a new schedule",
+                stacklevel=2,
+            )
+
+    def load_own_variables(self, store):
+        # Files of version 0.1.0 do not contain the assigned rate.
+        before = [v for v in self.variables if v is not self.assigned_rate]
+        if self.assigned_rate is None or len(store.keys()) != len(before):
+            super().load_own_variables(store)
+            return
+        for i, variable in enumerate(before):
+            variable.assign(store[str(i)])
 
     def build(self, variables):
         super().build(variables)

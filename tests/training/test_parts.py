@@ -102,11 +102,68 @@ def test_sigmoid_crossentropy_sums_over_classes():
     np.testing.assert_allclose(loss, -each.sum(-1).mean(), rtol=1e-5)
 
 
-def test_crossentropy_is_nan_for_invalid_class_index():
-    for kind in ("softmax", "sigmoid"):
-        loss = km.training.Crossentropy(0.1, kind)
-        assert np.isnan(float(loss(ops.array([0, 5]), ops.zeros((2, 5)))))
-        assert np.isfinite(float(loss(ops.array([0, 4]), ops.zeros((2, 5)))))
+@pytest.mark.parametrize("part", ["softmax", "sigmoid", "accuracy"])
+@pytest.mark.parametrize("bad", [5, -1, 1.5, np.nan])
+def test_class_number_outside_the_classes_raises(part, bad):
+    accuracy = km.training.Accuracy()
+    compute = accuracy.update_state if part == "accuracy" else km.training.Crossentropy(0.1, part)
+    with pytest.raises(ValueError, match="Class numbers must be integers from 0 to 4, .*5 outputs"):
+        compute(np.array([0, bad]), ops.zeros((2, 5)))
+    compute(np.array([0, 4]), ops.zeros((2, 5)))
+    with pytest.raises(ValueError, match="Class numbers must be from 0 to 1, .* one output.*-1"):
+        km.training.Crossentropy(kind="sigmoid")(np.array([0, -1]), ops.zeros((2, 1)))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="only TensorFlow checks labels in its graphs"
+)
+def test_class_number_outside_the_classes_raises_in_fit():
+    import tensorflow as tf
+
+    images, labels = np.zeros((4, 3), "float32"), np.array([0, 1, 2, 3])
+    for jit_compile in (False, True):
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        model.compile("sgd", km.training.Crossentropy(), jit_compile=jit_compile)
+        if jit_compile:
+            assert np.isnan(model.fit(images, labels, verbose=0).history["loss"])
+        else:
+            with pytest.raises(tf.errors.InvalidArgumentError, match="integers from 0 to 1"):
+                model.fit(images, labels, verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_image_without_labels_has_finite_loss(kind):
+    logits = ops.array(np.random.RandomState(0).randn(3, 4))
+    labels = np.array([[1.0, 0, 0, 0], [0, 0, 0, 0], [1, 1, 0, 0]])
+    loss = float(km.training.Crossentropy(kind=kind)(labels, logits))
+    if kind == "sigmoid":
+        expected = keras.losses.BinaryCrossentropy(from_logits=True)(labels, logits)
+        assert loss == pytest.approx(4 * float(expected), rel=1e-5)
+    assert np.isfinite(loss)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_one_output_decides_between_two_classes(shape):
+    labels, logits = np.array([0, 1, 1, 0]), np.array([[-3.0], [2.0], [-1.0], [-2.0]])
+    for given in (labels, labels.astype(bool), labels.astype("float32")):
+        loss = km.training.Crossentropy(0.1, "sigmoid")(given.reshape(shape), logits)
+        expected = keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1)
+        assert float(loss) == pytest.approx(float(expected(labels[:, None], logits)), rel=1e-5)
+        accuracy = km.training.Accuracy()
+        accuracy.update_state(given.reshape(shape), logits)
+        assert float(accuracy.result()) == 0.75
+    with pytest.raises(ValueError, match="`kind` must be 'sigmoid' for a model with one output"):
+        km.training.Crossentropy()(labels, logits)
+
+
+def test_accuracy_of_several_labels_or_none():
+    logits = ops.array([[0.0, 1, 2], [5, 1, 2], [0, 3, 1]])
+    accuracy = km.training.Accuracy()
+    accuracy.update_state(np.array([[0, 1, 1], [0, 1, 1], [0, 0, 0]]), logits)
+    assert float(accuracy.result()) == 0.5, "the image without labels is not counted"
+    accuracy.reset_state()
+    accuracy.update_state(np.array([2, 1, 1]), logits, sample_weight=np.array([3.0, 1, 0]))
+    assert float(accuracy.result()) == 0.75
 
 
 def test_accuracy_accepts_indices_and_soft_labels():

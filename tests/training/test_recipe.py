@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import keras_mixers as km
+from keras_mixers.exporting import validation
+from keras_mixers.exporting.serving import Serving
 
 BAD = {
     "epochs": [0, 1.5, None],
@@ -131,6 +133,22 @@ def test_compile_raises_if_warmup_is_too_long():
     recipe = km.Recipe(epochs=10, warmup_epochs=5)
     with pytest.raises(ValueError, match="`epochs` must be more than `warmup_epochs`.*epochs=5"):
         recipe.compile(small_model(), 10, epochs=5)
+
+
+@pytest.mark.parametrize(("loss", "classes"), [("softmax", 3), ("sigmoid", 3), ("sigmoid", 1)])
+def test_exported_probabilities_follow_the_loss(loss, classes):
+    model = km.ConvMixer("256/8-k5-p2", (4, 4, 1), hidden_dim=4, depth=1, num_classes=classes)
+    km.Recipe(epochs=1, loss=loss).compile(model, 1)
+    preprocessing = km.Preprocessing((4, 4), mean=0.5, std=0.5)
+    validation.check_preprocessing(preprocessing, model)
+    images = np.arange(2 * 4 * 4, dtype="uint8").reshape(2, 4, 4, 1)
+    outputs = Serving(model, preprocessing)(images)
+    activation = getattr(keras.ops, loss)
+    np.testing.assert_allclose(outputs["probabilities"], activation(outputs["logits"]), rtol=1e-6)
+    model.compile("sgd", "mse")
+    if classes == 1:
+        with pytest.raises(ValueError, match=r"compiled with Recipe\(loss='sigmoid'\).*one output"):
+            validation.check_preprocessing(preprocessing, model)
 
 
 @pytest.mark.slow
