@@ -6,6 +6,7 @@ import os
 import threading
 
 from keras_mixers.data.augmentation import Augmenter, random_crop
+from keras_mixers.data.position import with_position
 from keras_mixers.data.rng import KeyedSeeds
 
 PREFETCHED_BATCHES = 4
@@ -131,7 +132,11 @@ class EpochStream:
             epochs = with_cardinality(epochs, self.num_batches)
         else:
             epochs = epochs.apply(tf.data.experimental.assert_cardinality(self.num_batches))
-        return without_autotune(epochs)
+        return with_position(without_autotune(epochs), self.position)
+
+    def position(self):
+        """(epoch, batch) where the next iteration begins."""
+        return self.epoch, self.first_batch if self.epoch == self.first_epoch else 0
 
     def begin_epoch(self):
         """Begin the next epoch, or restart an interrupted one: (iteration, number of batches)."""
@@ -140,8 +145,7 @@ class EpochStream:
                 self.stream_epoch.assign(self.epoch)
                 self.iterator = iter(self.stream)
             self.iteration += 1
-            skipped = self.first_batch if self.epoch == self.first_epoch else 0
-            self.batches_left = self.num_batches - skipped
+            self.batches_left = self.num_batches - self.position()[1]
             return self.iteration, self.batches_left
 
     def next_batch(self, iteration):

@@ -1,11 +1,7 @@
 """A callback that saves the state of a training run to one file, and resumes from this file."""
 
-import glob
-import json
 import math
 import os
-import pathlib
-import shutil
 import signal
 import sys
 import threading
@@ -14,22 +10,26 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.files import replacing
+from keras_mixers.data.position import origin_of
+from keras_mixers.training import backup_file
 
 # If an epoch has fewer batches left than this, nothing is saved before the epoch ends. On some
 # backends Keras reads one or two batches ahead. If these are the last ones of an epoch, the data
 # pipeline counts the epoch as finished although Keras has not trained on them.
 NEAR_END = 4
-PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds the progress as JSON
 
 
 class Backup(keras.callbacks.Callback):
     """Save model, optimizer, moving average, seeds and position to one file; resume from it.
 
-    To resume, load the data with `start=(backup.epoch, backup.batch)` and call `fit` with
-    `initial_epoch=backup.epoch`. With the same model, recipe and data, a killed run that is resumed
-    ends with the weights of an uninterrupted run. The file is replaced in one step, so it is always
-    complete. The script `examples/train.py --resume` shows all of this.
+    To resume, load the data by `km.data.load` with `start=(backup.epoch, backup.batch)`, and call
+    `fit` with `initial_epoch=backup.epoch`. With the same model, recipe and data, a killed run that
+    is resumed ends with the weights of an uninterrupted run. The file is replaced in one step, so
+    it is always complete. The script `examples/train.py --resume` shows all of this.
+
+    Only data from `km.data.load` can begin within an epoch, also after `map`. Arrays and other
+    datasets resume at the end of the last whole epoch, so `every` must be `None`. The order of
+    their later batches is up to them: Keras shuffles arrays in another order after a resume.
 
     On the first Ctrl-C or SIGTERM, the callback lets the step finish, saves, and ends the process.
     The second one stops at once. If the loss becomes NaN or infinite, training stops with an error
@@ -47,10 +47,12 @@ class Backup(keras.callbacks.Callback):
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
-        ValueError: if the file was not written by a `Backup`.
-        ValueError: in `fit`, if the file is from another model or optimizer, or if `initial_epoch`
-            differs from `epoch`.
-        FloatingPointError: in `fit`, at the first step whose loss is NaN or infinite.
+        ValueError: if the file is damaged, or was not written by a `Backup`.
+        ValueError: in `fit`, if the file is from another model or optimizer, if `initial_epoch`
+            differs from `epoch`, or if the data begins elsewhere. The model is unchanged.
+        FloatingPointError: in `fit`, at the first step whose loss is NaN or infinite, or if a
+            variable of the model or the optimizer is NaN or infinite at a save.
+        OSError: in `fit`, if the file cannot be written. The previous file remains.
 
     Example:
         >>> backup = Backup("backup.weights.h5")
@@ -66,79 +68,83 @@ class Backup(keras.callbacks.Callback):
 
     def __init__(self, path: str | os.PathLike[str], every: int | None = None):
         super().__init__()
-        self.path = pathlib.Path(path)
+        self.path = arguments.path("path", path)
         # Not `arguments.file_path`, because the folder need not exist before the first save.
         if not self.path.name.endswith(".weights.h5"):
             raise ValueError(f"`path` must end in '.weights.h5'. Received: path={path}")
         self.every = None if every is None else arguments.integer("every", every)
-        # A process that was killed while it saved leaves a temporary folder.
-        for folder in self.path.parent.glob(f".{glob.escape(self.path.name)}-*"):
-            shutil.rmtree(folder, ignore_errors=True)
-        self.epoch, self.batch, self.history, self.shapes = self.read_progress()
+        self.read()
 
-    def read_progress(self):
-        """(epoch, batch, history, shapes) in the file, or the initial values without a file."""
-        import h5py
-
-        if not self.path.exists():
-            return 0, 0, {}, None
-        try:
-            with h5py.File(self.path, "r") as file:
-                progress = json.loads(file[PROGRESS][()])
-            return progress["epoch"], progress["batch"], progress["history"], progress["shapes"]
-        except (OSError, KeyError, ValueError) as error:
-            raise ValueError(
-                "`path` must be a file that a Backup wrote, or must not exist. Received:"
-                f" path={self.path}: {error}"
-            ) from None
+    def read(self):
+        """Take the position and the history from the file, and return its content."""
+        progress, content = backup_file.read(self.path)
+        self.epoch, self.batch, self.history = progress.epoch, progress.batch, progress.history
+        return content
 
     def on_train_begin(self, logs=None):
+        content = self.read()  # again, because an earlier `fit` or another process may have written
         # Keras counts the batches of a resumed epoch from 0 again.
-        self.first_batch = self.batch
+        self.first_batch = self.last_saved_batch = self.batch
         self.stops_resumed_epoch, self.received_signal = False, None
-        if self.first_batch and not self.params["steps"]:
-            raise ValueError(
-                "`path` must be a backup of the end of an epoch if the data has no known number of"
-                f" batches. Received: path={self.path}, saved within epoch {self.epoch + 1}"
-            )
-        if self.path.exists():
-            self.load()
-        self.last_saved_batch = self.batch
+        self.saves_within_epochs = False
+        fit = find_frame(sys._getframe(), self.model, "fit")
+        values = {} if fit is None else fit.f_locals
+        self.check_initial_epoch(values.get("initial_epoch", self.epoch))
+        self.check_data(values.get("x"))
+        if content is not None:
+            # Keras creates the optimizer's variables in the first step, but the file needs them.
+            if not self.model.optimizer.built:
+                self.model.optimizer.build(self.model.trainable_variables)
+            backup_file.restore(self.path, content, self.model)
         self.previous_handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous_handlers[number] = signal.signal(number, self.handle_signal)
 
-    def load(self):
-        """Load the file into the model and the optimizer."""
-        # Keras creates the optimizer's variables in the first step, but the file needs them now.
-        if not self.model.optimizer.built:
-            self.model.optimizer.build(self.model.trainable_variables)
-        # Compare first, because Keras would load the variables that fit and only warn.
-        if self.shapes != self.current_shapes():
+    def check_initial_epoch(self, epoch):
+        """Raise a ValueError if `fit` begins at another epoch than the file."""
+        if epoch != self.epoch:
             raise ValueError(
-                "`path` must be a backup of this model and this optimizer. Received:"
-                f" path={self.path}, whose {len(self.shapes)} variables differ in shape from the"
-                f" {len(self.current_shapes())} variables here"
+                f"`initial_epoch` must be {self.epoch} in `fit`, because {self.path} is at that"
+                f" epoch. Received: initial_epoch={epoch}"
             )
-        self.model.load_weights(self.path)
 
-    def current_shapes(self):
-        """The shapes of all variables that the file holds, in order."""
-        variables = [*self.model.variables, *self.model.optimizer.variables]
-        return [list(variable.shape) for variable in variables]
+    def check_data(self, data):
+        """Raise a ValueError if the data of `fit` does not begin at the position in the file."""
+        if self.epoch >= self.params.get("epochs", math.inf):
+            return  # because `fit` does not train
+        origin, position = origin_of(data), (self.epoch, self.batch)
+        same_epochs = origin is not None and self.params["steps"] == int(origin.cardinality())
+        self.saves_within_epochs = same_epochs
+        if self.every and not same_epochs:
+            raise ValueError(
+                "`every` must be None for data that is not from `km.data.load`, or whose epochs"
+                " have another length, because this data cannot begin within an epoch. Received:"
+                f" every={self.every}"
+            )
+        if self.batch and not same_epochs:
+            raise ValueError(
+                "`path` must be a backup of the end of an epoch for data that is not from"
+                " `km.data.load`, or whose epochs have another length. Received:"
+                f" path={self.path}, saved within epoch {self.epoch + 1}, after batch {self.batch}"
+            )
+        if origin is not None and tuple(origin.keras_mixers_position()) != position:
+            raise ValueError(
+                f"The data must begin at epoch {self.epoch}, batch {self.batch}, as {self.path}"
+                f" does. Load it again with start=(backup.epoch, backup.batch). Received: data that"
+                " begins at epoch {}, batch {}".format(*origin.keras_mixers_position())
+            )
 
     def handle_signal(self, number, frame):
         """Make the current step the last one; restore the previous handlers for later signals."""
         self.restore_signal_handlers()
-        while frame is not None and frame.f_locals.get("self") is not self.model:
-            frame = frame.f_back
-        if frame is None:
+        if find_frame(frame, self.model) is None:
             # An error has ended `fit`, and Keras then does not call `on_train_end`.
             signal.raise_signal(number)
             return
         self.received_signal = number
-        print("\nFinishing this step, then saving. A second signal stops at once.", file=sys.stderr)
+        end = "saving" if self.saves_within_epochs else "stopping; the last whole epoch is saved"
+        print(f"\nFinishing this step, then {end}. A second signal stops at once.", file=sys.stderr)
 
     def restore_signal_handlers(self):
         """Give the signals back to their previous handlers."""
@@ -155,10 +161,7 @@ class Backup(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch != self.epoch:
             self.restore_signal_handlers()
-            raise ValueError(
-                f"`initial_epoch` must be {self.epoch} in `fit`, because {self.path} is at that"
-                f" epoch. Received: initial_epoch={epoch}"
-            )
+            self.check_initial_epoch(epoch)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
@@ -177,10 +180,10 @@ class Backup(keras.callbacks.Callback):
         if batches_left < NEAR_END:
             return  # `on_epoch_end` saves after the validation
         is_due = self.every and self.batch - self.last_saved_batch >= self.every
-        if self.received_signal or is_due:
+        if self.saves_within_epochs and (self.received_signal or is_due):
             self.save()
-            if self.received_signal:
-                self.exit()
+        if self.received_signal:
+            self.exit()
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch, self.batch, self.first_batch = epoch + 1, 0, 0
@@ -203,36 +206,36 @@ class Backup(keras.callbacks.Callback):
 
     def save(self):
         """Replace the file by one with the current state."""
-        import h5py
-
         self.sync()
         self.last_saved_batch = self.batch
-        # Check the weights too, because the loss shows NaN only in the next step.
-        for weight in self.model.trainable_variables:
-            if not bool(ops.all(ops.isfinite(weight.value))):
+        # Check the variables too, because the loss shows NaN only in the next step.
+        for variable in [*self.model.variables, *self.model.optimizer.variables]:
+            if not bool(ops.all(ops.isfinite(variable.value))):
+                epoch = self.epoch + bool(self.batch)
                 self.raise_not_finite(
-                    f"{weight.path} has NaN or infinite values after step"
-                    f" {int(self.model.optimizer.iterations)} (epoch {self.epoch + 1})"
+                    f"{variable.path} has NaN or infinite values after step"
+                    f" {int(self.model.optimizer.iterations)} (epoch {epoch})"
                 )
-        self.shapes = self.current_shapes()
-        progress = {
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "history": self.history,
-            "shapes": self.shapes,
-        }
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path) as temporary:
-            self.model.save_weights(temporary)
-            with h5py.File(temporary, "r+") as file:
-                file[PROGRESS] = json.dumps(progress)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # on the disk before it replaces the old file
+        progress = backup_file.Progress(self.epoch, self.batch, self.history)
+        backup_file.write(self.path, self.model, progress)
 
     def raise_not_finite(self, message):
         """Stop training with an error of this message, followed by advice."""
         self.restore_signal_handlers()
         raise FloatingPointError(
-            f"{message}. A lower learning rate, a longer warm-up or clip_norm=1.0 may help."
-            f" {self.path}, if it exists, holds the last state before this step"
+            f"{message}. A lower learning rate, a longer warm-up or clip_norm=1.0 may help. A class"
+            f" number outside the model's outputs also has this effect. {self.path}, if it exists,"
+            " holds the last state before this step"
         )
+
+
+def find_frame(frame, model, name=None):
+    """The innermost frame of a method of the model, or None; `name` is the method's name.
+
+    Keras does not pass the arguments of `fit` to callbacks, but the frame of `fit` has them.
+    """
+    while frame is not None:
+        if frame.f_locals.get("self") is model and name in (None, frame.f_code.co_name):
+            return frame
+        frame = frame.f_back
+    return None

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-import pathlib
+import reprlib
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_of
 from keras_mixers.data import Augmentation
-from keras_mixers.files import replacing
+from keras_mixers.files import write_text
 from keras_mixers.training import losses, optimizer, schedule
 
 
@@ -25,11 +25,11 @@ def _json_dict(name, value):
     try:
         if isinstance(value, dict):
             return json.loads(json.dumps(value))  # a copy with the types that `load` reads back
-    except TypeError:
+    except (TypeError, ValueError, RecursionError):
         pass
     raise TypeError(
         f"`{name}` must be a dict of values that JSON can hold: names, numbers, lists. Received:"
-        f" {name}={value!r}"
+        f" {name}={reprlib.repr(value)}"
     )
 
 
@@ -108,12 +108,15 @@ class Recipe(CheckedDataclass):
         Args:
             model: a model that returns logits, `(N, ...) -> (N, num_classes)`.
             steps_per_epoch: batches per epoch, `len(train)`. The schedule spans the steps of all
-                epochs.
+                epochs. A callback that sets the learning rate ends the schedule.
             epochs: number of epochs; `None` for the recipe's.
 
         Raises:
+            ValueError, TypeError: if an argument is invalid; the message names it.
             ValueError: if the warm-up is not shorter than the training.
         """
+        if not isinstance(model, keras.Model):
+            raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
         steps_per_epoch = arguments.integer("steps_per_epoch", steps_per_epoch, 1, 2**40)
         epochs = arguments.integer("epochs", self.epochs if epochs is None else epochs)
         if self.warmup_epochs >= epochs:
@@ -154,10 +157,9 @@ class Recipe(CheckedDataclass):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file that `load` reads."""
-        path = pathlib.Path(path)
+        path = arguments.path("path", path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            temporary.write_text(str(self) + "\n")
+        write_text(path, f"{self}\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Recipe":
@@ -166,14 +168,20 @@ class Recipe(CheckedDataclass):
         Raises:
             ValueError: if the file does not contain a recipe; the message names the file and the
                 fault.
+            OSError: if the file cannot be read.
         """
-        text = pathlib.Path(path).read_text()
+        data = arguments.path("path", path).read_bytes()
         try:
-            config = json.loads(text)
+            config = json.loads(data)
             if not isinstance(config, dict):
                 raise ValueError(f"it is a {type(config).__name__}, not a dict of arguments")
             augmentation = Augmentation(**config.pop("augmentation", {}))
             return cls(augmentation=augmentation, **config)
+        except RecursionError:
+            raise ValueError(
+                f"`path` must be a JSON file of a recipe. Received: path={path}: it is nested too"
+                " deeply"
+            ) from None
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"`path` must be a JSON file of a recipe. Received: path={path}: {error}"

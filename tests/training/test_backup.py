@@ -1,7 +1,11 @@
 """Backup: interrupted and resumed training ends with the weights of uninterrupted training."""
 
+import errno
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import h5py
@@ -10,6 +14,8 @@ import numpy as np
 import pytest
 
 import keras_mixers as km
+from keras_mixers.files import replacing
+from keras_mixers.training import backup_file
 
 RECIPE = km.Recipe(epochs=3, batch_size=64, learning_rate=1e-2, clip_norm=1.0, ema_decay=0.9)
 BATCHES = 23
@@ -218,45 +224,291 @@ def test_failed_save_keeps_previous_file(path, monkeypatch):
     with pytest.raises(Interrupted):
         train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
     good = path.read_bytes()
-
-    def save_half(model, file):
-        file.write_bytes(b"half")
-        raise OSError("no space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "save_weights", save_half)
-        with pytest.raises(OSError, match="no space left"):
-            train(km.training.Backup(path, every=4))
+    monkeypatch.setattr(backup_file, "trailer", full_disk)
+    with pytest.raises(OSError, match="No space left.*backup.weights.h5"):
+        backup_file.write(path, linear(km.data.load("digits")[2]), backup_file.Progress())
     assert path.read_bytes() == good
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_backup_removes_temporary_folder_of_killed_process(path):
-    killed = path.parent / f".{path.name}-abc"
-    killed.mkdir()
-    (killed / path.name).write_bytes(b"half")
-    other = path.parent / ".another.weights.h5-abc"
-    other.mkdir()
-    assert km.training.Backup(path).epoch == 0
-    assert list(path.parent.iterdir()) == [other]
+def full_disk(content):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_backup_raises_on_invalid_file(path, tmp_path):
+def test_file_size_limit_raises_and_keeps_previous_file(path):
+    """A limit on the size of files has the effect of a full disk, and must not end the process."""
+    script = """
+import resource, signal, sys
+import keras, numpy as np
+import keras_mixers as km
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
+model = keras.Sequential([keras.Input((9,)), keras.layers.Dense(900)])
+model.compile("adam", "mse")
+data = np.zeros((8, 9)), np.zeros((8, 900))
+try:
+    model.fit(*data, verbose=0, callbacks=[km.training.Backup(sys.argv[1])])
+except OSError as error:
+    print(error)
+"""
+    path.write_bytes(b"")
+    path.unlink()
+    ended = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    assert "File too large" in ended.stdout
+    assert str(path) in ended.stdout
+    assert not list(path.parent.iterdir())
+
+
+def test_constructor_and_position_write_nothing(path):
+    """A second process that reads the position does not disturb the process that saves."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        backup = km.training.Backup(path)
+        assert (backup.epoch, backup.batch, backup.history) == (0, 0, {})
+        assert temporary.read_bytes() == b"half"
+    with pytest.raises(ValueError, match="`path` must be a file that a Backup wrote"):
+        km.training.Backup(path)
+
+
+def test_backup_raises_on_invalid_argument(path):
     with pytest.raises(ValueError, match=r"`path` must end in '.weights.h5'.*backup.h5"):
         km.training.Backup("backup.h5")
+    with pytest.raises(TypeError, match="`path` must be a string or a path"):
+        km.training.Backup(object())
     with pytest.raises(ValueError, match="`every` must.*0"):
         km.training.Backup(path, every=0)
-    path.write_bytes(b"another kind of file")
-    with pytest.raises(ValueError, match="`path` must be a file that a Backup wrote.*backup"):
-        km.training.Backup(path)
-    with h5py.File(path, "w"):
-        pass
-    with pytest.raises(ValueError, match="`path` must be a file that a Backup wrote.*backup"):
-        km.training.Backup(path)
+
+
+def small_model(units=3):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units)])
+    km.Recipe(epochs=2, ema_decay=0.9).compile(model, 4)
+    return model
+
+
+def fit(model, path, epochs=2, **arguments):
+    backup = km.training.Backup(path, **arguments)
+    data = np.ones((16, 2), "float32"), np.arange(16) % 3
+    model.fit(
+        *data,
+        epochs=epochs,
+        initial_epoch=backup.epoch,
+        batch_size=4,
+        verbose=0,
+        callbacks=[backup],
+    )
+    return backup
+
+
+def state(model):
+    return [v.numpy().copy() for v in [*model.variables, *model.optimizer.variables]]
+
+
+def rewrite(path, change):
+    """Change the HDF5 file, and give it the right digest."""
+    _, content = backup_file.read(path)
+    with h5py.File(content, "r+") as file:
+        change(file)
+    content = content.getbuffer()
+    path.write_bytes(bytes(content) + backup_file.trailer(content))
+
+
+def test_backup_with_any_damage_raises_and_loads_nothing(path):
+    fit(small_model(), path, epochs=1)
+    good = path.read_bytes()
+    random = np.random.RandomState(0)
+    flipped = [
+        (i, bytes([good[i] ^ 1 << random.randint(8)])) for i in random.randint(len(good), size=40)
+    ]
+    damaged = [good[:i] + byte + good[i + 1 :] for i, byte in flipped]
+    damaged += [good[:-1], good[: len(good) // 2], b"", good + b"more", b"another kind of file"]
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match="`path` must be a file that a Backup.*backup.weights"):
+            km.training.Backup(path)
+    backup = km.training.Backup(path.with_name("other.weights.h5"))
+    backup.path, model = path, small_model()
+    before = state(model)
+    with pytest.raises(ValueError, match="its digest differs"):
+        model.fit(np.ones((4, 2)), np.zeros(4), verbose=0, callbacks=[backup])
+    for one, other in zip(before, state(model), strict=True):
+        np.testing.assert_array_equal(one, other)
     path.unlink()
-    train(km.training.Backup(path))
+    path.mkdir()
+    with pytest.raises(ValueError, match="it is not a regular file"):
+        km.training.Backup(path)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        *(({"epoch": bad}, "its `epoch` must") for bad in (-1, 2.5, [1], None, True, 2**70)),
+        ({"batch": -1}, "its `batch` must"),
+        *(
+            ({"history": bad}, "its `history` must")
+            for bad in (None, [], {"loss": 1}, {"a": ["b"]})
+        ),
+        ({"more": 1}, "its progress must be a dict of epoch, batch, history"),
+        ("[" * 100_000, "nested too deeply"),
+        ("{", "Expecting property name"),
+        ("[]", "its progress must be a dict"),
+    ],
+)
+def test_backup_with_invalid_progress_raises(record, message, path):
+    fit(small_model(), path, epochs=1)
+
+    def change(file):
+        valid = json.loads(file[backup_file.PROGRESS][()])
+        del file[backup_file.PROGRESS]
+        text = record if isinstance(record, str) else json.dumps({**valid, **record})
+        file[backup_file.PROGRESS] = text
+
+    rewrite(path, change)
+    with pytest.raises(ValueError, match=f"(?s)`path` must.*backup.weights.h5.*{message}"):
+        km.training.Backup(path)
+
+
+def replace(name, value):
+    def change(file):
+        del file[name]
+        file[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (replace("layers/dense/vars/1", np.full(3, np.nan, "float32")), "NaN or infinite values"),
+        (replace("optimizer/vars/2", np.full((2, 3), np.inf, "float32")), "NaN or infinite values"),
+        (replace("layers/dense/vars/1", np.zeros((1, 3), "float32")), "must be a backup of this"),
+        (replace("layers/dense/vars/1", np.zeros(3, "float64")), "must be a backup of this"),
+        (lambda file: file.move("layers/dense", "layers/other"), "must be a backup of this model"),
+        (lambda file: file.__delitem__("optimizer"), "must be a backup of this model"),
+    ],
+)
+def test_backup_with_other_arrays_raises_and_loads_nothing(change, message, path):
+    fit(small_model(), path, epochs=1)
+    rewrite(path, change)
+    model = small_model()
+    before = state(model)
+    with pytest.raises(ValueError, match=f"`path` must.*backup.weights.h5.*{message}|{message}"):
+        fit(model, path)
+    for one, other in zip(before, state(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_failed_load_is_undone(error, path, monkeypatch):
+    fit(small_model(), path, epochs=1)
+    model = small_model()
+    before = state(model)
+
+    def fails_once(self, store):
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(km.training.LayerwiseAdamW, "load_own_variables", fails_once)
+    with pytest.raises(error):
+        fit(model, path)
+    for one, other in zip(before, state(model), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_save_raises_on_nan_in_any_variable(path):
+    def spoil(model):
+        average = next(v for v in model.optimizer.variables if "average" in v.path)
+        average.assign(average.value * np.nan)
+
+    model = small_model()
+    fit(model, path, epochs=1)
+    good = path.read_bytes()
+    poison = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: spoil(model))
+    with pytest.raises(FloatingPointError, match=r"average has NaN or infinite.*\(epoch 2\)"):
+        model.fit(
+            *(np.ones((16, 2), "float32"), np.zeros(16)),
+            epochs=2,
+            initial_epoch=1,
+            verbose=0,
+            callbacks=[poison, km.training.Backup(path)],
+        )
+    assert path.read_bytes() == good
+
+
+def test_fit_raises_for_backup_of_another_model(path):
+    fit(small_model(), path, epochs=1)
     with pytest.raises(ValueError, match="`path` must be a backup of this model.*backup"):
-        train(km.training.Backup(path), build=with_random_layers)
+        fit(small_model(units=4), path)
+
+
+def test_every_raises_for_other_data(path):
+    """A resumed `fit` begins arrays at the start of an epoch, so the batches differ."""
+    with pytest.raises(ValueError, match="`every` must be None for data that is not from"):
+        fit(small_model(), path, every=2)
+    assert not path.exists()
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
+    _, _, info = km.data.load("digits")
+    model = linear(info)
+    RECIPE.compile(model, 4)
+    with pytest.raises(ValueError, match="end of an epoch for data that is not.*after batch 4"):
+        model.fit(
+            *(np.zeros((8, 8, 8, 1)), np.zeros(8)),
+            verbose=0,
+            callbacks=[km.training.Backup(path)],
+        )
+
+
+def test_signal_saves_whole_epochs_of_other_data(path, capsys):
+    def stop():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    model, backup = small_model(), km.training.Backup(path)
+    with pytest.raises(SystemExit):
+        model.fit(
+            *(np.ones((16, 2), "float32"), np.arange(16) % 3),
+            epochs=2,
+            batch_size=2,
+            verbose=0,
+            callbacks=[backup, AfterSteps(10, stop)],
+        )
+    assert "the last whole epoch is saved" in capsys.readouterr().err
+    backup = km.training.Backup(path)
+    assert (backup.epoch, backup.batch) == (1, 0)
+
+
+def test_fit_raises_if_data_begins_elsewhere(path):
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=5), AfterSteps(30, interrupt))
+    backup = km.training.Backup(path)
+    assert (backup.epoch, backup.batch) == (1, 5)
+    batches, _, info = km.data.load("digits", start=(1, 0))
+    quiet = {"shuffle": False, "verbose": 0}
+    for data, message in (
+        (batches, r"must begin at epoch 1, batch 5.*begins at epoch 1, batch 0"),
+        (batches.map(lambda x, y: (x, y)), "must begin at epoch 1, batch 5"),
+        (batches.take(9), "`path` must be a backup of the end of an epoch"),
+    ):
+        model = linear(info)
+        RECIPE.compile(model, BATCHES)
+        before = state(model)
+        with pytest.raises(ValueError, match=message):
+            model.fit(data, epochs=3, initial_epoch=1, **quiet, callbacks=[backup])
+        for one, other in zip(before, state(model), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_second_fit_continues_the_same_data(path):
+    batches, _, info = km.data.load("digits")
+    model = linear(info)
+    RECIPE.compile(model, BATCHES)
+    for epochs in (1, 2):
+        backup = km.training.Backup(path, every=9)
+        position = {"epochs": epochs, "initial_epoch": backup.epoch}
+        model.fit(batches, **position, shuffle=False, verbose=0, callbacks=[backup])
+    assert km.training.Backup(path).epoch == 2
 
 
 def test_resume_within_epoch_needs_known_length(path):

@@ -11,6 +11,10 @@ import keras_mixers as km
 from keras_mixers.exporting import validation
 from keras_mixers.exporting.serving import Serving
 
+NESTED, CIRCULAR = {}, {}
+for _ in range(10_000):
+    NESTED = {"more": NESTED}
+CIRCULAR["itself"] = CIRCULAR
 BAD = {
     "epochs": [0, 1.5, None],
     "batch_size": [0, "64"],
@@ -27,7 +31,7 @@ BAD = {
     "loss": ["mse", None],
     "label_smoothing": [1, -0.1, None],
     "augmentation": [None, {}],
-    "model_arguments": [None, []],
+    "model_arguments": [None, [], NESTED, CIRCULAR],
     "source": [None, 3],
 }
 
@@ -88,6 +92,10 @@ def test_published_recipes_match_their_sources():
     ("text", "message"),
     [
         ("{", "Expecting property name"),
+        pytest.param("[" * 100_000, "it is nested too deeply", id="deep"),
+        ('{"epochs": 1' + "0" * 400 + "}", "`epochs` must"),
+        ('{"epochs": 3, "augmentation": null}', ".*mapping"),
+        (b"\xff\xfe\xff", ".*codec can't decode"),
         ("[]", "it is a list, not a dict"),
         ('{"epochs": 0}', "`epochs` must.*0"),
         ('{"epochs": 3, "epoch": 4}', ".*'epoch'"),
@@ -95,7 +103,7 @@ def test_published_recipes_match_their_sources():
     ],
 )
 def test_recipe_load_raises_on_invalid_file(text, message, tmp_path):
-    (tmp_path / "recipe.json").write_text(text)
+    (tmp_path / "recipe.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     expected = f"`path` must be a JSON file of a recipe.*recipe.json: {message}"
     with pytest.raises(ValueError, match=expected):
         km.Recipe.load(tmp_path / "recipe.json")
@@ -129,6 +137,19 @@ def test_recipe_prints_its_json(tmp_path):
     assert json.loads(str(recipe)) == json.loads((tmp_path / "recipe.json").read_text())
 
 
+def test_recipe_raises_on_invalid_path_or_model(tmp_path):
+    recipe = km.Recipe(epochs=1)
+    with pytest.raises(TypeError, match="`model` must be a keras.Model. Received: model=5"):
+        recipe.compile(5, 3)
+    for call in (recipe.save, km.Recipe.load):
+        with pytest.raises(TypeError, match="`path` must be a string or a path"):
+            call(object())
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(IsADirectoryError, match="runs"):
+        recipe.save(tmp_path / "runs")
+    assert (tmp_path / "runs").is_dir()
+
+
 def test_compile_raises_if_warmup_is_too_long():
     recipe = km.Recipe(epochs=10, warmup_epochs=5)
     with pytest.raises(ValueError, match="`epochs` must be more than `warmup_epochs`.*epochs=5"):
@@ -137,7 +158,8 @@ def test_compile_raises_if_warmup_is_too_long():
 
 @pytest.mark.parametrize(("loss", "classes"), [("softmax", 3), ("sigmoid", 3), ("sigmoid", 1)])
 def test_exported_probabilities_follow_the_loss(loss, classes):
-    model = km.ConvMixer("256/8-k5-p2", (4, 4, 1), hidden_dim=4, depth=1, num_classes=classes)
+    size = {"input_shape": (4, 4, 1), "hidden_dim": 4, "depth": 1}
+    model = km.ConvMixer("256/8-k5-p2", num_classes=classes, **size)
     km.Recipe(epochs=1, loss=loss).compile(model, 1)
     preprocessing = km.Preprocessing((4, 4), mean=0.5, std=0.5)
     validation.check_preprocessing(preprocessing, model)

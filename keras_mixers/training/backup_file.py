@@ -1,0 +1,172 @@
+"""The file of a `Backup`: Keras's weights in HDF5, the progress as JSON, and a digest at the end.
+
+The file is made and read in memory, because HDF5 ends the process by a signal if it writes to a
+full disk. The digest covers all bytes, so that no damage remains unnoticed.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+
+import ml_dtypes
+import numpy as np
+
+from keras_mixers.files import replacing
+
+PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds the progress as JSON
+LABEL = b"\nkeras_mixers backup 2 blake2b "
+MOST = 2**40  # epochs or batches
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far training is, and the metrics of each epoch."""
+
+    epoch: int = 0
+    batch: int = 0
+    history: dict = dataclasses.field(default_factory=dict)
+
+
+class NamedBytes(io.BytesIO):
+    """A file in memory, with the name that Keras expects of a weights file."""
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
+def write(path, model, progress):
+    """Replace the file by one with the state of the model and its optimizer."""
+    import h5py
+
+    content = state_of(model)
+    with h5py.File(content, "r+") as file:
+        file[PROGRESS] = json.dumps(dataclasses.asdict(progress))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(content.getbuffer())
+        file.write(trailer(content.getbuffer()))
+
+
+def read(path):
+    """`(progress, content)` of the file, or `(Progress(), None)` without a file.
+
+    Raises:
+        ValueError: if the file is damaged, or was not written by `write`.
+    """
+    if path.exists() and not path.is_file():
+        raise invalid(path, "it is not a regular file")
+    try:
+        data = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return Progress(), None
+    length = len(trailer(b""))
+    content = data[:-length]
+    if data[-length:] != trailer(content):
+        raise invalid(path, "it is damaged, incomplete or another file, because its digest differs")
+    content = NamedBytes(content)
+    try:
+        return check(content), content
+    except Exception as error:  # h5py raises exceptions of many types
+        raise invalid(path, error) from None
+
+
+def check(content):
+    """The progress in the content of a file whose arrays are all finite."""
+    import h5py
+
+    with h5py.File(content, "r") as file:
+        for name, dataset in datasets(file).items():
+            array = dataset[()]
+            if dataset.attrs.get("dtype") == "bfloat16":
+                array = array.view(ml_dtypes.bfloat16)
+            if array.dtype.kind not in "biu" and not np.isfinite(array).all():
+                raise ValueError(f"{name} has NaN or infinite values")
+        try:
+            return check_progress(json.loads(file[PROGRESS][()]))
+        except RecursionError:
+            raise ValueError("its progress is nested too deeply") from None
+
+
+def check_progress(record):
+    """The `Progress` of a JSON value."""
+    names = [field.name for field in dataclasses.fields(Progress)]
+    if not isinstance(record, dict) or sorted(record) != sorted(names):
+        raise ValueError(f"its progress must be a dict of {', '.join(names)}")
+    for name in ("epoch", "batch"):
+        if type(record[name]) is not int or not 0 <= record[name] <= MOST:
+            raise ValueError(f"its `{name}` must be an integer of at least 0, not {record[name]!r}")
+    history = record["history"]
+    # A metric may be NaN: the validation loss can be, while the training loss is finite.
+    if not isinstance(history, dict) or not all(
+        isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        for values in history.values()
+    ):
+        raise ValueError("its `history` must be a dict of lists of numbers")
+    return Progress(**record)
+
+
+def restore(path, content, model):
+    """Assign the state in `content` to the model and its optimizer, completely or not at all.
+
+    Raises:
+        ValueError: if the state is not of this model and this optimizer.
+    """
+    before = state_of(model)
+    saved, current = layout(content), layout(before)
+    if saved != current:
+        name = min(saved.items() ^ current.items())[0]
+        raise ValueError(
+            "`path` must be a backup of this model and this optimizer. Received:"
+            f" path={path}, whose {len(saved)} arrays differ in name, shape or dtype from the"
+            f" {len(current)} arrays here, for example {name}:"
+            f" {saved.get(name, 'none')} instead of {current.get(name, 'none')}"
+        )
+    try:
+        model.load_weights(content)
+    except BaseException:
+        model.load_weights(before)
+        raise
+
+
+def state_of(model):
+    """The weights, seeds and optimizer of a model as a Keras weights file in memory."""
+    content = NamedBytes()
+    model.save_weights(content)
+    return content
+
+
+def layout(content):
+    """`{name: (shape, dtype)}` of the arrays in a weights file."""
+    import h5py
+
+    with h5py.File(content, "r") as file:
+        return {name: (array.shape, str(array.dtype)) for name, array in datasets(file).items()}
+
+
+def datasets(file):
+    """`{name: dataset}` of the arrays in an HDF5 file, without the progress."""
+    import h5py
+
+    found = {}
+
+    def collect(name, entry):
+        if isinstance(entry, h5py.Dataset) and name != PROGRESS:
+            found[name] = entry
+
+    file.visititems(collect)
+    return found
+
+
+def trailer(content):
+    """The bytes that follow the content."""
+    return LABEL + hashlib.blake2b(content, digest_size=32).hexdigest().encode()
+
+
+def invalid(path, reason):
+    """A ValueError for a file that cannot be used."""
+    return ValueError(
+        "`path` must be a file that a Backup wrote, or must not exist. Received:"
+        f" path={path}: {reason}. Restore a copy of the file, or delete it to train from the"
+        " beginning"
+    )
