@@ -324,10 +324,12 @@ def show(rows, path):
         cells = (str(row.get(c, "")).rjust(w) for c, w in zip(columns, widths, strict=True))
         print("  ".join(cells))
     if path:
-        with path.open("w", newline="") as file:
+        temporary = path.with_name(f".{path.name}-{os.getpid()}")
+        with temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
+        temporary.replace(path)  # in one step, so that the file is always complete
 
 
 def main():

@@ -14,20 +14,8 @@ import argparse
 import pathlib
 import time
 
-import keras
-import numpy as np
 from benchmark import show
-
-import keras_mixers as km
-
-PIPELINES = {
-    "none": km.data.Augmentation(),
-    "small": km.recipes()["small"].augmentation,
-    "DeiT's, no crop": km.data.Augmentation(
-        flip=True, rand_augment=(2, 9), erasing=0.25, mixup=0.8, cutmix=1.0
-    ),
-    "DeiT's": km.recipes()["DeiT"].augmentation,
-}
+from command_line import start
 
 
 def parse_arguments():
@@ -40,6 +28,24 @@ def parse_arguments():
     parser.add_argument("--epochs", type=int, default=4, help="timed epochs, after an untimed one")
     parser.add_argument("--csv", type=pathlib.Path, help="file for the table")
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
+
+import keras
+import numpy as np
+
+import keras_mixers as km
+
+PIPELINES = {
+    "none": km.data.Augmentation(),
+    "small": km.recipes()["small"].augmentation,
+    "DeiT's, no crop": km.data.Augmentation(
+        flip=True, rand_augment=(2, 9), erasing=0.25, mixup=0.8, cutmix=1.0
+    ),
+    "DeiT's": km.recipes()["DeiT"].augmentation,
+}
 
 
 def load(args, augmentation):

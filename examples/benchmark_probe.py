@@ -13,11 +13,8 @@ import argparse
 import pathlib
 import time
 
-import keras
-import numpy as np
 from benchmark import show
-
-import keras_mixers as km
+from command_line import start
 
 
 def parse_arguments():
@@ -31,6 +28,15 @@ def parse_arguments():
     )
     parser.add_argument("--csv", type=pathlib.Path, help="path of a CSV file to write")
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
+
+import keras
+import numpy as np
+
+import keras_mixers as km
 
 
 def seconds(functions, rounds):

@@ -30,11 +30,16 @@ import pathlib
 import statistics
 import time
 
-import keras
 from benchmark import show
-from train import at_least
-
-import keras_mixers as km
+from command_line import (
+    add_overwrite,
+    at_least,
+    locked,
+    print_content,
+    refuse_to_overwrite,
+    save_figure,
+    start,
+)
 
 PREDICTED = 1024  # images per measurement of speed
 
@@ -98,13 +103,7 @@ def parse_arguments():
         metavar="NAME",
         help=f"models to compare, of {', '.join(MODELS)}",
     )
-    parser.add_argument(
-        "--recipe",
-        choices=km.recipes(),
-        default="small",
-        metavar="NAME",
-        help="a name in km.recipes()",
-    )
+    parser.add_argument("--recipe", default="small", help="a name in km.recipes()")
     parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
     parser.add_argument("--seeds", type=at_least(1), default=1, help="training runs per model")
     parser.add_argument(
@@ -120,7 +119,17 @@ def parse_arguments():
         help="logs to write for each epoch",
     )
     parser.add_argument("--output", type=pathlib.Path, default="compared", help="output folder")
+    add_overwrite(parser)
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
+
+import keras
+
+import keras_mixers as km
+from keras_mixers import arguments
 
 
 def train(name, recipe, args, seed, log):
@@ -168,7 +177,7 @@ def images_per_second(model, test):
 
 def compare(args):
     """Yield one row per model, and with --without-augmentation a second one."""
-    recipe = km.recipes()[args.recipe]
+    recipe = km.recipes()[arguments.choice("--recipe", args.recipe, km.recipes())]
     if args.epochs:
         warmup = recipe.warmup_epochs * args.epochs / recipe.epochs
         recipe = dataclasses.replace(recipe, epochs=args.epochs, warmup_epochs=warmup)
@@ -218,18 +227,20 @@ def plot(rows, path, title):
     axes.spines[["top", "right"]].set_visible(False)
     if "augmentation" in rows[0]:
         figure.legend(loc="outside lower right", ncols=2, frameon=False)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def main():
     args = parse_arguments()
-    args.output.mkdir(parents=True, exist_ok=True)
     try:
-        rows = list(compare(args))
+        with locked(args.output):
+            refuse_to_overwrite(args, "table.csv", "picture.png")
+            rows = list(compare(args))
+            show(rows, args.output / "table.csv")
+            plot(rows, args.output / "picture.png", f"{args.dataset}, recipe {args.recipe!r}")
+            print_content(args.output)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"compare_mixers.py: {error}") from None
-    show(rows, args.output / "table.csv")
-    plot(rows, args.output / "picture.png", f"{args.dataset}, recipe {args.recipe!r}")
 
 
 if __name__ == "__main__":

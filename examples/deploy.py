@@ -11,8 +11,10 @@ Pillow), or only TensorFlow. The exported files contain the preprocessing and th
 
 import argparse
 import json
+import os
 import pathlib
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # hide TensorFlow's logs
 SAMPLES = 8  # images of the dataset that `export` writes next to the exported files
 
 

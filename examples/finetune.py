@@ -15,10 +15,15 @@ import ast
 import dataclasses
 import pathlib
 
-import keras
-from train import at_least
-
-import keras_mixers as km
+from command_line import (
+    add_overwrite,
+    at_least,
+    locked,
+    print_content,
+    refuse_to_overwrite,
+    save_model,
+    start,
+)
 
 FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
 
@@ -81,7 +86,16 @@ def parse_arguments():
         "--seed", type=at_least(0), default=0, help="seed of the new head and the order"
     )
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
+    add_overwrite(parser)
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
+
+import keras
+
+import keras_mixers as km
 
 
 def find_checkpoint(args):
@@ -114,7 +128,18 @@ def fit(recipe, model, train, test):
 def main():
     args = parse_arguments()
     try:
+        with locked(args.output):
+            finetune(args)
+            print_content(args.output)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"finetune.py: {error}") from None
+
+
+def finetune(args):
+    """Train the head and then all layers, and write model.keras."""
+    try:
         family, variant, settings, preprocessing = find_checkpoint(args)
+        refuse_to_overwrite(args, "model.keras")
         if preprocessing and args.image_size:
             preprocessing = dataclasses.replace(preprocessing, size=args.image_size)
         train, test, info = km.data.load(
@@ -135,7 +160,6 @@ def main():
         else:
             model = builder(variant, num_classes=info.num_classes, **settings)
             print(km.load_weights(model, args.checkpoint, head="skip", adapt=True))
-        args.output.mkdir(parents=True, exist_ok=True)
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"finetune.py: {error}") from None
 
@@ -151,8 +175,7 @@ def main():
         layer.trainable = True
     recipe = km.Recipe(epochs=args.epochs, layer_decay=args.layer_decay, **common)
     print(f"Test accuracy: {fit(recipe, model, train, test):.2%}")
-    model.save(args.output / "model.keras")
-    print(f"Saved: {args.output / 'model.keras'}")
+    save_model(model, args.output / "model.keras")
 
 
 if __name__ == "__main__":

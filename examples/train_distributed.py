@@ -13,14 +13,13 @@ model.keras into the output folder. To export it with TensorFlow:
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 
+from command_line import add_overwrite, locked, refuse_to_overwrite, save_model, start
+
 os.environ["KERAS_BACKEND"] = "jax"
-
-import keras
-
-import keras_mixers as km
 
 
 def parse_arguments():
@@ -41,7 +40,16 @@ def parse_arguments():
     parser.add_argument("--batch-size", type=int, default=64, help="images per step, in total")
     parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
     parser.add_argument("--output", type=pathlib.Path, default="out", help="output folder")
+    add_overwrite(parser)
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
+
+import keras
+
+import keras_mixers as km
 
 
 def main():
@@ -51,6 +59,19 @@ def main():
             "train_distributed.py: --process-id must be from 0 to one less than --processes."
             f" Received: {args.process_id} of {args.processes}"
         )
+    try:
+        # Only process 0 writes.
+        with locked(args.output) if args.process_id == 0 else contextlib.nullcontext():
+            train(args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"train_distributed.py: {error}") from None
+
+
+def train(args):
+    """Train in this process and the others; process 0 writes model.keras."""
+    first = args.process_id == 0
+    if first:
+        refuse_to_overwrite(args, "model.keras")
     if args.processes > 1:  # must come before the first use of JAX's devices
         keras.distribution.initialize(args.coordinator, args.processes, args.process_id)
     keras.distribution.set_distribution(keras.distribution.DataParallel())
@@ -84,15 +105,13 @@ def main():
     except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"train_distributed.py: {error}") from None
 
-    first = args.process_id == 0
     history = model.fit(train, epochs=recipe.epochs, shuffle=False, verbose=2 if first else 0)
     losses = " ".join(f"{loss:.6f}" for loss in history.history["loss"])
     print(f"Process {args.process_id} of {args.processes}, losses: {losses}", flush=True)
     if first:
         # Saving creates variables. With a distribution, that would wait for the other processes.
         keras.distribution.set_distribution(None)
-        args.output.mkdir(parents=True, exist_ok=True)
-        model.save(args.output / "model.keras")
+        save_model(model, args.output / "model.keras")
         print(f"Saved: {args.output / 'model.keras'}")
 
 

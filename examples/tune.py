@@ -20,12 +20,8 @@ import json
 import pathlib
 import time
 
-import keras
-import keras_tuner
 from benchmark import show
-from train import at_least
-
-import keras_mixers as km
+from command_line import at_least, locked, print_content, save_figure, save_model, start
 
 TUNERS = ("random", "bayesian", "hyperband")
 VALIDATION_FRACTION = 0.2  # of the training images, for the evaluations of the search
@@ -71,6 +67,16 @@ def parse_arguments():
         "--output", type=pathlib.Path, default=pathlib.Path("tuned"), help="output folder"
     )
     return parser.parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
+
+import keras
+import keras_tuner
+
+import keras_mixers as km
+from keras_mixers.files import write_text
 
 
 def make_space(args, info):
@@ -129,8 +135,7 @@ def check_flags(args):
             "--output must be a new folder, or the flags must be those of the search in it."
             f" Received: {args.output}, whose search had {old_flags}"
         )
-    args.output.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(flags, indent=2) + "\n")
+    write_text(file, json.dumps(flags, indent=2) + "\n")
 
 
 def start_with_default(tuner):
@@ -257,7 +262,7 @@ def plot(rows, path, title):
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower right", frameon=False)
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def train(args, space, hp, name):
@@ -282,6 +287,16 @@ def train(args, space, hp, name):
 
 def main():
     args = parse_arguments()
+    try:
+        with locked(args.output):
+            search(args)
+            print_content(args.output)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise SystemExit(f"tune.py: {error}") from None
+
+
+def search(args):
+    """Search, train the best and the default configuration, and write the results."""
     load = functools.partial(
         km.data.load,
         args.dataset,
@@ -311,7 +326,7 @@ def main():
     plot(rows, args.output / "picture.png", f"{args.dataset}: hybrids of {' '.join(args.letters)}")
 
     model, recipe = train(args, space, find_best(tuner), "Best configuration")
-    model.save(args.output / "model.keras")
+    save_model(model, args.output / "model.keras")
     recipe.save(args.output / "recipe.json")
     print(km.export(model, args.output / "model.onnx", preprocessing=info.preprocessing))
     try:

@@ -21,43 +21,26 @@ On 2 CPU cores the script takes three minutes. It writes these files into the ou
     model.keras, history.png  the trained model and its learning curves
 """
 
-import argparse
 import dataclasses
-import pathlib
+
+from command_line import locked, save_figure, save_model, start, visualization_parser
+
+
+def parse_arguments():
+    flags = visualization_parser(
+        __doc__.split("\n")[0], image_size=72, patch_size=6, depth=1, weight_decay=2.0
+    )
+    flags.add_argument("--heads", type=int, default=4, help="attention heads")
+    return flags.parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
 
 import keras
 import numpy as np
 
 import keras_mixers as km
-
-
-def parser(description, **defaults):
-    """A parser with the flags that both visualization examples share."""
-    flags = argparse.ArgumentParser(
-        description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    flags.add_argument(
-        "--dataset", default="digits", help="digits, a TFDS name, or a folder of images"
-    )
-    flags.add_argument(
-        "--model", type=pathlib.Path, help="a .keras file to visualize, instead of training"
-    )
-    flags.add_argument("--image-size", type=int, help="image height and width in pixels")
-    flags.add_argument("--patch-size", type=int, help="patch height and width in pixels")
-    flags.add_argument("--depth", type=int, help="number of blocks")
-    flags.add_argument("--epochs", type=int, default=40, help="epochs of the recipe 'small'")
-    flags.add_argument("--weight-decay", type=float, help="strong decay removes unneeded weights")
-    flags.add_argument("--image", type=int, default=0, help="index of the test image to draw")
-    flags.add_argument(
-        "--seed", type=int, default=0, help="seed of weights, data order and augmentation"
-    )
-    flags.add_argument(
-        "--output", type=pathlib.Path, default=pathlib.Path("looked"), help="output folder"
-    )
-    flags.set_defaults(**defaults)
-    return flags
 
 
 def build(args, info):
@@ -81,7 +64,6 @@ def model_and_images(args, build):
         model = keras.models.load_model(args.model)
         size = model.input_shape[1:3]
         _, test, info = km.data.load(args.dataset, image_size=size, batch_size=64)
-        args.output.mkdir(parents=True, exist_ok=True)
     else:
         model, test, info = train(args, build)
     images, labels = next(iter(test))
@@ -109,18 +91,17 @@ def train(args, build):
     keras.utils.set_random_seed(args.seed)
     model = build(args, info)
     recipe.compile(model, len(batches))
-    args.output.mkdir(parents=True, exist_ok=True)
     history = model.fit(
         batches, validation_data=test, epochs=recipe.epochs, shuffle=False, verbose=2
     )
-    model.save(args.output / "model.keras")
+    save_model(model, args.output / "model.keras")
     save(km.visualize.plot_history(history), args.output / "history.png")
     return model, test, info
 
 
 def save(figure, path):
     """Write a figure to a file, and print the path."""
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     print(f"wrote {path}")
 
 
@@ -169,12 +150,11 @@ def explore(model, images, class_names, output):
 
 
 def main():
-    flags = parser(__doc__.split("\n")[0], image_size=72, patch_size=6, depth=1, weight_decay=2.0)
-    flags.add_argument("--heads", type=int, default=4, help="attention heads")
-    args = flags.parse_args()
+    args = parse_arguments()
     try:
-        model, images, labels, class_names = model_and_images(args, build)
-        draw_all(model, images, args.image, class_names, args.output)
+        with locked(args.output):
+            model, images, labels, class_names = model_and_images(args, build)
+            draw_all(model, images, args.image, class_names, args.output)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag; the message names it
         raise SystemExit(f"visualize_attention.py: {error}") from None
     print(

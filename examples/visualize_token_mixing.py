@@ -16,7 +16,19 @@ three minutes. It writes these files into the output folder:
     model.keras, history.png  the trained model and its learning curves
 """
 
-from visualize_attention import explore, model_and_images, parser, save
+from command_line import locked, start, visualization_parser
+
+
+def parse_arguments():
+    return visualization_parser(
+        __doc__.split("\n")[0], image_size=48, patch_size=4, depth=4, weight_decay=5.0
+    ).parse_args()
+
+
+if __name__ == "__main__":
+    start(parse_arguments)
+
+from visualize_attention import explore, model_and_images, save
 
 import keras_mixers as km
 
@@ -49,11 +61,11 @@ def draw_all(model, images, index, class_names, output):
 
 
 def main():
-    flags = parser(__doc__.split("\n")[0], image_size=48, patch_size=4, depth=4, weight_decay=5.0)
-    args = flags.parse_args()
+    args = parse_arguments()
     try:
-        model, images, _, class_names = model_and_images(args, build)
-        draw_all(model, images, args.image, class_names, args.output)
+        with locked(args.output):
+            model, images, _, class_names = model_and_images(args, build)
+            draw_all(model, images, args.image, class_names, args.output)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag; the message names it
         raise SystemExit(f"visualize_token_mixing.py: {error}") from None
 

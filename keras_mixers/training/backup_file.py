@@ -77,6 +77,9 @@ def check(content):
 
     with h5py.File(content, "r") as file:
         for name, dataset in datasets(file).items():
+            # Keras writes plain arrays. A compressed one can be larger than the memory.
+            if dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
+                raise ValueError(f"{name} is not a plain array")
             array = dataset[()]
             if dataset.attrs.get("dtype") == "bfloat16":
                 array = array.view(ml_dtypes.bfloat16)

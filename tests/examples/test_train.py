@@ -1,6 +1,9 @@
 """examples/train.py."""
 
 import argparse
+import dataclasses
+import json
+import os
 import re
 import subprocess
 import sys
@@ -8,10 +11,12 @@ import time
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 from run_example import EXAMPLES, load_example, run_example
 
 import keras_mixers as km
+from keras_mixers import files
 
 TOY = ["--epochs", "1", "--hidden-dim", "32", "--depth", "1", "--patch-size", "4"]
 
@@ -39,6 +44,10 @@ def test_train_resumes_after_a_kill(tmp_path, digits_folder):
         "train.py", *arguments, "--seed", "3", "--resume", "--output", "cut", cwd=tmp_path
     )
     assert "--resume needs the flags of the unfinished run: --seed 0" in message
+    dataclasses.replace(recipe, learning_rate=1e-4).save(tmp_path / "recipe.json")
+    _, message = run_example("train.py", *arguments, "--resume", "--output", "cut", cwd=tmp_path)
+    assert "--resume needs the recipe of the unfinished run" in message
+    recipe.save(tmp_path / "recipe.json")
 
     output, message = run_example(
         "train.py", *arguments, "--resume", "--output", "cut", cwd=tmp_path
@@ -53,6 +62,15 @@ def test_train_resumes_after_a_kill(tmp_path, digits_folder):
     files = {path.name for path in (tmp_path / "cut").iterdir()}
     written = {"model.keras", "history.png", "model.onnx", "saved_model", "recipe.json"}
     assert files == {*written, "flags.json"}, "the backup is deleted at the end"
+    contents = "flags.json, history.png, model.keras, model.onnx, recipe.json, saved_model/"
+    assert output.endswith(f"cut/ contains {contents}\n")
+    session = onnxruntime.InferenceSession(tmp_path / "cut" / "model.onnx")
+    (image, _), *_ = km.data.images("digits").take(1)
+    (probabilities,) = session.run(["probabilities"], {"images": image[None].numpy()})
+    assert probabilities.shape == (1, 10)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[3] == "3"
+    _, message = run_example("train.py", *arguments, "--output", "cut", cwd=tmp_path)
+    assert "--overwrite must be given: cut/model.keras is the result of a finished" in message
     assert (tmp_path / "cut" / "history.png").read_bytes().startswith(b"\x89PNG")
     cut = keras.models.load_model(tmp_path / "cut" / "model.keras")
     batches, _, info = km.data.load("digits", 16, augmentation=recipe.augmentation)
@@ -63,6 +81,53 @@ def test_train_resumes_after_a_kill(tmp_path, digits_folder):
     assert cut(np.zeros((1, 16, 16, 1), "float32")).shape == (1, 10)
     for one, other in zip(cut.weights, whole.weights, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-4, err_msg=one.path)
+
+
+def test_train_refuses_a_folder_in_use(tmp_path, digits_folder):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    lock = files.Lock.of(folder)
+    _, message = run_example("train.py", cwd=tmp_path)
+    lock.release()
+    assert message.startswith("train.py: --output must be a folder that no other process uses.")
+    assert not list(folder.iterdir())
+
+
+def test_train_compares_flags_recipe_and_data(tmp_path):
+    train = load_example("train")
+    photos = tmp_path / "photos"
+    for name in ("cat/1.png", "dog/1.png"):
+        (photos / name).parent.mkdir(parents=True)
+        (photos / name).write_bytes(name.encode())
+    args = argparse.Namespace(output=tmp_path, dataset=str(photos), seed=0, resume=True)
+    info = argparse.Namespace(class_names=("cat", "dog"), num_train=1, num_validation=1)
+
+    def run():
+        return {
+            "flags": train.fixed_flags(args),
+            "recipe": km.Recipe(epochs=1).get_config(),
+            "data": train.describe_data(args, info),
+        }
+
+    (tmp_path / "flags.json").write_text(json.dumps(run()))
+    before = train.read_run(args)
+    os.utime(photos / "cat/1.png", (0, 0))
+    args.output = tmp_path / "moved"
+    train.check_same_run(args, before, **run())
+    args.output, args.seed = tmp_path, 1
+    with pytest.raises(ValueError, match="needs the flags of the unfinished run: --seed 0"):
+        train.check_same_run(args, before, **run())
+    args.seed = 0
+    (photos / "cat/1.png").write_bytes(b"cat/2.png")
+    with pytest.raises(ValueError, match="needs the data of the unfinished run"):
+        train.check_same_run(args, before, **run())
+    (photos / "cat/1.png").rename(photos / "cat/2.png")
+    with pytest.raises(ValueError, match="needs the data of the unfinished run"):
+        train.check_same_run(args, before, **run())
+    for damaged in ("", "[]", "{}", '{"flags": 3}', "[" * 100_000):
+        (tmp_path / "flags.json").write_text(damaged)
+        with pytest.raises(ValueError, match="--resume needs .*flags.json"):
+            train.read_run(args)
 
 
 def flags(model):

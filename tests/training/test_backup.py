@@ -378,6 +378,11 @@ def replace(name, value):
     return change
 
 
+def huge(file):
+    del file["layers/dense/vars/1"]
+    file.create_dataset("layers/dense/vars/1", (2**40,), "float32", chunks=True, compression="gzip")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -385,6 +390,8 @@ def replace(name, value):
         (replace("optimizer/vars/2", np.full((2, 3), np.inf, "float32")), "NaN or infinite values"),
         (replace("layers/dense/vars/1", np.zeros((1, 3), "float32")), "must be a backup of this"),
         (replace("layers/dense/vars/1", np.zeros(3, "float64")), "must be a backup of this"),
+        (replace("layers/dense/vars/1", "text"), "is not a plain array"),
+        (huge, "is not a plain array"),
         (lambda file: file.move("layers/dense", "layers/other"), "must be a backup of this model"),
         (lambda file: file.__delitem__("optimizer"), "must be a backup of this model"),
     ],

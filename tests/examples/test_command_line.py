@@ -1,0 +1,86 @@
+"""examples/command_line.py, and what all examples that use it have in common."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+from run_example import EXAMPLES, load_example
+
+from keras_mixers import files
+
+# Those without flags.
+WITHOUT_FLAGS = {"benchmark_contestant.py", "benchmark_models.py", "command_line.py"}
+
+
+@pytest.mark.parametrize(
+    "example", sorted(set(EXAMPLES.glob("*.py"))), ids=lambda example: example.name
+)
+def test_help_needs_no_slow_import(example):
+    """The modules that take seconds to import are replaced by None, so importing them fails."""
+    if example.name in WITHOUT_FLAGS:
+        return
+    program = """
+import runpy, sys
+for module in ("keras", "tensorflow", "jax", "keras_mixers", "keras_tuner", "matplotlib"):
+    sys.modules[module] = None
+sys.path.insert(0, {folder!r})
+sys.argv = [{example!r}, {flag!r}]
+runpy.run_path({example!r}, run_name="__main__")
+"""
+    for flag, code in (("--help", 0), ("--no-such-flag", 2)):
+        text = program.format(folder=str(EXAMPLES), example=str(example), flag=flag)
+        ended = subprocess.run(
+            [sys.executable, "-c", text], capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == code, ended.stderr[-1000:]
+        assert "usage:" in ended.stdout + ended.stderr
+
+
+@pytest.mark.slow
+def test_start_hides_the_logs_of_tensorflow(tmp_path):
+    text = """
+import os, sys
+os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
+sys.path.insert(0, {folder!r})
+import command_line
+command_line.start(lambda: None)
+import tensorflow as tf
+tf.constant(1)
+os.write(2, b"still open")
+"""
+    program = [sys.executable, "-c", text.format(folder=str(EXAMPLES))]
+    ended = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "still open")
+
+
+def test_locked_folder_excludes_others_and_is_removed_if_empty(tmp_path):
+    command_line = load_example("command_line")
+    folder = tmp_path / "new" / "out"
+    with command_line.locked(folder):
+        assert folder.is_dir()
+        with pytest.raises(ValueError, match="no other process uses.*new/out"):
+            with command_line.locked(folder):
+                pass
+        assert folder.is_dir()
+    assert not list(tmp_path.iterdir())
+    with command_line.locked(folder):
+        (folder / "result").write_text("")
+    assert (folder / "result").exists()
+    lock = files.Lock.of(folder)
+    assert lock is not None, "the folder is unlocked at the end"
+    lock.release()
+
+
+def test_finished_run_is_not_overwritten(tmp_path, capsys):
+    command_line = load_example("command_line")
+    args = argparse.Namespace(output=tmp_path, overwrite=False)
+    command_line.refuse_to_overwrite(args, "model.keras")
+    (tmp_path / "model.keras").write_text("")
+    with pytest.raises(ValueError, match="--overwrite must be given: .*model.keras is the result"):
+        command_line.refuse_to_overwrite(args, "table.csv", "model.keras")
+    args.overwrite = True
+    command_line.refuse_to_overwrite(args, "model.keras")
+    (tmp_path / "logs").mkdir()
+    command_line.print_content(tmp_path)
+    assert capsys.readouterr().out == f"{tmp_path}/ contains logs/, model.keras\n"
