@@ -205,12 +205,13 @@ def clip_by_global_norm(gradients, clip_norm):
 def positive(name, value):
     """A finite number above 0."""
     if not arguments.non_negative(name, value) > 0:
-        raise ValueError(f"`{name}` must be above 0. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be above 0. {arguments.received(**{name: value})}")
     return float(value)
 
 
 def decay_factor(name, value):
     """A number above 0 and at most 1."""
     if not 0 < arguments.non_negative(name, value) <= 1:
-        raise ValueError(f"`{name}` must be above 0 and at most 1. Received: {name}={value!r}")
+        received = arguments.received(**{name: value})
+        raise ValueError(f"`{name}` must be above 0 and at most 1. {received}")
     return float(value)

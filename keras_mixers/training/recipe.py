@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import reprlib
 from typing import Any
 
 import keras
@@ -17,7 +16,8 @@ from keras_mixers.training import losses, optimizer, schedule
 
 def _augmentation(name, value):
     if not isinstance(value, Augmentation):
-        raise TypeError(f"`{name}` must be km.data.Augmentation(...). Received: {name}={value!r}")
+        received = arguments.received(**{name: value})
+        raise TypeError(f"`{name}` must be km.data.Augmentation(...). {received}")
     return value
 
 
@@ -28,14 +28,14 @@ def _json_dict(name, value):
     except (TypeError, ValueError, RecursionError):
         pass
     raise TypeError(
-        f"`{name}` must be a dict of values that JSON can hold: names, numbers, lists. Received:"
-        f" {name}={reprlib.repr(value)}"
+        f"`{name}` must be a dict of values that JSON can hold: names, numbers, lists."
+        f" {arguments.received(**{name: value})}"
     )
 
 
 def _text(name, value):
     if not isinstance(value, str):
-        raise TypeError(f"`{name}` must be a string. Received: {name}={value!r}")
+        raise TypeError(f"`{name}` must be a string. {arguments.received(**{name: value})}")
     return value
 
 
@@ -116,7 +116,7 @@ class Recipe(CheckedDataclass):
             ValueError: if the warm-up is not shorter than the training.
         """
         if not isinstance(model, keras.Model):
-            raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
+            raise TypeError(f"`model` must be a keras.Model. {arguments.received(model=model)}")
         steps_per_epoch = arguments.integer("steps_per_epoch", steps_per_epoch, 1, 2**40)
         epochs = arguments.integer("epochs", self.epochs if epochs is None else epochs)
         if self.warmup_epochs >= epochs:

@@ -16,17 +16,17 @@ for _ in range(10_000):
     NESTED = {"more": NESTED}
 CIRCULAR["itself"] = CIRCULAR
 BAD = {
-    "epochs": [0, 1.5, None],
+    "epochs": [0, 1.5, None, 10**400],
     "batch_size": [0, "64"],
-    "learning_rate": [-1, None, float("nan")],
+    "learning_rate": [-1, None, float("nan"), 1e300, 10**400],
     "warmup_epochs": [-1, None],
     "schedule": ["cosin", None, 3],
     "final_learning_rate": [-1e-5, None],
-    "weight_decay": [-0.1, None],
+    "weight_decay": [-0.1, None, 1e39],
     "layer_decay": [0, 1.1, None],
     "beta_2": [1, -0.1],
     "epsilon": [-1, None],
-    "clip_norm": [0, -1, "1"],
+    "clip_norm": [0, -1, "1", 10**400],
     "ema_decay": [1, -0.1, "0.9"],
     "loss": ["mse", None],
     "label_smoothing": [1, -0.1, None],
