@@ -11,10 +11,12 @@ import json
 
 import ml_dtypes
 import numpy as np
+from keras import ops
 
 from keras_mixers.files import replacing
 
 PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds the progress as JSON
+SEEDS = "keras_mixers_seeds"  # the group of the states of seed generators
 LABEL = b"\nkeras_mixers backup 2 blake2b "
 MOST = 2**40  # epochs or batches
 
@@ -126,17 +128,38 @@ def restore(path, content, model):
             f" {saved.get(name, 'none')} instead of {current.get(name, 'none')}"
         )
     try:
-        model.load_weights(content)
+        assign(content, model)
     except BaseException:
-        model.load_weights(before)
+        assign(before, model)
         raise
 
 
 def state_of(model):
-    """The weights, seeds and optimizer of a model as a Keras weights file in memory."""
+    """The weights, optimizer and seeds of a model as a Keras weights file in memory."""
+    import h5py
+
     content = NamedBytes()
     model.save_weights(content)
+    with h5py.File(content, "r+") as file:
+        for i, seed in enumerate(seeds(model)):
+            file[f"{SEEDS}/{i}"] = ops.convert_to_numpy(seed)
     return content
+
+
+def assign(content, model):
+    """Assign the content of `state_of`."""
+    import h5py
+
+    model.load_weights(content)
+    with h5py.File(content, "r") as file:
+        for i, seed in enumerate(seeds(model)):
+            seed.assign(file[f"{SEEDS}/{i}"][()])
+
+
+def seeds(model):
+    """The states of seed generators, which Keras does not save with most of its layers."""
+    weights = {id(weight) for weight in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
 
 
 def layout(content):

@@ -57,6 +57,7 @@ def with_random_layers(info):
             km.layers.PatchEmbed(8, 8),
             km.layers.Residual(mixing, stochastic_depth_rate=0.3),
             keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.1),  # Keras does not save its seed
             keras.layers.GlobalAveragePooling1D(),
             keras.layers.Dense(10),
         ]
