@@ -35,7 +35,6 @@ from command_line import (
     add_overwrite,
     at_least,
     locked,
-    print_content,
     refuse_to_overwrite,
     save_figure,
     start,
@@ -238,7 +237,6 @@ def main():
             rows = list(compare(args))
             show(rows, args.output / "table.csv")
             plot(rows, args.output / "picture.png", f"{args.dataset}, recipe {args.recipe!r}")
-            print_content(args.output)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"compare_mixers.py: {error}") from None
 
