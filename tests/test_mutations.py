@@ -349,9 +349,21 @@ MUTATIONS = [
     ),
     (
         "training.losses:Crossentropy.call",
-        "self.label_smoothing / classes",
+        "self.label_smoothing / max(classes, 2)",
         "0",
         "training/test_parts.py::test_crossentropy_equals_keras_for_indices_and_soft_labels[0.1]",
+    ),
+    (
+        "training.backup_file:read",
+        "data[-length:] != trailer(content)",
+        "False",
+        "training/test_backup.py::test_backup_with_any_damage_raises_and_loads_nothing",
+    ),
+    (
+        "training.backup_file:assign",
+        "seeds(model)",
+        "[]",
+        "training/test_backup.py::test_backup_keeps_seeds_of_keras_layers",
     ),
     (
         "training.backup:Backup.on_epoch_end",

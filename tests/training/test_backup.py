@@ -408,6 +408,20 @@ def test_backup_with_other_arrays_raises_and_loads_nothing(change, message, path
         np.testing.assert_array_equal(one, other)
 
 
+def test_backup_keeps_seeds_of_keras_layers(path):
+    def build():
+        layers = [keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(3)]
+        model = keras.Sequential(layers)
+        km.Recipe(epochs=2).compile(model, 4)
+        return model
+
+    saved, loaded = build(), build()
+    fit(saved, path)
+    fit(loaded, path)
+    for one, other in zip(state(saved), state(loaded), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_failed_load_is_undone(error, path, monkeypatch):
     fit(small_model(), path, epochs=1)
