@@ -1,0 +1,149 @@
+"""Read the size of an image from the header of its file, inside a TensorFlow graph."""
+
+HEADER = 32  # bytes, which hold the size of an image in each format except JPEG and GIF
+
+
+def read_header(content):
+    """(size, content, problem) of an image file.
+
+    Returns:
+        `(height, width)` as int64; the bytes of the file, without all but the first frame of GIF;
+        and why TensorFlow must not decode the file, or "".
+    """
+    import tensorflow as tf
+
+    head = tf.strings.join([tf.strings.substr(content, 0, HEADER), b"\0" * HEADER])
+    head = tf.strings.substr(head, 0, HEADER)
+    octets = tf.cast(tf.ensure_shape(tf.io.decode_raw(head, tf.uint8), [HEADER]), tf.int64)
+
+    def starts(magic, offset=0):
+        return tf.equal(tf.strings.substr(head, offset, len(magic)), magic)
+
+    is_webp = starts(b"RIFF") & starts(b"WEBP", 8)
+    none, unknown = tf.zeros([2], tf.int64), "its format is not JPEG, PNG, GIF, BMP or WebP"
+    cases = [
+        (starts(b"\xff\xd8\xff"), lambda: (jpeg_size(content), content, "")),
+        (
+            starts(b"\x89PNG\r\n\x1a\n") & starts(b"IHDR", 12),
+            lambda: (png_size(octets), content, ""),
+        ),
+        (starts(b"GIF8"), lambda: (*first_gif_frame(content), "")),
+        (starts(b"BM"), lambda: (bmp_size(octets), content, bmp_problem(content, octets))),
+        (is_webp & starts(b"VP8 ", 12), lambda: (lossy_webp_size(octets), content, "")),
+        (is_webp & starts(b"VP8L", 12), lambda: (lossless_webp_size(octets), content, "")),
+        (
+            is_webp & starts(b"VP8X", 12),
+            lambda: (extended_webp_size(octets), content, extended_webp_problem(octets)),
+        ),
+        (tf.equal(content, ""), lambda: (none, content, "the file is empty")),
+    ]
+    return tf.case(cases, default=lambda: (none, content, unknown), exclusive=False)
+
+
+def jpeg_size(content):
+    """The size of a JPEG file, read by TensorFlow."""
+    import tensorflow as tf
+
+    return tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64)
+
+
+def number(octets, start, count, step=1):
+    """The integer in `count` bytes of a tensor from `start` on, the lowest byte first."""
+    return sum(octets[start + i * step] * 256**i for i in range(count))
+
+
+def png_size(octets):
+    """The size in PNG's first chunk."""
+    import tensorflow as tf
+
+    return tf.stack([number(octets, last, 4, step=-1) for last in (23, 19)])
+
+
+def bmp_size(octets):
+    """The size of a BMP file; a height from 2 ** 31 on is negative, for rows from the top."""
+    import tensorflow as tf
+
+    height, width = (number(octets, start, 4) for start in (22, 18))
+    return tf.stack([tf.minimum(height, 2**32 - height), width])
+
+
+def bmp_problem(content, octets):
+    """Why TensorFlow decodes a BMP file wrongly: it reads neither compression nor colour masks."""
+    import tensorflow as tf
+
+    bits, compression = number(octets, 28, 2), number(octets, 30, 2)
+    # The file may be shorter than the position of the red mask.
+    end = tf.minimum(tf.strings.length(content), 58)
+    red_mask = tf.strings.substr(content, tf.minimum(end, 54), 4)
+    plain = tf.equal(compression, 0) & tf.reduce_any(tf.equal(bits, [8, 24, 32]))
+    masked = tf.equal(compression, 3) & tf.equal(bits, 32) & tf.equal(red_mask, b"\0\0\xff\0")
+    variant = tf.strings.format("it is a BMP of {} bits with compression {}", (bits, compression))
+    return tf.where(plain | masked, "", tf.strings.join([variant, ", which is not supported"]))
+
+
+def lossy_webp_size(octets):
+    """The size of a WebP file with a VP8 frame."""
+    import tensorflow as tf
+
+    return tf.stack([number(octets, start, 2) % 2**14 for start in (28, 26)])
+
+
+def lossless_webp_size(octets):
+    """The size of a WebP file with a VP8L image."""
+    import tensorflow as tf
+
+    bits = number(octets, 21, 4)
+    return tf.stack([bits // 2**14 % 2**14 + 1, bits % 2**14 + 1])
+
+
+def extended_webp_size(octets):
+    """The size of the canvas of a WebP file with alpha, metadata or several frames."""
+    import tensorflow as tf
+
+    return tf.stack([number(octets, start, 3) + 1 for start in (27, 24)])
+
+
+def extended_webp_problem(octets):
+    """A problem for animations, because TensorFlow 2.21 writes past its memory for some of them."""
+    import tensorflow as tf
+
+    return tf.where(octets[20] // 2 % 2 > 0, "it is an animated WebP", "")
+
+
+def first_gif_frame(content):
+    """(height, width) of the first frame of a GIF file, and the file up to the end of this frame.
+
+    TensorFlow decodes all frames before it drops all but the first one.
+    """
+    import tensorflow as tf
+
+    octets = tf.cast(tf.io.decode_raw(content, tf.uint8), tf.int64)
+    count = tf.size(octets, tf.int64)
+    # One block of zero bytes ends each search in a file that ends too early.
+    octets = tf.concat([octets, tf.zeros([HEADER], tf.int64)], 0)
+
+    def octet(position):
+        return octets[tf.minimum(tf.cast(position, tf.int64), count)]
+
+    def after_colors(flags, position):
+        return position + tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
+
+    def after_blocks(position):  # each is its length in one byte, and the bytes; 0 ends them
+        (end,) = tf.while_loop(
+            lambda at: octet(at) > 0, lambda at: [at + octet(at) + 1], [position]
+        )
+        return end + 1
+
+    start = after_colors(octet(10), tf.constant(13, tf.int64))
+    (start,) = tf.while_loop(
+        lambda at: tf.equal(octet(at), ord("!")), lambda at: [after_blocks(at + 2)], [start]
+    )
+    start = tf.minimum(start, count)
+    frame = octets[start : start + HEADER]
+    is_frame = tf.cast(tf.equal(frame[0], ord(",")), tf.int64)
+    size = tf.stack([number(frame, first, 2) for first in (7, 5)]) * is_frame
+    end = after_blocks(after_colors(frame[9], start + 10) + 1)
+    cut = tf.strings.join(
+        [tf.strings.substr(content, tf.zeros_like(count), tf.minimum(end, count)), b";"]
+    )
+    return size, cut

@@ -1,0 +1,77 @@
+"""Turn a JPEG image upright by its EXIF orientation, inside a TensorFlow graph."""
+
+ORIENTATION = 0x0112  # the tag's number in EXIF
+START_OF_SCAN, APP1 = 0xDA, 0xE1  # markers in a JPEG file
+SHORT = 3  # the type of an integer of 2 bytes in EXIF
+
+
+def upright(pixels, content):
+    """The pixels `(H, W, C)` of a JPEG file, turned and mirrored as its EXIF data says."""
+    import tensorflow as tf
+
+    orientation = orientation_of(content)
+
+    def turn():
+        turned = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
+        mirrored = tf.reduce_any(tf.equal(orientation, [[3, 4, 7, 8], [2, 3, 6, 7]]), axis=1)
+        return tf.reverse(turned, tf.where(mirrored)[:, 0])
+
+    return tf.cond(orientation > 1, turn, lambda: pixels)
+
+
+def orientation_of(content):
+    """The EXIF orientation of a JPEG file, 1 to 8; 1 if it has none."""
+    import tensorflow as tf
+
+    start, length = exif_segment(content)
+    exif = tf.strings.substr(content, start, length)
+    is_tiff = tf.reduce_any(tf.equal(tf.strings.substr(exif, 0, 4), [b"II*\0", b"MM\0*"]))
+    return tf.cond(is_tiff, lambda: orientation_in(exif), lambda: tf.constant(1, tf.int64))
+
+
+def exif_segment(content):
+    """(start, length) of the EXIF data in a JPEG file; length 0 if it has none."""
+    import tensorflow as tf
+
+    end = tf.strings.length(content)
+
+    def search(at, _):
+        """Go from the segment at `at` to the next one, or stop at EXIF data: (at, length)."""
+        head = tf.strings.substr(content, at, 10)
+        octets = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int32)
+        marker, size = octets[1], octets[2] * 256 + octets[3]
+        is_exif = tf.equal(marker, APP1) & tf.equal(tf.strings.substr(head, 4, 6), b"Exif\0\0")
+        is_last = tf.not_equal(octets[0], 0xFF) | tf.equal(marker, START_OF_SCAN)
+        step = tf.where(tf.equal(marker, 0xFF), 1, 2 + size)  # a marker may have padding
+        after = tf.where(is_exif, at + 10, tf.where(is_last, end, at + step))
+        return after, tf.where(is_exif, tf.maximum(size - 8, 1), 0)
+
+    at, length = tf.while_loop(
+        lambda at, length: tf.equal(length, 0) & (at + 10 <= end), search, [2, 0]
+    )
+    return tf.minimum(at, end), length
+
+
+def orientation_in(exif):
+    """The orientation in EXIF data: a TIFF header, then entries of 12 bytes; 1 if it has none."""
+    import tensorflow as tf
+
+    octets = tf.cast(tf.io.decode_raw(exif, tf.uint8), tf.int64)
+    size = tf.size(octets, tf.int64)
+    # Zeros follow, because damaged data may refer to positions after its end.
+    octets = tf.concat([octets, tf.zeros([size + 12], tf.int64)], 0)
+    is_little = tf.equal(octets[0], ord("I"))
+
+    def numbers(parts, begin, count):
+        """The integers in `count` bytes of the last axis."""
+        powers = [256**i for i in range(count)]
+        powers = tf.where(is_little, powers, powers[::-1])
+        return sum(parts[..., begin + i] * tf.cast(powers[i], tf.int64) for i in range(count))
+
+    start = tf.minimum(numbers(octets, 4, 4), size)
+    count = tf.minimum(numbers(octets[start:], 0, 2), size // 12)
+    entries = tf.reshape(octets[start + 2 : start + 2 + 12 * count], (-1, 12))
+    is_short = tf.equal(numbers(entries, 2, 2), SHORT)
+    values = tf.where(is_short, numbers(entries, 8, 2), numbers(entries, 8, 4))
+    is_orientation = tf.equal(numbers(entries, 0, 2), ORIENTATION) & (values <= 8)
+    return tf.concat([values[is_orientation], [1]], 0)[0]
