@@ -20,7 +20,8 @@ a dataset of arrays without it; pass the dataset to `fit` with `shuffle=False`:
 """
 
 from keras_mixers.data.augmentation import Augmentation
+from keras_mixers.data.check import FolderReport, check
 from keras_mixers.data.info import Info
 from keras_mixers.data.load import images, load
 
-__all__ = ["Augmentation", "Info", "images", "load"]
+__all__ = ["Augmentation", "FolderReport", "Info", "check", "images", "load"]

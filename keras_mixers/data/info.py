@@ -19,6 +19,9 @@ class Info:
         validation_source: the split of the validation images: `"validation"`, `"test"`, or
             `"train"` if `load` held them out of the training images.
         preprocessing: the preprocessing of each image; `km.export` accepts it too.
+        skipped: `{reason: number}` of the files in a folder that `load` does not read. The reasons
+            are suffixes such as `".tif"`, `"folder inside a class"`, `"not a regular file"`,
+            `"broken link"` and others. Hidden files and folders are not counted.
     """
 
     name: str
@@ -28,12 +31,22 @@ class Info:
     num_validation: int
     validation_source: str
     preprocessing: Preprocessing
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def judged_by(self) -> str:
         """The old name of `validation_source`."""
         deprecation.warn("judged_by", "validation_source")
         return self.validation_source
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The range of the values that the model expects: `preprocessing.value_range`.
+
+        `load` yields images in this range. Call `preprocessing` on other images, which must have
+        values in 0..255.
+        """
+        return self.preprocessing.value_range
 
     @property
     def num_classes(self) -> int:

@@ -37,8 +37,12 @@ def load(
     epoch. After an interrupted iteration, the next one restarts the same epoch. `train` supports
     one iterator at a time.
 
-    A folder has one folder of JPEG or PNG files per class, as in `class/image.jpg`. It may instead
-    have `train/`, and `validation/` or `test/`, with the folders of the classes in each.
+    A folder has one folder of images per class, as in `class/image.jpg`. It may instead have
+    `train/`, and `validation/` (or `val/`) or `test/`, with the folders of the classes in each. The
+    files are JPEG, PNG, BMP, WebP, or GIF, of which `load` reads the first frame. JPEG images are
+    turned upright by their EXIF orientation. White is the background of transparent images. Hidden
+    files and folders are ignored; a warning and `info.skipped` count the other files that are not
+    read. `km.data.check` finds the files that are not readable images.
 
     Args:
         name: `"digits"`, which is bundled with scikit-learn and needs no network; a TFDS name such
@@ -70,7 +74,8 @@ def load(
         ValueError: if no dataset has this name, or if its examples are not 8-bit images with one
             class label each.
         ValueError: if the images differ in size and `image_size` is `None`.
-        ValueError: if a folder contains no images, lacks images of a class, or has only one class.
+        ValueError: if a folder contains no images, lacks images of a class, has only one class, or
+            if it is not clear whether a folder `train` is a class.
         tf.errors.OpError: during iteration, if a file is not a readable image; the message names
             the file.
 
@@ -122,6 +127,7 @@ def load(
         num_validation=source.num_validation,
         validation_source=source.validation_source,
         preprocessing=preprocessing,
+        skipped=source.skipped,
     )
     batches = Batches(batch_size, drop_remainder, source.num_train)
     if not batches.count:

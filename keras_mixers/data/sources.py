@@ -3,17 +3,16 @@
 import dataclasses
 import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
 
 from keras_mixers import arguments
+from keras_mixers.data.folder import described, list_folder
+from keras_mixers.data.reading import read_images
 
 # Held out of the training images if a dataset has no other split and the user gives no fraction.
 DEFAULT_VALIDATION_FRACTION = 0.1
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")  # the ones that TFDS's ImageFolder reads
-FOLDER_LAYOUT = "a folder of images by class, class/image.jpg or train/class/image.jpg"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Source:
     """Single images, bytes of shape (height, width, channels), with their class indices.
 
     `train` and `validation` are `tf.data.Dataset`s of (image, label). `image_shape` has None where
-    the images differ.
+    the images differ. `skipped` counts the files that are not read, by reason.
     """
 
     train: Any
@@ -31,21 +30,51 @@ class Source:
     validation_source: str
     class_names: tuple
     image_shape: tuple
+    skipped: dict = dataclasses.field(default_factory=dict)
 
 
 def find(name, validation_fraction, data_dir, size_is_known=True):
-    """The `Source` of a name or a folder.
-
-    An unsuitable dataset raises an error before anything is downloaded.
-    """
+    """The `Source` of a name or a folder."""
     if not isinstance(name, (str, os.PathLike)):
         raise TypeError(
             "`name` must be 'digits', a TFDS dataset such as 'cifar10', or a folder. Received:"
             f" name={name!r}"
         )
     name = os.fspath(name)
-    is_folder = pathlib.Path(name).is_dir() and name != "digits"
-    builder = folder_builder(pathlib.Path(name)) if is_folder else named_builder(name, data_dir)
+    if name != "digits" and pathlib.Path(name).is_dir():
+        return folder_source(name, validation_fraction, size_is_known)
+    return named_source(name, validation_fraction, data_dir, size_is_known)
+
+
+def folder_source(name, validation_fraction, size_is_known):
+    """The `Source` of a folder of images by class."""
+    folder = list_folder(name)
+    check_size_is_known(name, size_is_known)
+    if folder.skipped:
+        arguments.warn(f"`load` skips files in {name!r}: {described(folder.skipped)}")
+    sizes = {split: len(pairs) for split, pairs in folder.images.items()}
+    validation_source, num_validation = choose_validation(name, sizes, validation_fraction)
+    train, validation = folder.images["train"], folder.images[validation_source]
+    if validation_source == "train":
+        train, validation = train[num_validation:], train[:num_validation]
+    return Source(
+        train=read_images(train),
+        validation=read_images(validation),
+        num_train=len(train),
+        num_validation=len(validation),
+        validation_source=validation_source,
+        class_names=folder.class_names,
+        image_shape=(None, None, 3),
+        skipped={reason: len(paths) for reason, paths in folder.skipped.items()},
+    )
+
+
+def named_source(name, validation_fraction, data_dir, size_is_known):
+    """The `Source` of the digits or a TFDS name.
+
+    An unsuitable dataset raises an error before anything is downloaded.
+    """
+    builder = named_builder(name, data_dir)
     info = builder.info
     if info.supervised_keys != ("image", "label"):
         raise ValueError(
@@ -58,18 +87,40 @@ def find(name, validation_fraction, data_dir, size_is_known=True):
             "`name` must be a dataset of 8-bit images with one class label each. Received:"
             f" name={name!r}, with the features {image} and {label}"
         )
-    if not size_is_known and None in image.shape[:2]:
+    check_size_is_known(name, size_is_known or None not in image.shape[:2])
+    try:
+        builder.download_and_prepare()
+    except FileExistsError:
+        # Another process has prepared the dataset in the meantime: read its files.
+        builder = named_builder(name, data_dir)
+
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    validation_source, num_validation = choose_validation(name, sizes, validation_fraction)
+    train = builder.as_dataset(split="train", as_supervised=True)
+    num_train = sizes["train"]
+    if validation_source == "train":
+        train, validation = train.skip(num_validation), train.take(num_validation)
+        num_train -= num_validation
+    else:
+        validation = builder.as_dataset(split=validation_source, as_supervised=True)
+    return Source(
+        train=train,
+        validation=validation,
+        num_train=num_train,
+        num_validation=num_validation,
+        validation_source=validation_source,
+        class_names=tuple(builder.info.features["label"].names),
+        image_shape=tuple(builder.info.features["image"].shape),
+    )
+
+
+def check_size_is_known(name, size_is_known):
+    """Raise a ValueError if neither the user nor the dataset gives the size of the images."""
+    if not size_is_known:
         raise ValueError(
             f"`image_size` must be given for name={name!r}, because its images differ in size."
             " Received: image_size=None. For example, image_size=224"
         )
-    if not is_folder:
-        try:
-            builder.download_and_prepare()
-        except FileExistsError:
-            # Another process has prepared the dataset in the meantime: read its files.
-            builder = named_builder(name, data_dir)
-    return split_source(name, builder, validation_fraction)
 
 
 def named_builder(name, data_dir):
@@ -90,116 +141,26 @@ def named_builder(name, data_dir):
         ) from None
 
 
-def folder_builder(root):
-    """TFDS's builder for a folder `class/image` or `split/class/image`."""
-    import tensorflow_datasets as tfds
+def choose_validation(name, sizes, validation_fraction):
+    """(split, number of images) for validation, from `{split: number of images}`.
 
-    if (root / "train").is_dir():
-        builder = tfds.ImageFolder(os.fspath(root))
-    else:
-        # ImageFolder needs a folder of splits. A link makes `root` the train split; the link exists
-        # as long as the builder.
-        parent = tempfile.TemporaryDirectory(prefix="keras_mixers-")
-        pathlib.Path(parent.name, "train").symlink_to(root.resolve(), target_is_directory=True)
-        builder = tfds.ImageFolder(parent.name)
-        builder.parent_of_link = parent
-    names = builder.info.features["label"].names
-    if "train" not in builder.info.splits or not builder.info.splits["train"].num_examples:
-        raise ValueError(
-            f"`name` must be {FOLDER_LAYOUT}, with the suffixes {', '.join(IMAGE_SUFFIXES)}."
-            f" Received: name={os.fspath(root)!r}, which has no such image"
-        )
-    train = root / "train" if (root / "train").is_dir() else root
-    empty = [name for name in names if not has_images(train / name)]
-    if empty:
-        raise ValueError(
-            f"`name` must be {FOLDER_LAYOUT}, with images of every class. Received:"
-            f" name={os.fspath(root)!r}, which has no images of {', '.join(map(repr, empty))}"
-        )
-    if len(names) < 2:
-        raise ValueError(
-            f"`name` must be {FOLDER_LAYOUT}, with at least two classes. Received:"
-            f" name={os.fspath(root)!r}, which has only {names[0]!r}"
-        )
-    return builder
-
-
-def has_images(class_folder):
-    """Whether the folder of a class contains an image."""
-    files = class_folder.iterdir() if class_folder.is_dir() else ()
-    return any(file.name.lower().endswith(IMAGE_SUFFIXES) for file in files)
-
-
-def split_source(name, builder, validation_fraction):
-    """The `Source`: the train split, and for validation another split or a part of it."""
-    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    If the split is "train", its first images are held out.
+    """
     if not sizes.get("train"):
         raise ValueError(
             "`name` must be a dataset with a train split. Received:"
             f" name={name!r}, which has {', '.join(sizes)}"
         )
-    validation_source = next(
-        (split for split in ("validation", "test") if sizes.get(split)), "train"
-    )
-    if validation_fraction is not None:
-        validation_source = "train"
-
-    train = read_split(builder, "train")
-    num_train = sizes["train"]
-    if validation_source != "train":
-        validation = read_split(builder, validation_source)
-        num_validation = sizes[validation_source]
-    else:
-        if validation_fraction is None:
-            validation_fraction = DEFAULT_VALIDATION_FRACTION
-        num_validation = max(1, round(validation_fraction * num_train))
-        num_train -= num_validation
-        if not num_train:
-            raise ValueError(
-                "`name` must be a dataset with more training images than are held out. Received:"
-                f" name={name!r} with {num_validation} images, and"
-                f" validation_fraction={validation_fraction!r}"
-            )
-        train, validation = train.skip(num_validation), train.take(num_validation)
-
-    features = builder.info.features
-    return Source(
-        train=train,
-        validation=validation,
-        num_train=num_train,
-        num_validation=num_validation,
-        validation_source=validation_source,
-        class_names=tuple(features["label"].names),
-        image_shape=tuple(features["image"].shape),
-    )
-
-
-def read_split(builder, split):
-    """(image, label) of a split, as bytes in a fixed order."""
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
-
-    if not isinstance(builder, tfds.ImageFolder):
-        return builder.as_dataset(split=split, as_supervised=True)
-
-    files = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-
-    def read(example):
-        image = tf.py_function(decode_image, [example["image"], example["image/filename"]], "uint8")
-        return tf.ensure_shape(image, (None, None, 3)), example["label"]
-
-    return files.map(read, num_parallel_calls=os.cpu_count())  # fixed, because autotuning is off
-
-
-def decode_image(data, path):
-    """The RGB image in the bytes of a file.
-
-    If the bytes are not an image, the error names the file, which TensorFlow's error does not.
-    """
-    import tensorflow as tf
-
-    try:
-        return tf.io.decode_image(data, channels=3, expand_animations=False)
-    except tf.errors.InvalidArgumentError as error:
-        path = pathlib.Path(os.fsdecode(path.numpy())).resolve()
-        raise ValueError(f"{path} is not a readable image: {error.message}") from None
+    if validation_fraction is None:
+        for split in ("validation", "test"):
+            if sizes.get(split):
+                return split, sizes[split]
+        validation_fraction = DEFAULT_VALIDATION_FRACTION
+    count = max(1, round(validation_fraction * sizes["train"]))
+    if count >= sizes["train"]:
+        raise ValueError(
+            "`name` must be a dataset with more training images than are held out. Received:"
+            f" name={name!r} with {count} images, and"
+            f" validation_fraction={validation_fraction!r}"
+        )
+    return "train", count

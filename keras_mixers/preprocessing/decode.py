@@ -4,8 +4,9 @@ A small file can hold an image that fills the memory. The size is therefore read
 before anything is decoded. TensorFlow is imported late, because other backends need none of this.
 """
 
-from keras_mixers.preprocessing.header import read_header
-from keras_mixers.preprocessing.pixels import stored_pixels, to_channels
+from keras_mixers.preprocessing.header import jpeg_header, other_header
+from keras_mixers.preprocessing.outlined import outlined
+from keras_mixers.preprocessing.pixels import jpeg_pixels, other_pixels
 
 MAX_PIXELS = 2**26  # 8192 x 8192: more than most cameras give, and below 2 GB while it is decoded
 NOT_READABLE = " is not a readable image: "
@@ -43,14 +44,23 @@ def pixels_or_problem(content, channels, limit=MAX_PIXELS):
     """
     import tensorflow as tf
 
-    size, content, problem = read_header(tf.convert_to_tensor(content))
-    problem = tf.where(tf.equal(problem, ""), problem_of_size(size, limit), problem)
-    pixels = tf.cond(
-        tf.equal(problem, ""),
-        lambda: to_channels(stored_pixels(content), channels),
-        lambda: tf.zeros([0, 0, channels], tf.uint8),
+    def decoded(read_header, read_pixels, content):
+        size, content, problem = read_header(content)
+        problem = tf.where(tf.equal(problem, ""), problem_of_size(size, limit), problem)
+        pixels = tf.cond(
+            tf.equal(problem, ""),
+            lambda: read_pixels(content, channels),
+            lambda: tf.zeros([0, 0, channels], tf.uint8),
+        )
+        return tf.ensure_shape(pixels, (None, None, channels)), problem
+
+    content = tf.convert_to_tensor(content)
+    # JPEG has its own branch, because most files are JPEG, and each operator takes time.
+    return tf.cond(
+        tf.equal(tf.strings.substr(content, 0, 3), b"\xff\xd8\xff"),
+        lambda: decoded(jpeg_header, jpeg_pixels, content),
+        lambda: outlined(decoded, other_header, other_pixels)(content),
     )
-    return tf.ensure_shape(pixels, (None, None, channels)), problem
 
 
 def problem_of_size(size, limit):

@@ -3,8 +3,15 @@
 HEADER = 32  # bytes, which hold the size of an image in each format except JPEG and GIF
 
 
-def read_header(content):
-    """(size, content, problem) of an image file.
+def jpeg_header(content):
+    """As `other_header`, of a JPEG file."""
+    import tensorflow as tf
+
+    return tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64), content, ""
+
+
+def other_header(content):
+    """(size, content, problem) of an image file that is not JPEG.
 
     Returns:
         `(height, width)` as int64; the bytes of the file, without all but the first frame of GIF;
@@ -19,32 +26,23 @@ def read_header(content):
     def starts(magic, offset=0):
         return tf.equal(tf.strings.substr(head, offset, len(magic)), magic)
 
+    def sized(size, problem=""):
+        return size, content, problem
+
+    is_png = starts(b"\x89PNG\r\n\x1a\n") & starts(b"IHDR", 12)
     is_webp = starts(b"RIFF") & starts(b"WEBP", 8)
-    none, unknown = tf.zeros([2], tf.int64), "its format is not JPEG, PNG, GIF, BMP or WebP"
+    none = tf.zeros([2], tf.int64)
     cases = [
-        (starts(b"\xff\xd8\xff"), lambda: (jpeg_size(content), content, "")),
-        (
-            starts(b"\x89PNG\r\n\x1a\n") & starts(b"IHDR", 12),
-            lambda: (png_size(octets), content, ""),
-        ),
+        (is_png, lambda: sized(png_size(octets))),
         (starts(b"GIF8"), lambda: (*first_gif_frame(content), "")),
-        (starts(b"BM"), lambda: (bmp_size(octets), content, bmp_problem(content, octets))),
-        (is_webp & starts(b"VP8 ", 12), lambda: (lossy_webp_size(octets), content, "")),
-        (is_webp & starts(b"VP8L", 12), lambda: (lossless_webp_size(octets), content, "")),
-        (
-            is_webp & starts(b"VP8X", 12),
-            lambda: (extended_webp_size(octets), content, extended_webp_problem(octets)),
-        ),
-        (tf.equal(content, ""), lambda: (none, content, "the file is empty")),
+        (starts(b"BM"), lambda: sized(bmp_size(octets), bmp_problem(content, octets))),
+        (is_webp & starts(b"VP8 ", 12), lambda: sized(lossy_webp_size(octets))),
+        (is_webp & starts(b"VP8L", 12), lambda: sized(lossless_webp_size(octets))),
+        (is_webp & starts(b"VP8X", 12), lambda: sized(*extended_webp(octets))),
+        (tf.equal(content, ""), lambda: sized(none, "it is empty")),
     ]
-    return tf.case(cases, default=lambda: (none, content, unknown), exclusive=False)
-
-
-def jpeg_size(content):
-    """The size of a JPEG file, read by TensorFlow."""
-    import tensorflow as tf
-
-    return tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64)
+    unknown = "its format is not JPEG, PNG, GIF, BMP or WebP"
+    return tf.case(cases, default=lambda: sized(none, unknown), exclusive=False)
 
 
 def number(octets, start, count, step=1):
@@ -96,18 +94,15 @@ def lossless_webp_size(octets):
     return tf.stack([bits // 2**14 % 2**14 + 1, bits % 2**14 + 1])
 
 
-def extended_webp_size(octets):
-    """The size of the canvas of a WebP file with alpha, metadata or several frames."""
+def extended_webp(octets):
+    """The size of the canvas of a WebP file with alpha, metadata or several frames; the problem.
+
+    Animations are a problem, because TensorFlow 2.21 writes past its memory for some of them.
+    """
     import tensorflow as tf
 
-    return tf.stack([number(octets, start, 3) + 1 for start in (27, 24)])
-
-
-def extended_webp_problem(octets):
-    """A problem for animations, because TensorFlow 2.21 writes past its memory for some of them."""
-    import tensorflow as tf
-
-    return tf.where(octets[20] // 2 % 2 > 0, "it is an animated WebP", "")
+    size = tf.stack([number(octets, start, 3) + 1 for start in (27, 24)])
+    return size, tf.where(octets[20] // 2 % 2 > 0, "it is an animated WebP", "")
 
 
 def first_gif_frame(content):

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_mixers.layers.base import Layer
 from keras_mixers.preprocessing.resample import Resampler
+from keras_mixers.preprocessing.scale import warn_of_scale
 from keras_mixers.preprocessing.specification import Specification
 from keras_mixers.serialization import registered
 
@@ -65,6 +66,7 @@ class PreprocessImages(Layer):
         return (x_shape[0], *self.size, x_shape[-1])
 
     def call(self, x):
+        warn_of_scale(x)
         _, height, width, _ = ops.shape(x)
         resized = Resampler(self.specification, height, width, ops)(x)
         return self.specification.standardize(resized)

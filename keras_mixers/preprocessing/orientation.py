@@ -1,6 +1,9 @@
 """Turn a JPEG image upright by its EXIF orientation, inside a TensorFlow graph."""
 
+from keras_mixers.preprocessing.outlined import outlined
+
 ORIENTATION = 0x0112  # the tag's number in EXIF
+SEARCHED = 2**17  # bytes; EXIF data is the first or the second segment, of up to 2 ** 16 bytes
 START_OF_SCAN, APP1 = 0xDA, 0xE1  # markers in a JPEG file
 SHORT = 3  # the type of an integer of 2 bytes in EXIF
 
@@ -21,6 +24,18 @@ def upright(pixels, content):
 
 def orientation_of(content):
     """The EXIF orientation of a JPEG file, 1 to 8; 1 if it has none."""
+    import tensorflow as tf
+
+    # This search is much faster than a loop over the segments, and most images have no EXIF data.
+    head = tf.strings.substr(content, 0, SEARCHED)
+    may_have_exif = tf.strings.regex_full_match(head, r"\C*Exif\x00\x00\C*")
+    return tf.cond(
+        may_have_exif, lambda: outlined(exif_orientation)(content), lambda: tf.constant(1, tf.int64)
+    )
+
+
+def exif_orientation(content):
+    """The orientation in the EXIF data of a JPEG file that has some."""
     import tensorflow as tf
 
     start, length = exif_segment(content)

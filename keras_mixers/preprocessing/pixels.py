@@ -1,32 +1,33 @@
 """The pixels of an image file as Pillow shows them, inside a TensorFlow graph."""
 
-import functools
-
 from keras_mixers.preprocessing.orientation import upright
 
 
-def stored_pixels(content):
-    """`(H, W, C)` with the 1 to 4 channels of a file whose header has no problem."""
+def jpeg_pixels(content, channels):
+    """`(H, W, channels)` of a JPEG file, upright, decoded as Pillow does."""
+    import tensorflow as tf
+
+    # TensorFlow converts a grey image to RGB; it cannot convert every image to grey.
+    stored = 3 if channels == 3 else 0
+    pixels = tf.io.decode_jpeg(content, channels=stored, dct_method="INTEGER_ACCURATE")
+    pixels = upright(pixels, content)
+    return pixels if stored else to_channels(pixels, channels)
+
+
+def other_pixels(content, channels):
+    """`(H, W, channels)` of a file that is not JPEG and whose header has no problem."""
     import tensorflow as tf
 
     def starts(magic):
         return tf.equal(tf.strings.substr(content, 0, len(magic)), magic)
 
-    cases = [
-        (starts(b"\xff\xd8"), lambda: jpeg(content)),
-        (starts(b"\x89PNG"), lambda: png(content)),
-        (starts(b"BM"), lambda: bmp(content)),
-    ]
-    others = functools.partial(tf.io.decode_image, content, expand_animations=False)
-    pixels = tf.case(cases, default=others, exclusive=False)
-    return tf.ensure_shape(pixels, (None, None, None))
-
-
-def jpeg(content):
-    """The upright pixels of a JPEG file, decoded as Pillow does."""
-    import tensorflow as tf
-
-    return upright(tf.io.decode_jpeg(content, dct_method="INTEGER_ACCURATE"), content)
+    cases = [(starts(b"\x89PNG"), lambda: png(content)), (starts(b"BM"), lambda: bmp(content))]
+    pixels = tf.case(
+        cases,
+        default=lambda: tf.io.decode_image(content, expand_animations=False),
+        exclusive=False,
+    )
+    return to_channels(tf.ensure_shape(pixels, (None, None, None)), channels)
 
 
 def png(content):
@@ -34,8 +35,8 @@ def png(content):
     import tensorflow as tf
 
     depth = tf.io.decode_raw(tf.strings.substr(content, 24, 1), tf.uint8)[0]
-    # With 4 channels, TensorFlow does not ignore a transparent colour. Below 8 bits, it then returns
-    # a wrong alpha for opaque images.
+    # With 4 channels, TensorFlow reads a transparent colour, which it ignores otherwise. Below 8
+    # bits, it then returns a wrong alpha for opaque images.
     return tf.cond(
         depth < 8,
         lambda: tf.ensure_shape(tf.io.decode_png(content), (None, None, None)),
@@ -67,28 +68,32 @@ def to_channels(pixels, channels):
     """`(H, W, channels)`, 1, 3 or 4, from the 1 to 4 channels that an image file has."""
     import tensorflow as tf
 
-    found = tf.shape(pixels)[2]
-    has_alpha = tf.equal(found % 2, 0)
-    alpha = pixels[:, :, -1:]
-    colors = pixels[:, :, : found - tf.cast(has_alpha, tf.int32)]
+    has_alpha = tf.equal(tf.shape(pixels)[2] % 2, 0)
     if channels == 4:
-        opaque = tf.fill(tf.shape(alpha), tf.constant(255, tf.uint8))
-        alpha = tf.cond(has_alpha, lambda: alpha, lambda: opaque)
+        opaque = tf.fill(tf.shape(pixels[:, :, :1]), tf.constant(255, tf.uint8))
+        alpha = tf.cond(has_alpha, lambda: pixels[:, :, -1:], lambda: opaque)
+        colors = tf.cond(has_alpha, lambda: pixels[:, :, :-1], lambda: pixels)
     else:
-        is_transparent = has_alpha & (tf.reduce_min(alpha) < 255)
-        colors = tf.cond(is_transparent, lambda: over_white(colors, alpha), lambda: colors)
+        colors = tf.cond(has_alpha, lambda: over_white(pixels), lambda: pixels)
+
+    is_colored = tf.shape(colors)[2] > 1
     if channels == 1:
-        return tf.cond(found > 2, lambda: grey(colors), lambda: colors)
-    colors = tf.cond(found > 2, lambda: colors, lambda: tf.repeat(colors, 3, -1))
+        return tf.cond(is_colored, lambda: grey(colors), lambda: colors)
+    colors = tf.cond(is_colored, lambda: colors, lambda: tf.repeat(colors, 3, -1))
     return tf.concat([colors, alpha], -1) if channels == 4 else colors
 
 
-def over_white(colors, alpha):
-    """The colours, and white where alpha is 0."""
+def over_white(pixels):
+    """The colours of pixels whose last channel is alpha: white where alpha is 0."""
     import tensorflow as tf
 
-    colors, alpha = tf.cast(colors, tf.uint16), tf.cast(alpha, tf.uint16)
-    return tf.cast((colors * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+    colors, alpha = pixels[:, :, :-1], pixels[:, :, -1:]
+
+    def mixed():
+        wide, weight = tf.cast(colors, tf.uint16), tf.cast(alpha, tf.uint16)
+        return tf.cast((wide * weight + 255 * (255 - weight) + 127) // 255, tf.uint8)
+
+    return tf.cond(tf.reduce_min(alpha) < 255, mixed, lambda: colors)
 
 
 def grey(colors):

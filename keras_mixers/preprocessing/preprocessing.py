@@ -7,6 +7,7 @@ import keras
 
 from keras_mixers.preprocessing.layer import PreprocessImages
 from keras_mixers.preprocessing.resample import Resampler, tensorflow_ops
+from keras_mixers.preprocessing.scale import warn_of_scale
 from keras_mixers.preprocessing.specification import Specification
 
 
@@ -22,7 +23,8 @@ class Preprocessing(Specification):
     layer for a model.
 
     Shapes: `(H, W, C) -> (*size, C)` and `(N, H, W, C) -> (N, *size, C)`, from bytes or floats in
-    0..255 to float32.
+    0..255 to float32 in `value_range`, which is [-1, 1] by default. Models expect the result; they
+    do not expect bytes. Floats on another scale, such as 0..1, give a warning.
 
     Args:
         size: (height, width) of the result in pixels, or an int for a square.
@@ -67,6 +69,7 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
                 f" {image.shape}"
             )
         self.check_channels(image.shape[-1])
+        warn_of_scale(image)
         single = image.shape.rank == 3
         images = image[None] if single else image
         _, height, width, _ = (

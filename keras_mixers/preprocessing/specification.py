@@ -73,6 +73,12 @@ class Specification(CheckedDataclass, ConfigFromSignature):
                 f" mean={arguments.shown(self.mean)}, std={arguments.shown(self.std)}"
             )
 
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """(lowest, highest) value of preprocessed images."""
+        mean, std = np.array(self.mean), np.array(self.std)
+        return float((-mean / std).min()), float(((1 - mean) / std).max())
+
     def check_channels(self, channels: int | None) -> None:
         """Raise a ValueError if `mean` and `std` do not fit images of `channels` channels."""
         for name in ("mean", "std"):

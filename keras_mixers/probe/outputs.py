@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_mixers.graph import layer_calls
 from keras_mixers.probe.collect import collect
+from keras_mixers.probe.scale import scale_checked
 
 
 def kind_of_output(model):
@@ -32,7 +33,8 @@ def kind_of_output(model):
 def predict(model, images, batch_size):
     """The class probabilities that a classifier predicts: `(N, H, W, C) -> (N, num_classes)`."""
     last = list(layer_calls(model))[-1]
-    (scores,) = collect(model, images, [last], None, batch_size).values()
+    with scale_checked():  # because the figures also call a probe with the same images
+        (scores,) = collect(model, images, [last], None, batch_size).values()
     if kind_of_output(model) == "probabilities":
         return scores
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))

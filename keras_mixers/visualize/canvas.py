@@ -7,6 +7,7 @@ import numpy as np
 from keras_mixers.layers import PatchEmbed
 from keras_mixers.probe.collect import collect, find_layers
 from keras_mixers.probe.images import check_finite, one_image
+from keras_mixers.probe.scale import scale_checked
 
 LONGEST_LINE, MOST_LINES = 100, 3  # of a title
 # Perceptually uniform colour maps: for values from 0 up, and for values on both sides of 0.
@@ -61,7 +62,8 @@ def background(model, image, picture, name="picture"):
         return drawable(name, picture)
     (patch_embed,) = find_layers(model, PatchEmbed, 0)
     images = one_image(model, image)
-    (patched,) = collect(model, images, [patch_embed], lambda layer, x: x, 1).values()
+    with scale_checked():  # because the caller computes with the same image, and this warns once
+        (patched,) = collect(model, images, [patch_embed], lambda layer, x: x, 1).values()
     return drawable("image", patched[0])
 
 

@@ -15,6 +15,7 @@ from keras_mixers.probe.attention import Layers
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.images import check_images
 from keras_mixers.probe.outputs import kind_of_output, predict
+from keras_mixers.probe.scale import scale_checked, warn_of_scale
 from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, background
 from keras_mixers.visualize.views import encoded, finite, views_of
 
@@ -72,6 +73,7 @@ def attention_explorer(
     """
     path = arguments.file_path(path, ".html")
     check_images(model, images)
+    warn_of_scale(model, images)
     images = np.asarray(images)
     if pictures is None:
         pictures = [None] * len(images)
@@ -86,7 +88,8 @@ def attention_explorer(
         for i, (image, picture) in enumerate(zip(images, pictures, strict=True))
     ]
     classes = [best[0][0] for best in probabilities if best]
-    views, grid = views_of(model, images, layers, classes)
+    with scale_checked():
+        views, grid = views_of(model, images, layers, classes)
     page = {
         "title": f"Inside {model.name}",
         "grid": {"rows": grid.rows, "columns": grid.columns, "prefix": grid.num_prefix},
