@@ -1,10 +1,14 @@
-"""A folder of images by class, read through TFDS's ImageFolder."""
+"""A folder of images by class: its layout, hostile content, and a check before training."""
+
+import os
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import keras_mixers as km
+from keras_mixers.data import reading
 
 
 def write_image(path, value, size=(6, 5), channels=3):
@@ -64,3 +68,168 @@ def test_load_raises_on_invalid_folder(tmp_path, by_class):
     (by_class / "eel").rmdir()
     with pytest.raises(ValueError, match="`image_size` must be given.*differ in size"):
         km.data.load(by_class)
+
+
+def test_tensorflow_error_does_not_hide_the_file(by_class):
+    """A file that TensorFlow cannot decode, whose damage the header does not show."""
+    content = (by_class / "cat" / "1.png").read_bytes()
+    for place, damaged in (("cat/1.png", content[:-20]), ("dog/2.PNG", b"\xff\xd8\xff")):
+        good = (by_class / place).read_bytes()
+        (by_class / place).write_bytes(damaged)
+        train, validation, _ = km.data.load(by_class, image_size=4)
+        with pytest.raises(tf.errors.OpError, match=f"{by_class}/{place} is not a readable image"):
+            list(validation.concatenate(train))
+        (by_class / place).write_bytes(good)
+
+
+@pytest.mark.parametrize("position", [0, 1, -1])
+def test_error_names_missing_file_whose_name_is_not_utf8(by_class, position):
+    pairs = [(os.fspath(file), 0) for file in sorted(by_class.rglob("*.*"))]
+    pairs[position] = (os.fsdecode(b"/gone/\xe9\n.png"), 0)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"/gone/\ufffd\\n.png is not a read"
+    ):
+        list(reading.read_images(pairs))
+
+
+def test_check_lists_every_file_that_is_not_readable(by_class):
+    (by_class / "cat" / "3.png").write_bytes(b"")
+    (by_class / "dog" / "4.PNG").write_bytes(b"\xff\xd8\xff\xe0")
+    (by_class / "dog" / "notes.tif").write_bytes(b"II")
+    report = km.data.check(by_class)
+    assert report.bad == {
+        f"{by_class}/cat/3.png": "it is empty",
+        f"{by_class}/dog/4.PNG": "it is damaged or incomplete",
+    }
+    assert report.num_images == {"train": 20}
+    assert report.skipped == {".tif": [f"{by_class}/dog/notes.tif"]}
+    assert (report.smallest, report.largest) == ((6, 5), (4, 8))
+    assert "not readable: 2\n" in str(report)
+    with pytest.raises(ValueError, match="`name` must be the path of a folder.*'digits'"):
+        km.data.check("digits")
+
+
+def test_load_counts_files_that_it_skips(by_class):
+    cat = by_class / "cat"
+    for name in (".trash/x.png", ".ipynb_checkpoints/y.png", ".git/HEAD", "__MACOSX/cat/._0.png"):
+        write_image(by_class / name, 3)
+    for name in ("._0.png", ".DS_Store", "Thumbs.db"):
+        (cat / name).write_bytes(b"no image")
+    for name in ("a.tif", "b.TIF", "c.heic", "README"):
+        (cat / name).write_bytes(b"no image")
+    write_image(cat / "more" / "1.png", 3)
+    write_image(by_class / "top.png", 3)
+    os.mkfifo(cat / "pipe.jpg")
+    (cat / "zero.jpg").symlink_to("/dev/zero")
+    (cat / "gone.jpg").symlink_to(by_class / "nowhere.jpg")
+    (cat / "circle.jpg").symlink_to(cat / "circle.jpg")
+    with (cat / "sparse.jpg").open("wb") as file:
+        file.truncate(2**40)
+    with pytest.warns(UserWarning, match=r"`load` skips files in .*: 1 \.heic, 2 \.tif, .*1 over"):
+        train, validation, info = km.data.load(by_class, image_size=4)
+    assert info.class_names == ("cat", "dog")
+    assert info.skipped == {
+        ".heic": 1,
+        ".tif": 2,
+        "no suffix": 1,
+        "not a regular file": 2,
+        "broken link": 2,
+        "folder inside a class": 1,
+        "outside of classes": 1,
+        "over 256 MiB": 1,
+    }
+    assert sum(len(labels) for part in (train, validation) for _, labels in part) == 20
+
+
+def test_load_reads_each_format(tmp_path):
+    for i, suffix in enumerate((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")):
+        for name, value in (("black", 0), ("white", 255)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("RGB", (6, 5), (value,) * 3).save(tmp_path / name / f"{i}{suffix}")
+    train, validation, info = km.data.load(tmp_path, image_size=4)
+    assert info.num_train + info.num_validation == 12
+    for images, labels in train.concatenate(validation):
+        np.testing.assert_allclose(images[:, 0, 0, 0], 2.0 * labels.numpy() - 1)
+
+
+def test_load_turns_upright_and_lays_over_white(tmp_path):
+    pixels = np.zeros((4, 8, 3), "uint8")
+    pixels[:, :4] = 255  # white on the left, and after a turn by 90 degrees on the top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(pixels).save(tmp_path / "a" / "1.jpg", exif=exif, quality=100)
+    Image.fromarray(np.zeros((8, 4, 4), "uint8")).save(tmp_path / "b" / "1.png")
+    images = {}
+    for part in ("train", "validation"):
+        for image, label in km.data.images(tmp_path, part):
+            images[int(label)] = image.numpy()
+    assert images[0].shape == (8, 4, 3)
+    assert images[0][:4].min() > 250
+    assert images[0][4:].max() < 5
+    assert images[1].min() == 255
+
+
+def test_class_called_train_is_a_class(by_class):
+    (by_class / "dog").rename(by_class / "train")
+    assert km.data.load(by_class, image_size=4)[2].class_names == ("cat", "train")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["train/a/1.png", "train/b/1.png", "train/2.png"], "'train', and images in 'train'"),
+        (["train/a/1.png", "train/b/1.png", "c/1.png"], "'train', and images in 'c'"),
+        (["train/1.png", "test/1.png"], "has images without a class in 'test', 'train'"),
+        (
+            ["train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"],
+            "several folders for the split 'validation': 'val', 'valid'",
+        ),
+        (
+            ["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/C/1.png"],
+            "classes in 'test' that 'train' lacks: 'C'",
+        ),
+    ],
+)
+def test_load_raises_on_ambiguous_layout(tmp_path, files, message):
+    for file in files:
+        write_image(tmp_path / file, 3)
+    with pytest.raises(ValueError, match=f"`name` must be a folder of images.*{message}"):
+        km.data.load(tmp_path, image_size=4)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_folder_of_splits_finds_validation(tmp_path, name):
+    for file in ("train/a/1.png", "train/b/1.png", f"{name}/a/1.png", "test/1.png"):
+        write_image(tmp_path / file, 3)
+    with pytest.warns(UserWarning, match="1 outside of classes"):
+        _, _, info = km.data.load(tmp_path, image_size=4)
+    assert (info.num_train, info.num_validation, info.validation_source) == (2, 1, "validation")
+
+
+def test_class_names_that_are_not_utf8_stay_different(tmp_path):
+    for name in (b"caf\xe9", b"caf\\xe9", b"caf\xe8", "caf\xe9".encode()):
+        write_image(tmp_path / os.fsdecode(name) / os.fsdecode(b"\xff\n.png"), 3)
+    train, validation, info = km.data.load(tmp_path, image_size=4)
+    assert set(info.class_names) == {"caf\\xe9", "caf\\xe9 (2)", "caf\\xe8", "caf\xe9"}
+    assert sum(len(labels) for part in (train, validation) for _, labels in part) == 4
+
+
+def test_folder_needs_no_links_and_no_python_in_the_graph(by_class, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError("links need a privilege")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    monkeypatch.setattr(tf, "py_function", refuse)
+    assert len(list(km.data.images(by_class, "train"))) == 18
+
+
+def test_links_to_images_and_folders_are_read(by_class, tmp_path_factory):
+    root = tmp_path_factory.mktemp("links")
+    for name in ("cat", "dog"):
+        (root / name).symlink_to(by_class / name)
+    (by_class / "cat" / "link.png").symlink_to(by_class / "cat" / "0.png")
+    (by_class / "cat" / "back").symlink_to(root)
+    with pytest.warns(UserWarning, match="1 folder inside a class"):
+        assert km.data.load(root, image_size=4)[2].num_train == 19
