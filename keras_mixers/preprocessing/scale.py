@@ -26,6 +26,10 @@ def warn_of_scale(images):
 
 def known_values(images):
     """The values as a NumPy array; None while a graph is traced."""
+    if type(images).__module__.startswith("tensorflow"):
+        import tensorflow as tf
+
+        return None if tf.is_symbolic_tensor(images) else images.numpy()
     try:
         return keras.ops.convert_to_numpy(images)
     except (NotImplementedError, TypeError, ValueError):

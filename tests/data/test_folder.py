@@ -86,9 +86,7 @@ def test_tensorflow_error_does_not_hide_the_file(by_class):
 def test_error_names_missing_file_whose_name_is_not_utf8(by_class, position):
     pairs = [(os.fspath(file), 0) for file in sorted(by_class.rglob("*.*"))]
     pairs[position] = (os.fsdecode(b"/gone/\xe9\n.png"), 0)
-    with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"/gone/\ufffd\\n.png is not a read"
-    ):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"/gone/\ufffd\\n.png is not a read"):
         list(reading.read_images(pairs))
 
 
