@@ -31,7 +31,7 @@ class Info:
     num_validation: int
     validation_source: str
     preprocessing: Preprocessing
-    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def judged_by(self) -> str:
