@@ -172,6 +172,7 @@ def test_public_names_have_docstrings_with_examples():
                 km.Checkpoint,
                 km.ExportReport,
                 km.LoadReport,
+                km.data.FolderReport,
                 km.data.Info,
                 km.probe.TokenGrid,
             )  # users receive these, and do not make them

@@ -59,13 +59,13 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
     Example:
         >>> import pathlib, tempfile
         >>> import keras
-        >>> photos = tempfile.TemporaryDirectory()
+        >>> photos = tempfile.mkdtemp()
         >>> for path in ("cat/1.png", "dog/1.png", "dog/2.png"):
-        ...     file = pathlib.Path(photos.name, path)
+        ...     file = pathlib.Path(photos, path)
         ...     file.parent.mkdir(exist_ok=True)
         ...     keras.utils.save_img(file, keras.ops.zeros((8, 9, 3)))
         >>> _ = file.write_bytes(b"not an image")
-        >>> report = check(photos.name)
+        >>> report = check(photos)
         >>> report.num_images, report.smallest, list(report.bad.values())
         ({'train': 3}, (8, 9), ['its format is not JPEG, PNG, GIF, BMP or WebP'])
     """
