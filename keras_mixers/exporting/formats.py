@@ -3,11 +3,11 @@
 A format is a module that holds:
     FORMAT: the format's name in an `ExportReport`.
     SUFFIX: how its paths end; "" for a format that is a folder.
-    PARTS: only for a folder: the names of the files and folders that it may hold.
     REFUSES: `{option: what to do instead}` for each option of `export` that the format does not
         support. A key may also be a tuple of options that the format does not support together.
     save(serving, path, progress): write the file; return the format's own fields of the report.
     load(path): open the file in its own runtime, as a function `images -> {name: output}`.
+    other_content(folder): only for a folder: what in it `export` did not write, as text, or None.
     finish(path): clean up after the new file has replaced the old one.
 """
 

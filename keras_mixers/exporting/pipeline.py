@@ -111,7 +111,10 @@ def export(
     serving = serving.calibrated(calibration_data)
     progress = Progress(path)
 
-    with files.replacing(path) as temporary:
+    def may_replace(folder):
+        return not file_format.SUFFIX and file_format.other_content(folder) is None
+
+    with files.replacing(path, may_replace) as temporary:
         details = file_format.save(serving, temporary, progress)
         progress("comparing with the model")
         run = file_format.load(temporary)

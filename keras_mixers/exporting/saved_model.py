@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 FORMAT = "saved_model"
 SUFFIX = ""  # a folder
@@ -9,8 +10,14 @@ REFUSES = {
     "target": "a path that ends in '.onnx' supports it",
     "quantize": "dtype='float16' computes in half precision",
 }
-PARTS = {"assets", "assets.extra", "fingerprint.pb", "saved_model.pb", "variables"}
 METADATA = pathlib.Path("assets.extra", "keras_mixers.json")
+FOLDERS = {"assets", "assets.extra", "variables"}
+# Both are in each export, so that no other SavedModel is taken for one.
+REQUIRED = {"saved_model.pb", METADATA.as_posix()}
+WRITTEN = re.compile(
+    r"saved_model\.pb|fingerprint\.pb|assets\.extra/keras_mixers\.json"
+    r"|variables/variables\.(index|data-\d{5}-of-\d{5})"
+)
 # Operators that access files, the terminal or Python. A model that serves images needs none.
 FORBIDDEN_OPS = {"EagerPyFunc", "MatchingFiles", "Print", "PrintV2", "PyFunc", "PyFuncStateless"}
 FORBIDDEN_OPS |= {"ReadFile", "RestoreV2", "SaveV2", "WriteFile"}
@@ -84,3 +91,24 @@ def load(path):
 
 def finish(_path):
     """Do nothing: a SavedModel has no files outside its folder."""
+
+
+def other_content(folder):
+    """What in a folder is not from an export, as text; None if `export` may replace the folder."""
+    found = set()
+    for path in contents(folder):
+        name = path.relative_to(folder).as_posix()
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not (name in FOLDERS if is_folder else WRITTEN.fullmatch(name) and path.is_file()):
+            return f"with {name!r} in it"
+        found.add(name)
+    missing = sorted(REQUIRED - found)
+    return f"without {missing[0]!r} in it" if found and missing else None
+
+
+def contents(folder):
+    """Each file and folder in a folder, sorted. `iterdir` raises if one cannot be read."""
+    for path in sorted(folder.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from contents(path)

@@ -60,28 +60,29 @@ def check_path(path):
     path = arguments.output_path(path)
     file_format = format_of(path)
     is_folder = not file_format.SUFFIX
-    if path.suffix.lower() in OTHER_FILES or (is_folder and path.is_file()):
+    if path.suffix.lower() in OTHER_FILES or (is_folder and path.exists() and not path.is_dir()):
         suffixes = " or ".join(repr(module.SUFFIX) for module in FORMATS if module.SUFFIX)
+        kind = ", which exists and is not a folder" if path.exists() else ""
         raise ValueError(
             f"`path` must end in {suffixes}, or name a folder for a SavedModel."
-            f" Received: path='{path}'{', a file' if path.is_file() else ''}"
+            f" Received: path='{path}'{kind}"
         )
     if not path.name or path.name == "..":
         raise ValueError(f"`path` must name a file or folder. Received: path='{path}'")
     if is_folder:
-        check_folder(path, file_format.PARTS)
+        check_folder(path, file_format.other_content)
     else:
         arguments.file_path(path, file_format.SUFFIX)
     return path, file_format
 
 
-def check_folder(path, parts):
-    """Raise ValueError if the folder holds anything besides `parts`: export would delete it."""
-    others = {file.name for file in path.iterdir()} - parts if path.is_dir() else set()
-    if others:
+def check_folder(path, other_content):
+    """Raise ValueError if the folder holds anything that `export` did not write."""
+    found = other_content(path) if path.is_dir() else None
+    if found:
         raise ValueError(
-            "`path` must name a new folder, or one that holds only a SavedModel, because export"
-            f" replaces the folder. Received: path='{path}', with {min(others)!r} in it"
+            "`path` must name a new or empty folder, or one that holds only a SavedModel of"
+            f" `export`, because `export` replaces the folder. Received: path='{path}', {found}"
         )
 
 

@@ -187,11 +187,12 @@ def quantized():
         (quantized, "model.onnx", "`model` must not be quantized by Keras.*classes.*int8"),
         (MODELS[0].make, ".", "`path` must name a file or folder"),
         (MODELS[0].make, "nowhere/model.onnx", "`path` must lie in a folder that exists.*nowhere"),
-        (MODELS[0].make, "a_file", "`path` must end in '.onnx'.*a_file"),
+        (MODELS[0].make, "a_file", "`path` must end in '.onnx'.*a_file.*not a folder"),
+        (MODELS[0].make, "/dev/null", "`path` must end in '.onnx'.*/dev/null.*not a folder"),
         (
             MODELS[0].make,
             "a_folder",
-            "`path` must name a new folder, or one that holds only a SavedModel.*a_folder",
+            "`path` must name a new or empty folder.*holds only a SavedModel.*a_folder",
         ),
         (MODELS[0].make, "a_folder.onnx", "`path` must name a file, not a folder.*a_folder.onnx"),
     ],
@@ -456,17 +457,80 @@ def test_export_does_not_change_model(options, tmp_path):
     np.testing.assert_array_equal(np.asarray(valid(images)), before)
 
 
-def test_export_keeps_folder_with_other_files(tmp_path):
-    km.export(MODELS[0].make(), tmp_path / "saved_model")
-    (tmp_path / "saved_model" / "notes.txt").write_text("precious")
-    with pytest.raises(ValueError, match="holds only a SavedModel.*'notes.txt'"):
-        km.export(MODELS[0].make(), tmp_path / "saved_model")
+FOREIGN_FOLDERS = {
+    "file": (["notes.txt"], "notes.txt"),
+    "only assets": (["assets/logo.png"], "assets/logo.png"),
+    "only variables": (["variables/model.csv"], "variables/model.csv"),
+    "empty folders": (["assets/", "variables/"], "without 'assets.extra/keras_mixers.json'"),
+    "another SavedModel": (
+        ["saved_model.pb", "variables/variables.index"],
+        "without 'assets.extra/keras_mixers.json'",
+    ),
+    "another SavedModel with assets": (["saved_model.pb", "assets/words.txt"], "assets/words.txt"),
+    "no graph": (["assets.extra/keras_mixers.json"], "without 'saved_model.pb'"),
+    "hidden folder": ([".git/"], ".git"),
+    "folder with a known name": (["saved_model.pb/"], "saved_model.pb"),
+}
+
+
+@pytest.mark.parametrize(("names", "found"), FOREIGN_FOLDERS.values(), ids=FOREIGN_FOLDERS)
+def test_export_rejects_folder_of_others(names, found, tmp_path):
+    for name in names:
+        file = tmp_path / "site" / name
+        (file if name.endswith("/") else file.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            file.write_text("precious")
+    before = sorted(tmp_path.rglob("*")), snapshot(tmp_path)
+    with pytest.raises(ValueError, match=f"holds only a SavedModel of `export`.*site.*{found}"):
+        km.export(MODELS[0].make(), tmp_path / "site")
+    assert (sorted(tmp_path.rglob("*")), snapshot(tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "assets/x", "assets.extra/x", "variables/x", "variables/link"]
+)
+def test_export_keeps_other_files_in_an_export(name, tmp_path):
+    path = tmp_path / "saved_model"
+    km.export(MODELS[0].make(), path)
+    if name.endswith("link"):
+        (path / name).symlink_to(path / "saved_model.pb")
+    else:
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text("precious")
+    before = snapshot(tmp_path)
+    with pytest.raises(ValueError, match=f"holds only a SavedModel of `export`.*{name}"):
+        km.export(MODELS[0].make(), path)
+    assert snapshot(tmp_path) == before
+
+
+def test_export_keeps_files_written_during_the_export(tmp_path, monkeypatch):
+    path = tmp_path / "saved_model"
+    km.export(MODELS[0].make(), path)
+    latency = verify.latency
+
+    def write_notes(*arguments):
+        (path / "notes.txt").write_text("precious")
+        return latency(*arguments)
+
+    monkeypatch.setattr(verify, "latency", write_notes)
+    before = snapshot(tmp_path)
+    with pytest.raises(IsADirectoryError, match="saved_model"):
+        km.export(MODELS[0].make(), path)
+    assert snapshot(tmp_path) == {**before, "saved_model/notes.txt": b"precious"}
+
+
+def test_export_replaces_empty_folder_and_target_of_link(tmp_path):
+    (tmp_path / "new").mkdir()
+    (tmp_path / "link").symlink_to("new")
+    for _ in range(2):
+        km.export(MODELS[0].make(), tmp_path / "link")
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "new" / "saved_model.pb").is_file()
 
 
 def test_replacing_removes_companions_after_failure(tmp_path):
     (tmp_path / "existing").write_text("before")
-    (tmp_path / "file").mkdir()
-    (tmp_path / "file" / "in the way").write_text("precious")
+    (tmp_path / "file").write_text("precious")
 
     def fail():
         with files.replacing(tmp_path / "file") as temporary:
@@ -476,4 +540,4 @@ def test_replacing_removes_companions_after_failure(tmp_path):
     with pytest.raises(FileNotFoundError):  # because `fail` does not write `temporary`
         fail()
     assert {path.name for path in tmp_path.iterdir()} == {"existing", "file"}
-    assert (tmp_path / "file" / "in the way").read_text() == "precious"
+    assert (tmp_path / "file").read_text() == "precious"
