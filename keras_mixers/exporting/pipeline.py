@@ -36,8 +36,12 @@ def export(
     The file takes `images`, float32 `(batch, H, W, C)` with any batch size, and returns `logits`.
     With `preprocessing` it takes uint8 images of any height and width, and also returns
     `probabilities`: the softmax of the logits, or their sigmoid if the model is compiled with
-    `Recipe(loss="sigmoid")`. A SavedModel then also has the signature `serve_encoded`, which takes
-    JPEG and PNG files.
+    `Recipe(loss="sigmoid")`. A SavedModel then also has the signature `serve_encoded`, if the
+    images have 1, 3 or 4 channels. It takes JPEG, PNG, GIF, BMP and WebP files of at most 2 ** 26
+    pixels.
+
+    A SavedModel and onnxruntime refuse images of another shape. TensorFlow Lite's interpreter does
+    not check the shape, so that images of another size or number of channels give wrong outputs.
 
     `export` writes to a temporary path, runs the format's checker, and loads the file in the
     format's runtime (onnxruntime or TensorFlow). It compares the file's outputs with the model's

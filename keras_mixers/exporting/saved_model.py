@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 
+from keras_mixers.preprocessing.decode import CHANNELS, decode_image
+
 FORMAT = "saved_model"
 SUFFIX = ""  # a folder
 REFUSES = {
@@ -37,7 +39,7 @@ def save(serving, path, progress):
         return serving.outputs(decoded(serving, encoded), policy=policy)
 
     signatures = {"serving_default": serving.compiled(policy=policy)}
-    if serving.preprocessing:
+    if serving.preprocessing and serving.model.input_shape[-1] in CHANNELS:
         signatures["serve_encoded"] = serve_encoded.get_concrete_function()
     for function in signatures.values():
         check_operators(function.graph)
@@ -50,17 +52,20 @@ def save(serving, path, progress):
 
 
 def decoded(serving, encoded):
-    """Prepared images from JPEG or PNG files of any sizes: `(batch,)` strings of bytes."""
+    """Prepared images from image files of any sizes: `(batch,)` strings of bytes."""
     import tensorflow as tf
 
     *size, channels = serving.model.input_shape[1:]
 
-    def image(content):
-        pixels = tf.io.decode_image(content, channels=channels, expand_animations=False)
-        return serving.preprocessing(tf.ensure_shape(pixels, (None, None, channels)))
+    def image(number_and_content):
+        number, content = number_and_content
+        name = tf.strings.format("encoded[{}]", number)
+        return serving.preprocessing(decode_image(content, channels, name=name))
 
+    numbered = tf.range(tf.size(encoded)), encoded
     prepared = tf.TensorSpec((*size, channels), "float32")
-    return tf.map_fn(image, encoded, fn_output_signature=prepared)
+    # One at a time, because each image may be as large as the limit allows.
+    return tf.map_fn(image, numbered, fn_output_signature=prepared, parallel_iterations=1)
 
 
 def check_operators(graph):

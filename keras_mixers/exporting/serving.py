@@ -59,9 +59,11 @@ class Serving:
         """The function as a TensorFlow graph, which frees each tensor after its last use."""
         import tensorflow as tf
 
-        serve = tf.function(
-            lambda images: self(images, **options), input_signature=[self.images], autograph=False
-        )
+        @tf.function(input_signature=[self.images], autograph=False)
+        def serve(images):
+            # The graph checks the shape, because a signature checks only the dtype.
+            return self(tf.ensure_shape(images, self.images.shape), **options)
+
         return serve.get_concrete_function()
 
     def outputs(self, prepared, policy="float32"):

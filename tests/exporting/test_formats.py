@@ -83,6 +83,36 @@ def test_serve_encoded_accepts_files_of_any_size(tmp_path):
         np.testing.assert_allclose(output, logits[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("preprocessing", [None, PREPROCESSING])
+def test_saved_model_rejects_images_of_another_shape(preprocessing, tmp_path):
+    km.export(rgb_model(), tmp_path / "saved_model", preprocessing=preprocessing)
+    serve = tf.saved_model.load(str(tmp_path / "saved_model")).signatures["serving_default"]
+    shapes = [(2, 8, 12, 1), (2, 8, 12, 4), (2, 8, 12, 6), (8, 12, 3)]
+    for shape in [*shapes, *([] if preprocessing else [(2, 16, 24, 3), (2, 12, 8, 3)])]:
+        images = np.zeros(shape, "uint8" if preprocessing else "float32")
+        with pytest.raises(tf.errors.InvalidArgumentError, match=r"is not compatible.*3\]"):
+            serve(images=tf.constant(images))
+
+
+def test_serve_encoded_rejects_large_or_unknown_files(tmp_path):
+    """The first 33 bytes of a PNG file of 20,000 x 20,000 pixels are enough to refuse it."""
+    km.export(rgb_model(), tmp_path / "saved_model", preprocessing=PREPROCESSING)
+    serve = tf.saved_model.load(str(tmp_path / "saved_model")).signatures["serve_encoded"]
+    good = tf.io.encode_png(photos(1)[0]).numpy()
+    large = good[:16] + (20_000).to_bytes(4, "big") * 2 + good[24:]
+    message = r"at most 67108864 pixels. Received: encoded\[1\], with 20000 x 20000"
+    for bad, expected_message in [(large, message), (b"<svg/>", r"Received: encoded\[1\]")]:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=expected_message):
+            serve(encoded=tf.constant([good, bad]))
+
+
+def test_serve_encoded_needs_channels_that_files_can_have(tmp_path):
+    preprocessing = km.Preprocessing((8, 12), mean=0.5, std=0.5)
+    km.export(case("vit").make(), tmp_path / "saved_model", preprocessing=preprocessing)
+    signatures = tf.saved_model.load(str(tmp_path / "saved_model")).signatures
+    assert set(signatures) == {"serving_default"}
+
+
 @pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
 def test_onnx_applies_preprocessing(target, tmp_path):
     model = rgb_model()
