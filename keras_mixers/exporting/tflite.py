@@ -4,6 +4,8 @@ import warnings
 
 import keras
 
+from keras_mixers.exporting.temporary_files import temporary_files_in
+
 FORMAT = "tflite"
 SUFFIX = ".tflite"
 REFUSES = {
@@ -40,7 +42,8 @@ def save(serving, path, progress):
             [image[None]] for batch in serving.calibration for image in batch
         )
     try:
-        content = converter.convert()
+        with temporary_files_in(path.parent, "tensorflow.lite.python.lite"):
+            content = converter.convert()
     except Exception as error:  # because the converter's exception class is not public
         raise RuntimeError(
             "TensorFlow Lite cannot convert the model; nothing was written."

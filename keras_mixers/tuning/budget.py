@@ -1,16 +1,14 @@
 """The budget of a configuration, and what replaces a model that is over budget."""
 
 import dataclasses
-import pathlib
 import statistics
-import tempfile
 import time
 
 import keras
 import numpy as np
 from keras_tuner.errors import FailedTrialError
 
-from keras_mixers import arguments
+from keras_mixers import arguments, files
 from keras_mixers.exporting import export
 
 RUNTIMES = ("keras", "onnxruntime")
@@ -116,5 +114,5 @@ def keras_latency(model):
 
 def onnxruntime_latency(model):
     """Milliseconds for one image with the exported ONNX file in onnxruntime."""
-    with tempfile.TemporaryDirectory() as folder:
-        return export(model, pathlib.Path(folder, "model.onnx"), target="onnxruntime").latency
+    with files.temporary_folder() as folder:
+        return export(model, folder / "model.onnx", target="onnxruntime").latency

@@ -3,9 +3,11 @@
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from cases import ModelCase, case
 
@@ -429,6 +431,46 @@ km.export(MODELS[0].make(), "model.onnx")
     ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
     assert ended.returncode == -9
     assert (tmp_path / "model.onnx").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_killed_export_leaves_previous_weights_of_two_files(tmp_path):
+    """The process is killed between the moves of the second file and of the first."""
+    program = f"""
+import os, signal, sys
+sys.path.insert(0, {str(pathlib.Path(__file__).parents[1])!r})
+from cases import MODELS, random_weights
+import keras_mixers as km
+from keras_mixers import files
+from keras_mixers.exporting.onnx import file
+file.LARGEST_FILE = 4_000
+for seed in (1, 2, 3):
+    if seed == int(sys.argv[1]):
+        files.move = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    if seed >= int(sys.argv[1]) - 1:
+        km.export(random_weights(MODELS[0].make(), seed), "model.onnx")
+"""
+    for killed, last in ((2, True), (4, False)):
+        command = [sys.executable, "-c", program, str(killed)]
+        ended = subprocess.run(command, cwd=tmp_path, check=False)
+        assert ended.returncode == (-9 if last else 0)
+        onnx.load(tmp_path / "model.onnx")  # raises if its second file is missing
+        names = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
+        assert len(names) == (3 if last else 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("model.onnx", {"quantize": "int8"}),
+        ("model.onnx", {"quantize": "int8", "calibration_data": np.ones((1, 8, 12, 2), "float32")}),
+        ("model.tflite", {}),
+    ],
+)
+def test_export_writes_no_copies_into_the_system_folder(name, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "system"))  # which does not exist
+    km.export(MODELS[0].make(), tmp_path / name, **options)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 OPTIONS = [{}, {"target": "onnxruntime"}, {"attention_maps": True}, {"quantize": "int8"}]

@@ -23,7 +23,7 @@ def save(serving, path, progress):
     model = convert(serving, progress)
     if serving.precision != "float32":
         progress(f"reducing to {serving.precision}")
-        model = reduce_precision(model, serving)
+        model = reduce_precision(model, serving, path.parent)
         check_operators(model.graph, serving.target)
     for key, value in serving.metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
@@ -49,4 +49,4 @@ def load(path):
 
 def finish(path):
     """Remove the second files, with weights, that only the replaced file used."""
-    remove_stale_weights(path)
+    remove_stale_weights(path.resolve())  # because a link's own folder has none of them

@@ -2,24 +2,30 @@
 
 import contextlib
 import logging
-import pathlib
-import tempfile
 
 import numpy as np
 
 from keras_mixers.exporting.onnx.file import LARGEST_FILE
+from keras_mixers.exporting.temporary_files import temporary_files_in
 
+TOOLS = [f"onnxruntime.quantization.{name}" for name in ("quant_utils", "quantize")]
 DYNAMIC_OPS = ["MatMul"]  # not Conv, which without calibration is slower in int8 than in float32
 STATIC_OPS = ["Conv", "Gemm", "MatMul"]  # with calibration
 
 
-def reduce_precision(model, serving):
-    """A float32 `onnx.ModelProto` in the precision that `serving` asks for."""
+def reduce_precision(model, serving, folder):
+    """A float32 `onnx.ModelProto` in the precision that `serving` asks for.
+
+    Args:
+        model: the `onnx.ModelProto`.
+        serving: the `Serving`.
+        folder: where temporary files go.
+    """
     if serving.dtype == "float16":
         return in_float16(model)
     if serving.quantize == "float16":
         return weights_in_float16(model)
-    return in_int8(model, serving.calibration)
+    return in_int8(model, serving.calibration, folder)
 
 
 def in_float16(model):
@@ -62,13 +68,14 @@ def weights_in_float16(model):
     return model
 
 
-def in_int8(model, calibration):
+def in_int8(model, calibration, folder):
     """Matrix products in 8-bit integers.
 
     Args:
         model: an `onnx.ModelProto`.
         calibration: batches of images, from which the ranges of the integers are computed. Without
             them the runtime computes the ranges for each call.
+        folder: where temporary files go.
     """
     import onnx
     from onnxruntime import quantization as tools
@@ -90,8 +97,8 @@ def in_int8(model, calibration):
             "`quantize`='int8' needs a model of less than 2 GiB. Received:"
             f" {model.ByteSize():,} bytes; quantize='float16' halves the size"
         )
-    with tempfile.TemporaryDirectory() as folder, root_logger_silenced():
-        before, after = (pathlib.Path(folder, name) for name in ("float.onnx", "int8.onnx"))
+    with temporary_files_in(folder, *TOOLS) as inner, root_logger_silenced():
+        before, after = inner / "float.onnx", inner / "int8.onnx"
         onnx.save(model, before)
         if calibration:
             tools.quantize_static(
