@@ -67,7 +67,9 @@ def export(
             logits stay float32).
         quantize: for ONNX and TensorFlow Lite. `"int8"`: compute products with weights in 8-bit
             integers. ONNX files do this to convolutions only with `calibration_data`, and do not
-            fuse attention. `"float16"`: store weights in half precision, compute in float32.
+            fuse attention. The report tells which fraction of the weights is `quantized`. Without
+            calibration it is small for a ConvMixer, whose file is then not smaller or faster.
+            `"float16"`: store weights in half precision, compute in float32.
         calibration_data: with `quantize`, images as the file takes them: an array, or batches with
             or without labels, such as a `tf.data.Dataset`. `export` uses the first 256 images to
             choose the ranges of int8 numbers in advance, and to measure `agreement`.

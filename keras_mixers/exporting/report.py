@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 
+FEW = 0.5  # of the weights
+
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
@@ -20,6 +22,9 @@ class ExportReport:
         agreement: for a quantized file, the fraction of images for which the file and the float32
             model predict the same class. The images are the calibration data, or random. None for
             other files.
+        quantized: for a quantized file, the fraction of the weights that it stores in `precision`.
+            None for other files. Below one half, the file is hardly smaller or faster than in
+            float32, and the text of the report says so.
         opset: the version of the ONNX operators; None for other formats.
         nodes: the number of nodes in the ONNX graph; None for other formats.
     """
@@ -31,6 +36,7 @@ class ExportReport:
     latency: float
     precision: str
     agreement: float | None = None
+    quantized: float | None = None
     opset: int | None = None
     nodes: int | None = None
 
@@ -42,4 +48,10 @@ class ExportReport:
         if self.agreement is not None:
             parts.append(f"the same class for {self.agreement:.1%} of images")
         parts.append(f"{self.latency:.2g} ms an image")
-        return f"{self.path}: {', '.join(parts)}"
+        line = f"{self.path}: {', '.join(parts)}"
+        if self.quantized is not None and self.quantized < FEW:
+            line += (
+                f"; only {self.quantized:.1%} of the weights are in {self.precision}, so the file"
+                " may be larger and slower than in float32"
+            )
+        return line

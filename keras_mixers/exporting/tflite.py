@@ -1,5 +1,7 @@
 """TensorFlow Lite: one file for phones and small devices."""
 
+import collections
+import math
 import warnings
 
 import keras
@@ -50,7 +52,22 @@ def save(serving, path, progress):
             f" The converter's message: {error}"
         ) from error
     path.write_bytes(content)
-    return {}
+    return {"quantized": quantized_fraction(content, serving.quantize)} if serving.quantize else {}
+
+
+def quantized_fraction(content, precision):
+    """The fraction of a file's weights that are stored in `precision`."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    model = schema.Model.GetRootAsModel(content, 0)
+    counts = collections.Counter()
+    for i in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(i)
+        for tensor in map(graph.Tensors, range(graph.TensorsLength())):
+            if model.Buffers(tensor.Buffer()).DataLength():
+                counts[tensor.Type()] += math.prod(tensor.ShapeAsNumpy().tolist())
+    quantized = counts[getattr(schema.TensorType, precision.upper())]
+    return quantized / (quantized + counts[schema.TensorType.FLOAT32])
 
 
 def load(path):

@@ -5,7 +5,7 @@ import json
 from keras_mixers.exporting.onnx.conversion import convert
 from keras_mixers.exporting.onnx.file import remove_stale_weights, write
 from keras_mixers.exporting.onnx.operators import OPSET, check_operators
-from keras_mixers.exporting.onnx.quantize import reduce_precision
+from keras_mixers.exporting.onnx.quantize import quantized_fraction, reduce_precision
 
 FORMAT = "onnx"
 SUFFIX = ".onnx"
@@ -30,6 +30,8 @@ def save(serving, path, progress):
         model.metadata_props.add(key=key, value=text)
     progress("writing and checking")
     details = {"opset": OPSET, "nodes": len(model.graph.node)}
+    if serving.quantize:
+        details["quantized"] = quantized_fraction(model.graph, serving.quantize)
     write(model, path)
     return details
 

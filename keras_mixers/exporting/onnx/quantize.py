@@ -1,7 +1,9 @@
 """Reduce the precision of an ONNX model: to float16, or to int8 by onnxruntime's tools."""
 
+import collections
 import contextlib
 import logging
+import math
 
 import numpy as np
 
@@ -26,6 +28,17 @@ def reduce_precision(model, serving, folder):
     if serving.quantize == "float16":
         return weights_in_float16(model)
     return in_int8(model, serving.calibration, folder)
+
+
+def quantized_fraction(graph, precision):
+    """The fraction of a graph's weights that are stored in `precision`."""
+    import onnx
+
+    counts = collections.Counter()
+    for tensor in graph.initializer:
+        counts[onnx.TensorProto.DataType.Name(tensor.data_type)] += math.prod(tensor.dims)
+    quantized = counts[precision.upper()]
+    return quantized / (quantized + counts["FLOAT"])
 
 
 def in_float16(model):
@@ -80,14 +93,17 @@ def in_int8(model, calibration, folder):
     import onnx
     from onnxruntime import quantization as tools
 
+    operators = STATIC_OPS if calibration else DYNAMIC_OPS
+    # Attention's scores and the exact arithmetic of preprocessing stay in floats.
+    nodes = products_with_weights(model.graph, operators)
+    if not nodes:
+        return model  # because the tools take an empty list for all nodes
     options = {
+        "op_types_to_quantize": operators,
+        "nodes_to_quantize": nodes,
         "per_channel": True,
         "weight_type": tools.QuantType.QInt8,
         "extra_options": {
-            # Quantize only products with weights, so that attention's scores and the exact
-            # arithmetic of preprocessing stay in floats. onnxruntime 1.32 reads this option only
-            # in `quantize_dynamic`.
-            "MatMulConstBOnly": True,
             # Because shape inference does not know the dtypes of onnxruntime's operators.
             "DefaultTensorType": onnx.TensorProto.FLOAT,
         },
@@ -101,12 +117,17 @@ def in_int8(model, calibration, folder):
         before, after = inner / "float.onnx", inner / "int8.onnx"
         onnx.save(model, before)
         if calibration:
-            tools.quantize_static(
-                before, after, Reader(calibration), op_types_to_quantize=STATIC_OPS, **options
-            )
+            tools.quantize_static(before, after, Reader(calibration), **options)
         else:
-            tools.quantize_dynamic(before, after, op_types_to_quantize=DYNAMIC_OPS, **options)
+            tools.quantize_dynamic(before, after, **options)
         return onnx.load(after)
+
+
+def products_with_weights(graph, operators):
+    """The names of the nodes with one of `operators` whose second input is a weight."""
+    weights = {tensor.name for tensor in graph.initializer}
+    products = [node for node in graph.node if node.op_type in operators]
+    return [node.name for node in products if node.input[1] in weights]
 
 
 @contextlib.contextmanager
