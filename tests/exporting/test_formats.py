@@ -3,12 +3,15 @@
 import json
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import tensorflow as tf
 from cases import case, random_weights
 
 import keras_mixers as km
+from keras_mixers.exporting import verify
+from keras_mixers.exporting.serving import Serving
 
 PREPROCESSING = km.Preprocessing((8, 12), crop_fraction=0.9, mean=(0.4, 0.5, 0.6), std=0.25)
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
@@ -128,8 +131,9 @@ def test_onnx_applies_preprocessing(target, tmp_path):
         np.testing.assert_allclose(outputs[1], probabilities, atol=1e-5)
 
 
-def test_onnx_int8_with_preprocessing(tmp_path):
-    model = rgb_model()
+@pytest.mark.parametrize("name", ["vit", "hybrid_ACMPG"])
+def test_onnx_int8_with_preprocessing_accepts_sizes_that_were_not_calibrated(name, tmp_path):
+    model = random_weights(case(name).make(input_shape=(8, 12, 3)))
     data = tf.data.Dataset.from_tensor_slices((photos(20), np.zeros(20))).batch(8)
     report = km.export(
         model,
@@ -139,6 +143,49 @@ def test_onnx_int8_with_preprocessing(tmp_path):
         calibration_data=data,
     )
     assert report.agreement >= 0.8
+    session = onnxruntime.InferenceSession(report.path)
+    for size in [(37, 21), (8, 12), (9, 80), (64, 50), (10, 13)]:
+        logits, _ = expected(model, photos(8, size))
+        found = session.run(["logits"], {"images": photos(8, size)})[0]
+        assert np.linalg.norm(found - logits) < 0.15 * np.linalg.norm(logits), size
+
+
+def test_onnx_int8_quantizes_only_products_with_weights(tmp_path):
+    report = km.export(
+        rgb_model(),
+        tmp_path / "model.onnx",
+        preprocessing=PREPROCESSING,
+        quantize="int8",
+        calibration_data=photos(8),
+    )
+    graph = onnx.load(report.path).graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    stored = {tensor.name for tensor in graph.initializer}
+    dequantized = {n.output[0] for n in graph.node if n.input and n.input[0] in stored}
+    found = {"weights": 0, "others": 0}
+    for node in graph.node:
+        quantized = [producers.get(name) == "DequantizeLinear" for name in node.input[:2]]
+        if node.op_type == "MatMul" and node.input[1] in dequantized:
+            found["weights"] += 1
+            assert all(quantized), node.name
+        elif node.op_type in ("MatMul", "Softmax", "Floor"):
+            found["others"] += 1
+            assert not any(quantized), node.name
+    assert min(found.values()) > 8
+
+
+@pytest.mark.parametrize("size", [(8, 12), (600, 500)])
+def test_verify_compares_int8_at_two_sizes(size):
+    serving = Serving(rgb_model(), PREPROCESSING, quantize="int8").calibrated(photos(2, size))
+    reference, shapes = serving.compiled(), []
+
+    def run(images):
+        shapes.append(images.shape[:3])
+        return verify.outputs_of(reference, images)
+
+    verify.largest_difference(serving, reference, run)
+    other = (16, 24) if size == (8, 12) else (300, 250)
+    assert shapes == [(1, *size), (3, *other)]
 
 
 @pytest.mark.parametrize("name", ["vit", "vit_map", "mlp_mixer", "conv_mixer", "hybrid_ACMPG"])

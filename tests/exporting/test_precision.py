@@ -113,6 +113,30 @@ def test_quantize_int8_matches_model(name, calibrated, target, tmp_path):
     assert report.agreement == pytest.approx(same) if calibrated else 0 <= report.agreement <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "suffix", "options", "few"),
+    [
+        ("conv_mixer", ".onnx", {}, True),
+        ("conv_mixer", ".onnx", {"calibrated": True}, False),
+        ("conv_mixer", ".tflite", {"hidden_dim": 64}, False),
+        ("conv_mixer", ".onnx", {"num_classes": 0}, True),
+        ("vit", ".onnx", {}, False),
+    ],
+)
+def test_report_says_that_few_weights_are_quantized(name, suffix, options, few, tmp_path):
+    options = dict(options)
+    data = case(name).images(4) if options.pop("calibrated", False) else None
+    model = case(name).make(**options)
+    path = tmp_path / f"model{suffix}"
+    report = km.export(model, path, quantize="int8", calibration_data=data)
+    assert (report.quantized < 0.5) == few
+    assert ("of the weights are in int8, so the file may be larger" in str(report)) == few
+    if few:
+        float32 = km.export(model, path)
+        assert float32.quantized is None
+        assert report.size > 0.9 * float32.size
+
+
 def test_agreement_is_fraction_of_equal_classes():
     model = case("vit").make()
     images = case("vit").images(8)
