@@ -1,6 +1,7 @@
 """ONNX files: their inputs and outputs, their metadata, and the nodes of their graphs."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -326,3 +327,18 @@ def test_progress_is_printed_for_slow_exports(tmp_path, monkeypatch, capsys):
     stages = [line.split("model.onnx: ")[1].split(" (")[0] for line in lines]
     expected = ["tracing", "converting", "simplifying", "writing and checking"]
     assert stages == [*expected, "comparing with the model"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit", "hybrid_ACMPG"])
+def test_keras_export_to_onnx_matches_model(name, tmp_path):
+    """`km.export` writes fewer nodes, but Keras's own export must not fail."""
+    model = random_weights(case(name).make())
+    images = case(name).images(2)
+    model.predict(images, verbose=0)  # because Keras refuses a model that was never called
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of Keras's patch for tf2onnx
+        model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    logits = session.run(None, {session.get_inputs()[0].name: images})[0]
+    np.testing.assert_allclose(logits, np.asarray(model(images)), rtol=1e-4, atol=1e-5)

@@ -4,8 +4,7 @@ The layers are written in `keras.ops`: that is the reference implementation. A f
 the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`
 and uses the reference implementation if the answer is None.
 
-Saved `.keras` files, `km.export` and JAX use the reference implementation. Keras's own
-`model.export` writes the fused kernels, which TensorFlow can read but other converters may not.
+Saved `.keras` files, `km.export`, Keras's `model.export` and JAX use the reference implementation.
 """
 
 import contextlib
@@ -13,8 +12,10 @@ import contextvars
 import math
 import os
 import platform
+import sys
 
 import keras
+from keras import ops
 
 _reference_only = contextvars.ContextVar("reference_only", default=False)
 
@@ -51,15 +52,29 @@ def fused_kernels(x):
         return None
     import tensorflow as tf
 
-    if tf.executing_eagerly() or not on_tensorflow_cpu():
+    if tf.executing_eagerly() or not on_tensorflow_cpu() or in_keras_export():
         return None
     from keras_mixers.layers.kernels import tensorflow_cpu
 
     return tensorflow_cpu
 
 
+def in_keras_export():
+    """Whether Keras's `model.export` traces the model, whose converters do not know the kernels.
+
+    Keras has no public way to ask. A look at the calling functions costs little, because layers are
+    traced rarely.
+    """
+    frame = sys._getframe()
+    while frame and not frame.f_globals.get("__name__", "").startswith("keras.src.export"):
+        frame = frame.f_back
+    return frame is not None
+
+
 def activate(function, x, training):
     """`function(x)`, computed by a fused kernel if the function has one."""
+    if function is keras.activations.gelu and not training and in_keras_export():
+        return 0.5 * x * (1 + ops.erf(x * 2**-0.5))  # because ONNX has no operator for `erfc`
     fused = fused_kernels(x)
     kernel = fused and fused.ACTIVATIONS.get(function)
     if not kernel:
