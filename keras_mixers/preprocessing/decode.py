@@ -9,6 +9,7 @@ from keras_mixers.preprocessing.outlined import outlined
 from keras_mixers.preprocessing.pixels import jpeg_pixels, other_pixels
 
 MAX_PIXELS = 2**26  # 8192 x 8192: more than most cameras give, and below 2 GB while it is decoded
+CHANNELS = (1, 3, 4)  # grey, RGB, and RGB with alpha
 NOT_READABLE = " is not a readable image: "
 
 
