@@ -1,31 +1,72 @@
-"""Keras's two normalizations, computed by fused kernels where that is faster."""
+"""Keras's two normalizations, with fused kernels and with right second derivatives.
+
+On TensorFlow, `keras.ops.moments` computes the variance by `tf.nn.moments`. That function stops the
+gradient of the mean inside the variance. The first derivative is right, because this part of it is
+zero, but the second derivative is wrong. So these classes compute the moments themselves there.
+"""
 
 import keras
 from keras import ops
 
 from keras_mixers.layers import kernels
+from keras_mixers.serialization import registered
 
 
+@registered
 class LayerNormalization(keras.layers.LayerNormalization):
-    """Keras's LayerNormalization over the last axis."""
+    """Keras's LayerNormalization over the last axis.
+
+    Shapes: `(..., D) -> (..., D)`.
+
+    Args:
+        epsilon: added to the variance.
+
+    Example:
+        >>> LayerNormalization(epsilon=1e-6)(keras.Input((10, 48))).shape
+        (None, 10, 48)
+
+    Source: "Layer Normalization", arXiv 1607.06450.
+    """
 
     def call(self, x, training=None):
         fused = kernels.fused_kernels(x)
-        if not fused:
+        if fused and training:
+            return fused.layer_normalization(x, *self.tensors(), self.epsilon)
+        if fused and kernels.has_onednn() and not kernels.is_small(x):
+            return fused.layer_normalization_inference(x, *self.tensors(), self.epsilon)
+        if keras.backend.backend() != "tensorflow":
             return super().call(x)
-        weights = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
-        if training:
-            return fused.layer_normalization(x, *weights, self.epsilon)
-        if kernels.has_onednn() and not kernels.is_small(x):
-            return fused.layer_normalization_inference(x, *weights, self.epsilon)
-        return super().call(x)
+        precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        mean, variance = moments(precise, axes=-1)
+        gamma, beta = (ops.cast(weight, precise.dtype) for weight in self.tensors())
+        scale = ops.rsqrt(variance + self.epsilon) * gamma
+        return ops.cast(precise * scale + (beta - mean * scale), self.compute_dtype)
+
+    def tensors(self):
+        """Gamma and beta as tensors."""
+        return ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
 
 
+@registered
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's BatchNormalization over the last axis of a grid."""
+    """Keras's BatchNormalization over the last axis of a grid.
+
+    Shapes: `(N, H, W, D) -> (N, H, W, D)`.
+
+    Args:
+        epsilon: added to the variance.
+        momentum: of the moving averages.
+
+    Example:
+        >>> BatchNormalization(momentum=0.9)(keras.Input((8, 8, 48))).shape
+        (None, 8, 8, 48)
+
+    Source: "Batch Normalization", arXiv 1502.03167.
+    """
 
     def call(self, x, training=None):
-        if not (kernels.fused_kernels(x) and training and self.trainable):
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if not (on_tensorflow and training and self.trainable):
             return super().call(x, training=training)
         y, mean, variance = self.normalize_batch(x)
         self.update_moving_statistics(mean, variance)
@@ -43,7 +84,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return fused.batch_normalization(x, gamma, beta, self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         gamma, beta = ops.cast(gamma, precise.dtype), ops.cast(beta, precise.dtype)
-        mean, variance = ops.moments(precise, axes=tuple(range(len(x.shape) - 1)))
+        mean, variance = moments(precise, axes=tuple(range(len(x.shape) - 1)))
+        mean, variance = ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
         y = ops.batch_normalization(precise, mean, variance, -1, beta, gamma, self.epsilon)
         return ops.cast(y, x.dtype), mean, variance
 
@@ -52,3 +94,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             batch = ops.cast(batch, moving.dtype)
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+
+
+def moments(x, axes):
+    """Mean and variance over some axes, which are kept with the size 1."""
+    mean = ops.mean(x, axis=axes, keepdims=True)
+    return mean, ops.mean(ops.square(x - mean), axis=axes, keepdims=True)

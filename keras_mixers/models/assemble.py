@@ -13,6 +13,7 @@ from keras_mixers.layers import (
     SelectToken,
 )
 from keras_mixers.layers.dropout import Dropout
+from keras_mixers.layers.norms import LayerNormalization
 from keras_mixers.models.blocks import as_tokens
 
 
@@ -63,7 +64,7 @@ def head(a, x):
     with `pool=None`. With `num_classes=0` the last axis is the width of the features.
     """
     if not (a.blocks[-1].ends_normalized or a.norm_after_pool):
-        x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+        x = LayerNormalization(epsilon=a.epsilon, name="norm")(x)
 
     if a.distillation_token:
         return distilled_head(a, x)
@@ -76,7 +77,7 @@ def head(a, x):
             x = keras.layers.Cropping1D((a.num_prefix, 0), name="patch_tokens")(x)
         x = pooling(a)(x)
         if a.norm_after_pool:
-            x = keras.layers.LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+            x = LayerNormalization(epsilon=a.epsilon, name="norm")(x)
     if a.representation_size:
         x = keras.layers.Dense(a.representation_size, activation="tanh", name="pre_logits")(x)
     return classifier(a, "head")(x) if a.num_classes else x

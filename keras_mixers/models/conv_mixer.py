@@ -10,6 +10,7 @@ import keras
 
 from keras_mixers import arguments
 from keras_mixers.layers import ConvMixerBlock, activations
+from keras_mixers.layers.norms import BatchNormalization
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.blocks import Block, as_grid
@@ -44,7 +45,7 @@ BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
 def conv_mixer_stem(a, x):
     """`norm(activation(x))` on the grid of patches."""
     x = keras.layers.Activation(activations.get(a.activation), name="stem_activation")(x)
-    return keras.layers.BatchNormalization(**BATCH_NORM, name="stem_norm")(x)
+    return BatchNormalization(**BATCH_NORM, name="stem_norm")(x)
 
 
 def conv_mixer_block(a, i, x):

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from keras_mixers.layers.kernels.tensorflow_cpu.gradients import custom_gradient
+
 
 def on_rows(function, x):
     """Apply a function of a matrix to x, with the tokens as rows: `(..., D) -> (..., E)`."""
@@ -34,7 +36,7 @@ def mlp(x, kernel1, bias1, kernel2, bias2, activation):
     a block stores.
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def call(x, kernel1, bias1, kernel2, bias2):
         hidden = tf.nn.bias_add(tf.matmul(x, kernel1), bias1)
         y = tf.nn.bias_add(tf.matmul(activation.forward(hidden), kernel2), bias2)

@@ -4,6 +4,8 @@ import functools
 
 import tensorflow as tf
 
+from keras_mixers.layers.kernels.tensorflow_cpu.gradients import custom_gradient, has_tangent
+
 # From this number of tokens on, attention loops over the images, because the loop is as fast and
 # needs less memory.
 LONG = 512
@@ -11,7 +13,8 @@ LONG = 512
 
 def attention(qkv, num_heads, head_dim):
     """`softmax(q k' / sqrt(d)) v` in each head: `(N, T, 3 H d) -> (N, T, H d)`."""
-    if qkv.shape[1] >= LONG:
+    # TensorFlow's forward mode fails for loops in graphs.
+    if qkv.shape[1] >= LONG and not has_tangent(qkv):
         return _attention_by_image(qkv, num_heads, head_dim)
     query, key, value = _heads(qkv, 3, num_heads)
     return _join(tf.matmul(_attention_weights(query, key), value))
@@ -37,7 +40,7 @@ def _attention_by_image(qkv, num_heads, head_dim):
         d_key = tf.matmul(d_logits, query, transpose_a=True)
         return tf.concat([_join(part)[0] for part in (d_query, d_key, d_value)], -1)
 
-    @tf.custom_gradient
+    @custom_gradient
     def call(qkv):
         loop = functools.partial(tf.map_fn, parallel_iterations=1)
         y_spec = tf.TensorSpec((qkv.shape[1], num_heads * head_dim), qkv.dtype)
