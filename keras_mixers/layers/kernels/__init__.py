@@ -48,11 +48,18 @@ def fused_kernels(x):
     There are fused kernels for float32 in TensorFlow graphs on CPUs. On GPUs and on JAX, XLA fuses
     the reference implementation by itself.
     """
-    if _reference_only.get() or x.dtype != "float32" or keras.backend.backend() != "tensorflow":
+    if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
 
-    if tf.executing_eagerly() or not on_tensorflow_cpu() or in_keras_export():
+    if tf.executing_eagerly():
+        return None
+    from keras_mixers.layers.kernels import tensorflow_gradients
+
+    tensorflow_gradients.trace_in(tf.compat.v1.get_default_graph())
+    if _reference_only.get() or x.dtype != "float32" or not on_tensorflow_cpu():
+        return None
+    if in_keras_export():
         return None
     from keras_mixers.layers.kernels import tensorflow_cpu
 

@@ -7,7 +7,6 @@ import keras
 import tensorflow as tf
 
 from keras_mixers.layers.activations import gelu_tanh
-from keras_mixers.layers.kernels.tensorflow_cpu.gradients import custom_gradient
 
 # A decorator. TensorFlow compiles the function once for each shape, for all layers that call it.
 compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -61,7 +60,7 @@ class Activation:
     def training(self, x):
         """`function(x)`, which stores only x for its gradient."""
 
-        @custom_gradient
+        @tf.custom_gradient
         def call(x):
             return self.forward(x), lambda dy: self.backward(x, dy)
 

@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from keras_mixers.layers.kernels.tensorflow_cpu.gradients import custom_gradient
-
 
 def depthwise_convolution(x, kernel):
     """One kernel for each channel, with stride 1 and padding "SAME".
@@ -17,7 +15,7 @@ def depthwise_convolution(x, kernel):
     strides, pads = (1, 1, 1, 1), [((side - 1) // 2, side // 2) for side in kernel.shape[:2]]
     pads = [(0, 0), *pads, (0, 0)]
 
-    @custom_gradient
+    @tf.custom_gradient
     def call(x, kernel):
         def gradient(dy):
             dx = tf.nn.depthwise_conv2d_backprop_input(tf.shape(x), kernel, dy, strides, "SAME")

@@ -3,14 +3,13 @@
 import tensorflow as tf
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
-from keras_mixers.layers.kernels.tensorflow_cpu.gradients import custom_gradient
 from keras_mixers.layers.kernels.tensorflow_cpu.products import on_rows
 
 
 def layer_normalization(x, gamma, beta, epsilon):
     """Layer normalization in training; it stores x, means and deviations for the gradient."""
 
-    @custom_gradient
+    @tf.custom_gradient
     def call(x, gamma, beta):
         y, mean, reciprocal = _layer_normalization_forward(x, gamma, beta, epsilon)
         return y, lambda dy: _layer_normalization_backward(x, mean, reciprocal, gamma, dy)

@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-from keras_mixers.layers.kernels.tensorflow_cpu.gradients import custom_gradient
-
 
 def on_rows(function, x):
     """Apply a function of a matrix to x, with the tokens as rows: `(..., D) -> (..., E)`."""
@@ -36,7 +34,7 @@ def mlp(x, kernel1, bias1, kernel2, bias2, activation):
     a block stores.
     """
 
-    @custom_gradient
+    @tf.custom_gradient
     def call(x, kernel1, bias1, kernel2, bias2):
         hidden = tf.nn.bias_add(tf.matmul(x, kernel1), bias1)
         y = tf.nn.bias_add(tf.matmul(activation.forward(hidden), kernel2), bias2)

@@ -3,8 +3,7 @@
 import functools
 
 import tensorflow as tf
-
-from keras_mixers.layers.kernels.tensorflow_cpu.gradients import custom_gradient, has_tangent
+from tensorflow.python.eager import forwardprop_util
 
 # From this number of tokens on, attention loops over the images, because the loop is as fast and
 # needs less memory.
@@ -14,7 +13,7 @@ LONG = 512
 def attention(qkv, num_heads, head_dim):
     """`softmax(q k' / sqrt(d)) v` in each head: `(N, T, 3 H d) -> (N, T, H d)`."""
     # TensorFlow's forward mode fails for loops in graphs.
-    if qkv.shape[1] >= LONG and not has_tangent(qkv):
+    if qkv.shape[1] >= LONG and not _has_tangent(qkv):
         return _attention_by_image(qkv, num_heads, head_dim)
     query, key, value = _heads(qkv, 3, num_heads)
     return _join(tf.matmul(_attention_weights(query, key), value))
@@ -40,7 +39,7 @@ def _attention_by_image(qkv, num_heads, head_dim):
         d_key = tf.matmul(d_logits, query, transpose_a=True)
         return tf.concat([_join(part)[0] for part in (d_query, d_key, d_value)], -1)
 
-    @custom_gradient
+    @tf.custom_gradient
     def call(qkv):
         loop = functools.partial(tf.map_fn, parallel_iterations=1)
         y_spec = tf.TensorSpec((qkv.shape[1], num_heads * head_dim), qkv.dtype)
@@ -65,6 +64,11 @@ def _attention_weights(query, key):
     """`softmax(q k' / sqrt(d))`: `2 x (N, H, T, d) -> (N, H, T, T)`."""
     scaled = query * query.shape[-1] ** -0.5
     return tf.nn.softmax(tf.matmul(scaled, key, transpose_b=True))
+
+
+def _has_tangent(x):
+    """Whether a `tf.autodiff.ForwardAccumulator` differentiates with respect to x."""
+    return bool(forwardprop_util.pack_tangents([x]).tangents)
 
 
 def _join(mixed):
