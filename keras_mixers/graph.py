@@ -80,6 +80,17 @@ def all_layers(layer):
     return layer._flatten_layers(include_self=False)
 
 
+def sublayers(layer):
+    """`{attribute: layer}`: the layers that a layer keeps as attributes, in order of creation.
+
+    On torch a Keras layer is a `torch.nn.Module`, which keeps them outside of `vars(layer)`.
+    """
+    attributes = {**vars(layer), **vars(layer).get("_modules", {})}
+    return {
+        name: value for name, value in attributes.items() if isinstance(value, keras.layers.Layer)
+    }
+
+
 def producer(tensor):
     """The layer or operation that computes a symbolic tensor, also inside nested models."""
     operation = tensor._keras_history.operation

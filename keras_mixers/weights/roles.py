@@ -9,7 +9,7 @@ import dataclasses
 import keras
 
 from keras_mixers import layers
-from keras_mixers.graph import graph_layers, producer
+from keras_mixers.graph import graph_layers, producer, sublayers
 from keras_mixers.layers.patch_embed import patch_grid
 
 
@@ -226,11 +226,9 @@ def named_weights(layer):
 
     The rules of the formats use these names, so a layer's attributes must keep their names.
     """
-    sublayers = {
-        name: value for name, value in vars(layer).items() if isinstance(value, keras.layers.Layer)
-    }
-    below = {id(variable) for part in sublayers.values() for variable in part.weights}
+    parts = sublayers(layer)
+    below = {id(variable) for part in parts.values() for variable in part.weights}
     named = {variable.name: variable for variable in layer.weights if id(variable) not in below}
-    for name, part in sublayers.items():
+    for name, part in parts.items():
         named |= {f"{name}.{rest}": variable for rest, variable in named_weights(part).items()}
     return named
