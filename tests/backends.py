@@ -4,9 +4,12 @@ import keras
 from keras import ops
 
 ON_JAX = keras.backend.backend() == "jax"
+ON_TORCH = keras.backend.backend() == "torch"
 WAYS = [{"jit_compile": True}, {"jit_compile": False}, {"run_eagerly": True}]
 if ON_JAX:
     WAYS.remove({"jit_compile": False})  # because it is the same as "run_eagerly" on JAX
+if ON_TORCH:
+    WAYS = [{"run_eagerly": True}]  # because torch.compile needs a C++ compiler and much time
 
 
 def compute(layer, inputs, **options):
@@ -32,7 +35,7 @@ def gradients(layer, inputs, training=False):
     """The gradients of `sum(layer(x)^2 * w)` with fixed, unequal w: `{weight path: array}`."""
 
     def loss_of(outputs):
-        outputs = ops.cast(outputs, "float32" if outputs.dtype != "float64" else "float64")
+        outputs = ops.cast(outputs, keras.backend.result_type(outputs.dtype, "float32"))
         uneven = ops.reshape(ops.arange(1, 1 + _size(outputs), dtype=outputs.dtype), outputs.shape)
         return ops.sum(ops.square(outputs) * ops.sin(uneven))
 
@@ -40,7 +43,13 @@ def gradients(layer, inputs, training=False):
         image = keras.Input(batch_shape=inputs.shape, dtype=inputs.dtype)
         layer = keras.Model(image, layer(image))
     variables = layer.trainable_variables
-    if not ON_JAX:
+    if ON_TORCH:
+        import torch
+
+        loss = loss_of(layer(inputs, training=training))
+        values = [variable.value for variable in variables]
+        found = torch.autograd.grad(loss, values, allow_unused=True) if values else []
+    elif not ON_JAX:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:

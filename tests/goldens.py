@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 from backends import compute
+from keras import ops
 
 import keras_mixers as km
 
@@ -105,5 +106,5 @@ def write(arrays, path):
 def assert_golden(model, name, atol=1e-5):
     """Assert that the model's logits equal the original's, except for `atol`."""
     expected = answers(name)
-    found = np.asarray(compute(model, expected["image"], training=False))
+    found = ops.convert_to_numpy(compute(model, expected["image"], training=False))
     np.testing.assert_allclose(found, expected["logits"], rtol=0, atol=atol)

@@ -6,10 +6,11 @@ weights of published checkpoints by these names. Renaming an attribute therefore
 files that were saved before no longer load.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 
+from keras_mixers.graph import sublayers
 from keras_mixers.serialization import ConfigFromSignature
 
 
@@ -66,8 +67,40 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
+        self._parts_to_quantize = {}
         if self.rank:
             self.input_spec = keras.layers.InputSpec(ndim=self.rank)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        quantized = quantized_parts(self, skip=config)
+        return {**config, "quantized_parts": quantized} if quantized else config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        arguments = {name: value for name, value in config.items() if name != "quantized_parts"}
+        layer = super().from_config(arguments)
+        layer._parts_to_quantize = dict(config.get("quantized_parts", {}))
+        return layer
+
+    def build_from_config(self, config):
+        super().build_from_config(config)
+        self._quantize_parts()
+
+    def __call__(self, *args, **kwargs):
+        y = super().__call__(*args, **kwargs)
+        if self._parts_to_quantize:
+            self._quantize_parts()
+        return y
+
+    def _quantize_parts(self):
+        """Quantize the parts that were quantized in the saved layer; their weights come later."""
+        while self._parts_to_quantize:
+            path, (mode, config) = self._parts_to_quantize.popitem()
+            part = self
+            for name in path.split("."):
+                part = getattr(part, name)
+            part.quantize(mode, config=keras.saving.deserialize_keras_object(config))
 
     def fix_token_count(self, tokens):
         """From now on, Keras raises an error if an input has another number of tokens."""
@@ -80,6 +113,22 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
     def multiply_adds(self, x_shape):
         """Multiply-adds for one image: products of an input and a weight, or of two inputs."""
         return 0
+
+
+def quantized_parts(layer, skip=()):
+    """`{"fc1": (mode, config)}`: the quantized layers inside a layer, by attribute path.
+
+    `skip` has the attributes that are arguments of the layer, because their own configs say it.
+    """
+    found = {}
+    for name, part in sublayers(layer).items():
+        if name in skip:
+            continue
+        if part.quantization_mode:
+            config = keras.saving.serialize_keras_object(part.quantization_config)
+            found[name] = (part.quantization_mode, config)
+        found |= {f"{name}.{rest}": value for rest, value in quantized_parts(part).items()}
+    return found
 
 
 def mixes_tokens(layer):

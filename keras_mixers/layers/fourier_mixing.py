@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 from keras import ops
 
 from keras_mixers.layers.base import Layer
@@ -37,6 +38,6 @@ class FourierMixing(Layer):
         return round(2 * tokens * width * math.log2(tokens * width))
 
     def call(self, x):
-        wide = x if x.dtype == "float64" else ops.cast(x, "float32")
+        wide = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         real, _ = ops.fft2((wide, ops.zeros_like(wide)))
         return ops.cast(real, x.dtype)

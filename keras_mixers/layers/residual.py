@@ -87,7 +87,8 @@ class Residual(Layer):
                 f" takes {rank} axes, for an input of shape {tuple(x_shape)}"
             )
         # A symbolic call, because a mixer need not define `build` or `compute_output_shape`.
-        mixed_shape = self.mixer(keras.KerasTensor(x_shape, dtype=self.compute_dtype)).shape
+        mixed = self.mixer(keras.KerasTensor(x_shape, dtype=self.compute_dtype))
+        mixed_shape = getattr(mixed, "shape", "several outputs")
         if mixed_shape[1:] != tuple(x_shape)[1:]:  # or the sum in `call` could broadcast silently
             raise ValueError(
                 "`mixer` must keep the shape of its input, because both are added."
@@ -104,6 +105,7 @@ class Residual(Layer):
             )
         if self.scale:
             self.scale.build(x_shape)
+        self.drop.build(x_shape)  # because Keras quantizes only models whose layers are all built
 
     def call(self, x, training=None):
         # `training` is an explicit argument, because Keras does not pass it on when the backward

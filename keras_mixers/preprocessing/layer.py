@@ -69,4 +69,4 @@ class PreprocessImages(Layer):
         warn_of_scale(x)
         _, height, width, _ = ops.shape(x)
         resized = Resampler(self.specification, height, width, ops)(x)
-        return self.specification.standardize(resized)
+        return self.specification.standardize(resized, ops.array)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,6 @@ class Specification(CheckedDataclass, ConfigFromSignature):
                     f" {'unknown' if channels is None else channels} channels"
                 )
 
-    def standardize(self, x: Any) -> Any:
-        """`(x / 255 - mean) / std` for a float32 tensor on any backend."""
-        return (x / 255 - np.array(self.mean, "float32")) / np.array(self.std, "float32")
+    def standardize(self, x: Any, array: Callable = np.array) -> Any:
+        """`(x / 255 - mean) / std` for a float32 tensor; `array` makes a constant that fits x."""
+        return (x / 255 - array(self.mean, "float32")) / array(self.std, "float32")

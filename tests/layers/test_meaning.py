@@ -21,11 +21,15 @@ def run(layer, x, **arguments):
     for i, weight in enumerate(layer.trainable_weights):
         weight.assign(0.3 * random(*weight.shape, seed=i + 1))
     y = layer(x, **arguments)
-    return [np.asarray(part) for part in y] if isinstance(y, tuple) else np.asarray(y)
+    return (
+        [ops.convert_to_numpy(part) for part in y]
+        if isinstance(y, tuple)
+        else ops.convert_to_numpy(y)
+    )
 
 
 def weights(layer):
-    return {weight.path.split("/", 1)[1]: np.asarray(weight) for weight in layer.weights}
+    return {weight.path.split("/", 1)[1]: ops.convert_to_numpy(weight) for weight in layer.weights}
 
 
 def gelu(x):
@@ -77,7 +81,7 @@ def test_attention(score, more):
     np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
     np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-6)
     np.testing.assert_allclose(y, expected, atol=2e-6)
-    np.testing.assert_allclose(np.asarray(layer(x)), expected, atol=2e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=2e-6)
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -85,7 +89,9 @@ def test_attention_is_equivariant_to_token_order(score):
     layer = layers.MultiHeadSelfAttention(2, score=score)
     x = random(2, 6, 8)
     order = [3, 1, 5, 0, 2, 4]
-    np.testing.assert_allclose(run(layer, x)[:, order], np.asarray(layer(x[:, order])), atol=2e-6)
+    np.testing.assert_allclose(
+        run(layer, x)[:, order], ops.convert_to_numpy(layer(x[:, order])), atol=2e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_attention_is_equivariant_to_token_order(score):
 def test_other_token_layers_depend_on_token_order(layer):
     x = random(2, 6, 8)
     order = [3, 1, 5, 0, 2, 4]
-    assert np.abs(run(layer, x)[:, order] - np.asarray(layer(x[:, order]))).max() > 1e-2
+    assert np.abs(run(layer, x)[:, order] - ops.convert_to_numpy(layer(x[:, order]))).max() > 1e-2
 
 
 def test_attention_dropout_drops_weights_in_training_only():
@@ -110,7 +116,7 @@ def test_attention_dropout_drops_weights_in_training_only():
     plain = run(layer, x)
     expected, _ = attention_oracle(x, weights(layer), 2, "scaled_dot")
     np.testing.assert_allclose(plain, expected, atol=2e-6)
-    assert np.abs(np.asarray(layer(x, training=True)) - plain).max() > 1e-3
+    assert np.abs(ops.convert_to_numpy(layer(x, training=True)) - plain).max() > 1e-3
 
 
 def test_dropout_of_each_mixer_works_in_training_only():
@@ -122,8 +128,8 @@ def test_dropout_of_each_mixer_works_in_training_only():
         layers.SpatialGating(12, dropout_rate=0.5),
     ):
         plain = run(layer, x)
-        np.testing.assert_array_equal(plain, np.asarray(layer(x)))
-        dropped = np.asarray(layer(x, training=True))
+        np.testing.assert_array_equal(plain, ops.convert_to_numpy(layer(x)))
+        dropped = ops.convert_to_numpy(layer(x, training=True))
         assert 0.3 < (dropped == 0).mean() < 0.7
 
 
@@ -176,7 +182,9 @@ def test_swiglu():
 def test_gelu_tanh():
     x = np.linspace(-4, 4, 81, dtype="float32")
     expected = x / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    np.testing.assert_allclose(np.asarray(layers.gelu_tanh(ops.array(x))), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layers.gelu_tanh(ops.array(x))), expected, atol=1e-6
+    )
     assert np.abs(expected - gelu(x)).max() > 1e-4  # so the test distinguishes both GELUs
 
 
@@ -245,7 +253,7 @@ def test_conv_mixer_block(kernel):
     mixed = x + batch_norm(gelu(depthwise + w["depthwise/bias"]), "norm1")
     pointwise = mixed @ w["pointwise/kernel"][0, 0] + w["pointwise/bias"]
     expected = batch_norm(gelu(pointwise), "norm2")
-    np.testing.assert_allclose(np.asarray(layer(x)), expected, atol=1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), expected, atol=1e-5)
 
 
 def test_conv_mixer_block_is_equivariant_to_translation():
@@ -254,7 +262,7 @@ def test_conv_mixer_block_is_equivariant_to_translation():
     x[0, 3:5, 3:5] = random(2, 2, 4)
     moved = np.roll(x, (1, 2), axis=(1, 2))
     np.testing.assert_allclose(
-        np.roll(run(layer, x), (1, 2), axis=(1, 2)), np.asarray(layer(moved)), atol=1e-6
+        np.roll(run(layer, x), (1, 2), axis=(1, 2)), ops.convert_to_numpy(layer(moved)), atol=1e-6
     )
 
 
@@ -262,9 +270,11 @@ def test_conv_mixer_block_has_pytorchs_momentum():
     layer = layers.ConvMixerBlock(3)
     layer(random(2, 4, 4, 5))
     layer.norm1.moving_mean.assign(np.ones(5))
-    before = np.asarray(layer.norm1.moving_mean)
+    before = ops.convert_to_numpy(layer.norm1.moving_mean)
     layer(np.zeros((2, 4, 4, 5), "float32"), training=True)
-    np.testing.assert_allclose(np.asarray(layer.norm1.moving_mean), 0.9 * before, atol=1e-6)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(layer.norm1.moving_mean), 0.9 * before, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("flatten", [True, False])
@@ -295,7 +305,7 @@ def test_position_embedding_learned():
 
 def test_position_embedding_sincos2d():
     layer = layers.PositionEmbedding((2, 3), num_prefix=1, kind="sincos2d")
-    table = np.asarray(layer(np.zeros((1, 7, 8), "float32")))[0]
+    table = ops.convert_to_numpy(layer(np.zeros((1, 7, 8), "float32")))[0]
     assert not layer.weights
     np.testing.assert_array_equal(table[0], 0)
     for row, column in np.ndindex(2, 3):
@@ -329,23 +339,25 @@ def test_residual():
 
 def test_layer_scale_starts_at_init():
     layer = layers.LayerScale(1e-5)
-    np.testing.assert_allclose(np.asarray(layer(np.ones((1, 2), "float32"))), 1e-5)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(np.ones((1, 2), "float32"))), 1e-5)
 
 
 def test_select_token():
     x = random(2, 6, 8)
-    np.testing.assert_array_equal(np.asarray(layers.SelectToken(1)(x)), x[:, 1])
+    np.testing.assert_array_equal(ops.convert_to_numpy(layers.SelectToken(1)(x)), x[:, 1])
 
 
 def test_stochastic_depth_identity_at_inference_and_rate_0():
     x = random(4, 3, 2)
-    np.testing.assert_array_equal(np.asarray(layers.StochasticDepth(0.0)(x, training=True)), x)
-    np.testing.assert_array_equal(np.asarray(layers.StochasticDepth(0.5)(x)), x)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(layers.StochasticDepth(0.0)(x, training=True)), x
+    )
+    np.testing.assert_array_equal(ops.convert_to_numpy(layers.StochasticDepth(0.5)(x)), x)
 
 
 def test_stochastic_depth_drops_samples_and_keeps_mean():
     layer = layers.StochasticDepth(0.25, seed=1)
-    y = np.asarray(layer(np.ones((4000, 2, 3), "float32"), training=True))
+    y = ops.convert_to_numpy(layer(np.ones((4000, 2, 3), "float32"), training=True))
     samples = y.reshape(4000, 6)
     np.testing.assert_array_equal(samples, np.repeat(samples[:, :1], 6, axis=1))
     np.testing.assert_allclose(np.unique(samples), [0, 1 / 0.75], rtol=1e-6)
@@ -355,7 +367,7 @@ def test_stochastic_depth_drops_samples_and_keeps_mean():
 def test_stochastic_depth_differs_by_layer_and_by_call():
     ones = np.ones((64, 1), "float32")
     first, second = layers.StochasticDepth(0.5), layers.StochasticDepth(0.5)
-    outputs = [np.asarray(layer(ones, training=True)) for layer in (first, second, first)]
+    outputs = [ops.convert_to_numpy(layer(ones, training=True)) for layer in (first, second, first)]
     assert not np.array_equal(outputs[0], outputs[1])
     assert not np.array_equal(outputs[0], outputs[2])
 
@@ -364,7 +376,7 @@ def test_residual_drops_only_its_branch():
     layer = layers.Residual(keras.layers.Dense(3), stochastic_depth_rate=0.5)
     x = random(64, 2, 3)
     plain = run(layer, x) - x
-    branch = np.asarray(layer(x, training=True)) - x
+    branch = ops.convert_to_numpy(layer(x, training=True)) - x
     dropped = np.abs(branch).max((1, 2)) == 0
     assert 0.2 < dropped.mean() < 0.8
     np.testing.assert_allclose(branch[~dropped], 2 * plain[~dropped], atol=1e-5)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 from cases import FAMILIES, MODELS, case as model_case, describe
+from keras import ops
 
 import keras_mixers as km
 
@@ -19,7 +20,7 @@ families = pytest.mark.parametrize("case", FAMILIES, ids=lambda case: case.id)
 
 def outputs(model, images):
     """The outputs of a model at inference."""
-    return np.asarray(model(images, training=False))
+    return ops.convert_to_numpy(model(images, training=False))
 
 
 @ids
@@ -97,7 +98,7 @@ def test_gap_leaves_out_prefix_tokens():
     model = case.make(num_classes=0)
     sequence = keras.Model(model.input, model.get_layer("block_1_channel_mixing").output)
     tokens = outputs(sequence, case.images())[:, 2:].mean(1)
-    normed = np.asarray(model.get_layer("norm")(tokens))
+    normed = ops.convert_to_numpy(model.get_layer("norm")(tokens))
     np.testing.assert_allclose(outputs(model, case.images()), normed, atol=1e-5)
 
 
@@ -105,7 +106,7 @@ def test_map_leaves_out_prefix_tokens():
     case = model_case("vit_map")
     model = case.make(num_classes=0, num_registers=2)
     tokens = keras.Model(model.input, model.get_layer("norm").output)(case.images())
-    pooled = np.asarray(model.get_layer("pool")(tokens[:, 2:]))
+    pooled = ops.convert_to_numpy(model.get_layer("pool")(tokens[:, 2:]))
     np.testing.assert_allclose(outputs(model, case.images()), pooled, atol=1e-5)
 
 
@@ -128,10 +129,12 @@ def test_distilled_logits_are_the_mean_of_two_heads():
     sequence = keras.Model(model.input, model.get_layer("norm").output)(case.images())
     for i, name in enumerate(("pool", "pool_distillation")):
         pooled = keras.Model(model.input, model.get_layer(name).output)(case.images())
-        np.testing.assert_array_equal(np.asarray(pooled), np.asarray(sequence)[:, i])
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(pooled), ops.convert_to_numpy(sequence)[:, i]
+        )
     heads = [model.get_layer(name).output for name in ("head", "head_distillation")]
     both = keras.Model(model.input, heads)(case.images())
-    mean = sum(np.asarray(logits) for logits in both) / 2
+    mean = sum(ops.convert_to_numpy(logits) for logits in both) / 2
     np.testing.assert_allclose(outputs(model, case.images()), mean, atol=1e-6)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from backends import ON_JAX, WAYS, compute
 from cases import FAMILIES, MODELS, describe
+from keras import ops
 
 import keras_mixers as km
 
@@ -29,7 +30,7 @@ families = pytest.mark.parametrize("case", FEW if ON_JAX else KINDS, ids=lambda 
 
 def outputs(model, images):
     """The outputs of a model at inference."""
-    return np.asarray(compute(model, images, training=False))
+    return ops.convert_to_numpy(compute(model, images, training=False))
 
 
 @ids
@@ -123,7 +124,7 @@ for folder in sys.argv[1:]:
     for file in sorted(pathlib.Path(folder).glob("*.keras")):
         model = keras.models.load_model(file)
         with np.load(file.with_suffix(".npz")) as arrays:
-            answer = np.asarray(model(arrays["images"], training=False))
+            answer = ops.convert_to_numpy(model(arrays["images"], training=False))
             print(folder, file.stem, np.abs(answer - arrays["answer"]).max())
 """
 RELEASES = sorted(path.name for path in (HERE / "saved").iterdir())

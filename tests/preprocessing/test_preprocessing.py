@@ -7,6 +7,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from keras import ops
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -45,7 +46,7 @@ def pillow(image, size, crop_fraction, interpolation):
     picture = picture.resize(resized, getattr(Image.Resampling, interpolation.upper()))
     top = round((resized[1] - size[0]) / 2.0)
     left = round((resized[0] - size[1]) / 2.0)
-    cropped = np.asarray(picture.crop((left, top, left + size[1], top + size[0])))
+    cropped = ops.convert_to_numpy(picture.crop((left, top, left + size[1], top + size[0])))
     return cropped.reshape(*size, -1)
 
 
