@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run ruff, the tests marked `backends` on JAX, and then every test on TensorFlow.
+# Run ruff, the tests marked `backends` on JAX and on torch, and then every test on TensorFlow.
 #
-#     bash tests/run.sh [lint | jax | tensorflow]     # one part only
+#     bash tests/run.sh [lint | jax | torch | tensorflow]     # one part only
 #
 # It works from any folder, with the Python that PYTHON names (default: python).
 set -eu
@@ -27,6 +27,15 @@ jax() (
     KERAS_BACKEND=jax "$python" -m pytest -n auto --dist worksteal -m backends
 )
 
+# The package does not install torch, because it is large.
+torch() {
+    if ! "$python" -c "import importlib.util as u, sys; sys.exit(not u.find_spec('torch'))"; then
+        echo "skipped the tests on torch, because torch is not installed"
+        return
+    fi
+    KERAS_BACKEND=torch "$python" -m pytest -n auto --dist worksteal -m backends
+}
+
 tensorflow() {
     KERAS_BACKEND=tensorflow "$python" -m pytest -n auto --dist worksteal
 }
@@ -35,11 +44,12 @@ case "${1:-all}" in
     all)
         lint
         jax
+        torch
         tensorflow
         ;;
-    lint | jax | tensorflow) "$1" ;;
+    lint | jax | torch | tensorflow) "$1" ;;
     *)
-        echo "usage: bash tests/run.sh [lint | jax | tensorflow]" >&2
+        echo "usage: bash tests/run.sh [lint | jax | torch | tensorflow]" >&2
         exit 2
         ;;
 esac

@@ -6,6 +6,7 @@ weights of published checkpoints by these names. Renaming an attribute therefore
 files that were saved before no longer load.
 """
 
+import random
 from typing import Any, Self
 
 import keras
@@ -31,6 +32,13 @@ class SavesSeedState:
         super().load_own_variables(variables)
         if state is not None and hasattr(self, "seed_generator"):
             self.seed_generator.state.assign(state)
+
+
+def explicit_seed(seed):
+    """A seed for a generator of dropout: on torch, Keras's dropout ignores one without a seed."""
+    if seed is None and keras.backend.backend() == "torch":
+        return random.randint(1, 10**9)  # as Keras draws its default seeds
+    return seed
 
 
 class Layer(ConfigFromSignature, keras.layers.Layer):

@@ -1,8 +1,10 @@
 """Dropout that saves the state of its seed generator."""
 
+from typing import Any
+
 import keras
 
-from keras_mixers.layers.base import SavesSeedState
+from keras_mixers.layers.base import SavesSeedState, explicit_seed
 from keras_mixers.serialization import registered
 
 
@@ -27,3 +29,9 @@ class Dropout(SavesSeedState, keras.layers.Dropout):
     Source: "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", Journal of Machine
     Learning Research 15 (2014).
     """
+
+    def __init__(
+        self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
+    ):
+        super().__init__(rate, noise_shape=noise_shape, seed=explicit_seed(seed), **kwargs)
+        self.seed = seed

@@ -124,7 +124,7 @@ for folder in sys.argv[1:]:
     for file in sorted(pathlib.Path(folder).glob("*.keras")):
         model = keras.models.load_model(file)
         with np.load(file.with_suffix(".npz")) as arrays:
-            answer = ops.convert_to_numpy(model(arrays["images"], training=False))
+            answer = keras.ops.convert_to_numpy(model(arrays["images"], training=False))
             print(folder, file.stem, np.abs(answer - arrays["answer"]).max())
 """
 RELEASES = sorted(path.name for path in (HERE / "saved").iterdir())

@@ -17,7 +17,7 @@ def test_quantized_model_is_saved(family, mode, tmp_path):
     expected = model.predict(images, verbose=0)
     model.quantize(mode)
     quantized = model.predict(images, verbose=0)
-    assert np.abs(quantized - expected).max() < 0.3 * np.abs(expected).max()
+    assert np.abs(quantized - expected).max() < 0.6 * np.abs(expected).max()
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), quantized)

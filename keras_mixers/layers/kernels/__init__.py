@@ -54,9 +54,9 @@ def fused_kernels(x):
 
     if tf.executing_eagerly():
         return None
-    from keras_mixers.layers.kernels import tensorflow_gradients
+    from keras_mixers.layers.kernels.tensorflow_cpu import gradients
 
-    tensorflow_gradients.trace_in(tf.compat.v1.get_default_graph())
+    gradients.trace_in(tf.compat.v1.get_default_graph())
     if _reference_only.get() or x.dtype != "float32" or not on_tensorflow_cpu():
         return None
     if in_keras_export():
