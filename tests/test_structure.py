@@ -234,19 +234,20 @@ def test_ci_runs_every_part_of_the_suite():
     script = (ROOT / "tests" / "run.sh").read_text()
     (parts,) = re.findall(r"^    all\)\n((?: +\w+\n)+)", script, re.MULTILINE)
     run = re.findall(rf"^{COMMAND} (\w+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert parts.split() == ["lint", "jax", "tensorflow"]
+    assert parts.split() == ["lint", "jax", "torch", "tensorflow"]
     assert sorted(run) == sorted(parts.split())
 
 
 def test_run_script_runs_every_test_on_tensorflow():
     calls = pytest_calls()
-    assert set(calls) == {"jax", "tensorflow"}
+    assert set(calls) == {"jax", "torch", "tensorflow"}
     assert not [option for option in CHOOSING if option in calls["tensorflow"]]
 
 
-def test_run_script_chooses_by_marker_on_jax():
-    chosen = pytest_calls()["jax"].replace(" -m backends", "", 1)
-    assert chosen != pytest_calls()["jax"]
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_run_script_chooses_by_marker_on_other_backends(backend):
+    chosen = pytest_calls()[backend].replace(" -m backends", "", 1)
+    assert chosen != pytest_calls()[backend]
     assert not [option for option in CHOOSING if option in chosen]
 
 
