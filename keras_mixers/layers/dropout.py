@@ -30,6 +30,8 @@ class Dropout(SavesSeedState, keras.layers.Dropout):
     Learning Research 15 (2014).
     """
 
+    mixes = frozenset()  # so that tools know that the layer keeps tokens apart
+
     def __init__(
         self, rate: float, noise_shape: Any = None, seed: int | None = None, **kwargs: Any
     ):

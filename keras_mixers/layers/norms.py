@@ -28,6 +28,8 @@ class LayerNormalization(keras.layers.LayerNormalization):
     Source: "Layer Normalization", arXiv 1607.06450.
     """
 
+    mixes = frozenset()  # so that tools know that the layer keeps tokens apart
+
     def call(self, x, training=None):
         fused = kernels.fused_kernels(x)
         if fused and training:
@@ -63,6 +65,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Source: "Batch Normalization", arXiv 1502.03167.
     """
+
+    mixes = frozenset()
 
     def call(self, x, training=None):
         on_tensorflow = keras.backend.backend() == "tensorflow"

@@ -112,10 +112,16 @@ def gradients(function, tensors):
         import jax
 
         return jax.grad(function)(tensors)
+    if backend == "torch":
+        import torch
+
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in tensors.items()}
+        found = torch.autograd.grad(function(leaves), list(leaves.values()))
+        return dict(zip(leaves, found, strict=True))
     if backend != "tensorflow":
         raise NotImplementedError(
-            f"relevance needs gradients from TensorFlow or JAX. Received: Keras on {backend!r};"
-            " start Python with KERAS_BACKEND=tensorflow"
+            "relevance needs gradients from TensorFlow, JAX or torch. Received: Keras on"
+            f" {backend!r}; start Python with KERAS_BACKEND=tensorflow"
         )
     import tensorflow as tf
 

@@ -3,14 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from backends import ON_JAX
+from backends import ON_JAX, ON_TORCH
 from cases import case, random_weights
 
 import keras_mixers as km
 from keras_mixers import layers
 
 # JAX has float64 only if it is enabled for the whole process.
-DTYPE, STEP, TOLERANCE = ("float32", 1e-2, 1e-3) if ON_JAX else ("float64", 1e-4, 1e-6)
+DTYPE, STEP, TOLERANCE = ("float32", 1e-2, 1e-3) if ON_JAX or ON_TORCH else ("float64", 1e-4, 1e-6)
 # One target under JAX, because outside a graph JAX compiles each operation for each shape.
 TARGETS = (1,) if ON_JAX else (None, 1, [2, 0])
 IMAGES = np.random.default_rng(1).normal(size=(np.size(TARGETS[-1]), 4, 4, 1)).astype(DTYPE)
