@@ -221,7 +221,9 @@ def attention_distance(
         grid = grids[id(layer)]
         weights = weights_of(layer, x)[:, :, grid.num_prefix :, grid.num_prefix :]
         weights = weights / keras.ops.sum(weights, axis=-1, keepdims=True)
-        distance = keras.ops.sum(weights * patch_distances(grid), axis=-1)
+        distance = keras.ops.sum(
+            weights * keras.ops.array(patch_distances(grid), weights.dtype), axis=-1
+        )
         return keras.ops.mean(distance, axis=-1)
 
     return collect(model, images, wanted, mean_distance, batch_size)

@@ -56,7 +56,7 @@ def finite_differences(model, image, target):
         images = np.repeat(image[None], len(step), axis=0)
         logits = []
         for layer.mixer.change in (step, -step, 0.0):
-            logits.append(np.array(model(images))[:, target])
+            logits.append(keras.ops.convert_to_numpy(model(images))[:, target])
         found.append((logits[0] - logits[1]).reshape(shape) / (2 * STEP))
     return found
 
@@ -74,12 +74,19 @@ def test_relevance_is_gradient_times_attention(pool, residual):
     for target in TARGETS:
         found = km.probe.relevance(model, IMAGES, target, batch_size=1)
         for i, image in enumerate(IMAGES):
-            classes = np.argmax(model(IMAGES), axis=1) if target is None else target
+            classes = model.predict(IMAGES, verbose=0).argmax(axis=1) if target is None else target
             class_ = np.broadcast_to(classes, len(IMAGES))[i]
             slopes = finite_differences(model, image, class_)
             expected = relevance_oracle([m[i] for m in maps], slopes, pool)
             np.testing.assert_allclose(found[i], expected, rtol=TOLERANCE, atol=TOLERANCE)
         assert found.max() > 1e-2
+
+
+@pytest.mark.backends
+def test_attention_distance_on_every_backend():
+    model = build("gap")
+    for distances in km.probe.attention_distance(model, IMAGES).values():
+        assert distances.shape == (len(IMAGES), 2) and (distances > 0).all()
 
 
 def relevance_oracle(maps, slopes, pool):
