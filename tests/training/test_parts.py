@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from backends import ON_TORCH
 from keras import ops
 
 import keras_mixers as km
