@@ -25,6 +25,7 @@ LARGEST_INTEGER = 2**20
 MOST_BLOCKS = 1_000
 LARGEST_REAL = 3.4e38  # larger numbers become infinity in float32
 LONGEST_TEXT = 200  # characters of a value in an error message
+LONGEST_PATH = 2**12  # characters; systems refuse longer paths
 SHORT = reprlib.Repr()
 SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = SHORT.maxfrozenset = SHORT.maxdict = 10
 SHORT.maxstring = SHORT.maxlong = SHORT.maxother = LONGEST_TEXT
@@ -160,16 +161,41 @@ def sequence(name, value, most, expected):
     raise TypeError(f"{expected}. {received(**{name: value})}")
 
 
-def path(name, value):
+def text(name, value):
+    """Check a string that UTF-8 can hold."""
+    if not isinstance(value, str):
+        raise TypeError(f"`{name}` must be a string. {received(**{name: value})}")
+    if not is_encodable(value, "utf-8"):
+        raise ValueError(f"`{name}` must be text that UTF-8 can hold. {received(**{name: value})}")
+    return str(value)
+
+
+def is_encodable(value, encoding, errors="strict"):
+    """Whether an encoding can hold a string; a lone surrogate has no bytes in UTF-8."""
+    try:
+        value.encode(encoding, errors)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def path(name, value, expected="a string or a path"):
     """Check a path, which need not exist, and return a `pathlib.Path`."""
     try:
         text = os.fspath(value)
     except Exception:  # a user's `__fspath__` may raise anything
         text = None
     if not isinstance(text, str):
-        raise TypeError(f"`{name}` must be a string or a path. {received(**{name: value})}")
+        raise TypeError(f"`{name}` must be {expected}. {received(**{name: value})}")
     if "\0" in text:
         raise ValueError(f"`{name}` must not contain a null byte. {received(**{name: value})}")
+    if len(text) > LONGEST_PATH:
+        expected = f"a path of at most {LONGEST_PATH:,} characters"
+        raise ValueError(f"`{name}` must be {expected}. {received(**{name: value})}")
+    if not is_encodable(text, sys.getfilesystemencoding(), "surrogateescape"):
+        raise ValueError(
+            f"`{name}` must be a name that files can have. {received(**{name: value})}"
+        )
     return pathlib.Path(text)
 
 

@@ -61,12 +61,12 @@ def to_json(value):
     return value
 
 
-def parse_json(text):
+def parse_json(text, object_pairs_hook=None):
     """Parse JSON, and raise a ValueError for all text that is not valid JSON.
 
     Python raises a RecursionError for text that is nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=object_pairs_hook)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None

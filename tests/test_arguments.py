@@ -86,6 +86,32 @@ CALLS = {
     "HyperViT": lambda value, _: km.tuning.HyperViT((8, 8, 1), 3, learning_rate=value),
     "dtype": lambda value, _: km.ConvMixer("256/8-k5-p2", dtype=value),
     "activation": lambda value, _: km.layers.ChannelMixing(8, activation=value),
+    "Crossentropy": lambda value, _: km.training.Crossentropy(name=value),
+    "Accuracy": lambda value, _: km.training.Accuracy(name=value),
+    "LayerwiseAdamW(name)": lambda value, _: km.training.LayerwiseAdamW(name=value),
+    "LayerwiseAdamW(rate)": lambda value, _: km.training.LayerwiseAdamW(learning_rate=value),
+    "LayerwiseAdamW(beta_1)": lambda value, _: km.training.LayerwiseAdamW(beta_1=value),
+    "Backup": lambda value, _: km.training.Backup(value),
+    "Recipe.load": lambda value, _: km.Recipe.load(value),
+    "Augmentation": lambda value, _: km.data.Augmentation(crop_scale=value),
+    "check": lambda value, _: km.data.check(value),
+    "images": lambda value, _: km.data.images(value),
+    "load(augmentation)": lambda value, _: km.data.load("digits", augmentation=value),
+    "load(start)": lambda value, _: km.data.load("digits", start=value),
+    "load(data_dir)": lambda value, _: km.data.load("digits", data_dir=value),
+    "export(model)": lambda value, _: km.export(value, "model.onnx"),
+    "export(path)": lambda value, model: km.export(model, value),
+    "export(preprocessing)": lambda value, model: km.export(
+        model, "model.onnx", preprocessing=value
+    ),
+    "export(calibration_data)": lambda value, model: km.export(
+        model, "model.onnx", quantize="int8", calibration_data=value
+    ),
+    "save_weights(model)": lambda value, _: km.save_weights(value, "w.safetensors"),
+    "save_weights(path)": lambda value, model: km.save_weights(model, value),
+    "load_weights(model)": lambda value, _: km.load_weights(value, "w.safetensors"),
+    "load_weights(source)": lambda value, model: km.load_weights(model, value),
+    "weights": lambda value, _: case("vit").make(weights=value),
 }
 NAMES = {
     "class_names": "class_names",
@@ -101,12 +127,37 @@ NAMES = {
     "HyperViT": "learning_rate",
     "dtype": "dtype",
     "activation": "activation",
+    "Crossentropy": "name",
+    "Accuracy": "name",
+    "LayerwiseAdamW(name)": "name",
+    "LayerwiseAdamW(rate)": "learning_rate",
+    "LayerwiseAdamW(beta_1)": "beta_1",
+    "Backup": "path",
+    "Recipe.load": "path",
+    "Augmentation": "crop_scale",
+    "check": "name",
+    "images": "name",
+    "load(augmentation)": "augmentation",
+    "load(start)": "start",
+    "load(data_dir)": "data_dir",
+    "export(model)": "model",
+    "export(path)": "path",
+    "export(preprocessing)": "preprocessing",
+    "export(calibration_data)": "calibration_data",
+    "save_weights(model)": "model",
+    "save_weights(path)": "path",
+    "load_weights(model)": "model",
+    "load_weights(source)": "source",
+    "weights": "weights",
 }
 
 SKIPPED = {
     ("activation", "nested"),  # because Keras flattens the arguments of a layer first
     ("plot_history", "tensor"),  # valid
     ("relevance(target)", "0-d array"),  # valid
+    *itertools.product(  # valid names
+        ["Crossentropy", "Accuracy", "LayerwiseAdamW(name)"], ["long text", "null byte"]
+    ),
 }
 
 
@@ -130,6 +181,51 @@ def test_error_names_argument_and_is_short(call, model):
 def test_path_is_checked(value, model):
     with pytest.raises((TypeError, ValueError), match="`path` must"):
         km.visualize.attention_explorer(model, IMAGES, value)
+
+
+@pytest.mark.parametrize("call", [call for call, name in NAMES.items() if name == "path"])
+@pytest.mark.parametrize("path", ["\ud800", "x" * 5_000])
+def test_path_that_no_file_can_have_is_refused(call, path, model):
+    with pytest.raises(ValueError, match="`path` must be a (name that files can have|path of at)"):
+        CALLS[call](path, model)
+
+
+@pytest.mark.parametrize(
+    "call", ["Crossentropy", "Accuracy", "LayerwiseAdamW(name)", "load(data_dir)", "export(path)"]
+)
+def test_text_that_utf8_cannot_hold_is_refused(call, model):
+    with pytest.raises(ValueError, match=f"`{NAMES[call]}` must be text that UTF-8 can hold"):
+        CALLS[call]("\udc80", model)
+
+
+def failing_batches():
+    yield IMAGES
+    raise OSError("the disk failed")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([()], "must be an array of images or batches of them.*IndexError"),
+        (failing_batches(), "must be an array of images.*OSError: the disk failed"),
+        (itertools.repeat(IMAGES[:0]), "must hold at least one image"),
+        (np.full(IMAGES.shape, "a"), "must hold images as the file takes them.*<U1"),
+        (np.full(IMAGES.shape, 1e300), "must be finite as float32"),
+    ],
+    ids=["empty batch", "failing", "endless without images", "text", "too large"],
+)
+def test_calibration_data_is_checked(data, message, model):
+    with pytest.raises(ValueError, match=f"`calibration_data` {message}"):
+        CALLS["export(calibration_data)"](data, model)
+
+
+@pytest.mark.parametrize(
+    "rate", ["a", 10**400, float("nan"), -1.0], ids=["text", "large", "NaN", "negative"]
+)
+def test_learning_rate_that_is_assigned_is_checked(rate):
+    optimizer = km.training.LayerwiseAdamW(km.training.WarmUp(0.1, steps=10))
+    with pytest.raises((TypeError, ValueError), match="`learning_rate` must be a finite number"):
+        optimizer.learning_rate = rate
 
 
 @pytest.mark.parametrize("suffix", [".html", ".gif"])

@@ -18,7 +18,7 @@ ERASED_AREA = (0.02, 1 / 3)
 
 def _check_pair(name, value, expected):
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
+        raise ValueError(f"{expected} {arguments.received(**{name: value})}")
 
 
 def _crop_scale(name, value):
@@ -26,7 +26,7 @@ def _crop_scale(name, value):
     _check_pair(name, value, expected)
     lowest, highest = (non_negative(name, fraction) for fraction in value)
     if not 0 < lowest <= highest <= 1:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
+        raise ValueError(f"{expected} {arguments.received(**{name: value})}")
     return lowest, highest
 
 
@@ -36,13 +36,13 @@ def _rand_augment(name, value):
     num_ops = arguments.integer(name, value[0], maximum=10)
     magnitude = non_negative(name, value[1])
     if magnitude > 10:
-        raise ValueError(f"{expected} Received: {name}={value!r}")
+        raise ValueError(f"{expected} {arguments.received(**{name: value})}")
     return num_ops, magnitude
 
 
 def _cutmix(name, value):
     if non_negative(name, value) > 1:
-        raise ValueError(f"`{name}` must be from 0 to 1. Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be from 0 to 1. {arguments.received(**{name: value})}")
     return float(value)
 
 

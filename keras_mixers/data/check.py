@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 
+from keras_mixers import arguments
 from keras_mixers.data.epochs import without_autotune
 from keras_mixers.data.folder import described, list_folder
 from keras_mixers.data.reading import DAMAGED, decode
@@ -69,9 +70,10 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
         >>> report.num_images, report.smallest, list(report.bad.values())
         ({'train': 3}, (8, 9), ['its format is not JPEG, PNG, GIF, BMP or WebP'])
     """
-    if not isinstance(name, (str, os.PathLike)) or not pathlib.Path(name).is_dir():
-        raise ValueError(f"`name` must be the path of a folder. Received: name={name!r}")
-    folder = list_folder(name)
+    root = arguments.path("name", name, "the path of a folder")
+    if not root.is_dir():
+        raise ValueError(f"`name` must be the path of a folder. {arguments.received(name=name)}")
+    folder = list_folder(root)
     paths = [path for pairs in folder.images.values() for path, _ in pairs]
     sizes, bad = sizes_and_problems(paths)
     return FolderReport(

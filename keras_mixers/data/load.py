@@ -98,14 +98,13 @@ def load(
             raise ValueError(
                 "`validation_fraction` must be None or above 0. Received: validation_fraction=0"
             )
-    for argument, value, kinds in (
+    for argument, value, kind in (
         ("preprocessing", preprocessing, Preprocessing),
         ("augmentation", augmentation, Augmentation),
-        ("data_dir", data_dir, (str, os.PathLike)),
     ):
-        if value is not None and not isinstance(value, kinds):
-            valid = "a path" if argument == "data_dir" else f"{kinds.__name__}(...)"
-            raise TypeError(f"`{argument}` must be {valid} or None. Received: {argument}={value!r}")
+        if value is not None and not isinstance(value, kind):
+            expected = f"`{argument}` must be {kind.__name__}(...) or None"
+            raise TypeError(f"{expected}. {arguments.received(**{argument: value})}")
     if preprocessing is not None and image_size not in (None, preprocessing.size):
         raise ValueError(
             "`image_size` must be None or the size of `preprocessing`. Received:"
@@ -188,5 +187,5 @@ def _default_preprocessing(image_size, image_shape):
 
 def _start(name, value):
     if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"`{name}` must be (epoch, batch). Received: {name}={value!r}")
+        raise ValueError(f"`{name}` must be (epoch, batch). {arguments.received(**{name: value})}")
     return tuple(arguments.integer(name, number, 0) for number in value)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
@@ -35,13 +34,12 @@ class Source:
 
 def find(name, validation_fraction, data_dir, size_is_known=True):
     """The `Source` of a name or a folder."""
-    if not isinstance(name, (str, os.PathLike)):
-        raise TypeError(
-            "`name` must be 'digits', a TFDS dataset such as 'cifar10', or a folder. Received:"
-            f" name={name!r}"
-        )
-    name = os.fspath(name)
-    if name != "digits" and pathlib.Path(name).is_dir():
+    expected = "'digits', a TFDS dataset such as 'cifar10', or a folder"
+    path, name = arguments.path("name", name, expected), os.fspath(name)
+    if data_dir is not None:
+        arguments.path("data_dir", data_dir, "a path or None")
+        data_dir = arguments.text("data_dir", os.fspath(data_dir))  # because TFDS needs UTF-8
+    if name != "digits" and path.is_dir():
         return folder_source(name, validation_fraction, size_is_known)
     return named_source(name, validation_fraction, data_dir, size_is_known)
 
@@ -136,8 +134,8 @@ def named_builder(name, data_dir):
     except (tfds.core.DatasetNotFoundError, ValueError):  # ValueError: for a path, for example
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
         raise ValueError(
-            "`name` must be 'digits', a TFDS dataset, or a folder that exists. Received:"
-            f" name={name!r}{arguments.nearest(name, known)}"
+            "`name` must be 'digits', a TFDS dataset, or a folder that exists."
+            f" {arguments.received(name=name)}{arguments.nearest(name, known)}"
         ) from None
 
 

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterable
 
 import keras
 import numpy as np
 
-from keras_mixers import layers
+from keras_mixers import arguments, layers
 from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
 from keras_mixers.layers.kernels import reference_kernels
@@ -15,6 +16,7 @@ from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
 FLOATS = ("float32", "float16", "bfloat16")
 MAX_IMAGES = 256  # of the calibration data
+MAX_BATCHES = 2**12  # read of the calibration data, because endless data may hold no images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,33 +105,50 @@ class Serving:
             return self
         if not isinstance(data, Iterable) and not hasattr(data, "shape"):
             raise TypeError(
-                "`calibration_data` must be an array of images or batches of them. Received:"
-                f" calibration_data={data!r}"
+                "`calibration_data` must be an array of images or batches of them."
+                f" {arguments.received(calibration_data=data)}"
             )
         batches, count = [], 0
-        for batch in [data] if hasattr(data, "shape") else data:
-            images = np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch)
-            self._check_calibration(images)
-            if not len(images):
-                continue
-            batches.append(images.astype(self.images.dtype.name)[: MAX_IMAGES - count])
-            count += len(batches[-1])
+        for array in calibration_arrays(data):
+            images = self._checked_calibration(array, MAX_IMAGES - count)
+            if len(images):
+                batches.append(images)
+                count += len(images)
             if count == MAX_IMAGES:
                 break
         if not count:
             raise ValueError("`calibration_data` must hold at least one image. Received: none")
         return dataclasses.replace(self, calibration=tuple(batches))
 
-    def _check_calibration(self, images):
+    def _checked_calibration(self, images, most):
+        """The first `most` images in the dtype that the file takes."""
         shape, dtype = self.images.shape, self.images.dtype.name
-        wrong = images.dtype == "uint8" if dtype == "float32" else images.dtype != "uint8"
-        if wrong or not shape.is_compatible_with(images.shape):
+        fits = images.dtype.kind in "biuf" or images.dtype.name == "bfloat16"
+        fits = fits and (images.dtype == "uint8") == (dtype == "uint8")
+        if not fits or not shape.is_compatible_with(images.shape):
             raise ValueError(
                 f"`calibration_data` must hold images as the file takes them: {dtype} of shape"
                 f" {tuple(shape)}. Received: {images.dtype} of shape {images.shape}"
             )
+        with np.errstate(over="ignore"):  # because the error below names the argument
+            images = images[:most].astype(dtype)
         if not np.isfinite(images).all():
-            raise ValueError("`calibration_data` must be finite. Received: NaN or infinity")
+            raise ValueError(
+                f"`calibration_data` must be finite as {dtype}. Received: NaN or infinity"
+            )
+        return images
+
+
+def calibration_arrays(data):
+    """Yield the images of an array, or of each batch of an iterable, as an array."""
+    try:
+        for batch in [data] if hasattr(data, "shape") else itertools.islice(data, MAX_BATCHES):
+            yield np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch)
+    except Exception as error:  # an iterator may raise anything
+        raise ValueError(
+            "`calibration_data` must be an array of images or batches of them."
+            f" {arguments.received(calibration_data=data)}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def is_sigmoid(model):

@@ -23,11 +23,11 @@ def check_model(model):
             f" {keras.backend.backend()!r}; save the model with model.save('model.keras') and"
             " export it in a process that starts with KERAS_BACKEND=tensorflow"
         )
-    ends = [getattr(model, side, None) or () for side in ("inputs", "outputs")]
-    if not isinstance(model, keras.Model) or [len(end) for end in ends] != [1, 1]:
+    ends = ("inputs", "outputs") if isinstance(model, keras.Model) else ()
+    if [len(getattr(model, end, None) or ()) for end in ends] != [1, 1]:
         raise ValueError(
             "`model` must be a built functional or Sequential model with one input and one output."
-            f" Received: model={model!r}"
+            f" {arguments.received(model=model)}"
         )
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise ValueError(
@@ -58,6 +58,7 @@ def check_model(model):
 def check_path(path):
     """The path as a `pathlib.Path`, and the format that it names."""
     path = arguments.output_path(path)
+    arguments.text("path", str(path.absolute()))  # because the runtimes open paths in UTF-8
     file_format = format_of(path)
     is_folder = not file_format.SUFFIX
     if path.suffix.lower() in OTHER_FILES or (is_folder and path.exists() and not path.is_dir()):
@@ -131,8 +132,8 @@ def check_preprocessing(preprocessing, model):
         return
     if not isinstance(preprocessing, Preprocessing):
         raise TypeError(
-            "`preprocessing` must be a keras_mixers.Preprocessing. Received:"
-            f" preprocessing={preprocessing!r}"
+            "`preprocessing` must be a keras_mixers.Preprocessing."
+            f" {arguments.received(preprocessing=preprocessing)}"
         )
     *size, channels = model.input_shape[1:]
     if list(preprocessing.size) != size:

@@ -71,7 +71,7 @@ class Backup(keras.callbacks.Callback):
         self.path = arguments.path("path", path)
         # Not `arguments.file_path`, because the folder need not exist before the first save.
         if not self.path.name.endswith(".weights.h5"):
-            raise ValueError(f"`path` must end in '.weights.h5'. Received: path={path}")
+            raise ValueError(f"`path` must end in '.weights.h5'. {arguments.received(path=path)}")
         self.every = None if every is None else arguments.integer("every", every)
         self.read()
 
@@ -106,7 +106,7 @@ class Backup(keras.callbacks.Callback):
         if epoch != self.epoch:
             raise ValueError(
                 f"`initial_epoch` must be {self.epoch} in `fit`, because {self.path} is at that"
-                f" epoch. Received: initial_epoch={epoch}"
+                f" epoch. {arguments.received(initial_epoch=epoch)}"
             )
 
     def check_data(self, data):

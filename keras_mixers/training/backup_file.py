@@ -13,7 +13,9 @@ import ml_dtypes
 import numpy as np
 from keras import ops
 
+from keras_mixers.arguments import shown
 from keras_mixers.files import replacing
+from keras_mixers.serialization import parse_json
 
 PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds the progress as JSON
 SEEDS = "keras_mixers_seeds"  # the group of the states of seed generators
@@ -87,10 +89,7 @@ def check(content):
                 array = array.view(ml_dtypes.bfloat16)
             if array.dtype.kind not in "biu" and not np.isfinite(array).all():
                 raise ValueError(f"{name} has NaN or infinite values")
-        try:
-            return check_progress(json.loads(file[PROGRESS][()]))
-        except RecursionError:
-            raise ValueError("its progress is nested too deeply") from None
+        return check_progress(parse_json(file[PROGRESS][()]))
 
 
 def check_progress(record):
@@ -100,7 +99,9 @@ def check_progress(record):
         raise ValueError(f"its progress must be a dict of {', '.join(names)}")
     for name in ("epoch", "batch"):
         if type(record[name]) is not int or not 0 <= record[name] <= MOST:
-            raise ValueError(f"its `{name}` must be an integer of at least 0, not {record[name]!r}")
+            raise ValueError(
+                f"its `{name}` must be an integer of at least 0, not {shown(record[name])}"
+            )
     history = record["history"]
     # A metric may be NaN: the validation loss can be, while the training loss is finite.
     if not isinstance(history, dict) or not all(

@@ -56,7 +56,7 @@ class Crossentropy(ConfigFromSignature, keras.losses.Loss):
         name: str = "crossentropy",
         **kwargs: Any,
     ):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=checked_name(name), **kwargs)
         self.label_smoothing = arguments.rate("label_smoothing", label_smoothing)
         self.kind = arguments.choice("kind", kind, KINDS)
 
@@ -97,7 +97,7 @@ class Accuracy(keras.metrics.Mean):
     """
 
     def __init__(self, name: str = "accuracy", **kwargs: Any):
-        super().__init__(name=name, **kwargs)
+        super().__init__(name=checked_name(name), **kwargs)
         # Because Keras's callbacks raise for a metric of unknown direction.
         self._direction = "up"
 
@@ -114,6 +114,11 @@ class Accuracy(keras.metrics.Mean):
         if sample_weight is not None:
             weight = weight * ops.reshape(ops.cast(sample_weight, "float32"), (-1, 1))
         super().update_state(ops.cast(is_correct, "float32"), weight)
+
+
+def checked_name(name):
+    """Check a name; None lets Keras choose one."""
+    return None if name is None else arguments.text("name", name)
 
 
 def soft_labels(labels, logits):

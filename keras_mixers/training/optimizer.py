@@ -61,8 +61,15 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         name: str = "adamw",
         **kwargs: Any,
     ):
+        if not callable(learning_rate):
+            learning_rate = arguments.non_negative("learning_rate", learning_rate)
         super().__init__(
-            learning_rate, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon, name=name, **kwargs
+            learning_rate,
+            beta_1=arguments.rate("beta_1", beta_1),
+            beta_2=arguments.rate("beta_2", beta_2),
+            epsilon=arguments.non_negative("epsilon", epsilon),
+            name=None if name is None else arguments.text("name", name),
+            **kwargs,
         )
         # Not the attribute `weight_decay`, because Keras would then decay every variable.
         self.kernel_decay = arguments.non_negative("weight_decay", weight_decay)
@@ -86,6 +93,11 @@ class LayerwiseAdamW(keras.optimizers.Adam):
 
     @learning_rate.setter
     def learning_rate(self, value):
+        if not callable(value):
+            number = (
+                float(value) if hasattr(value, "dtype") else value
+            )  # a callback's may be a tensor
+            value = arguments.non_negative("learning_rate", number)
         if self.assigned_rate is None or callable(value):
             keras.optimizers.Optimizer.learning_rate.fset(self, value)
         if self.assigned_rate is None:
@@ -93,7 +105,6 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         if callable(value):
             self.assigned_rate.assign(-1.0)
             return
-        value = arguments.non_negative("learning_rate", float(value))
         # A LearningRateScheduler returns the current rate to keep the schedule.
         if np.float32(value) != np.float32(self.learning_rate):
             self.assigned_rate.assign(value)

@@ -11,6 +11,7 @@ from keras_mixers import arguments
 from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_of
 from keras_mixers.data import Augmentation
 from keras_mixers.files import write_text
+from keras_mixers.serialization import parse_json
 from keras_mixers.training import losses, optimizer, schedule
 
 
@@ -31,12 +32,6 @@ def _json_dict(name, value):
         f"`{name}` must be a dict of values that JSON can hold: names, numbers, lists."
         f" {arguments.received(**{name: value})}"
     )
-
-
-def _text(name, value):
-    if not isinstance(value, str):
-        raise TypeError(f"`{name}` must be a string. {arguments.received(**{name: value})}")
-    return value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +95,7 @@ class Recipe(CheckedDataclass):
     label_smoothing: float = checked(arguments.rate, 0.0)
     augmentation: Augmentation = checked(_augmentation, default_factory=Augmentation)
     model_arguments: dict[str, Any] = checked(_json_dict, default_factory=dict)
-    source: str = checked(_text, "")
+    source: str = checked(arguments.text, "")
 
     def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None) -> None:
         """Call `model.compile` with this recipe's optimizer and loss, and the metric `accuracy`.
@@ -172,16 +167,11 @@ class Recipe(CheckedDataclass):
         """
         data = arguments.path("path", path).read_bytes()
         try:
-            config = json.loads(data)
+            config = parse_json(data)
             if not isinstance(config, dict):
                 raise ValueError(f"it is a {type(config).__name__}, not a dict of arguments")
             augmentation = Augmentation(**config.pop("augmentation", {}))
             return cls(augmentation=augmentation, **config)
-        except RecursionError:
-            raise ValueError(
-                f"`path` must be a JSON file of a recipe. Received: path={path}: it is nested too"
-                " deeply"
-            ) from None
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"`path` must be a JSON file of a recipe. Received: path={path}: {error}"

@@ -1,6 +1,11 @@
 """Weights from the Hugging Face hub, downloaded by the huggingface_hub library."""
 
+import re
+
+from keras_mixers import arguments
+
 HUB = "hf://"
+NAME = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 
 
 def local_file(source):
@@ -10,15 +15,16 @@ def local_file(source):
         ValueError: if the source begins with `hf://` and is not `hf://owner/name`.
         ImportError: if it begins with `hf://` and huggingface_hub is not installed.
     """
-    if not str(source).startswith(HUB):
+    if not source.startswith(HUB):
         return source
-    name = str(source).removeprefix(HUB)
-    if name.count("/") != 1:
-        raise ValueError(f"`source` must be 'hf://owner/name'. Received: source={source!r}")
+    name = source.removeprefix(HUB)
+    if not NAME.fullmatch(name):
+        received = arguments.received(source=source)
+        raise ValueError(f"`source` must be 'hf://owner/name'. {received}")
     try:
         import huggingface_hub
     except ImportError:
         raise ImportError(
-            f"{source!r} needs huggingface_hub: pip install 'keras_mixers[hub]'"
+            f"{arguments.shown(source)} needs huggingface_hub: pip install 'keras_mixers[hub]'"
         ) from None
     return huggingface_hub.hf_hub_download(name, "model.safetensors")

@@ -2,7 +2,6 @@
 
 import functools
 import io
-import json
 import struct
 import zipfile
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.serialization import parse_json
 from keras_mixers.weights.entries import MOST_ARRAYS, Entry, is_shape
 from keras_mixers.weights.npz import opened
 from keras_mixers.weights.source import Window, reading
@@ -132,7 +132,7 @@ def stated_grid(source, archive):
     if CONFIG not in archive.namelist():
         return None
     with reading(source, CONFIG):
-        config = json.load(member(archive, CONFIG, LARGEST_CONFIG, source))
+        config = parse_json(member(archive, CONFIG, LARGEST_CONFIG, source).read())
         embeds = [part for part in objects(config) if part.get("class_name") == "PatchEmbed"]
         if len(embeds) != 1 or not embeds[0].get("build_config"):
             return None

@@ -86,7 +86,8 @@ def load_weights(
         >>> report.skipped["head.weight"]
         "'head.weight' has 10 classes, the model has 5"
     """
-    check_source(source)
+    arguments.path("source", source)
+    source = os.fspath(source)  # not a `pathlib.Path`, which turns hf:// into hf:/
     arguments.choice("head", head, HEAD_CHOICES)
     arguments.flag("adapt", adapt)
     arguments.choice("position_method", position_method, (*resize.POSITION_METHODS, None))
@@ -109,18 +110,6 @@ def load_weights(
     report = LoadReport(plan.format, loaded, plan.adapted, plan.skipped, plan.untouched)
     assign_all(model, variables, values)
     return report
-
-
-def check_source(source):
-    """Raise an error unless `source` can be the path of a file."""
-    try:
-        text = os.fspath(source)
-    except TypeError:
-        text = None
-    if not isinstance(text, str):
-        raise TypeError(f"`source` must be a string or a path. Received: source={source!r}")
-    if "\0" in text:
-        raise ValueError(f"`source` must not contain a null byte. Received: source={source!r}")
 
 
 def assign_all(model, variables, values):

@@ -57,8 +57,8 @@ def find(family, variant, weights, input_shape):
         raise ValueError(
             f"`weights` must be a file, 'hf://owner/name', or one of"
             f" {', '.join(sorted({row.tag for row in fitting})) or '(none)'} for {variant!r}"
-            f" (km.pretrained({family!r}) lists all). Received:"
-            f" weights={weights!r}{arguments.nearest(weights, known)}"
+            f" (km.pretrained({family!r}) lists all)."
+            f" {arguments.received(weights=weights)}{arguments.nearest(weights, known)}"
         )
     same_size = [row for row in tagged if row.preprocessing.size == tuple(input_shape[:2])]
     return min(same_size or tagged, key=lambda row: row.preprocessing.size)
@@ -112,15 +112,11 @@ def locate(weights, family, variant, input_shape):
         ValueError: if the catalog does not have the name for this variant.
         FileNotFoundError: if `weights` is a path without a file.
     """
-    if not isinstance(weights, (str, os.PathLike)):
-        raise TypeError(
-            "`weights` must be None, a name in the catalog, 'hf://owner/name' or a path. Received:"
-            f" weights={weights!r}"
-        )
+    expected = "None, a name in the catalog, 'hf://owner/name' or a path"
+    path = arguments.path("weights", weights, expected)
     if isinstance(weights, os.PathLike) or weights.startswith(HUB):
         return weights
-    is_file = pathlib.Path(weights).is_file()
-    is_path = is_file or pathlib.Path(weights).suffix in SUFFIXES or os.sep in weights
-    if is_path and not is_file:
-        raise FileNotFoundError(f"`weights` must be a file. Received: weights={weights!r}")
+    is_path = path.is_file() or path.suffix in SUFFIXES or os.sep in weights
+    if is_path and not path.is_file():
+        raise FileNotFoundError(f"`weights` must be a file. {arguments.received(weights=weights)}")
     return weights if is_path else find(family, variant, weights, input_shape)

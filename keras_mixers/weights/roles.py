@@ -8,7 +8,7 @@ import dataclasses
 
 import keras
 
-from keras_mixers import layers
+from keras_mixers import arguments, layers
 from keras_mixers.graph import graph_layers, producer, sublayers
 from keras_mixers.layers.patch_embed import patch_grid
 
@@ -99,7 +99,7 @@ def index_weights(model):
 def check_model(model):
     """Raise an error unless `model` is a functional Keras model with one PatchEmbed."""
     if not isinstance(model, keras.Model):
-        raise TypeError(f"`model` must be a keras.Model. Received: model={model!r}")
+        raise TypeError(f"`model` must be a keras.Model. {arguments.received(model=model)}")
     if not getattr(model, "inputs", None):
         raise ValueError(
             "`model` must be a functional or Sequential model with a known input, because its"

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from keras_mixers import arguments
+from keras_mixers.serialization import parse_json
 from keras_mixers.weights.entries import FLOATS, Entry, is_shape
 from keras_mixers.weights.source import reading
 
@@ -46,7 +47,7 @@ def read_entries(source):
         if length > LARGEST_HEADER:
             raise ValueError(f"a header of {length} bytes")
         text = source.read(8, length).tobytes().decode()
-        header = json.loads(text, object_pairs_hook=without_duplicates)
+        header = parse_json(text, without_duplicates)
         if not isinstance(header, dict):
             raise ValueError("the header must be an object")
         metadata = header.pop(METADATA, {})
@@ -111,7 +112,7 @@ def stored_grid(metadata, source):
     if GRID not in metadata:
         return None
     with reading(source, GRID):
-        return arguments.integers(GRID, json.loads(metadata[GRID]), ("rows", "columns"))
+        return arguments.integers(GRID, parse_json(metadata[GRID]), ("rows", "columns"))
 
 
 def write(path, arrays, metadata):

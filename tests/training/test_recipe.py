@@ -92,7 +92,7 @@ def test_published_recipes_match_their_sources():
     ("text", "message"),
     [
         ("{", "Expecting property name"),
-        pytest.param("[" * 100_000, "it is nested too deeply", id="deep"),
+        pytest.param("[" * 100_000, "JSON is nested too deeply", id="deep"),
         ('{"epochs": 1' + "0" * 400 + "}", "`epochs` must"),
         ('{"epochs": 3, "augmentation": null}', ".*mapping"),
         (b"\xff\xfe\xff", ".*codec can't decode"),

@@ -280,7 +280,7 @@ def test_download_refuses_a_folder_in_the_cache(server, tmp_path):
 
 
 def test_download_removes_what_a_killed_process_left(server, tmp_path):
-    left = tmp_path / "home" / "keras_mixers" / ".keras_mixers-left"
+    left = tmp_path / "home" / "keras_mixers" / ".keras_mixers-abcdefgh.tmp"
     left.mkdir(parents=True)
     (left / "here.test.safetensors").write_bytes(b"half")
     locate.download(a_row(server))
@@ -308,6 +308,9 @@ def test_hub_files_come_from_huggingface_hub(monkeypatch):
     assert asked == [("timm/some_vit", "model.safetensors")]
     with pytest.raises(ValueError, match="`source` must be 'hf://owner/name'"):
         km.load_weights(model, "hf://some_vit")
+    for name in ("/some_vit", "timm/", "timm/some vit", "timm/" + "x" * 1000):
+        with pytest.raises(ValueError, match="`source` must be 'hf://owner/name'"):
+            km.load_weights(model, f"hf://{name}")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"keras_mixers\[hub\]"):
         km.load_weights(model, "hf://timm/some_vit")
