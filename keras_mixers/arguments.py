@@ -39,6 +39,11 @@ def shown(value):
         return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
+def reason(error):
+    """The text of an error that another error quotes, which is short too."""
+    return str(error)[: 10 * LONGEST_TEXT]
+
+
 def received(**values):
     """The end of an error message: `Received: name=value, ...`."""
     return f"Received: {', '.join(f'{name}={shown(value)}' for name, value in values.items())}"

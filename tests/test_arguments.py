@@ -2,6 +2,8 @@
 
 import fractions
 import itertools
+import json
+import struct
 
 import keras
 import numpy as np
@@ -217,6 +219,40 @@ def failing_batches():
 def test_calibration_data_is_checked(data, message, model):
     with pytest.raises(ValueError, match=f"`calibration_data` {message}"):
         CALLS["export(calibration_data)"](data, model)
+
+
+LONG = "k" * 20_000
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{LONG: 1}, {"augmentation": {LONG: 1}}, {"source": [LONG]}],
+    ids=["key", "key of the augmentation", "value"],
+)
+def test_error_about_recipe_file_is_short(config, tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="`path` must be a JSON file of a recipe") as raised:
+        km.Recipe.load(tmp_path / "recipe.json")
+    assert len(str(raised.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {LONG: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}},
+        {LONG: {"dtype": "F32", "shape": [3], "data_offsets": [0, 0]}},
+        {"norm.bias": {"dtype": LONG, "shape": [3], "data_offsets": [0, 12]}},
+        {"norm.bias": {"dtype": "F32", "shape": [LONG], "data_offsets": [0, 12]}},
+    ],
+    ids=["unknown key", "damaged key", "dtype", "shape"],
+)
+def test_error_about_weight_file_is_short(entry, model, tmp_path):
+    header = json.dumps(entry).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ValueError, match="`source` ") as raised:
+        km.load_weights(model, path)
+    assert len(str(raised.value)) < 3000
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,8 @@ class Recipe(CheckedDataclass):
             return cls(augmentation=augmentation, **config)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"`path` must be a JSON file of a recipe. Received: path={path}: {error}"
+                f"`path` must be a JSON file of a recipe. Received: path={path}:"
+                f" {arguments.reason(error)}"
             ) from None
 
     def __str__(self) -> str:

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from keras_mixers.arguments import shown
+
 HEADS = ("head", "head_distillation", "pre_logits")
 
 
@@ -61,4 +63,4 @@ def other_classes(context, role):
     expected = transform.to_file(np.broadcast_to(np.float32(0), (features, *bias.shape)), None)
     if bias.shape[0] == classes or kernel.shape != expected[0].shape:
         return None
-    return f"{kernel.key!r} has {bias.shape[0]} classes, the model has {classes}"
+    return f"{shown(kernel.key)} has {bias.shape[0]} classes, the model has {classes}"

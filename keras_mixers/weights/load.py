@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments
+from keras_mixers.arguments import shown
 from keras_mixers.graph import all_layers
 from keras_mixers.weights import checkpoint, keras_files, keras_names, resize
 from keras_mixers.weights.entries import FLOATS
@@ -152,14 +153,14 @@ def read(assignment):
         for entry in assignment.entries:
             if entry.dtype not in valid:
                 raise ValueError(
-                    f"{entry.key!r} must have {'a float dtype' if is_float else 'the dtype'}"
+                    f"{shown(entry.key)} must have {'a float dtype' if is_float else 'the dtype'}"
                     f" ({', '.join(valid)}) for {variable.path}. Received: dtype {entry.dtype},"
                     f" shape {entry.shape}"
                 )
             array = np.asarray(entry.read())
             if array.shape != entry.shape:
                 raise ValueError(
-                    f"{entry.key!r} must have the declared shape {entry.shape}. Received:"
+                    f"{shown(entry.key)} must have the declared shape {entry.shape}. Received:"
                     f" {array.shape}"
                 )
             wide = "float64" if dtype == "float64" else "float32"
@@ -172,7 +173,7 @@ def read(assignment):
     if not finite.all():
         entry = assignment.entries[0]
         raise ValueError(
-            f"{entry.key!r} must be finite as {variable.dtype} for {variable.path}. Received:"
+            f"{shown(entry.key)} must be finite as {variable.dtype} for {variable.path}. Received:"
             f" {np.count_nonzero(~finite)} NaN or infinite values, shape {entry.shape}"
         )
     return array

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 
 from keras_mixers import arguments
+from keras_mixers.arguments import shown
 
 MOST_LISTED = 5  # lines of each kind in a message
 
@@ -30,17 +31,18 @@ def shape_message(assignment, change):
     pairs = zip(assignment.entries, assignment.file_shapes, assignment.expected_shapes, strict=True)
     path, differ = assignment.weight.variable.path, [each for each in pairs if each[1] != each[2]]
     if not differ:  # the grids differ and have equally many tokens
-        return f"{assignment.entries[0].key!r} fits {path} only with adapt=True: {change.words}"
+        key = shown(assignment.entries[0].key)
+        return f"{key} fits {path} only with adapt=True: {change.words}"
     entry, found, expected = differ[0]
     hint = f"; with adapt=True: {change.words}" if change else ""
-    return f"{entry.key!r} has shape {found}, {path} needs {expected}{hint}"
+    return f"{shown(entry.key)} has shape {found}, {path} needs {expected}{hint}"
 
 
 def mismatch_message(context, problems, source):
     """The error message with up to `MOST_LISTED` differences of each kind."""
     # Only those that are listed, because the search for similar names is slow.
     unknown = [
-        f"{context.named[key].key!r} {context.named[key].shape}"
+        f"{shown(context.named[key].key)} {context.named[key].shape}"
         f"{arguments.nearest(key, problems.missing)}"
         for key in problems.extra[:MOST_LISTED]
     ]

@@ -7,6 +7,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
+from keras_mixers.arguments import shown
 from keras_mixers.weights.entries import MOST_ARRAYS, Entry, is_shape
 from keras_mixers.weights.source import fill, reading
 
@@ -26,14 +27,14 @@ def read_entries(source):
     for member in archive.infolist():
         key = member.filename.removesuffix(".npy")
         if key in entries:
-            raise ValueError(f"`source` holds {key!r} twice: '{source.path}'")
+            raise ValueError(f"`source` holds {shown(key)} twice: '{source.path}'")
         with reading(source, member.filename), opened(archive, member) as file:
             header = read_header(file)
         shape, _, dtype = header
         if dtype.hasobject or dtype.names or not is_shape(shape):
             raise ValueError(
-                f"`source` must hold plain arrays of numbers. Received: {key!r} of dtype {dtype}"
-                f" and shape {shape}: '{source.path}'"
+                f"`source` must hold plain arrays of numbers. Received: {shown(key)} of dtype"
+                f" {dtype} and shape {shape}: '{source.path}'"
             )
         # JAX writes bfloat16 as two bytes without a type.
         name = "bfloat16" if dtype == np.dtype("V2") else dtype.name

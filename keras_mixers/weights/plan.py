@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_mixers.arguments import shown
 from keras_mixers.weights import heads
 from keras_mixers.weights.adapt import Change, find_change
 from keras_mixers.weights.context import Context
@@ -71,7 +72,7 @@ def recognise(entries, source):
     known = ", ".join(form.name for form in FORMATS)
     raise ValueError(
         f"`source` must name its weights as one of the known formats does ({known}). Received:"
-        f" source='{source}' with {len(keys)} keys such as {sorted(keys)[:3]}"
+        f" source='{source}' with {len(keys)} keys such as {shown(sorted(keys)[:3])}"
     )
 
 
@@ -124,7 +125,7 @@ def assign(weight, context, plan, problems):
     keys, transform = found
     absent = [key for key in keys if key not in context.named]
     if absent:
-        problems.missing[absent[0]] = f"{absent[0]!r} for {path} {weight.shape}"
+        problems.missing[absent[0]] = f"{shown(absent[0])} for {path} {weight.shape}"
         return
     assignment = Assignment(weight, keys, [context.named[key] for key in keys], transform)
     change = possible_change(assignment, context)
@@ -141,7 +142,7 @@ def check_sizes(form, named):
     for key, entry in named.items():
         if 0 in entry.shape and not form.ignorable(key):
             raise ValueError(
-                f"{entry.key!r} must not be empty. Received: an array of shape {entry.shape}"
+                f"{shown(entry.key)} must not be empty. Received: an array of shape {entry.shape}"
             )
 
 

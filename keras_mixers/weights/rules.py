@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from keras_mixers.arguments import shown
+
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
@@ -92,8 +94,8 @@ def by_name(pairs):
     for name, entry in pairs:
         if name in found:
             raise ValueError(
-                f"`source` must name each weight once. Received: {found[name].key!r} and"
-                f" {entry.key!r}, which mean the same weight"
+                f"`source` must name each weight once. Received: {shown(found[name].key)} and"
+                f" {shown(entry.key)}, which mean the same weight"
             )
         found[name] = entry
     return found

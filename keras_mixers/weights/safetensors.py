@@ -72,7 +72,8 @@ def read_entry(source, key, declared, start):
     with reading(source, key):
         dtype, shape, (begin, end) = (declared[k] for k in ("dtype", "shape", "data_offsets"))
         if dtype not in DTYPES or not is_shape(shape) or not is_shape((begin, end)):
-            raise ValueError(f"dtype {dtype!r}, shape {shape!r}, data_offsets [{begin!r}, {end!r}]")
+            place = {"shape": shape, "data_offsets": [begin, end]}
+            raise ValueError(arguments.received(dtype=dtype, **place))
         size = math.prod(shape) * DTYPES[dtype].itemsize
         if end - begin != size:
             raise ValueError(f"{end - begin} bytes for {dtype} of shape {shape}, not {size}")

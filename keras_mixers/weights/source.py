@@ -8,6 +8,8 @@ import time
 
 import numpy as np
 
+from keras_mixers import arguments
+
 # A file system may round the time of a change by this much.
 TIME_STEP = 0.02  # seconds
 
@@ -140,8 +142,8 @@ def reading(source, key=None):
     except Damaged:
         raise
     except Exception as error:
-        at = f" at {key!r}" if key else ""
+        at = f" at {arguments.shown(key)}" if key else ""
         raise Damaged(
-            f"`source` is damaged or cut short{at}: {type(error).__name__}: {error}:"
-            f" '{source.path}'"
+            f"`source` is damaged or cut short{at}: {type(error).__name__}:"
+            f" {arguments.reason(error)}: '{source.path}'"
         ) from error
