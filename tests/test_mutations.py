@@ -395,6 +395,12 @@ MUTATIONS = [
         "False",
         "probe/test_token_mixers.py::test_rollout_refuses_attention_with_another_call",
     ),
+    (
+        "arguments:path",
+        "len(text) > LONGEST_PATH",
+        "False",
+        "test_arguments.py::test_path_that_no_file_can_have_is_refused[path1-Backup]",
+    ),
 ]
 
 
