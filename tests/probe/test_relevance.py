@@ -23,7 +23,8 @@ class PerturbedAttention(layers.MultiHeadSelfAttention):
     change = 0.0
 
     def attention_scores(self, query, key):
-        return super().attention_scores(query, key) + self.change
+        change = keras.ops.array(self.change, DTYPE)  # because torch adds no NumPy array
+        return super().attention_scores(query, key) + change
 
     def call(self, x, training=None, return_attention_scores=False):
         y, scores = super().call(x, training, return_attention_scores=True)
