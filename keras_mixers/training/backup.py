@@ -128,11 +128,12 @@ class Backup(keras.callbacks.Callback):
                 " `km.data.load`, or whose epochs have another length. Received:"
                 f" path={self.path}, saved within epoch {self.epoch + 1}, after batch {self.batch}"
             )
-        if origin is not None and tuple(origin.keras_mixers_position()) != position:
+        if origin is not None and origin.keras_mixers_position() != position:
+            epoch, batch = origin.keras_mixers_position()
             raise ValueError(
                 f"The data must begin at epoch {self.epoch}, batch {self.batch}, as {self.path}"
-                f" does. Load it again with start=(backup.epoch, backup.batch). Received: data that"
-                " begins at epoch {}, batch {}".format(*origin.keras_mixers_position())
+                " does. Load it again with start=(backup.epoch, backup.batch). Received: data that"
+                f" begins at epoch {epoch}, batch {batch}"
             )
 
     def handle_signal(self, number, frame):

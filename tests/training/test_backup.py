@@ -94,7 +94,8 @@ def default_interrupt_handler():
 
 @pytest.fixture
 def path(tmp_path, digits_folder):
-    return tmp_path / "backup.weights.h5"
+    (tmp_path / "{}").mkdir()  # a name that must not be taken for a place in a message
+    return tmp_path / "{}" / "backup.weights.h5"
 
 
 @pytest.mark.slow
@@ -402,8 +403,9 @@ def test_backup_with_other_arrays_raises_and_loads_nothing(change, message, path
     rewrite(path, change)
     model = small_model()
     before = state(model)
-    with pytest.raises(ValueError, match=f"`path` must.*backup.weights.h5.*{message}|{message}"):
+    with pytest.raises(ValueError, match=message) as error:
         fit(model, path)
+    assert str(path) in str(error.value)
     for one, other in zip(before, state(model), strict=True):
         np.testing.assert_array_equal(one, other)
 
