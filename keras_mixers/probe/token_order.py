@@ -33,7 +33,8 @@ def disordered_calls(calls, patches, followed):
             if len(x.shape) > 2
         ]
         output = node.output_tensors[0]
-        joins = is_concatenation(node.operation) and math.prod(output.shape[1:-1]) > len(before[0])
+        joins = bool(before) and is_concatenation(node.operation)
+        joins = joins and tokens_in(output) > len(before[0])
         if len(set(before)) > 1 and not joins:
             found.add(name)
         if name in followed and before[0][-patches:] != expected:

@@ -113,6 +113,12 @@ def squeeze_and_excite(x):
     return keras.layers.Multiply()([x, keras.layers.Reshape((1, 16))(gates)])
 
 
+def excite_by_two_pools(x):
+    pools = [keras.layers.GlobalAveragePooling1D()(x), keras.layers.GlobalMaxPooling1D()(x)]
+    gates = keras.layers.Dense(16, "sigmoid")(keras.layers.Concatenate()(pools))
+    return keras.layers.Multiply()([x, keras.layers.Reshape((1, 16))(gates)])
+
+
 @pytest.mark.parametrize(
     "between",
     [
@@ -178,6 +184,7 @@ def test_rollout_accepts_layers_that_keep_tokens_apart(between):
         (shift_in_mixer, r"residual\w* \(Functional\)", False),
         (lambda x: with_class_token(x)[:, :-1], r"attention \(MultiHeadSelf", False),
         (squeeze_and_excite, r"\(GlobalAveragePooling1D\).*\(Multiply\)", False),
+        (excite_by_two_pools, r"\(GlobalMaxPooling1D\).*\(Multiply\)", False),
     ],
 )
 def test_rollout_refuses_layers_that_may_mix_tokens(between, named, hint):
