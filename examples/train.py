@@ -262,6 +262,12 @@ def fit(args, recipe, model, train, test, backup):
     return backup.history
 
 
+def unreadable_image(error):
+    """The part of a TensorFlow error that names an image file and its problem, or None."""
+    found = re.search(r"assertion failed: \[(.* is not a readable image.*)\]", str(error))
+    return found and found[1]
+
+
 def train(args, devices):
     """Train from the beginning or from the backup: `(model, info, backup)`."""
     import tensorflow as tf
@@ -302,11 +308,10 @@ def train(args, devices):
     except OSError as error:  # such as a full disk
         raise SystemExit(f"train.py: {error}; resume with --resume") from None
     except tf.errors.OpError as error:
-        # TensorFlow's message contains the pipeline's error, which names the file.
-        unreadable = re.search(r"ValueError: (.* is not a readable image.*)", str(error))
+        unreadable = unreadable_image(error)
         if not unreadable:
             raise
-        raise SystemExit(f"train.py: {unreadable[1]}") from None
+        raise SystemExit(f"train.py: {unreadable}") from None
     except KeyboardInterrupt:
         raise SystemExit(
             f"\ntrain.py: interrupted in epoch {backup.epoch + 1}; resume with --resume"

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import onnxruntime
 import pytest
+import tensorflow as tf
 from run_example import EXAMPLES, load_example, run_example
 
 import keras_mixers as km
@@ -128,6 +129,19 @@ def test_train_compares_flags_recipe_and_data(tmp_path):
         (tmp_path / "flags.json").write_text(damaged)
         with pytest.raises(ValueError, match="--resume needs .*flags.json"):
             train.read_run(args)
+
+
+def test_train_names_an_unreadable_image(tmp_path):
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"):
+        file = tmp_path / "photos[1]" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"not an image")
+    batches, _, _ = km.data.load(tmp_path / "photos[1]", image_size=4)
+    with pytest.raises(tf.errors.OpError) as error:
+        next(iter(batches))
+    message = load_example("train").unreadable_image(error.value)
+    assert re.fullmatch(rf"{re.escape(str(tmp_path))}/photos\[1\]/\w+/\d.png is not .*", message)
+    assert "WebP" in message
 
 
 def flags(model):
