@@ -27,12 +27,15 @@ def trace_in(graph):
 def release_gradients():
     """Let each noted graph own its gradients, so that the registry does not keep the graph."""
     registry = ops.gradient_registry._registry
-    for name in [name for name in registry if name.startswith("CustomGradient-")]:
-        gradient = registry[name]["type"]
-        graph = None if name in _released else _graph_of(gradient)
+    # A copy and `get`, because Python may free a graph, and so call `_remove`, at any time.
+    for name, entry in list(registry.items()):
+        if name in _released or not name.startswith("CustomGradient-"):
+            continue
+        gradient = entry["type"]
+        graph = _graph_of(gradient)
         if graph in _graphs:
             graph.owned_gradients = [*getattr(graph, "owned_gradients", ()), gradient]
-            registry[name]["type"] = _weak(gradient)
+            entry["type"] = _weak(gradient)
             _released.add(name)
             weakref.finalize(graph, _remove, name)
 
