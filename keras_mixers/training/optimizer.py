@@ -1,7 +1,6 @@
 """AdamW as it is used to train Vision Transformers."""
 
 import re
-import warnings
 from typing import Any
 
 import keras
@@ -125,12 +124,11 @@ class LayerwiseAdamW(keras.optimizers.Adam):
             return
         steps = int(self._iterations)
         if steps > schedule.steps and float(self.assigned_rate) < 0:
-            warnings.warn(
+            arguments.warn(
                 f"`fit` has trained for {steps} steps, but the learning rate schedule has"
                 f" {schedule.steps} steps. The learning rate of all later steps was"
                 f" {schedule.final:g}. To train for longer, call `Recipe.compile` again before"
-                " `fit`, which begins a new schedule",
-                stacklevel=2,
+                " `fit`, which begins a new schedule"
             )
 
     def load_own_variables(self, store):
