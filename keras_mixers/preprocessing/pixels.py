@@ -1,5 +1,6 @@
 """The pixels of an image file as Pillow shows them, inside a TensorFlow graph."""
 
+from keras_mixers.preprocessing.header import number
 from keras_mixers.preprocessing.orientation import upright
 
 
@@ -55,8 +56,7 @@ def bmp(content):
 
     def look_up():
         header = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, 18), tf.uint8), tf.int32)
-        start = 14 + sum(header[14 + i] * 256**i for i in range(4))
-        end = sum(header[10 + i] * 256**i for i in range(4))
+        start, end = 14 + number(header, 14, 4), number(header, 10, 4)
         palette = tf.io.decode_raw(tf.strings.substr(content, start, end - start), tf.uint8)
         palette = tf.reshape(palette, (-1, 4))[:, 2::-1]  # blue, green, red and an unused byte
         return tf.gather(palette, tf.cast(pixels[:, :, 0], tf.int32))

@@ -81,7 +81,8 @@ def attention_explorer(
         expected = f"`pictures` must be one for each of the {len(images)} images, in a sequence"
         pictures = arguments.sequence("pictures", pictures, len(images), expected)
         if len(pictures) != len(images):
-            raise ValueError(f"{expected}. Received: {len(pictures)} or more")
+            count = "more" if len(pictures) > len(images) else len(pictures)
+            raise ValueError(f"{expected}. Received: {count}")
     probabilities = predictions(model, images, class_names)
     shown = [
         background(model, image, picture, f"pictures[{i}]")
