@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import importlib
+import sys
 import tempfile
 import types
 
@@ -19,12 +19,13 @@ def temporary_files_in(parent, *names):
 
     Args:
         parent: the folder of the file that is written.
-        names: of modules of other packages that import `tempfile`.
+        names: of modules of other packages that are imported, and import `tempfile`.
     """
     with files.temporary_folder(parent) as folder:
         makers = {name: functools.partial(getattr(tempfile, name), dir=folder) for name in MAKERS}
         inside = types.SimpleNamespace(**{**vars(tempfile), **makers})
-        modules = [importlib.import_module(name) for name in names]
+        # These modules are not public, so a later release may lack some of them.
+        modules = [sys.modules[name] for name in names if name in sys.modules]
         modules = [module for module in modules if vars(module).get("tempfile") is tempfile]
         for module in modules:
             module.tempfile = inside
