@@ -26,9 +26,8 @@ def trace_in(graph):
 
 def release_gradients():
     """Let each noted graph own its gradients, so that the registry does not keep the graph."""
-    registry = ops.gradient_registry._registry
-    # A copy and `get`, because Python may free a graph, and so call `_remove`, at any time.
-    for name, entry in list(registry.items()):
+    # A copy, because Python may free a graph, and so call `_remove`, at any time.
+    for name, entry in list(_registry().items()):
         if name in _released or not name.startswith("CustomGradient-"):
             continue
         gradient = entry["type"]
@@ -38,6 +37,11 @@ def release_gradients():
             entry["type"] = _weak(gradient)
             _released.add(name)
             weakref.finalize(graph, _remove, name)
+
+
+def _registry():
+    """TensorFlow's registry of gradients, `{name: entry}`; empty if a later release has none."""
+    return getattr(getattr(ops, "gradient_registry", None), "_registry", {})
 
 
 def _graph_of(gradient):
@@ -61,5 +65,5 @@ def _weak(gradient):
 
 def _remove(name):
     """Remove a gradient from TensorFlow's registry."""
-    ops.gradient_registry._registry.pop(name, None)
+    _registry().pop(name, None)
     _released.discard(name)
