@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "tuning": {"data", "exporting", "models", "training"},
 }
 # Modules at the root that every folder may import. They import only each other.
-OPEN = {"arguments", "deprecation", "files", "graph", "serialization", "version"}
+OPEN = {"arguments", "deprecation", "files", "graph", "hdf5", "serialization", "version"}
 # Packages that a file may import at its top. A function that needs another one imports it.
 # ml_dtypes is among them because Keras imports it anyway.
 LIGHT = {"keras", "keras_mixers", "ml_dtypes", "numpy", *sys.stdlib_module_names}

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 
-import ml_dtypes
 import numpy as np
 from keras import ops
 
@@ -81,15 +80,12 @@ def check(content):
 
     with h5py.File(content, "r") as file:
         for name, dataset in datasets(file).items():
-            # Keras writes plain arrays. A compressed one can be larger than the memory.
-            if dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
-                raise ValueError(f"{name} is not a plain array")
-            array = dataset[()]
-            if dataset.attrs.get("dtype") == "bfloat16":
-                array = array.view(ml_dtypes.bfloat16)
+            if dataset.dtype.kind in "OS":
+                raise ValueError(f"{name} has text instead of numbers")
+            array = hdf5.array_of(dataset)
             if array.dtype.kind not in "biu" and not np.isfinite(array).all():
                 raise ValueError(f"{name} has NaN or infinite values")
-        return check_progress(parse_json(file[PROGRESS][()]))
+        return check_progress(parse_json(hdf5.array_of(file[PROGRESS])))
 
 
 def check_progress(record):
@@ -175,13 +171,8 @@ def datasets(file):
     """`{name: dataset}` of the arrays in an HDF5 file, without the progress."""
     import h5py
 
-    found = {}
-
-    def collect(name, entry):
-        if isinstance(entry, h5py.Dataset) and name != PROGRESS:
-            found[name] = entry
-
-    file.visititems(collect)
+    found = {name: item for name, item in hdf5.items(file) if isinstance(item, h5py.Dataset)}
+    found.pop(PROGRESS, None)
     return found
 
 

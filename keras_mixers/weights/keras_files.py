@@ -5,10 +5,7 @@ import io
 import struct
 import zipfile
 
-import ml_dtypes
-import numpy as np
-
-from keras_mixers import arguments
+from keras_mixers import arguments, hdf5
 from keras_mixers.layers.patch_embed import patch_grid
 from keras_mixers.serialization import parse_json
 from keras_mixers.weights.entries import MOST_ARRAYS, Entry, is_shape
@@ -17,7 +14,6 @@ from keras_mixers.weights.source import Window, reading
 
 WEIGHTS, CONFIG = "model.weights.h5", "config.json"
 LARGEST_CONFIG = 2**24  # bytes
-MOST_LEVELS = 64  # far more than those of any model
 LOCAL_HEADER = 30  # bytes of a zip member's header before its name
 
 
@@ -77,54 +73,28 @@ def list_arrays(source, file):
     """(`{path: Entry}`, `{path of a layer: its name}`) of an open HDF5 file."""
     import h5py
 
-    entries, names, seen = {}, {}, set()
-    groups = [("", file)]
-    while groups:
-        path, group = groups.pop()
-        for name in group:
-            at = f"{path}/{name}".lstrip("/")
-            if at.count("/") > MOST_LEVELS:
-                raise ValueError(f"{at!r} has more than {MOST_LEVELS} levels")
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"{at!r} is a link to another place")
-            item = group[name]
-            address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
-                raise ValueError(f"{at!r} is at two places")
-            seen.add(address)
-            if len(seen) > MOST_ARRAYS:
-                raise ValueError(f"more than {MOST_ARRAYS} groups and arrays")
-            if isinstance(item, h5py.Dataset):
-                entries[at] = entry(source, at, item)
-            else:
-                groups.append((at, item))
-                if name == "vars" and isinstance(item.attrs.get("name"), str):
-                    names[path] = item.attrs["name"]
+    entries, names = {}, {}
+    for path, item in hdf5.items(file):
+        layer, _, last = path.rpartition("/")
+        if isinstance(item, h5py.Dataset):
+            entries[path] = entry(source, path, item)
+        elif last == "vars" and isinstance(item.attrs.get("name"), str):
+            names[layer] = item.attrs["name"]
     return entries, names
 
 
 def entry(source, path, dataset):
     """The `Entry` of an HDF5 dataset."""
-    dtype = dataset.dtype
     if not is_shape(dataset.shape):
         raise ValueError(f"{path!r} has shape {dataset.shape}")
-    # HDF5 has no bfloat16, so Keras writes two bytes without a type and states the type.
-    is_bfloat16 = dtype == np.dtype("V2") and dataset.attrs.get("dtype") == "bfloat16"
-    read = functools.partial(read_array, source, path, dataset, is_bfloat16)
-    return Entry(path, dataset.shape, "bfloat16" if is_bfloat16 else dtype.name, read)
+    read = functools.partial(read_array, source, path, dataset)
+    return Entry(path, dataset.shape, hdf5.dtype_of(dataset).name, read)
 
 
-def read_array(source, path, dataset, is_bfloat16):
-    """The array of an HDF5 dataset that is stored as Keras stores it."""
-    from h5py import h5d
-
+def read_array(source, path, dataset):
+    """The array of an HDF5 dataset."""
     with reading(source, path):
-        layout = dataset.id.get_create_plist().get_layout()
-        if layout not in (h5d.CONTIGUOUS, h5d.COMPACT) or dataset.external:
-            # because a few bytes in compressed chunks can become gigabytes
-            raise ValueError("the array must be stored in one piece and in this file")
-        array = dataset[()]
-    return array.view(ml_dtypes.bfloat16) if is_bfloat16 else array
+        return hdf5.array_of(dataset)
 
 
 def stated_grid(source, archive):
