@@ -11,7 +11,7 @@ from keras_mixers import arguments
 from keras_mixers.graph import functional, layer_calls, run
 from keras_mixers.layers import Residual
 from keras_mixers.probe.images import check_images
-from keras_mixers.probe.scale import warn_of_scale
+from keras_mixers.probe.scale import warn_of_bytes
 
 
 class StopForward(Exception):
@@ -125,7 +125,7 @@ def batches(model, images, batch_size):
         ValueError, TypeError: if the images do not fit the model.
     """
     check_images(model, images)
-    warn_of_scale(model, images)
+    warn_of_bytes(model, images)
     arguments.integer("batch_size", batch_size)
     dtype = functional(model).inputs[0].dtype
     for start in range(0, len(images), batch_size):

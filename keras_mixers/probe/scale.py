@@ -20,7 +20,7 @@ KEEP_SCALE = {
 }
 
 
-def warn_of_scale(model, images):
+def warn_of_bytes(model, images):
     """Issue a UserWarning for images in bytes if the model does not rescale them."""
     values = keras.ops.convert_to_numpy(images)
     largest = float(np.abs(values.astype("float32")).max())
@@ -35,7 +35,7 @@ def warn_of_scale(model, images):
 
 @contextlib.contextmanager
 def scale_checked():
-    """Inside the `with` statement, `warn_of_scale` does nothing, because it was called before."""
+    """Inside the `with` statement, `warn_of_bytes` does nothing, because it was called before."""
     token = SCALE_CHECKED.set(True)
     try:
         yield

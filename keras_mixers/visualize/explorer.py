@@ -15,7 +15,7 @@ from keras_mixers.probe.attention import Layers
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.images import check_images
 from keras_mixers.probe.outputs import kind_of_output, predict
-from keras_mixers.probe.scale import scale_checked, warn_of_scale
+from keras_mixers.probe.scale import scale_checked, warn_of_bytes
 from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, background
 from keras_mixers.visualize.views import encoded, finite, views_of
 
@@ -73,7 +73,7 @@ def attention_explorer(
     """
     path = arguments.file_path(path, ".html")
     check_images(model, images)
-    warn_of_scale(model, images)
+    warn_of_bytes(model, images)
     images = np.asarray(images)
     if pictures is None:
         pictures = [None] * len(images)

@@ -56,6 +56,7 @@ def fused_kernels(x):
         return None
     from keras_mixers.layers.kernels.tensorflow_cpu import gradients
 
+    # Here, because each layer that may use a kernel calls this function while it is traced.
     gradients.trace_in(tf.compat.v1.get_default_graph())
     if _reference_only.get() or x.dtype != "float32" or not on_tensorflow_cpu():
         return None
@@ -69,8 +70,7 @@ def fused_kernels(x):
 def in_keras_export():
     """Whether Keras's `model.export` traces the model, whose converters do not know the kernels.
 
-    Keras has no public way to ask. A look at the calling functions costs little, because layers are
-    traced rarely.
+    Keras has no public way to ask. A look at the calling functions costs a few microseconds.
     """
     frame = sys._getframe()
     while frame and not frame.f_globals.get("__name__", "").startswith("keras.src.export"):
