@@ -12,6 +12,7 @@ import json
 import numpy as np
 from keras import ops
 
+from keras_mixers import hdf5
 from keras_mixers.arguments import shown
 from keras_mixers.files import replacing
 from keras_mixers.serialization import parse_json

@@ -8,7 +8,7 @@ import zipfile
 from keras_mixers import arguments, hdf5
 from keras_mixers.layers.patch_embed import patch_grid
 from keras_mixers.serialization import parse_json
-from keras_mixers.weights.entries import MOST_ARRAYS, Entry, is_shape
+from keras_mixers.weights.entries import Entry, is_shape
 from keras_mixers.weights.npz import opened
 from keras_mixers.weights.source import Window, reading
 
