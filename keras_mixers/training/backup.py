@@ -27,8 +27,9 @@ class Backup(keras.callbacks.Callback):
     is resumed ends with the weights of an uninterrupted run. The file is replaced in one step, so
     it is always complete. The script `examples/train.py --resume` shows all of this.
 
-    Only data from `km.data.load` can begin within an epoch, also after `map`. Arrays and other
-    datasets resume at the end of the last whole epoch, so `every` must be `None`. The order of
+    Only data from `km.data.load` can begin within an epoch, also after `map` or `prefetch`. Arrays
+    and other datasets, also after `shuffle`, resume at the end of the last whole epoch, so `every`
+    must be `None`. The order of
     their later batches is up to them: Keras shuffles arrays in another order after a resume.
 
     On the first Ctrl-C or SIGTERM, the callback lets the step finish, saves, and ends the process.

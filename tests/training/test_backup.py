@@ -519,6 +519,8 @@ def test_fit_raises_if_data_begins_elsewhere(path):
         (batches, r"must begin at epoch 1, batch 5.*begins at epoch 1, batch 0"),
         (batches.map(lambda x, y: (x, y)), "must begin at epoch 1, batch 5"),
         (batches.take(9), "`path` must be a backup of the end of an epoch"),
+        (batches.shuffle(9), "`path` must be a backup of the end of an epoch"),
+        (batches.cache(), "`path` must be a backup of the end of an epoch"),
     ):
         model = linear(info)
         RECIPE.compile(model, BATCHES)
