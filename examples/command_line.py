@@ -5,6 +5,7 @@ It imports neither Keras nor TensorFlow, so that `--help` and wrong flags are an
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import os
 import pathlib
@@ -62,6 +63,7 @@ def visualization_parser(description, **defaults):
     flags.add_argument(
         "--output", type=pathlib.Path, default=pathlib.Path("looked"), help="output folder"
     )
+    add_overwrite(flags)
     flags.set_defaults(**defaults)
     return flags
 
@@ -122,6 +124,23 @@ def refuse_to_overwrite(args, *names):
             f"--output must be another folder, or --overwrite must be given: {found[0]} is the"
             f" result of a finished run. Received: --output {args.output}"
         )
+
+
+def describe_data(args, info):
+    """What must not change in the data when a run is resumed, as JSON."""
+    folder = pathlib.Path(args.dataset)
+    content = [digest_of(folder)] if folder.is_dir() else []
+    return [*info.class_names, info.num_train, info.num_validation, *content]
+
+
+def digest_of(folder):
+    """A digest of the names and contents of all files in a folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(os.fsencode(path.relative_to(folder)))
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
 
 
 def save_figure(figure, path, **options):

@@ -15,14 +15,13 @@ a half and reaches 98 % test accuracy.
 import argparse
 import contextlib
 import dataclasses
-import hashlib
 import json
-import os
 import pathlib
 import re
 
 from command_line import (
     at_least,
+    describe_data,
     locked,
     positive_float,
     print_content,
@@ -164,23 +163,6 @@ def fixed_flags(args):
     """The flags that must not change when training is resumed."""
     may_change = ("resume", "overwrite", "output", "save_every", "tensorboard")
     return {name: str(value) for name, value in vars(args).items() if name not in may_change}
-
-
-def describe_data(args, info):
-    """What must not change in the data when training is resumed, as JSON."""
-    folder = pathlib.Path(args.dataset)
-    content = [digest_of(folder)] if folder.is_dir() else []
-    return [*info.class_names, info.num_train, info.num_validation, *content]
-
-
-def digest_of(folder):
-    """A digest of the names and contents of all files in a folder."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(os.fsencode(path.relative_to(folder)))
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
 
 
 def build(args, recipe, info):

@@ -21,7 +21,17 @@ import pathlib
 import time
 
 from benchmark import show
-from command_line import at_least, locked, print_content, save_figure, save_model, start
+from command_line import (
+    add_overwrite,
+    at_least,
+    describe_data,
+    locked,
+    print_content,
+    refuse_to_overwrite,
+    save_figure,
+    save_model,
+    start,
+)
 
 TUNERS = ("random", "bayesian", "hyperband")
 VALIDATION_FRACTION = 0.2  # of the training images, for the evaluations of the search
@@ -66,6 +76,7 @@ def parse_arguments():
     parser.add_argument(
         "--output", type=pathlib.Path, default=pathlib.Path("tuned"), help="output folder"
     )
+    add_overwrite(parser)
     return parser.parse_args()
 
 
@@ -122,12 +133,17 @@ def make_tuner(args, space):
     return tuner
 
 
-def check_flags(args):
-    """Raise if the output folder has a search with other flags. Otherwise, save the flags."""
-    may_change = ("output", "final_epochs")
+def check_search(args, info):
+    """Raise if the output folder has a search with other flags or data; else save the flags."""
+    may_change = ("output", "final_epochs", "overwrite")
     flags = {name: str(value) for name, value in vars(args).items() if name not in may_change}
-    file = args.output / "flags.json"
-    saved = json.loads(file.read_text()) if file.exists() else flags
+    file, data = args.output / "flags.json", describe_data(args, info)
+    saved = read_search(file) if file.exists() else {"data": data, **flags}
+    if saved.get("data") != data:
+        raise ValueError(
+            "--output must be a new folder, or the images must be those of the search in it."
+            f" Received: {args.output}, whose search began before --dataset {args.dataset} changed"
+        )
     changed = [name for name, value in flags.items() if value != saved.get(name)]
     if changed:
         old_flags = ", ".join(f"--{name.replace('_', '-')} {saved.get(name)}" for name in changed)
@@ -135,7 +151,18 @@ def check_flags(args):
             "--output must be a new folder, or the flags must be those of the search in it."
             f" Received: {args.output}, whose search had {old_flags}"
         )
-    write_text(file, json.dumps(flags, indent=2) + "\n")
+    write_text(file, json.dumps({"data": data, **flags}, indent=2) + "\n")
+
+
+def read_search(file):
+    """The dict in flags.json, which describes the search in the output folder."""
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"--output must be a new folder, or hold a search. Received: {file}, which is damaged:"
+            f" {error}"
+        ) from None
 
 
 def start_with_default(tuner):
@@ -305,9 +332,10 @@ def search(args):
         seed=args.seed,
     )
     try:
+        refuse_to_overwrite(args, "model.keras")
         _, _, info = load()
         space = make_space(args, info)
-        check_flags(args)
+        check_search(args, info)
         tuner = make_tuner(args, space)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"tune.py: {error}") from None

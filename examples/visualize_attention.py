@@ -23,7 +23,14 @@ On 2 CPU cores the script takes three minutes. It writes these files into the ou
 
 import dataclasses
 
-from command_line import locked, save_figure, save_model, start, visualization_parser
+from command_line import (
+    locked,
+    refuse_to_overwrite,
+    save_figure,
+    save_model,
+    start,
+    visualization_parser,
+)
 
 
 def parse_arguments():
@@ -76,6 +83,7 @@ def model_and_images(args, build):
 
 def train(args, build):
     """Train a model with the recipe "small": (model, test data, info)."""
+    refuse_to_overwrite(args, "model.keras")
     small = km.recipes()["small"]
     warmup = small.warmup_epochs * args.epochs / small.epochs
     recipe = dataclasses.replace(

@@ -43,8 +43,32 @@ def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
     assert km.Recipe.load(tmp_path / "here" / "recipe.json").epochs == 1
     assert "here/model.onnx: onnx in float32" in output
 
+    _, message = run_example("tune.py", *few, cwd=tmp_path)
+    assert "here/model.keras is the result of a finished run" in message
     _, message = run_example("tune.py", "--letters", "X", cwd=tmp_path)
     assert "tune.py: `letters` must be one of" in message
+
+
+def test_tune_compares_flags_and_data(tmp_path):
+    tune = load_example("tune")
+    photo = tmp_path / "photos" / "cat" / "1.png"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(b"one")
+    args = argparse.Namespace(output=tmp_path, dataset=str(tmp_path / "photos"), seed=1)
+    info = argparse.Namespace(class_names=("cat",), num_train=1, num_validation=0)
+    tune.check_search(args, info)
+    tune.check_search(args, info)
+    args.seed = 2
+    with pytest.raises(ValueError, match="whose search had --seed 1"):
+        tune.check_search(args, info)
+    args.seed = 1
+    photo.write_bytes(b"two")
+    with pytest.raises(ValueError, match="the images must be those of the search"):
+        tune.check_search(args, info)
+    for damaged in ("", "[3]", "3", "[" * 100_000):
+        (tmp_path / "flags.json").write_text(damaged)
+        with pytest.raises(ValueError, match="flags.json, which is damaged"):
+            tune.check_search(args, info)
 
 
 def test_tune_marks_the_front_of_cheap_points():

@@ -25,6 +25,9 @@ def test_visualize_attention_writes_its_pictures(tmp_path, digits_folder, withou
     model = keras.models.load_model(tmp_path / "looked" / "model.keras")
     (weights,) = km.attention_maps(model, np.zeros((1, 16, 16, 1))).values()
     assert weights.shape == (1, 2, 16, 16)
+    _, message = run_example("visualize_attention.py", *size, cwd=tmp_path)
+    assert "looked/model.keras is the result of a finished run" in message
+    size += ["--overwrite"]
     _, message = run_example("visualize_attention.py", *size, "--image", "64", cwd=tmp_path)
     assert message == "visualize_attention.py: --image must be from 0 to 63. Received: --image 64"
 
