@@ -49,6 +49,6 @@ def read_entries(source, kind):
 
     The grid is (rows, columns) of the patches if the file states them, else None.
     """
-    if kind == "safetensors":
-        return safetensors.read_entries(source)
-    return {"npz": npz, "torch": pickles}[kind].read_entries(source), None
+    if kind == "torch":
+        return pickles.read_entries(source), None
+    return {"npz": npz, "safetensors": safetensors}[kind].read_entries(source)

@@ -1,6 +1,7 @@
 """NumPy's archives of arrays, `.npz`. Pickles in them are refused."""
 
 import functools
+import json
 import math
 import zipfile
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from keras_mixers.arguments import shown
 from keras_mixers.weights.entries import MOST_ARRAYS, Entry, is_shape
+from keras_mixers.weights.safetensors import GRID, stored_grid
 from keras_mixers.weights.source import fill, reading
 
 HEADERS = {
@@ -18,9 +20,15 @@ HEADERS = {
 
 
 def read_entries(source):
-    """`{key: Entry}` of an npz file; reads the headers now and the data later."""
+    """(`{key: Entry}`, grid) of an npz file; reads the headers now and the data later.
+
+    The grid is (rows, columns) of the patches if the file states them, else None.
+    """
     with reading(source):
         archive = source.keep(zipfile.ZipFile(source.file))
+        # The file of another program may have a comment of any form.
+        is_stated = GRID.encode() in archive.comment
+        grid = stored_grid(json.loads(archive.comment), source) if is_stated else None
         if len(archive.infolist()) > MOST_ARRAYS:
             raise ValueError(f"more than {MOST_ARRAYS} members")
     entries = {}
@@ -40,7 +48,7 @@ def read_entries(source):
         name = "bfloat16" if dtype == np.dtype("V2") else dtype.name
         read = functools.partial(read_array, source, archive, member, header)
         entries[key] = Entry(key, shape, name, read)
-    return entries
+    return entries, grid
 
 
 def opened(archive, member):
@@ -71,3 +79,14 @@ def read_array(source, archive, member, header):
             raise ValueError("more data than the header declares")
     dtype = ml_dtypes.bfloat16 if dtype == np.dtype("V2") else dtype
     return data.view(dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def write(path, arrays, grid):
+    """Write `{key: array}` and the grid of patches to a file.
+
+    The grid is in the comment of the zip file, because all members are arrays.
+    """
+    with path.open("w+b") as file:  # because savez would add ".npz" to a path that ends in ".NPZ"
+        np.savez(file, **arrays)
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = json.dumps({GRID: json.dumps(grid)}).encode()

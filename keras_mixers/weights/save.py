@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments, files
-from keras_mixers.weights import safetensors
+from keras_mixers.weights import npz, safetensors
 from keras_mixers.weights.formats import google, timm
 from keras_mixers.weights.roles import index_weights
 
@@ -58,7 +58,7 @@ def save_weights(
         if format == "timm":
             write_timm(arrays, temporary, backbone.grid)
         else:
-            write_google(arrays, temporary, backbone.positions)
+            write_google(arrays, temporary, backbone)
     return path
 
 
@@ -98,9 +98,9 @@ def write_timm(arrays, path, grid):
     safetensors.write(path, arrays, {"format": "pt", safetensors.GRID: json.dumps(grid)})
 
 
-def write_google(arrays, path, positions):
+def write_google(arrays, path, backbone):
     """Write an npz file with the spelling of vision_transformer or of big_vision."""
+    positions = backbone.positions
     old = positions is not None and positions.num_prefix > 0
     named = {google.released_name(key, old): array for key, array in arrays.items()}
-    with path.open("wb") as file:  # because savez would add ".npz" to a path that ends in ".NPZ"
-        np.savez(file, **named)
+    npz.write(path, named, backbone.grid)

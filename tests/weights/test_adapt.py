@@ -193,11 +193,15 @@ SAME_COUNT = {
 }
 
 
-@pytest.mark.parametrize("kind", SAME_COUNT)
-def test_grids_of_equal_token_counts_are_compared(kind, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "format"),
+    [*((kind, "timm") for kind in SAME_COUNT), ("positions", "google"), ("token mixing", "google")],
+)
+def test_grids_of_equal_token_counts_are_compared(kind, format, tmp_path):
     """The file states 4 x 4 tokens, and the model has 2 x 8."""
     make = SAME_COUNT[kind]
-    path = km.save_weights(make(input_shape=(32, 32, 3)), tmp_path / "w.safetensors")
+    path = tmp_path / {"timm": "w.safetensors", "google": "w.npz"}[format]
+    km.save_weights(make(input_shape=(32, 32, 3)), path, format=format)
     model = make(input_shape=(16, 64, 3))
     before = model.get_weights()
     with pytest.raises(ValueError, match="only with adapt=True: .*from 4 x 4 (tokens )?to 2 x 8"):
@@ -206,6 +210,9 @@ def test_grids_of_equal_token_counts_are_compared(kind, tmp_path):
         np.testing.assert_array_equal(one, other)
     report = km.load_weights(model, path, adapt=True)
     assert all("from 4 x 4" in change for change in report.adapted.values())
+    km.save_weights(model, path, format=format)
+    assert km.load_weights(model, path, adapt=True).adapted == {}
+    km.save_weights(make(input_shape=(32, 32, 3)), path, format=format)
     assert km.load_weights(make(input_shape=(32, 32, 3)), path).adapted == {}
 
 
