@@ -39,26 +39,39 @@ def parse_arguments():
 def export(args):
     """Write the files that a server needs, and some images of the dataset as examples."""
     import keras
+    from command_line import locked  # here, because the other commands run without this package
 
     import keras_mixers as km
 
+    folder = args.output or args.model.parent / "deploy"
     try:
         model = keras.models.load_model(args.model)
         _, _, info = km.data.load(args.dataset, image_size=model.input_shape[1:3])
+        with locked(folder):
+            write_samples(args.dataset, info.class_names, folder / "images")
+            write_exports(model, args.dataset, info, folder)
     except (ValueError, OSError) as error:
         raise SystemExit(f"deploy.py: {error}") from None
-    folder = args.output or args.model.parent / "deploy"
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    names = info.class_names
-    samples = km.data.images(args.dataset).take(SAMPLES)
-    for i, (image, label) in enumerate(samples):
-        keras.utils.save_img(
-            folder / "images" / f"{i}-{names[label]}.png", image.numpy(), scale=False
-        )
 
-    serving = {"preprocessing": info.preprocessing, "class_names": names}
+
+def write_samples(dataset, class_names, folder):
+    """Write some validation images as PNG files."""
+    import keras
+
+    import keras_mixers as km
+
+    folder.mkdir(exist_ok=True)
+    for i, (image, label) in enumerate(km.data.images(dataset).take(SAMPLES)):
+        keras.utils.save_img(folder / f"{i}-{class_names[label]}.png", image.numpy(), scale=False)
+
+
+def write_exports(model, dataset, info, folder):
+    """Write model.onnx, int8.onnx and saved_model/."""
+    import keras_mixers as km
+
+    serving = {"preprocessing": info.preprocessing, "class_names": info.class_names}
     print(km.export(model, folder / "model.onnx", **serving))
-    images = km.data.images(args.dataset, "train").batch(1)  # because images may differ in size
+    images = km.data.images(dataset, "train").batch(1)  # because images may differ in size
     calibration = {"quantize": "int8", "calibration_data": images}
     print(km.export(model, folder / "int8.onnx", **calibration, **serving))
     print(km.export(model, folder / "saved_model", **serving))

@@ -8,6 +8,7 @@ import pytest
 from run_example import EXAMPLES, run_example
 
 import keras_mixers as km
+from keras_mixers import files
 
 WITHOUT = """
 import runpy, sys
@@ -60,6 +61,17 @@ def test_deploy_classifies_without_keras(tmp_path, digits_folder):
     assert len(printed["here/int8.onnx"]) == 8
     for line, image in zip(printed["here/model.onnx"], images, strict=True):
         assert re.fullmatch(rf"{image}: \d [\d.]+%, \d [\d.]+%, \d [\d.]+%", line), line
+
+
+def test_deploy_refuses_a_folder_in_use(tmp_path, digits_folder):
+    size = {"patch_size": 8, "hidden_dim": 8, "depth": 1, "num_classes": 10}
+    km.MLPMixer("S/16", input_shape=(16, 16, 1), **size).save(tmp_path / "model.keras")
+    (tmp_path / "deploy").mkdir()
+    lock = files.Lock.of(tmp_path / "deploy")
+    _, message = run_example("deploy.py", "export", "model.keras", cwd=tmp_path)
+    lock.release()
+    assert message.startswith("deploy.py: --output must be a folder that no other process uses.")
+    assert not list((tmp_path / "deploy").iterdir())
 
 
 def test_deploy_names_a_wrong_argument(tmp_path):
