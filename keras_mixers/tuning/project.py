@@ -16,6 +16,8 @@ from keras_mixers.serialization import parse_json
 from keras_mixers.tuning import restart
 from keras_mixers.tuning.feasible import FeasibleProposals
 
+STATUSES = ("RUNNING", "INVALID", "COMPLETED", "FAILED")  # of the trials that KerasTuner saves
+
 
 def save_json(path, state):
     """Replace `keras_tuner.src.utils.save_json` by atomic writing."""
@@ -91,9 +93,11 @@ def load_trials(project):
 def load_trial(state):
     """A trial from its state, or None if the state is not that of a trial."""
     try:
-        return Trial.from_state(state)
+        trial = Trial.from_state(state)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return None
+    has_result = isinstance(trial.score, (int, float)) or trial.status != "COMPLETED"
+    return trial if trial.status in STATUSES and has_result else None
 
 
 def number_trials(intact, max_trials):

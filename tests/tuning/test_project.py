@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 
 import pytest
 from scored import make, tiny
@@ -110,6 +111,16 @@ def test_oracle_and_trial_are_damaged(tmp_path):
     assert sorted(tuner.oracle.trials) == ["0", "1", "2", "3", "4", "5"]
     assert {trial.status for trial in tuner.oracle.trials.values()} == {"COMPLETED"}
     assert len({str(each) for each in values(tuner).values()}) == 6
+
+
+@pytest.mark.parametrize("change", [{"status": "x"}, {"status": None}, {"score": None}])
+def test_trial_with_a_wrong_value_is_set_aside(change, project, tmp_path):
+    copy = shutil.copytree(project, tmp_path / "search")
+    file = copy / "trial_1" / "trial.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    tuner = make("RandomSearch", tmp_path, tiny(), project_name="search")
+    assert tuner.oracle.trials["1"].status == "RUNNING", "it runs again"
+    assert (copy / "trial_1" / "trial.json.damaged").exists()
 
 
 def test_other_kind_of_search_is_not_damage(tmp_path):
