@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+from keras_mixers.exporting.temporary_files import temporary_files_in
 from keras_mixers.preprocessing.decode import CHANNELS, decode_image
 
 FORMAT = "saved_model"
@@ -23,6 +24,8 @@ WRITTEN = re.compile(
 # Operators that access files, the terminal or Python. A model that serves images needs none.
 FORBIDDEN_OPS = {"EagerPyFunc", "MatchingFiles", "Print", "PrintV2", "PyFunc", "PyFuncStateless"}
 FORBIDDEN_OPS |= {"ReadFile", "RestoreV2", "SaveV2", "WriteFile"}
+# It writes the code of each converted function into a file, and removes the file at exit.
+AUTOGRAPH = "tensorflow.python.autograph.pyct.loader"
 
 
 def save(serving, path, progress):
@@ -44,7 +47,8 @@ def save(serving, path, progress):
     for function in signatures.values():
         check_operators(function.graph)
     module.functions = signatures
-    tf.saved_model.save(module, str(path), signatures=signatures)
+    with temporary_files_in(path.parent, AUTOGRAPH):
+        tf.saved_model.save(module, str(path), signatures=signatures)
     file = path / METADATA
     file.parent.mkdir()
     file.write_text(json.dumps(serving.metadata, indent=2))

@@ -8,7 +8,7 @@ import types
 
 from keras_mixers import files
 
-MAKERS = ("TemporaryDirectory", "mkdtemp", "mkstemp")
+MAKERS = ("NamedTemporaryFile", "TemporaryDirectory", "mkdtemp", "mkstemp")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`km.export`: the file returns the model's outputs, or nothing is written."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -583,3 +584,25 @@ def test_replacing_removes_companions_after_failure(tmp_path):
         fail()
     assert {path.name for path in tmp_path.iterdir()} == {"existing", "file"}
     assert (tmp_path / "file").read_text() == "precious"
+
+
+UNTIDY = """
+import os, sys
+import keras_mixers as km
+size = {"patch_size": 8, "hidden_dim": 8, "depth": 1}
+model = km.MLPMixer("S/16", input_shape=(16, 16, 1), num_classes=2, **size)
+km.export(model, sys.argv[1])
+os._exit(0)  # as after a kill, no function that cleans up is called
+"""
+
+
+def test_saved_model_leaves_no_temporary_files(tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    subprocess.run(
+        [sys.executable, "-c", UNTIDY, tmp_path / "site"],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        check=True,
+    )
+    assert not list(temporary.glob("*.py"))
+    assert {path.name for path in tmp_path.iterdir()} == {"site", "temporary"}
