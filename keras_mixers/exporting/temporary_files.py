@@ -4,11 +4,14 @@ import contextlib
 import functools
 import sys
 import tempfile
+import threading
 import types
 
 from keras_mixers import files
 
 MAKERS = ("NamedTemporaryFile", "TemporaryDirectory", "mkdtemp", "mkstemp")
+# One export at a time, because another thread would otherwise write into a folder that is removed.
+ONE_AT_A_TIME = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -21,7 +24,7 @@ def temporary_files_in(parent, *names):
         parent: the folder of the file that is written.
         names: of modules of other packages that are imported, and import `tempfile`.
     """
-    with files.temporary_folder(parent) as folder:
+    with ONE_AT_A_TIME, files.temporary_folder(parent) as folder:
         makers = {name: functools.partial(getattr(tempfile, name), dir=folder) for name in MAKERS}
         inside = types.SimpleNamespace(**{**vars(tempfile), **makers})
         # These modules are not public, so a later release may lack some of them.

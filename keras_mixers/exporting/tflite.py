@@ -56,8 +56,11 @@ def save(serving, path, progress):
 
 
 def quantized_fraction(content, precision):
-    """The fraction of a file's weights that are stored in `precision`."""
-    from tensorflow.lite.python import schema_py_generated as schema
+    """The fraction of a file's weights in `precision`; None if TensorFlow has no reader of files."""
+    try:
+        from tensorflow.lite.python import schema_py_generated as schema
+    except ImportError:  # because the module is not public, and a later release may lack it
+        return None
 
     model = schema.Model.GetRootAsModel(content, 0)
     counts = collections.Counter()

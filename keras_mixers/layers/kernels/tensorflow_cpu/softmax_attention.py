@@ -3,7 +3,6 @@
 import functools
 
 import tensorflow as tf
-from tensorflow.python.eager import forwardprop_util
 
 # From this number of tokens on, attention loops over the images, because the loop is as fast and
 # needs less memory.
@@ -68,6 +67,10 @@ def _attention_weights(query, key):
 
 def _has_tangent(x):
     """Whether a `tf.autodiff.ForwardAccumulator` differentiates with respect to x."""
+    try:
+        from tensorflow.python.eager import forwardprop_util
+    except ImportError:  # because the module is not public, and a later release may lack it
+        return False
     return bool(forwardprop_util.pack_tangents([x]).tangents)
 
 
