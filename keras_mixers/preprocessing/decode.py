@@ -17,7 +17,7 @@ def decode_image(content, channels, limit=MAX_PIXELS, name=None):
     """The pixels of an image file: a scalar string to uint8 `(H, W, channels)`.
 
     The file is JPEG, PNG, BMP, WebP without animation, or GIF, of which only the first frame is
-    read. A JPEG image is turned upright by its EXIF orientation.
+    read. A JPEG, PNG or WebP image is turned upright by its EXIF orientation.
 
     Args:
         content: the bytes of the file, a scalar string tensor.

@@ -1,6 +1,7 @@
 """Read the size of an image from the header of its file, inside a TensorFlow graph."""
 
 HEADER = 32  # bytes, which hold the size of an image in each format except JPEG and GIF
+GRAPHIC_CONTROL, NO_COLOR = 0xF9, -1  # the block of GIF that names a transparent colour
 
 
 def jpeg_header(content):
@@ -108,7 +109,8 @@ def extended_webp(octets):
 def first_gif_frame(content):
     """(height, width) of the first frame of a GIF file, and the file up to the end of this frame.
 
-    TensorFlow decodes all frames before it drops all but the first one.
+    TensorFlow decodes all frames before it drops all but the first one. It also ignores the
+    transparent colour, so this function makes that colour white.
     """
     import tensorflow as tf
 
@@ -129,16 +131,42 @@ def first_gif_frame(content):
         )
         return end + 1
 
-    start = after_colors(octet(10), tf.constant(13, tf.int64))
-    (start,) = tf.while_loop(
-        lambda at: tf.equal(octet(at), ord("!")), lambda at: [after_blocks(at + 2)], [start]
+    def after_extension(at, transparent):
+        is_control = tf.equal(octet(at + 1), GRAPHIC_CONTROL) & tf.equal(octet(at + 2), 4)
+        given = tf.where(octet(at + 3) % 2 > 0, octet(at + 6), NO_COLOR)
+        return after_blocks(at + 2), tf.where(is_control, given, transparent)
+
+    header_end = after_colors(octet(10), tf.constant(13, tf.int64))
+    start, transparent = tf.while_loop(
+        lambda at, transparent: tf.equal(octet(at), ord("!")),
+        after_extension,
+        [header_end, tf.constant(NO_COLOR, tf.int64)],
     )
     start = tf.minimum(start, count)
     frame = octets[start : start + HEADER]
     is_frame = tf.cast(tf.equal(frame[0], ord(",")), tf.int64)
     size = tf.stack([number(frame, first, 2) for first in (7, 5)]) * is_frame
-    end = after_blocks(after_colors(frame[9], start + 10) + 1)
-    cut = tf.strings.join(
-        [tf.strings.substr(content, tf.zeros_like(count), tf.minimum(end, count)), b";"]
+    end = tf.minimum(after_blocks(after_colors(frame[9], start + 10) + 1), count)
+    has_own_colors = frame[9] >= 128
+    colors = tf.where(has_own_colors, start + 10, 13)
+    colors_end = after_colors(tf.where(has_own_colors, frame[9], octet(10)), colors)
+    color = colors + 3 * transparent
+    white = (transparent >= 0) & (color < colors_end) & (colors_end <= end)
+    content = tf.cond(white, lambda: replaced(content, color, b"\xff" * 3), lambda: content)
+    header = tf.strings.substr(content, tf.zeros_like(end), tf.minimum(header_end, count))
+    # Without the extensions before the frame, because one of them says what is transparent.
+    return size, tf.strings.join([header, tf.strings.substr(content, start, end - start), b";"])
+
+
+def replaced(content, at, part):
+    """The bytes with other bytes at a position."""
+    import tensorflow as tf
+
+    end = tf.cast(tf.strings.length(content), tf.int64)
+    return tf.strings.join(
+        [
+            tf.strings.substr(content, tf.zeros_like(at), at),
+            part,
+            tf.strings.substr(content, at + len(part), end - at - len(part)),
+        ]
     )
-    return size, cut

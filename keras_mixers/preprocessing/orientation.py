@@ -1,4 +1,4 @@
-"""Turn a JPEG image upright by its EXIF orientation, inside a TensorFlow graph."""
+"""Turn an image upright by its EXIF orientation, inside a TensorFlow graph."""
 
 from keras_mixers.preprocessing.outlined import outlined
 
@@ -8,11 +8,9 @@ START_OF_SCAN, APP1 = 0xDA, 0xE1  # markers in a JPEG file
 SHORT = 3  # the type of an integer of 2 bytes in EXIF
 
 
-def upright(pixels, content):
-    """The pixels `(H, W, C)` of a JPEG file, turned and mirrored as its EXIF data says."""
+def upright(pixels, orientation):
+    """The pixels `(H, W, C)` of an image, turned and mirrored as its EXIF orientation says."""
     import tensorflow as tf
-
-    orientation = orientation_of(content)
 
     def turn():
         turned = tf.cond(orientation >= 5, lambda: tf.transpose(pixels, (1, 0, 2)), lambda: pixels)
@@ -22,7 +20,7 @@ def upright(pixels, content):
     return tf.cond(orientation > 1, turn, lambda: pixels)
 
 
-def orientation_of(content):
+def jpeg_orientation(content):
     """The EXIF orientation of a JPEG file, 1 to 8; 1 if it has none."""
     import tensorflow as tf
 
@@ -38,8 +36,81 @@ def exif_orientation(content):
     """The orientation in the EXIF data of a JPEG file that has some."""
     import tensorflow as tf
 
-    start, length = exif_segment(content)
-    exif = tf.strings.substr(content, start, length)
+    return orientation_of(tf.strings.substr(content, *exif_segment(content)))
+
+
+def png_orientation(content):
+    """The EXIF orientation of a PNG file, if it is before the pixels; 1 if it has none."""
+    import tensorflow as tf
+
+    return tf.cond(
+        tf.strings.regex_full_match(tf.strings.substr(content, 0, SEARCHED), r"\C*eXIf\C*"),
+        lambda: outlined(orientation_in_chunks, 8, b"eXIf", b"IDAT")(content),
+        lambda: tf.constant(1, tf.int64),
+    )
+
+
+def webp_orientation(content):
+    """The EXIF orientation of a WebP file; 1 if it has none."""
+    import tensorflow as tf
+
+    header = tf.strings.join([tf.strings.substr(content, 0, 21), b"\0" * 21])
+    flags = tf.io.decode_raw(tf.strings.substr(header, 20, 1), tf.uint8)[0]
+    has_exif = tf.equal(tf.strings.substr(content, 12, 4), b"VP8X") & (flags // 8 % 2 > 0)
+    return tf.cond(
+        has_exif,
+        lambda: outlined(orientation_in_chunks, 12, b"EXIF", b"")(content),
+        lambda: tf.constant(1, tf.int64),
+    )
+
+
+def orientation_in_chunks(start, exif, last, content):
+    """The orientation in the chunk `exif` of a PNG or WebP file; 1 if it has none.
+
+    Args:
+        start: where the first chunk begins: 8 for PNG, 12 for WebP.
+        exif: the name of the chunk with EXIF data.
+        last: the name of the chunk that ends the search.
+        content: the bytes of the file.
+    """
+    import tensorflow as tf
+
+    is_png = start == 8
+    size_at, name_at = (0, 4) if is_png else (4, 0)
+    length = tf.cast(tf.strings.length(content), tf.int64)
+
+    def name_and_size(at):
+        octets = tf.io.decode_raw(tf.strings.substr(content, at + size_at, 4), tf.uint8)
+        powers = [256**i for i in range(4)]
+        size = tf.reduce_sum(tf.cast(octets, tf.int64) * powers[:: -1 if is_png else 1])
+        return tf.strings.substr(content, at + name_at, 4), size
+
+    def is_before(at):
+        def other():
+            name, _ = name_and_size(at)
+            return tf.reduce_all(tf.not_equal(name, [exif, last]))
+
+        return tf.cond(at + 8 <= length, other, lambda: False)
+
+    def after(at):
+        _, size = name_and_size(at)
+        # A chunk of PNG ends with a checksum; a chunk of WebP has an even size.
+        return [at + 8 + (size + 4 if is_png else size + size % 2)]
+
+    (at,) = tf.while_loop(is_before, after, [tf.constant(start, tf.int64)])
+
+    def found():
+        name, size = name_and_size(at)
+        data = tf.strings.substr(content, at + 8, tf.where(tf.equal(name, exif), size, 0))
+        return orientation_of(tf.strings.regex_replace(data, r"^Exif\x00\x00", ""))
+
+    return tf.cond(at + 8 <= length, found, lambda: tf.constant(1, tf.int64))
+
+
+def orientation_of(exif):
+    """The orientation in EXIF data; 1 if it has none or is damaged."""
+    import tensorflow as tf
+
     is_tiff = tf.reduce_any(tf.equal(tf.strings.substr(exif, 0, 4), [b"II*\0", b"MM\0*"]))
     return tf.cond(is_tiff, lambda: orientation_in(exif), lambda: tf.constant(1, tf.int64))
 

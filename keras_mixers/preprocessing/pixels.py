@@ -1,7 +1,12 @@
 """The pixels of an image file as Pillow shows them, inside a TensorFlow graph."""
 
 from keras_mixers.preprocessing.header import number
-from keras_mixers.preprocessing.orientation import upright
+from keras_mixers.preprocessing.orientation import (
+    jpeg_orientation,
+    png_orientation,
+    upright,
+    webp_orientation,
+)
 
 
 def jpeg_pixels(content, channels):
@@ -11,7 +16,7 @@ def jpeg_pixels(content, channels):
     # TensorFlow converts a grey image to RGB; it cannot convert every image to grey.
     stored = 3 if channels == 3 else 0
     pixels = tf.io.decode_jpeg(content, channels=stored, dct_method="INTEGER_ACCURATE")
-    pixels = upright(pixels, content)
+    pixels = upright(pixels, jpeg_orientation(content))
     return pixels if stored else to_channels(pixels, channels)
 
 
@@ -22,27 +27,31 @@ def other_pixels(content, channels):
     def starts(magic):
         return tf.equal(tf.strings.substr(content, 0, len(magic)), magic)
 
+    def webp_or_gif():
+        pixels = tf.io.decode_image(content, expand_animations=False)
+        orientation = tf.cond(
+            starts(b"RIFF"), lambda: webp_orientation(content), lambda: tf.constant(1, tf.int64)
+        )
+        return upright(tf.ensure_shape(pixels, (None, None, None)), orientation)
+
     cases = [(starts(b"\x89PNG"), lambda: png(content)), (starts(b"BM"), lambda: bmp(content))]
-    pixels = tf.case(
-        cases,
-        default=lambda: tf.io.decode_image(content, expand_animations=False),
-        exclusive=False,
-    )
+    pixels = tf.case(cases, default=webp_or_gif, exclusive=False)
     return to_channels(tf.ensure_shape(pixels, (None, None, None)), channels)
 
 
 def png(content):
-    """The pixels of a PNG file, with alpha if it may have a transparent colour."""
+    """The upright pixels of a PNG file, with alpha if it may have a transparent colour."""
     import tensorflow as tf
 
     depth = tf.io.decode_raw(tf.strings.substr(content, 24, 1), tf.uint8)[0]
     # With 4 channels, TensorFlow reads a transparent colour, which it ignores otherwise. Below 8
     # bits, it then returns a wrong alpha for opaque images.
-    return tf.cond(
+    pixels = tf.cond(
         depth < 8,
         lambda: tf.ensure_shape(tf.io.decode_png(content), (None, None, None)),
         lambda: tf.ensure_shape(tf.io.decode_png(content, channels=4), (None, None, None)),
     )
+    return upright(pixels, png_orientation(content))
 
 
 def bmp(content):

@@ -23,11 +23,11 @@ def encoded(image, kind, **options):
     return file.getvalue()
 
 
-def with_orientation(orientation, endian="<", image=RGB):
+def with_orientation(orientation, endian="<", image=RGB, kind="JPEG", **options):
     exif = Image.Exif()
     exif.endian = endian
     exif[0x010E], exif[0x0112], exif[0x0131] = "a description", orientation, "some software"
-    return encoded(image, "JPEG", exif=exif)
+    return encoded(image, kind, exif=exif, **options)
 
 
 def shown(content):
@@ -60,6 +60,7 @@ FILES = {
     "transparent colour": encoded(RGB, "PNG", transparency=tuple(PIXELS[0, 0, :3].tolist())),
     "png of 1 bit": encoded(RGB.convert("1"), "PNG"),
     "gif": encoded(RGB, "GIF"),
+    "gif with a transparent colour": encoded(RGB.quantize(16), "GIF", transparency=3),
     "animated gif": encoded(RGB, "GIF", save_all=True, append_images=[ImageOps.invert(RGB)]),
     "bmp": encoded(RGB, "BMP"),
     "bmp with a palette": encoded(RGB.quantize(16), "BMP"),
@@ -75,16 +76,19 @@ def test_decode_image_equals_pillow(kind):
     assert np.abs(decoder()(FILES[kind]).numpy() - expected).max() == 0
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("endian", "<>")
-def test_decode_image_turns_upright(endian):
+def test_decode_image_turns_upright(endian, kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
     for orientation in range(10):
-        content = with_orientation(orientation, endian)
+        content = with_orientation(orientation, endian, kind=kind, **options)
         np.testing.assert_array_equal(decoder()(content).numpy(), shown(content), str(orientation))
 
 
-def test_damaged_exif_data_is_ignored():
-    content = with_orientation(6)
-    start = content.index(b"Exif\0\0") + 6
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_damaged_exif_data_is_ignored(kind):
+    content = with_orientation(6, kind=kind)
+    start = content.index(b"II*\0")
     upright = np.asarray(RGB).shape
     for position in range(start, start + 10):  # the TIFF header, and the number of entries
         damaged = bytearray(content)
