@@ -56,7 +56,7 @@ def save(serving, path, progress):
 
 
 def quantized_fraction(content, precision):
-    """The fraction of a file's weights in `precision`, or None if TensorFlow cannot read the file."""
+    """The fraction of a file's weights in `precision`, or None if it is unknown."""
     try:
         from tensorflow.lite.python import schema_py_generated as schema
     except ImportError:  # because the module is not public, and a later release may lack it
