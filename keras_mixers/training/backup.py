@@ -29,8 +29,8 @@ class Backup(keras.callbacks.Callback):
 
     Only data from `km.data.load` can begin within an epoch, also after `map` or `prefetch`. Arrays
     and other datasets, also after `shuffle`, resume at the end of the last whole epoch, so `every`
-    must be `None`. The order of
-    their later batches is up to them: Keras shuffles arrays in another order after a resume.
+    must be `None`. The order of their later batches is up to them: Keras shuffles arrays in another
+    order after a resume.
 
     On the first Ctrl-C or SIGTERM, the callback lets the step finish, saves, and ends the process.
     The second one stops at once. If the loss becomes NaN or infinite, training stops with an error
