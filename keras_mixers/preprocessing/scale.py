@@ -25,11 +25,16 @@ def warn_of_scale(images):
 
 
 def known_values(images):
-    """The values as a NumPy array; None while a graph is traced."""
+    """The values as a NumPy array; None while a graph is traced, and for tensors of torch.
+
+    Keras does not trace on torch, so each step of a training would wait for the values.
+    """
     if type(images).__module__.startswith("tensorflow"):
         import tensorflow as tf
 
         return None if tf.is_symbolic_tensor(images) else images.numpy()
+    if type(images).__module__.startswith("torch"):
+        return None
     try:
         return keras.ops.convert_to_numpy(images)
     except (NotImplementedError, TypeError, ValueError):

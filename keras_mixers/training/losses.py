@@ -137,16 +137,19 @@ def soft_labels(labels, logits):
         return ops.cast(labels, logits.dtype), None
     if keras.backend.standardize_dtype(labels.dtype) == "bool":
         labels = ops.cast(labels, "int32")
+    indices = ops.cast(labels, "int32")
     if classes == 1:
         is_valid = (labels >= 0) & (labels <= 1)  # also a probability
         expected = "from 0 to 1, because the model has one output"
-        soft = ops.expand_dims(ops.cast(labels, logits.dtype), -1)
     else:
-        indices = ops.cast(labels, "int32")
         is_valid = (labels >= 0) & (labels < classes) & (ops.cast(indices, labels.dtype) == labels)
         expected = f"integers from 0 to {classes - 1}, because the model has {classes} outputs"
-        soft = ops.one_hot(indices, classes, dtype=logits.dtype)
+    # First, because `one_hot` on torch has its own error, which does not show the number.
     require(is_valid, labels, f"Class numbers must be {expected}")
+    if classes == 1:
+        soft = ops.expand_dims(ops.cast(labels, logits.dtype), -1)
+    else:
+        soft = ops.one_hot(indices, classes, dtype=logits.dtype)
     return soft, is_valid
 
 

@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from backends import ON_JAX, WAYS, compute
+from backends import ON_JAX, ON_TORCH, WAYS, compute
 from cases import FAMILIES, MODELS, describe
 from keras import ops
 
@@ -205,7 +205,7 @@ def test_model_memorizes_small_dataset(case):
     assert loss < before[0]
 
 
-@pytest.mark.skipif(ON_JAX, reason="only TensorFlow has tf.distribute")
+@pytest.mark.skipif(ON_JAX or ON_TORCH, reason="only TensorFlow has tf.distribute")
 @pytest.mark.slow
 def test_two_replicas_train_like_one():
     finished = subprocess.run(
