@@ -83,7 +83,7 @@ class EpochGaps(keras.callbacks.Callback):
 
 def training(args, model, train):
     """(fraction of the time spent waiting, longest gap between epochs minus the time of a step)."""
-    km.Recipe(epochs=args.epochs).compile(model, len(train))
+    km.Recipe(epochs=2 * (args.epochs + 1)).compile(model, len(train))
     waited = stepped = 0.0
     for epoch in range(args.epochs + 1):
         batches = iter(train)

@@ -27,13 +27,14 @@ jax() (
     KERAS_BACKEND=jax "$python" -m pytest -n auto --dist worksteal -m backends
 )
 
-# The package does not install torch, because it is large.
+# The package does not install torch, because it is large. Slow tests run on the other backends only,
+# to save time.
 torch() {
     if ! "$python" -c "import importlib.util as u, sys; sys.exit(not u.find_spec('torch'))"; then
         echo "skipped the tests on torch, because torch is not installed"
         return
     fi
-    KERAS_BACKEND=torch "$python" -m pytest -n auto --dist worksteal -m backends
+    KERAS_BACKEND=torch "$python" -m pytest -n auto --dist worksteal -m "backends and not slow"
 }
 
 tensorflow() {

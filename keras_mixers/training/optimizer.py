@@ -122,8 +122,9 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         # After an error in a step, the variables have no values on JAX.
         if not isinstance(schedule, WarmUp) or self._iterations.value is None:
             return
-        steps = int(self._iterations)
-        if steps > schedule.steps and float(self.assigned_rate) < 0:
+        # Not `int(variable)`, because a variable of tf.distribute does not support it.
+        steps, assigned = map(ops.convert_to_numpy, (self._iterations, self.assigned_rate))
+        if steps > schedule.steps and assigned < 0:
             arguments.warn(
                 f"`fit` has trained for {steps} steps, but the learning rate schedule has"
                 f" {schedule.steps} steps. The learning rate of all later steps was"

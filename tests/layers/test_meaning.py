@@ -266,6 +266,17 @@ def test_conv_mixer_block_is_equivariant_to_translation():
     )
 
 
+def test_batch_normalization_moves_its_averages_like_keras():
+    x = random(3, 4, 4, 5) + 1
+    norms = layers.norms.BatchNormalization, keras.layers.BatchNormalization
+    ours, expected = (norm(momentum=0.8) for norm in norms)
+    for norm in (ours, expected):
+        norm(x, training=True)
+    for name in ("moving_mean", "moving_variance"):
+        moved = [ops.convert_to_numpy(getattr(norm, name)) for norm in (ours, expected)]
+        np.testing.assert_allclose(*moved, rtol=1e-5)
+
+
 def test_conv_mixer_block_has_pytorchs_momentum():
     layer = layers.ConvMixerBlock(3)
     layer(random(2, 4, 4, 5))

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from keras_mixers.preprocessing.decode import MAX_PIXELS, decode_image
 
+pytestmark = pytest.mark.one_backend("TensorFlow decodes the images on each backend")
 PIXELS = np.kron(
     np.random.default_rng(0).integers(0, 256, (4, 7, 4), "uint8"), np.ones((8, 8, 1), "uint8")
 )
