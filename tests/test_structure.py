@@ -244,9 +244,11 @@ def test_run_script_runs_every_test_on_tensorflow():
     assert not [option for option in CHOOSING if option in calls["tensorflow"]]
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_run_script_chooses_by_marker_on_other_backends(backend):
-    chosen = pytest_calls()[backend].replace(" -m backends", "", 1)
+@pytest.mark.parametrize(
+    ("backend", "marker"), [("jax", "backends"), ("torch", '"backends and not slow"')]
+)
+def test_run_script_chooses_by_marker_on_other_backends(backend, marker):
+    chosen = pytest_calls()[backend].replace(f" -m {marker}", "", 1)
     assert chosen != pytest_calls()[backend]
     assert not [option for option in CHOOSING if option in chosen]
 
