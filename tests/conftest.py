@@ -5,6 +5,7 @@ over workers loads it too, as do tests that need no model.
 """
 
 import atexit
+import contextlib
 import gc
 import os
 import pathlib
@@ -98,3 +99,20 @@ def abstract_weights():
 
     with abstract.abstract_weights():
         yield
+
+
+@pytest.fixture
+def limited_files():
+    """A function `size -> context` in which a write past `size` bytes of a file fails."""
+    resource = pytest.importorskip("resource", reason="needs RLIMIT_FSIZE")
+
+    @contextlib.contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited

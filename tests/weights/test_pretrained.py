@@ -287,8 +287,8 @@ def test_download_removes_what_a_killed_process_left(server, tmp_path):
     assert cached(tmp_path) == ["here.test.safetensors"]
 
 
-def test_download_names_the_path_on_a_full_disk(server, tmp_path, full_disk):
-    with full_disk(100_000), pytest.raises(OSError, match=r"here\.test\.safetensors") as caught:
+def test_download_names_the_path_on_a_full_disk(server, tmp_path, limited_files):
+    with limited_files(100_000), pytest.raises(OSError, match=r"here\.test\.safetensors") as caught:
         locate.download(a_row(server))
     assert caught.value.errno == errno.EFBIG
     assert cached(tmp_path) == []

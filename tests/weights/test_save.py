@@ -135,12 +135,12 @@ def test_save_weights_accepts_an_upper_case_suffix(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "form"), [("w.npz", "google"), ("w.safetensors", "timm")])
-def test_save_weights_names_the_path_on_a_full_disk(name, form, tmp_path, full_disk):
+def test_save_weights_names_the_path_on_a_full_disk(name, form, tmp_path, limited_files):
     model = MODELS[0].make()
     path = km.save_weights(model, tmp_path / name, format=form)
     before = path.read_bytes()
     for size in (0, 10, len(before) // 2, len(before) - 1):
-        with full_disk(size), pytest.raises(OSError, match=name) as caught:
+        with limited_files(size), pytest.raises(OSError, match=name) as caught:
             km.save_weights(model, path, format=form)
         assert caught.value.errno == errno.EFBIG
     assert path.read_bytes() == before
