@@ -120,7 +120,7 @@ def test_exchange_never_leaves_the_path_empty(tmp_path):
     path = tmp_path / "model"
     write_folder(path, FOLDER)
     if not files.exchange(path, path):
-        pytest.skip("the file system cannot exchange two paths")
+        pytest.skip(reason="the file system cannot exchange two paths")
     code = """
         print("ready", flush=True)
         missing = 0

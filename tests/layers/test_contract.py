@@ -96,7 +96,7 @@ def test_layer_takes_any_batch_size(case, batch):
     assert model.output.shape[0] is None
     x = case.inputs(batch)
     if not batch and ON_TORCH and case.layer is layers.FourierMixing:
-        pytest.skip("torch has no Fourier transform of an empty batch")
+        pytest.skip(reason="torch has no Fourier transform of an empty batch")
     y = as_numpy(compute(model, x))
     assert y.shape == (batch, *model.output.shape[1:])
     if batch:

@@ -205,7 +205,7 @@ def test_layer_takes_unknown_sizes_in_graph(shape, size):
 @pytest.mark.parametrize("jit", [False, True])
 def test_model_takes_photos_of_several_sizes(jit):
     if jit and keras.backend.backend() == "torch":
-        pytest.skip("torch.compile needs a C++ compiler and much time")
+        pytest.skip(reason="torch.compile needs a C++ compiler and much time")
     image = keras.Input((None, None, 3), dtype="uint8")
     model = keras.Model(image, Preprocessing(48).layer()(image))
     model.compile(jit_compile=jit)
