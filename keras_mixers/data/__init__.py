@@ -1,10 +1,8 @@
 """Load datasets by name, or images from a folder, as batches for training.
 
-`load` prepares images with tf.data while the model trains. On 2 CPU cores, its pipeline yields
-29,000 colour images of 32 x 32 pixels per second without augmentation. It yields 12,000 with the
-augmentation of the recipe "small", and 4,500 with DeiT's. The training steps of a ViT wait for
-images during less than 1 % of the time, and for at most 0.2 s between epochs. The script
-`examples/benchmark_data.py` measures these values.
+`load` prepares images with tf.data while the model trains. The order of the images and their
+augmentation are functions of the seed, the epoch and the position in the epoch, and all of it is
+computed inside a TensorFlow graph. The script `examples/benchmark_data.py` measures its speed.
 
 On TensorFlow, `fit` on plain arrays can pause between epochs (1.1 s in one measurement), because
 tf.data tunes itself. The datasets of `load` have this autotuning switched off. These lines make

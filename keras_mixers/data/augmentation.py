@@ -1,19 +1,10 @@
-"""Augmentation of training images: as data, and applied to whole batches by Keras's layers."""
+"""Augmentation of training images, as data."""
 
 import dataclasses
-import functools
-
-import keras
 
 from keras_mixers import arguments
 from keras_mixers.arguments import CheckedDataclass, checked, non_negative
-from keras_mixers.data.rand_augment import RandAugment, apply_layer, apply_mixer
 from keras_mixers.serialization import ConfigFromSignature
-
-# Width over height of a random crop, from "Going Deeper with Convolutions", arXiv 1409.4842.
-CROP_RATIO = (3 / 4, 4 / 3)
-# Fraction of the image's area that random erasing replaces, from its paper.
-ERASED_AREA = (0.02, 1 / 3)
 
 
 def _check_pair(name, value, expected):
@@ -50,9 +41,10 @@ def _cutmix(name, value):
 class Augmentation(CheckedDataclass, ConfigFromSignature):
     """Random changes to training images, drawn again in every epoch.
 
-    The input pipeline crops single images, and applies the other changes to whole batches by
-    Keras's layers, in the order of the arguments. The first four work on bytes, the others on
-    preprocessed images. With `mixup` or `cutmix` the labels become soft labels, `(N, num_classes)`.
+    The input pipeline applies the changes in the order of the arguments. The first four work on
+    values in 0..255, the others on preprocessed images. Each image has its own random numbers. With
+    `mixup` or `cutmix`, pairs of neighbours in a batch are mixed, and the labels become soft
+    labels, `(N, num_classes)`.
 
     Args:
         crop_scale: (lowest, highest) fraction of the image's area that a random crop keeps. The
@@ -61,9 +53,9 @@ class Augmentation(CheckedDataclass, ConfigFromSignature):
         flip: whether to mirror half of the images left to right.
         translation: largest shift, as a fraction of the height and width. The border pixels are
             repeated.
-        rand_augment: (transformations per image, magnitude from 0 to 10), or `None`. Each image has
-            its transformations drawn separately, from the paper's list without the identity. The
-            paper's `Color` only desaturates here, and is drawn only for RGB images.
+        rand_augment: (transformations per image, magnitude from 0 to 10), or `None`. The
+            transformations are the paper's without the identity. `Color` is drawn only for RGB
+            images.
         erasing: fraction of the images in which noise replaces a rectangle.
         mixup: alpha of the beta distribution from which mixing weights are drawn; 0 for no MixUp.
         cutmix: alpha of the beta distribution for CutMix, at most 1; 0 for no CutMix. If both are
@@ -88,80 +80,3 @@ erasing=0.0, mixup=0.2, cutmix=0.0)
     erasing: float = checked(arguments.rate, 0.0)
     mixup: float = checked(non_negative, 0.0)
     cutmix: float = checked(_cutmix, 0.0)
-
-
-class Augmenter:
-    """Apply an `Augmentation` to batches of images of one size.
-
-    Random crops are not included, because they change the size: see `random_crop`.
-    """
-
-    def __init__(self, augmentation, preprocessing, image_shape, num_classes):
-        a, layers = augmentation, keras.layers
-        self.preprocessing, self.num_classes = preprocessing, num_classes
-        self.on_bytes, self.on_floats, self.mixers = [], [], []
-        if a.flip:
-            self.on_bytes.append(layers.RandomFlip("horizontal", dtype="float32"))
-        if a.translation:
-            limits = (a.translation, a.translation)
-            self.on_bytes.append(
-                layers.RandomTranslation(*limits, fill_mode="nearest", dtype="float32")
-            )
-        if a.rand_augment:
-            self.on_bytes.append(RandAugment(*a.rand_augment, image_shape))
-        if a.erasing:
-            # The noise has about the range of normalized images.
-            rate = (a.erasing, a.erasing)
-            self.on_floats.append(
-                layers.RandomErasing(rate, scale=ERASED_AREA, value_range=(-1, 1), dtype="float32")
-            )
-        if a.mixup:
-            self.mixers.append(layers.MixUp(a.mixup, dtype="float32"))
-        if a.cutmix:
-            self.mixers.append(layers.CutMix((a.cutmix, a.cutmix), dtype="float32"))
-
-    def __call__(self, images, labels, seeds):
-        """Bytes and class indices -> preprocessed float32 images, and class indices or soft labels.
-
-        Shapes: `(N, H, W, C), (N,) -> (N, H, W, C), (N,)`; soft labels are `(N, num_classes)`.
-        `seeds` is a `KeyedSeeds`.
-        """
-        import tensorflow as tf
-
-        images = tf.cast(images, "float32")
-        for layer in self.on_bytes:
-            images = apply_layer(layer, images, seeds)
-        images = self.preprocessing.normalize(images)
-        for layer in self.on_floats:
-            images = apply_layer(layer, images, seeds)
-        if not self.mixers:
-            return images, labels
-
-        labels = tf.one_hot(labels, self.num_classes)
-        chosen = tf.random.stateless_uniform(
-            [], seeds.next(), maxval=len(self.mixers), dtype="int32"
-        )
-        return tf.switch_case(
-            chosen,
-            [functools.partial(apply_mixer, mixer, images, labels, seeds) for mixer in self.mixers],
-        )
-
-
-def random_crop(image, preprocessing, scale, seeds):
-    """A random part of the image, resized to the size of the preprocessing, as bytes."""
-    import tensorflow as tf
-
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
-        tf.zeros([1, 0, 4]),
-        seeds.next(),
-        min_object_covered=0.0,
-        aspect_ratio_range=CROP_RATIO,
-        area_range=scale,
-        use_image_if_no_bounding_boxes=True,
-    )
-    part = tf.slice(image, begin, extent)
-    part = tf.image.resize(
-        part, preprocessing.size, method=preprocessing.interpolation, antialias=True
-    )
-    return tf.saturate_cast(tf.round(part), "uint8")

@@ -5,9 +5,8 @@ import os
 import pathlib
 
 from keras_mixers import arguments
-from keras_mixers.data.epochs import without_autotune
 from keras_mixers.data.folder import described, list_folder
-from keras_mixers.data.reading import DAMAGED, decode
+from keras_mixers.data.random_access import DAMAGED, from_files, plain, without_autotune
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +73,7 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
     if not root.is_dir():
         raise ValueError(f"`name` must be the path of a folder. {arguments.received(name=name)}")
     folder = list_folder(root)
-    paths = [path for pairs in folder.images.values() for path, _ in pairs]
-    sizes, bad = sizes_and_problems(paths)
+    sizes, bad = sizes_and_problems([pair for pairs in folder.images.values() for pair in pairs])
     return FolderReport(
         name=os.fspath(name),
         class_names=folder.class_names,
@@ -87,19 +85,19 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
     )
 
 
-def sizes_and_problems(paths):
+def sizes_and_problems(pairs):
     """The (height, width) of each readable image, and `{path: problem}` of the other files."""
     import tensorflow as tf
 
-    decoded = decode(tf.constant([os.fsencode(path) for path in paths]))
-    decoded = decoded.map(lambda index, image, problem: (index, tf.shape(image)[:2], problem))
+    images = from_files(pairs).attempt(tf.constant(len(pairs), tf.int64), lambda number: number)
+    images = images.map(plain(lambda i, image, label, problem: (i, tf.shape(image)[:2], problem)))
     sizes, problems = {}, {}
-    for index, size, problem in without_autotune(decoded).as_numpy_iterator():
+    for index, size, problem in without_autotune(images).as_numpy_iterator():
         sizes[index] = tuple(size.tolist())
         problems[index] = problem.decode()
     bad = {
         path: problems.get(i) or why_damaged(path)
-        for i, path in enumerate(paths)
+        for i, (path, _) in enumerate(pairs)
         if problems.get(i, DAMAGED)
     }
     return [size for i, size in sizes.items() if not problems[i]], bad

@@ -6,8 +6,10 @@ from typing import Any
 from keras_mixers import arguments
 from keras_mixers.data import sources
 from keras_mixers.data.augmentation import Augmentation
-from keras_mixers.data.epochs import Batches, train_batches, validation_batches
+from keras_mixers.data.batches import train_batches, validation_batches
 from keras_mixers.data.info import Info
+from keras_mixers.data.order import Order
+from keras_mixers.data.shard import check_shard, equal_parts
 from keras_mixers.deprecation import renamed_argument
 from keras_mixers.preprocessing import Preprocessing
 
@@ -24,6 +26,7 @@ def load(
     drop_remainder: bool = False,
     seed: int = 0,
     start: tuple[int, int] = (0, 0),
+    shard: tuple[int, int] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Any, Any, Info]:
     """Load batches for training and validation from a TFDS dataset or a folder of images.
@@ -31,11 +34,13 @@ def load(
     Images are float32, `(batch, H, W, C)`, as `info.preprocessing` makes them. Labels are int64
     class indices, `(batch,)`.
 
-    Each iteration over `train` is the next epoch. The images come in a new order, from a shuffle
-    buffer of up to 10,000 images, and are augmented again. Pass `shuffle=False` to `fit`, because
-    `train` is already shuffled. Order and augmentation depend only on `seed` and the number of the
-    epoch. After an interrupted iteration, the next one restarts the same epoch. `train` supports
-    one iterator at a time.
+    Each iteration over `train` is the next epoch: a new random permutation of all images, which are
+    augmented again. Pass `shuffle=False` to `fit`, because `train` is already shuffled. Order and
+    augmentation of an image depend only on `seed`, the number of the epoch and the position in it.
+    An interrupted epoch is repeated by the next iteration. Several iterations can run at once.
+
+    Images that take at most 1 GiB as bytes are kept in memory. Other images are read again in each
+    epoch, by random access to the files.
 
     A folder has one folder of images per class, as in `class/image.jpg`. It may instead have
     `train/`, and `validation/` (or `val/`) or `test/`, with the folders of the classes in each. The
@@ -62,6 +67,11 @@ def load(
         seed: determines the order of the images and their augmentation.
         start: (epoch, batch), both counted from 0, where the first iteration over `train` begins.
             To resume training, pass `(backup.epoch, backup.batch)` of a `km.training.Backup`.
+        shard: (index, count) of the share of each batch that this process reads and augments, for
+            training with several processes. `batch_size` is that of all processes together.
+            Together they see the batches that one process sees. `None` takes the share from
+            `keras.distribution`, if a distribution with `auto_shard_dataset=False` is set, and
+            reads whole batches otherwise.
         data_dir: where TFDS stores prepared datasets; `None` for its default,
             `~/tensorflow_datasets`.
 
@@ -71,6 +81,7 @@ def load(
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if a batch cannot be divided equally among the shares or Keras's replicas.
         ValueError: if no dataset has this name, or if its examples are not 8-bit images with one
             class label each.
         ValueError: if the images differ in size and `image_size` is `None`.
@@ -111,36 +122,39 @@ def load(
             f" image_size={image_size} and {preprocessing}"
         )
 
+    shard = check_shard("shard", shard)
+
     size_is_known = preprocessing is not None or image_size is not None
     source = sources.find(name, validation_fraction, data_dir, size_is_known)
+    shape = source.train.shape
     if preprocessing is None:
-        preprocessing = _default_preprocessing(image_size, source.image_shape)
-    channels = source.image_shape[-1] or 3
+        preprocessing = _default_preprocessing(image_size, shape)
+    channels = shape[-1]
     if channels == 1 and isinstance(preprocessing.mean, tuple):
-        channels = len(preprocessing.mean)  # `to_rgb` repeats the grey channel
+        channels = len(preprocessing.mean)  # the channel of grey images is repeated
+    parts = equal_parts(shard)
+    order = Order(source.train.count, batch_size, drop_remainder, seed, shard)
+    _check_order(order, parts, start)
+    num_validation = source.validation.count
+    left_out = num_validation % batch_size % parts
+    if left_out:
+        arguments.warn(
+            f"`load` leaves out {left_out} of {num_validation} validation images, because each"
+            f" batch is divided into {parts} equal parts"
+        )
     info = Info(
         name=os.fspath(name),
         input_shape=(*preprocessing.size, channels),
         class_names=source.class_names,
-        num_train=source.num_train,
-        num_validation=source.num_validation,
+        num_train=source.train.count,
+        num_validation=num_validation - left_out,
         validation_source=source.validation_source,
         preprocessing=preprocessing,
         skipped=source.skipped,
     )
-    batches = Batches(batch_size, drop_remainder, source.num_train)
-    if not batches.count:
-        raise ValueError(
-            "`batch_size` must be at most the number of training images if drop_remainder=True."
-            f" Received: batch_size={batch_size} for {source.num_train} images"
-        )
-    if start[1] >= batches.count:
-        raise ValueError(
-            f"`start` must be (epoch, batch) with a batch from 0 to {batches.count - 1}, because an"
-            f" epoch has {batches.count} batches. Received: start={start}"
-        )
-    train = train_batches(source, info, batches, augmentation or Augmentation(), seed, start)
-    return train, validation_batches(source, info, batch_size), info
+    train = train_batches(source.train, info, order, augmentation or Augmentation(), start)
+    validation_order = Order(info.num_validation, batch_size, shard=shard)
+    return train, validation_batches(source.validation, info, validation_order), info
 
 
 def images(
@@ -171,7 +185,7 @@ def images(
         ([8, 8, 1], 'uint8')
     """
     part = arguments.choice("part", part, ("train", "validation"))
-    return getattr(sources.find(name, None, data_dir), part)
+    return getattr(sources.find(name, None, data_dir), part).dataset()
 
 
 def _default_preprocessing(image_size, image_shape):
@@ -183,6 +197,31 @@ def _default_preprocessing(image_size, image_shape):
         mean=0.5,
         std=0.5,
     )
+
+
+def _check_order(order, parts, start):
+    """Raise a ValueError if the batches do not suit the number of equal parts, or the start."""
+    if order.batch_size % parts:
+        raise ValueError(
+            f"`batch_size` must be a multiple of {parts}, because each batch is divided into"
+            f" {parts} equal parts. Received: batch_size={order.batch_size}"
+        )
+    if order.remainder % parts:
+        raise ValueError(
+            f"`drop_remainder` must be True, because each batch is divided into {parts} equal"
+            f" parts. Received: drop_remainder=False, and a last batch of {order.remainder} images"
+        )
+    if not order.num_batches:
+        raise ValueError(
+            "`batch_size` must be at most the number of training images if drop_remainder=True."
+            f" Received: batch_size={order.batch_size} for {order.num_images} images"
+        )
+    if start[1] >= order.num_batches:
+        raise ValueError(
+            "`start` must be (epoch, batch) with a batch from 0 to"
+            f" {order.num_batches - 1}, because an epoch has {order.num_batches} batches. Received:"
+            f" start={start}"
+        )
 
 
 def _start(name, value):

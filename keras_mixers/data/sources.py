@@ -1,14 +1,15 @@
 """The images of a dataset, from scikit-learn's digits, a TFDS name or a folder."""
 
 import dataclasses
+import math
 import os
-from typing import Any
 
 import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.data.folder import described, list_folder
-from keras_mixers.data.reading import read_images
+from keras_mixers.data.random_access import KEPT_BYTES, Images, from_arrays, from_files
+from keras_mixers.data.records import from_records
 
 # Held out of the training images if a dataset has no other split and the user gives no fraction.
 DEFAULT_VALIDATION_FRACTION = 0.1
@@ -16,19 +17,20 @@ DEFAULT_VALIDATION_FRACTION = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Single images, bytes of shape (height, width, channels), with their class indices.
+    """The images of a dataset, for training and for validation.
 
-    `train` and `validation` are `tf.data.Dataset`s of (image, label). `image_shape` has None where
-    the images differ. `skipped` counts the files that are not read, by reason.
+    Args:
+        train: the `Images` for training.
+        validation: the `Images` for validation.
+        validation_source: the split of the validation images.
+        class_names: one name per class, in the order of the class indices.
+        skipped: how many files are not read, by reason.
     """
 
-    train: Any
-    validation: Any
-    num_train: int
-    num_validation: int
+    train: Images
+    validation: Images
     validation_source: str
     class_names: tuple
-    image_shape: tuple
     skipped: dict = dataclasses.field(default_factory=dict)
 
 
@@ -56,13 +58,10 @@ def folder_source(name, validation_fraction, size_is_known):
     if validation_source == "train":
         train, validation = train[num_validation:], train[:num_validation]
     return Source(
-        train=read_images(train),
-        validation=read_images(validation),
-        num_train=len(train),
-        num_validation=len(validation),
+        train=from_files(train),
+        validation=from_files(validation),
         validation_source=validation_source,
         class_names=folder.class_names,
-        image_shape=(None, None, 3),
         skipped={reason: len(paths) for reason, paths in folder.skipped.items()},
     )
 
@@ -94,22 +93,26 @@ def named_source(name, validation_fraction, data_dir, size_is_known):
 
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     validation_source, num_validation = choose_validation(name, sizes, validation_fraction)
-    train = builder.as_dataset(split="train", as_supervised=True)
-    num_train = sizes["train"]
+    train = split_images(builder, "train")
     if validation_source == "train":
-        train, validation = train.skip(num_validation), train.take(num_validation)
-        num_train -= num_validation
+        train, validation = train.part(num_validation, train.count), train.part(0, num_validation)
     else:
-        validation = builder.as_dataset(split=validation_source, as_supervised=True)
+        validation = split_images(builder, validation_source)
     return Source(
         train=train,
         validation=validation,
-        num_train=num_train,
-        num_validation=num_validation,
         validation_source=validation_source,
         class_names=tuple(builder.info.features["label"].names),
-        image_shape=tuple(builder.info.features["image"].shape),
     )
+
+
+def split_images(builder, split):
+    """The `Images` of a split of a prepared TFDS dataset, in memory if they fit."""
+    shape = builder.info.features["image"].shape
+    size = builder.info.splits[split].num_examples
+    if None in shape or size * math.prod(shape) > KEPT_BYTES:
+        return from_records(builder, split)
+    return from_arrays(*builder.as_dataset(split=split, as_supervised=True, batch_size=-1))
 
 
 def check_size_is_known(name, size_is_known):

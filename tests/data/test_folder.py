@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_mixers as km
-from keras_mixers.data import reading
+from keras_mixers.data.random_access import from_files
 
 
 def write_image(path, value, size=(6, 5), channels=3):
@@ -87,7 +87,7 @@ def test_error_names_missing_file_whose_name_is_not_utf8(by_class, position):
     pairs = [(os.fspath(file), 0) for file in sorted(by_class.rglob("*.*"))]
     pairs[position] = (os.fsdecode(b"/gone/\xe9\n.png"), 0)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"/gone/\ufffd\\n.png is not a read"):
-        list(reading.read_images(pairs))
+        list(from_files(pairs).dataset())
 
 
 def test_check_lists_every_file_that_is_not_readable(by_class):

@@ -4,15 +4,13 @@ import functools
 import pathlib
 import socket
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
 import keras_mixers as km
-from keras_mixers.data import epochs, sources
+from keras_mixers.data import sources
 
 
 def concatenated(dataset):
@@ -63,48 +61,6 @@ def test_load_resizes_and_batches_images(digits_folder):
     assert images.max() <= 1
     assert len(train) == 29
     assert sum(len(labels) for _, labels in train) == 1437
-
-
-@pytest.mark.slow
-def test_epoch_depends_on_seed_and_number_only(digits_folder):
-    def labels_of_epochs(count, **arguments):
-        train = km.data.load("digits", **arguments)[0]
-        return [concatenated(train)[1] for _ in range(count)]
-
-    keras.utils.set_random_seed(1)
-    first, second, third = labels_of_epochs(3, seed=1)
-    assert not np.array_equal(first, second)
-    np.testing.assert_array_equal(np.sort(first), np.sort(second))
-    keras.utils.set_random_seed(2)  # the global seed, which must have no effect
-    np.testing.assert_array_equal(labels_of_epochs(1, seed=1)[0], first)
-    assert not np.array_equal(labels_of_epochs(1, seed=2)[0], first)
-    np.testing.assert_array_equal(labels_of_epochs(1, seed=1, start=(2, 0))[0], third)
-    resumed, whole = labels_of_epochs(2, seed=1, start=(1, 5))
-    np.testing.assert_array_equal(resumed, second[5 * 64 :])
-    np.testing.assert_array_equal(whole, third)
-
-
-def test_with_cardinality_reports_count_of_shorter_dataset():
-    shorter = epochs.with_cardinality(tf.data.Dataset.range(3), 5)
-    assert len(shorter) == 5
-    for _ in range(2):
-        assert list(shorter.as_numpy_iterator()) == [0, 1, 2]
-
-
-def test_interrupted_epoch_is_restarted(digits_folder):
-    train = km.data.load("digits")[0]
-    whole = concatenated(train)[1]
-    for _ in range(2):
-        first_batch = next(iter(train))[1]
-    again = concatenated(train)[1]
-    np.testing.assert_array_equal(first_batch, again[:64])
-    assert not np.array_equal(again, whole)
-
-
-def test_second_iterator_ends_the_first(digits_folder):
-    train = km.data.load("digits")[0]
-    with pytest.raises(tf.errors.UnknownError, match="has ended, because a newer one began"):
-        list(zip(train, train, strict=True))
 
 
 def test_drop_remainder_gives_batches_of_one_size(digits_folder):
@@ -213,9 +169,9 @@ def test_validation_split_is_preferred_to_test(tmp_path):
 
 
 def test_dataset_without_validation_holds_out_a_tenth(tmp_path):
-    write_dataset_info("tf_flowers", ["train"], tmp_path)
+    write_dataset_info("stl10", ["train"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):
-        train, validation, info = km.data.load("tf_flowers", image_size=16, data_dir=tmp_path)
+        train, validation, info = km.data.load("stl10", image_size=16, data_dir=tmp_path)
         assert (info.num_train, info.num_validation, info.validation_source) == (18, 2, "train")
         assert len(concatenated(train)[1]) == 18
         assert len(concatenated(validation)[1]) == 2

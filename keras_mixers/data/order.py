@@ -1,0 +1,72 @@
+"""Which image is where in an epoch, as a function of the seed, the epoch and the position."""
+
+import dataclasses
+import math
+
+from keras_mixers.data.randomness import fold_in
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """The order of images in an epoch, and the share of each batch that one process reads.
+
+    Args:
+        num_images: number of images, all of which an epoch has once.
+        batch_size: images in a batch of all processes together.
+        drop_remainder: whether the last batch is dropped if it is incomplete.
+        seed: of the random permutation; `None` for the order of the indices.
+        shard: (index, count) of the share. A share is a row of neighbours in the batch.
+    """
+
+    num_images: int
+    batch_size: int
+    drop_remainder: bool = False
+    seed: int | None = None
+    shard: tuple[int, int] = (0, 1)
+
+    @property
+    def num_batches(self):
+        """The number of batches in an epoch."""
+        batches = self.num_images / self.batch_size
+        return math.floor(batches) if self.drop_remainder else math.ceil(batches)
+
+    @property
+    def remainder(self):
+        """The number of images in the last batch if it is incomplete and is not dropped, else 0."""
+        return 0 if self.drop_remainder else self.num_images % self.batch_size
+
+    @property
+    def share_size(self):
+        """The number of images that this process reads of a whole batch."""
+        return self.batch_size // self.shard[1]
+
+    def count_from(self, first_batch):
+        """The number of images that this process reads from a batch to the end of the epoch."""
+        missing = (self.batch_size - self.remainder) // self.shard[1] if self.remainder else 0
+        return (self.num_batches - first_batch) * self.share_size - missing
+
+    def rows(self, batch):
+        """The rows of a batch that this process reads, int64."""
+        import tensorflow as tf
+
+        size = tf.minimum(self.num_images - batch * self.batch_size, self.batch_size)
+        share = size // self.shard[1]
+        return self.shard[0] * share + tf.range(share)
+
+    def position(self, number, first_batch):
+        """The position in the epoch of the `number`-th image from a batch on."""
+        batch = first_batch + number // self.share_size
+        # The share of an incomplete batch is smaller, so look up where it begins.
+        return batch * self.batch_size + self.rows(batch)[0] + number % self.share_size
+
+    def indices(self, epoch):
+        """The index of the image at each position of an epoch, int64 `(num_images,)`."""
+        import tensorflow as tf
+
+        indices = tf.range(self.num_images, dtype=tf.int64)
+        if self.seed is None:
+            return indices
+        # Not `index_shuffle`, which needs no memory: its permutations of few images are far from
+        # uniform, and it maps neighbours to related places. This one takes 30 ms for ImageNet.
+        seed = tf.stack([fold_in(self.seed, epoch), 0])
+        return tf.random.experimental.stateless_shuffle(indices, seed)

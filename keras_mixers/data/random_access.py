@@ -1,0 +1,224 @@
+"""Labelled images with random access: each is read by its index, inside a TensorFlow graph."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+
+import numpy as np
+
+from keras_mixers.preprocessing.decode import NOT_READABLE, pixels_or_problem
+
+KEPT_BYTES = 2**30
+CHUNK = 256  # images that are prepared at once
+DAMAGED = "it is damaged or incomplete, or it cannot be opened"
+ADVICE = ". `km.data.check` finds all such files of a folder"
+# tf.data's autotuning is off, and the number of threads is fixed. With autotuning, an iterator can
+# take seconds to close at the end of an epoch, and training waits.
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Labelled images that a TensorFlow graph reads by their index.
+
+    Args:
+        count: the number of images.
+        shape: (height, width, channels), with None where the images differ.
+        read: index -> (bytes `(H, W, C)`, label, problem): int64, uint8, int64, and a text that is
+            "" for a readable image.
+        name_of: index -> what to call the image in an error, as text.
+        read_batch: indices -> (images, labels), if all images are in memory; else None.
+    """
+
+    count: int
+    shape: tuple
+    read: Callable
+    name_of: Callable
+    read_batch: Callable | None = None
+
+    def part(self, begin, end):
+        """The images from index `begin` up to but without `end`."""
+        read_batch = self.read_batch and (lambda indices: self.read_batch(begin + indices))
+        return dataclasses.replace(
+            self,
+            count=end - begin,
+            read=lambda index: self.read(begin + index),
+            name_of=lambda index: self.name_of(begin + index),
+            read_batch=read_batch,
+        )
+
+    @property
+    def fit_into_memory(self):
+        """Whether the pixels of all images take at most `KEPT_BYTES`."""
+        return None not in self.shape and self.count * math.prod(self.shape) <= KEPT_BYTES
+
+    def changed(self, change, shape):
+        """The images, changed by a function of one image or of a batch of images."""
+        import tensorflow as tf
+
+        def read(index):
+            image, label, problem = self.read(index)
+            image = tf.cond(
+                tf.equal(problem, ""),
+                lambda: change(image),
+                lambda: tf.zeros([side or 0 for side in shape], tf.uint8),
+            )
+            return tf.ensure_shape(image, shape), label, problem
+
+        def read_batch(indices):
+            images, labels = self.read_batch(indices)
+            return change(images), labels
+
+        changed_batch = read_batch if self.read_batch else None
+        return dataclasses.replace(self, shape=shape, read=read, read_batch=changed_batch)
+
+    def with_channels(self, channels):
+        """The images, with the channel of grey images repeated."""
+        import tensorflow as tf
+
+        if self.shape[-1] == channels:
+            return self
+        return self.changed(lambda x: tf.repeat(x, channels, -1), (*self.shape[:-1], channels))
+
+    def resized(self, preprocessing):
+        """The images in the size of a `Preprocessing`."""
+        return self.changed(preprocessing.resize, (*preprocessing.size, self.shape[-1]))
+
+    def kept(self):
+        """The images, kept in memory if they fit: at once, or each when it is first read."""
+        import tensorflow as tf
+
+        if not self.fit_into_memory:
+            return self
+        if self.read_batch:
+            starts = range(0, self.count, CHUNK)
+            ranges = [tf.range(i, min(i + CHUNK, self.count), dtype="int64") for i in starts]
+            images, labels = zip(*map(self.read_batch, ranges), strict=True)
+            return from_arrays(tf.concat(images, 0), tf.concat(labels, 0))
+
+        with tf.device("CPU:0"):
+            pixels = tf.Variable(tf.zeros((self.count, *self.shape), tf.uint8), trainable=False)
+            labels = tf.Variable(tf.fill([self.count], tf.constant(-1, tf.int64)), trainable=False)
+
+        def read_and_keep(index):
+            image, label, problem = self.read(index)
+
+            def keep():
+                # The label comes last, because it shows that the image is complete.
+                stored = pixels.scatter_nd_update([[index]], [image])
+                with tf.control_dependencies([stored]):
+                    return labels.scatter_nd_update([[index]], [label])
+
+            stored = tf.cond(tf.equal(problem, ""), keep, lambda: labels.value())
+            with tf.control_dependencies([stored]):
+                return tf.identity(image), label, problem
+
+        def read(index):
+            label = tf.gather(labels, index)
+            return tf.cond(
+                label < 0,
+                lambda: read_and_keep(index),
+                lambda: (tf.gather(pixels, index), label, ""),
+            )
+
+        return dataclasses.replace(self, read=read)
+
+    def attempt(self, count, index_at):
+        """A dataset of (number, image, label, problem) for the numbers 0 to `count` - 1.
+
+        It lacks the images that TensorFlow fails to decode.
+
+        Args:
+            count: an int64 scalar.
+            index_at: number -> index of the image.
+        """
+        import tensorflow as tf
+
+        def read(number):
+            return number, *self.read(index_at(number))
+
+        return tf.data.Dataset.range(count).map(plain(read), THREADS).ignore_errors()
+
+    def select(self, count, index_at):
+        """A dataset of (number, image, label); it raises an error that names an unreadable image.
+
+        TensorFlow's errors do not name the file, and a Python function that names it can keep a
+        process from ending. So a number that is missing shows which image could not be read.
+        """
+        import tensorflow as tf
+
+        def check(expected, read):
+            number, image, label, problem = read
+            problem = tf.where(tf.equal(number, expected), problem, DAMAGED)
+            is_readable = tf.equal(problem, "")
+            name = tf.cond(is_readable, lambda: "", lambda: self.name_of(index_at(expected)))
+            message = tf.strings.join([name, NOT_READABLE, problem, ADVICE])
+            with tf.control_dependencies([tf.debugging.Assert(is_readable, [message])]):
+                return expected + 1, (number, tf.identity(image), label)
+
+        end = tf.zeros([side or 0 for side in self.shape], tf.uint8)
+        end = tf.data.Dataset.from_tensors((count, end, tf.constant(0, tf.int64), ""))
+        attempted = self.attempt(count, index_at).concatenate(end)
+        images = attempted.scan(tf.constant(0, tf.int64), plain(check)).take(count)
+        return images.map(
+            plain(lambda number, image, label: (number, tf.ensure_shape(image, self.shape), label))
+        )
+
+    def dataset(self):
+        """A dataset of (image, label) in the order of the indices."""
+        import tensorflow as tf
+
+        images = self.select(tf.constant(self.count, tf.int64), lambda number: number)
+        images = images.map(plain(lambda number, image, label: (image, label)))
+        return without_autotune(
+            images.apply(tf.data.experimental.assert_cardinality(self.count)).prefetch(THREADS)
+        )
+
+
+def from_arrays(images, labels):
+    """`Images` of two tensors or arrays: bytes `(N, H, W, C)` and class indices `(N,)`."""
+    import tensorflow as tf
+
+    with tf.device("CPU:0"):
+        images, labels = tf.convert_to_tensor(images), tf.cast(labels, tf.int64)
+    return Images(
+        count=len(labels),
+        shape=tuple(images.shape[1:]),
+        read=lambda index: (tf.gather(images, index), tf.gather(labels, index), ""),
+        name_of=lambda index: tf.strings.format("image {}", index),
+        read_batch=lambda indices: (tf.gather(images, indices), tf.gather(labels, indices)),
+    )
+
+
+def from_files(pairs):
+    """`Images` of (path, class index) pairs, RGB in any size."""
+    import tensorflow as tf
+
+    paths = tf.constant([os.fsencode(path) for path, _ in pairs])
+    labels = tf.constant(np.array([label for _, label in pairs], "int64"))
+
+    def name_of(index):
+        return tf.strings.unicode_transcode(paths[index], "UTF-8", "UTF-8", errors="replace")
+
+    def read(index):
+        image, problem = pixels_or_problem(tf.io.read_file(paths[index]), 3)
+        return image, tf.gather(labels, index), problem
+
+    return Images(len(pairs), (None, None, 3), read, name_of)
+
+
+def plain(function):
+    """The function without AutoGraph, which writes files that a killed process leaves."""
+    import tensorflow as tf
+
+    return tf.autograph.experimental.do_not_convert(function)
+
+
+def without_autotune(dataset):
+    """The dataset with tf.data's autotuning switched off."""
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
