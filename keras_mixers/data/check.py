@@ -6,7 +6,7 @@ import pathlib
 
 from keras_mixers import arguments
 from keras_mixers.data.folder import described, list_folder
-from keras_mixers.data.random_access import DAMAGED, from_files, plain, without_autotune
+from keras_mixers.data.random_access import DAMAGED, THREADS, from_files, plain, without_autotune
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +89,15 @@ def sizes_and_problems(pairs):
     """The (height, width) of each readable image, and `{path: problem}` of the other files."""
     import tensorflow as tf
 
-    images = from_files(pairs).attempt(tf.constant(len(pairs), tf.int64), lambda number: number)
-    images = images.map(plain(lambda i, image, label, problem: (i, tf.shape(image)[:2], problem)))
+    images = from_files(pairs)
+
+    def size_and_problem(index):
+        image, _, problem = images.read(index)
+        return index, tf.shape(image)[:2], problem
+
+    found = tf.data.Dataset.range(len(pairs)).map(plain(size_and_problem), THREADS).ignore_errors()
     sizes, problems = {}, {}
-    for index, size, problem in without_autotune(images).as_numpy_iterator():
+    for index, size, problem in without_autotune(found).as_numpy_iterator():
         sizes[index] = tuple(size.tolist())
         problems[index] = problem.decode()
     bad = {

@@ -4,7 +4,7 @@ from keras_mixers.data.position import with_position
 from keras_mixers.data.random_access import plain, without_autotune
 
 
-def epochs(batches_of, num_batches, start):
+def epochs(elements_of, batches_of, num_batches, start):
     """A dataset each iteration of which is the next epoch.
 
     A variable of the graph holds the number of the next epoch. An iteration reads it when it
@@ -12,7 +12,9 @@ def epochs(batches_of, num_batches, start):
     of iterations can run at the same time.
 
     Args:
-        batches_of: (epoch, first batch) -> a dataset of (number of the batch, images, labels).
+        elements_of: (epoch, first batch) -> a dataset of elements. Its graph is small, because
+            functions inside of `flat_map` take much longer to set up.
+        batches_of: a dataset of elements -> a dataset of (epoch, batch, images, labels).
         num_batches: the number of batches in an epoch.
         start: (epoch, batch), where the first iteration begins.
     """
@@ -23,24 +25,20 @@ def epochs(batches_of, num_batches, start):
         next_epoch = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
 
     def one_epoch(epoch):
-        first = tf.where(epoch == first_epoch, tf.constant(first_batch, tf.int64), 0)
-        return batches_of(epoch, first).map(plain(lambda *batch: (epoch, *batch)))
+        skipped = tf.constant(first_batch, tf.int64)
+        return elements_of(epoch, tf.where(epoch == first_epoch, skipped, 0))
 
-    def hand_out(epoch, number, images, labels):
+    def hand_out(epoch, batch, images, labels):
         advanced = tf.cond(
-            number == num_batches - 1,
+            batch == num_batches - 1,
             lambda: next_epoch.assign(tf.maximum(next_epoch, epoch + 1)),
             next_epoch.read_value,
         )
         with tf.control_dependencies([advanced]):
             return tf.identity(images), tf.identity(labels)
 
-    batches = (
-        tf.data.Dataset.from_tensors(0)
-        .map(plain(lambda _: next_epoch.read_value()))
-        .flat_map(plain(one_epoch))
-        .map(plain(hand_out))
-    )
+    epoch = tf.data.Dataset.from_tensors(0).map(plain(lambda _: next_epoch.read_value()))
+    batches = batches_of(epoch.flat_map(plain(one_epoch))).map(plain(hand_out))
     if first_batch:
         # Because the first epoch is shorter, report the length of the other epochs to Keras.
         batches = with_cardinality(batches, num_batches)

@@ -124,56 +124,53 @@ class Images:
 
         return dataclasses.replace(self, read=read)
 
-    def attempt(self, count, index_at):
-        """A dataset of (number, image, label, problem) for the numbers 0 to `count` - 1.
-
-        It lacks the images that TensorFlow fails to decode.
-
-        Args:
-            count: an int64 scalar.
-            index_at: number -> index of the image.
-        """
-        import tensorflow as tf
-
-        def read(number):
-            return number, *self.read(index_at(number))
-
-        return tf.data.Dataset.range(count).map(plain(read), THREADS).ignore_errors()
-
-    def select(self, count, index_at):
-        """A dataset of (number, image, label); it raises an error that names an unreadable image.
+    def select(self, numbered, index_at):
+        """A dataset of (number, image, label, context); it raises an error for an unreadable image.
 
         TensorFlow's errors do not name the file, and a Python function that names it can keep a
         process from ending. So a number that is missing shows which image could not be read.
+
+        Args:
+            numbered: a dataset of (number, index, context) with the numbers 0, 1, and so on. The
+                last element has the index -1, and is left out of the result.
+            index_at: (number, context) -> index, to find out the index of a missing image.
         """
         import tensorflow as tf
 
-        def check(expected, read):
-            number, image, label, problem = read
+        def end():
+            pixels = tf.zeros([side or 0 for side in self.shape], tf.uint8)
+            return pixels, tf.constant(-1, tf.int64), tf.constant("")
+
+        def read(number, index, context):
+            return number, *tf.cond(index < 0, end, lambda: self.read(index)), context
+
+        def check(expected, element):
+            number, image, label, problem, context = element
             problem = tf.where(tf.equal(number, expected), problem, DAMAGED)
             is_readable = tf.equal(problem, "")
-            name = tf.cond(is_readable, lambda: "", lambda: self.name_of(index_at(expected)))
+            name = tf.cond(
+                is_readable, lambda: "", lambda: self.name_of(index_at(expected, context))
+            )
             message = tf.strings.join([name, NOT_READABLE, problem, ADVICE])
             with tf.control_dependencies([tf.debugging.Assert(is_readable, [message])]):
-                return expected + 1, (number, tf.identity(image), label)
+                image = tf.ensure_shape(tf.identity(image), self.shape)
+            return expected + 1, (number, image, label, context)
 
-        end = tf.zeros([side or 0 for side in self.shape], tf.uint8)
-        end = tf.data.Dataset.from_tensors((count, end, tf.constant(0, tf.int64), ""))
-        attempted = self.attempt(count, index_at).concatenate(end)
-        images = attempted.scan(tf.constant(0, tf.int64), plain(check)).take(count)
-        return images.map(
-            plain(lambda number, image, label: (number, tf.ensure_shape(image, self.shape), label))
-        )
+        attempted = numbered.map(plain(read), THREADS).ignore_errors()
+        checked = attempted.scan(tf.constant(0, tf.int64), plain(check))
+        return checked.filter(plain(lambda number, image, label, context: label >= 0))
 
     def dataset(self):
         """A dataset of (image, label) in the order of the indices."""
         import tensorflow as tf
 
-        images = self.select(tf.constant(self.count, tf.int64), lambda number: number)
-        images = images.map(plain(lambda number, image, label: (image, label)))
-        return without_autotune(
-            images.apply(tf.data.experimental.assert_cardinality(self.count)).prefetch(THREADS)
+        numbered = tf.data.Dataset.range(self.count + 1).map(
+            plain(lambda number: (number, tf.where(number < self.count, number, -1), ()))
         )
+        images = self.select(numbered, lambda number, _: number)
+        images = images.map(plain(lambda number, image, label, _: (image, label)))
+        images = images.apply(tf.data.experimental.assert_cardinality(self.count))
+        return without_autotune(images.prefetch(THREADS))
 
 
 def from_arrays(images, labels):

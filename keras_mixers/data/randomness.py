@@ -1,23 +1,30 @@
 """Random numbers that depend only on a key, as with JAX's `PRNGKey` and `fold_in`."""
 
+MOST_DRAWS = 16  # of `uniform` and `integers`
+
 
 class RowRandom:
     """Random numbers for some rows of a batch; those of a row do not depend on the other rows.
 
     A process that holds a share of a batch thus draws the numbers that one process would draw for
-    these rows. Each call draws from the next seed.
+    these rows. One operator draws all uniform numbers at once, because each operator makes the
+    setup of a graph longer.
 
-    Shapes: results are `(rows, *shape)`.
+    Shapes: results are `(rows,)`.
 
     Args:
         key: an int32 scalar, such as `fold_in` makes; the key of the batch.
-        rows: the numbers of the rows in the whole batch, int32 `(rows,)`.
+        rows: the numbers of the rows in the whole batch, integers `(rows,)`.
         batch_size: the number of rows of the whole batch.
     """
 
     def __init__(self, key, rows, batch_size):
+        import tensorflow as tf
+
         self.key, self.rows, self.batch_size = key, rows, batch_size
-        self.count = 0
+        self.seeds = iter(range(2**31))
+        drawn = tf.random.stateless_uniform([batch_size, MOST_DRAWS], self.seed())
+        self.drawn = iter(tf.unstack(tf.gather(drawn, rows), MOST_DRAWS, 1))
 
     def folded(self, number):
         """The random numbers of the key that depends on this key and on an integer."""
@@ -27,32 +34,24 @@ class RowRandom:
         """The next seed: two int32 numbers."""
         import tensorflow as tf
 
-        self.count += 1
-        return tf.stack([self.key, self.count])
+        return tf.stack([self.key, next(self.seeds)])
 
     def uniform(self, low=0.0, high=1.0):
         """Numbers from `low` up to but without `high`."""
-        import tensorflow as tf
-
-        drawn = tf.random.stateless_uniform([self.batch_size], self.seed(), low, high)
-        return tf.gather(drawn, self.rows)
+        return low + next(self.drawn) * (high - low)
 
     def integers(self, end):
         """Integers from 0 up to but without `end`."""
         import tensorflow as tf
 
-        drawn = tf.random.stateless_uniform(
-            [self.batch_size], self.seed(), maxval=end, dtype="int32"
-        )
-        return tf.gather(drawn, self.rows)
+        return tf.cast(next(self.drawn) * end, "int32")
 
     def beta(self, alpha):
         """Numbers from the beta distribution with both parameters equal to `alpha`."""
         import tensorflow as tf
 
-        first, second = (
-            tf.random.stateless_gamma([self.batch_size], self.seed(), alpha) for _ in range(2)
-        )
+        shape = [2, self.batch_size]
+        first, second = tf.unstack(tf.random.stateless_gamma(shape, self.seed(), alpha))
         # With a small `alpha`, both can be 0, because float32 has no smaller numbers.
         return tf.gather(tf.math.divide_no_nan(first, first + second), self.rows)
 
