@@ -2,10 +2,14 @@
 
 import argparse
 import csv
+import json
+import os
 import re
+import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 from run_example import load_example, run_example
 
@@ -88,3 +92,123 @@ def test_benchmark_data_measures_a_pipeline(tmp_path, digits_folder, monkeypatch
     waiting, between = module.training(args, keras.Sequential(layers), train)
     assert 0 < waiting < 1
     assert between < 60
+
+
+def write_synthetic_imagenet(folder, seed=0):
+    """13 training images and 1 validation image of up to 64 pixels."""
+    few = ["--fraction", "1e-5", "--pool", "6", "--largest-side", "64", "--seed", str(seed)]
+    return run_example("synthetic_imagenet.py", "data", *few, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def synthetic_imagenet(tmp_path_factory):
+    """The folder that holds a small synthetic ImageNet, prepared for TFDS."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    output, message = write_synthetic_imagenet(folder)
+    assert not message
+    assert "train: 13 images in 1 shards" in output
+    return folder / "data"
+
+
+def records_of(data_dir):
+    return {file.name: file.read_bytes() for file in data_dir.rglob("*.tfrecord-*")}
+
+
+def test_synthetic_imagenet_depends_only_on_the_seed(synthetic_imagenet, tmp_path):
+    expected = records_of(synthetic_imagenet)
+    assert len(expected) == 2
+    for seed, equal in ((0, True), (1, False)):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        write_synthetic_imagenet(folder, seed)
+        assert (records_of(folder / "data") == expected) is equal
+    _, message = write_synthetic_imagenet(folder)
+    assert "exists; remove it first" in message
+
+
+def test_synthetic_imagenet_is_a_tfds_dataset(synthetic_imagenet):
+    name, options = "synthetic_imagenet", {"data_dir": synthetic_imagenet}
+    train, _, info = km.data.load(name, 16, 4, **options)
+    assert (info.num_train, info.num_validation, info.num_classes) == (13, 1, 1000)
+    assert sum(len(labels) for _, labels in train) == 13
+    images = [image.numpy() for image, _ in km.data.images(name, "train", **options)]
+    assert all(8 <= max(image.shape[:2]) <= 64 and image.std() > 10 for image in images)
+
+
+def test_synthetic_imagenet_has_the_sizes_of_imagenet():
+    module = load_example("synthetic_imagenet")
+    sizes = [module.size_of(i, np.random.default_rng(i)) for i in range(2000)]
+    height, width = np.mean([size for size, _ in sizes], axis=0)
+    assert 380 < height < 410
+    assert 450 < width < 480
+    assert 0.79 < np.mean([is_common for _, is_common in sizes]) < 0.81
+    files = module.encoded_images(0, 4, largest_side=500)
+    kinds = {b"\x89PNG": [module.PNG], b"\xff\xd8\xff": [module.CMYK, 2, 3]}
+    for magic, indices in kinds.items():
+        assert all(files[i].startswith(magic) for i in indices)
+    assert 20_000 < np.mean([len(file) for file in files[2:]]) < 300_000
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+@needs_linux
+def test_benchmark_imagenet_measures_pipelines(synthetic_imagenet):
+    measure = load_example("benchmark_imagenet_stages").measure
+    spec = {"dataset": "synthetic_imagenet", "data_dir": str(synthetic_imagenet)}
+    spec |= {"image_size": 16, "batch": 4, "rounds": 1}
+    for pipeline in ("read", "read, decode, resize", "crop, flip"):
+        row = measure({**spec, "pipeline": pipeline})
+        assert row["pipeline"] == pipeline
+        assert row["cores"] == len(os.sched_getaffinity(0))
+        assert row["images_s"] > 0
+        # All CPU time of this process, on the cores that it may use.
+        assert row["busy_cores"] == pytest.approx(row["cpu_ms"] * row["images_s"] / 1000)
+        assert 0 < row["busy_cores"] < row["cores"] + 0.5
+        assert 50 < row["idle_MB"] <= row["peak_MB"]
+
+
+@needs_linux
+def test_benchmark_imagenet_predicts_and_checks(tmp_path, monkeypatch):
+    pipelines = load_example("benchmark_imagenet_stages").PIPELINES
+    milliseconds = dict(zip(pipelines, range(1, 8), strict=True))
+    before = os.sched_getaffinity(0)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+
+    def measured(command, **_):
+        spec, cores = json.loads(command[-1]), len(os.sched_getaffinity(0))
+        row = {"pipeline": spec["pipeline"], "cores": cores, "others_cores": 7.5}
+        cpu = milliseconds[spec["pipeline"]]
+        row |= {"images_s": 400 / cpu, "cpu_ms": float(cpu), "serial_ms": 0.2}
+        return subprocess.CompletedProcess(command, 0, json.dumps(row))
+
+    monkeypatch.setattr(subprocess, "run", measured)
+    output, message = run_example(
+        "benchmark_imagenet.py",
+        "data",
+        "--cores",
+        "1",
+        "--csv",
+        "tables",
+        cwd=tmp_path,
+        VARIANTS=("S/16",),
+    )
+    assert not message
+    assert os.sched_getaffinity(0) == before
+    tables = {
+        file.stem: list(csv.DictReader(file.read_text().splitlines()))
+        for file in (tmp_path / "tables").iterdir()
+    }
+    assert all(title in output for title in tables)
+    assert [row["pipeline"] for row in tables["measured"]] == list(milliseconds)
+    # From 1 ms for reading to 7 ms for DeiT's pipeline.
+    expected = [1, 1, 1, 1, 5 - 2 - 4 + 3, 1, 1]
+    assert [float(row["cpu_ms_on_1"]) for row in tables["stages"]] == expected
+    row = tables["scaling"][0]
+    assert (row["pipeline"], row["free_cores"]) == ("central crop", "0.5")
+    assert (row["predicted"], row["measured_on_1"], row["error"]) == ("125", "100", "+25%")
+    assert (row["on_16"], row["on_32"]) == ("4000", "5000")  # the serial part limits 32 cores
+    row = tables["gpu"][0]
+    assert row["train_GFLOP"] == "27.6"
+    assert row["images_s"] == str(round(0.3 * 989e12 / (6 * 4_598_882_304)))
+    assert row["cores, DeiT's"] == "serial"
