@@ -172,7 +172,7 @@ def gpu_table(rows, flops):
     """The cores that feed one GPU; `flops` are the multiply-adds of each variant.
 
     It takes the CPU time on the most cores, because the cores of a large machine are all busy.
-    "serial" means that no number of cores is enough, because the serial part is too slow.
+    "serial" means that the serial part is too slow for the GPU on any number of cores.
     """
     one = by_pipeline(rows, 1)
     most = by_pipeline(rows, max(row["cores"] for row in rows))

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import io
 import json
 import os
 import re
@@ -11,6 +12,8 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
 from run_example import load_example, run_example
 
 import keras_mixers as km
@@ -133,6 +136,13 @@ def test_synthetic_imagenet_is_a_tfds_dataset(synthetic_imagenet):
     assert sum(len(labels) for _, labels in train) == 13
     images = [image.numpy() for image, _ in km.data.images(name, "train", **options)]
     assert all(8 <= max(image.shape[:2]) <= 64 and image.std() > 10 for image in images)
+
+    undecoded = {"image": tfds.decode.SkipDecoding()}
+    examples = tfds.builder(name, **options).as_dataset("train", decoders=undecoded)
+    files = {str(e["file_name"].numpy(), "utf-8"): e["image"].numpy() for e in examples}
+    assert sorted(files) == [f"train_{i:08}.JPEG" for i in range(13)]
+    kinds = [Image.open(io.BytesIO(files[f"train_{i:08}.JPEG"])) for i in range(2)]
+    assert [(kind.format, kind.mode) for kind in kinds] == [("PNG", "RGB"), ("JPEG", "CMYK")]
 
 
 def test_synthetic_imagenet_has_the_sizes_of_imagenet():
