@@ -227,13 +227,14 @@ def main():
     ]
     load = ", ".join(f"{number:.1f}" for number in os.getloadavg())
     print(f"{processor()}; load {load}; {time.strftime('%Y-%m-%d')}; batch {args.batch}")
+    print(f"{GPU}: {GPU_FLOPS / 1e12:.0f} TFLOP/s")
     for title, table in {
         "measured": measured,
         "stages": stage_table(rows),
         "scaling": scaling_table(rows),
         "gpu": gpu_table(rows, count_multiply_adds(args.image_size)),
     }.items():
-        print(f"\n{title}" + (f" ({GPU} at {GPU_FLOPS / 1e12:.0f} TFLOP/s)" * (title == "gpu")))
+        print(f"\n{title}")
         show(table, args.csv and args.csv / f"{title}.csv")
 
 
