@@ -39,12 +39,7 @@ STAGES = {
     "decode JPEG": ("read, decode", "-read"),
     "resize central crop": ("read, decode, resize", "-read, decode"),
     "shuffle, batch, normalize": ("central crop", "-read, decode, resize"),
-    "random crop, resized": (
-        "random crop",
-        "-read, decode",
-        "-central crop",
-        "read, decode, resize",
-    ),
+    "random crop, resize, shuffle, batch, normalize": ("random crop", "-read, decode"),
     "flip": ("crop, flip", "-random crop"),
     "RandAugment, erasing, MixUp, CutMix": ("DeiT's", "-crop, flip"),
 }
