@@ -27,13 +27,23 @@ def augmentations():
 
 
 def records(spec):
-    """The files of the training images in batches, without decoding."""
+    """The records of the training images in batches and in random order, without decoding."""
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
+    from keras_mixers.data.order import Order
+    from keras_mixers.data.records import index_of_records, record_at
+
     builder = tfds.builder(spec["dataset"], data_dir=spec["data_dir"])
-    undecoded = {"image": tfds.decode.SkipDecoding()}
-    files = builder.as_dataset("train", decoders=undecoded, as_supervised=True)
-    return files.batch(spec["batch"])
+    paths = [str(path) for path in builder.info.splits["train"].filepaths]
+    file_of, offsets = index_of_records(paths)
+    order = Order(len(offsets), spec["batch"], seed=0).indices(0)
+    places = tf.gather(paths, tf.gather(file_of, order)), tf.gather(offsets, order)
+    files = tf.data.Dataset.from_tensor_slices(places)
+    threads = len(os.sched_getaffinity(0))
+    return files.map(lambda path, offset: (record_at(path, offset), 0), threads).batch(
+        spec["batch"]
+    )
 
 
 def decoded(spec):

@@ -1,8 +1,9 @@
 """Batches for training and validation, as tf.data computes them from a seed and an epoch."""
 
+from keras_mixers.data.ahead import prepared_ahead
 from keras_mixers.data.augmenter import Augmenter, random_crop
 from keras_mixers.data.epochs import epochs
-from keras_mixers.data.random_access import THREADS, plain, without_autotune
+from keras_mixers.data.random_access import THREADS, plain
 from keras_mixers.data.randomness import RowRandom, fold_in
 
 PREFETCHED_BATCHES = 4
@@ -48,7 +49,7 @@ def validation_batches(images, info, order):
     zero = tf.constant(0, tf.int64)
     batches = read(elements_of(zero, zero)).map(plain(normalize), THREADS)
     batches = batches.apply(tf.data.experimental.assert_cardinality(order.num_batches))
-    return without_autotune(batches.prefetch(PREFETCHED_BATCHES))
+    return prepared_ahead(batches.prefetch(PREFETCHED_BATCHES))
 
 
 def reader(images, order, change=None):

@@ -1,7 +1,8 @@
 """A dataset whose iterations are one epoch after the other."""
 
+from keras_mixers.data.ahead import prepared_ahead
 from keras_mixers.data.position import with_position
-from keras_mixers.data.random_access import plain, without_autotune
+from keras_mixers.data.random_access import plain
 
 
 def epochs(elements_of, batches_of, num_batches, start):
@@ -49,7 +50,7 @@ def epochs(elements_of, batches_of, num_batches, start):
         epoch = int(next_epoch.numpy())
         return epoch, first_batch if epoch == first_epoch else 0
 
-    return with_position(without_autotune(batches), position)
+    return with_position(prepared_ahead(batches), position)
 
 
 def with_cardinality(dataset, count):

@@ -51,7 +51,8 @@ def load(
 
     Args:
         name: `"digits"`, which is bundled with scikit-learn and needs no network; a TFDS name such
-            as `"cifar10"`; or the path of a folder.
+            as `"cifar10"`; or the path of a folder of images, or of a version of a dataset that
+            TFDS has prepared.
         image_size: height and width in pixels, an int or a pair; `None` for the dataset's size.
         batch_size: images in a batch.
         preprocessing: the preprocessing of each image, such as a checkpoint's. `None` for the

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import pathlib
 
 import numpy as np
 
@@ -41,7 +42,8 @@ def find(name, validation_fraction, data_dir, size_is_known=True):
     if data_dir is not None:
         arguments.path("data_dir", data_dir, "a path or None")
         data_dir = arguments.text("data_dir", os.fspath(data_dir))  # because TFDS needs UTF-8
-    if name != "digits" and path.is_dir():
+    is_prepared = (path / "dataset_info.json").is_file()  # a folder that TFDS has written
+    if name != "digits" and path.is_dir() and not is_prepared:
         return folder_source(name, validation_fraction, size_is_known)
     return named_source(name, validation_fraction, data_dir, size_is_known)
 
@@ -132,6 +134,8 @@ def named_builder(name, data_dir):
         from keras_mixers.data.digits import Digits
 
         return Digits(data_dir=data_dir)
+    if pathlib.Path(name).is_dir():
+        return tfds.builder_from_directory(name)
     try:
         return tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError):  # ValueError: for a path, for example

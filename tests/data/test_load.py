@@ -112,6 +112,13 @@ def write_dataset_info(name, splits, folder):
     builder.info.write_to_directory(version)
 
 
+def test_load_reads_folder_of_a_prepared_dataset(digits_folder):
+    train, _, info = km.data.load(pathlib.Path(digits_folder, "digits", "1.0.0"))
+    assert info.num_train == 1437
+    expected = km.data.load("digits")[0]
+    np.testing.assert_array_equal(concatenated(train)[0], concatenated(expected)[0])
+
+
 def test_load_reads_any_tfds_name(tmp_path):
     write_dataset_info("cifar10", ["train", "test"], tmp_path)
     with tfds.testing.mock_data(num_examples=20, data_dir=tmp_path):

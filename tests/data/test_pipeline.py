@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 import keras_mixers as km
 from keras_mixers.data import random_access, sources
+from keras_mixers.data.ahead import BACKGROUND, prepared_ahead
 from keras_mixers.data.epochs import with_cardinality
 from keras_mixers.data.order import Order
 from keras_mixers.data.random_access import from_arrays
@@ -198,6 +200,21 @@ def test_with_cardinality_reports_count_of_shorter_dataset():
     assert len(shorter) == 5
     for _ in range(2):
         assert batches(shorter) == [0, 1, 2]
+
+
+def test_iterator_of_next_epoch_is_created_in_the_background(monkeypatch):
+    threads, create = [], tf.data.Dataset.__iter__
+
+    def recorded(dataset):
+        threads.append(threading.current_thread() is threading.main_thread())
+        return create(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", recorded)
+    dataset = prepared_ahead(tf.data.Dataset.range(2))
+    for _ in range(3):
+        assert batches(dataset) == [0, 1]
+        BACKGROUND.submit(int).result()  # wait for it, because it has one thread
+    assert threads == [True, True, False, False]
 
 
 def test_dropped_datasets_leave_no_threads_and_no_images(digits_folder):
