@@ -17,6 +17,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in every process
+# tf2onnx raises an error of its optimizer. By default it hides the error, and copies the graph
+# before each of 25 steps, which takes a quarter of the time of an export.
+os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
 
 TESTS = pathlib.Path(__file__).parent
 # Here a test runs on every backend unless it is marked `one_backend`, so that none is forgotten.

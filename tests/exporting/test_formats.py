@@ -54,12 +54,17 @@ def test_saved_model_stores_each_weight_once(tmp_path):
     assert 1 <= variables / (4 * model.count_params()) < 1.01
 
 
-@pytest.mark.slow
-def test_saved_model_applies_preprocessing(tmp_path):
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A model, the path of its SavedModel with preprocessing, and what TensorFlow loads from it."""
     model = rgb_model()
-    path = tmp_path / "saved_model"
+    path = tmp_path_factory.mktemp("prepared") / "saved_model"
     km.export(model, path, preprocessing=PREPROCESSING, class_names=NAMES)
-    loaded = tf.saved_model.load(str(path))
+    return model, path, tf.saved_model.load(str(path))
+
+
+def test_saved_model_applies_preprocessing(prepared):
+    model, path, loaded = prepared
     assert set(loaded.signatures) == {"serving_default", "serve_encoded"}
     images = photos()
     logits, probabilities = expected(model, images)
@@ -71,12 +76,9 @@ def test_saved_model_applies_preprocessing(tmp_path):
     assert metadata["preprocessing"] == PREPROCESSING.get_config()
 
 
-@pytest.mark.slow
-def test_serve_encoded_accepts_files_of_any_size(tmp_path):
-    model = rgb_model()
-    path = tmp_path / "saved_model"
-    km.export(model, path, preprocessing=PREPROCESSING)
-    serve = tf.saved_model.load(str(path)).signatures["serve_encoded"]
+def test_serve_encoded_accepts_files_of_any_size(prepared):
+    model, _, loaded = prepared
+    serve = loaded.signatures["serve_encoded"]
     first, second = photos(1)[0], photos(1, (16, 50))[0]
     grey = photos(1, (20, 20))[0, :, :, :1]
     encoded = [tf.io.encode_png(image).numpy() for image in (first, second, grey)]
@@ -89,21 +91,25 @@ def test_serve_encoded_accepts_files_of_any_size(tmp_path):
         np.testing.assert_allclose(output, logits[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("preprocessing", [None, PREPROCESSING])
-def test_saved_model_rejects_images_of_another_shape(preprocessing, tmp_path):
-    km.export(rgb_model(), tmp_path / "saved_model", preprocessing=preprocessing)
-    serve = tf.saved_model.load(str(tmp_path / "saved_model")).signatures["serving_default"]
-    shapes = [(2, 8, 12, 1), (2, 8, 12, 4), (2, 8, 12, 6), (8, 12, 3)]
-    for shape in [*shapes, *([] if preprocessing else [(2, 16, 24, 3), (2, 12, 8, 3)])]:
-        images = np.zeros(shape, "uint8" if preprocessing else "float32")
+def assert_rejected(loaded, shapes, dtype):
+    for shape in shapes:
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"is not compatible.*3\]"):
-            serve(images=tf.constant(images))
+            loaded.signatures["serving_default"](images=tf.zeros(shape, dtype))
 
 
-def test_serve_encoded_rejects_large_or_unknown_files(tmp_path):
+def test_saved_model_rejects_images_of_another_shape(prepared, tmp_path):
+    shapes = [(2, 8, 12, 1), (2, 8, 12, 4), (2, 8, 12, 6), (8, 12, 3)]
+    _, _, loaded = prepared
+    assert_rejected(loaded, shapes, "uint8")
+    km.export(rgb_model(), tmp_path / "saved_model")
+    loaded = tf.saved_model.load(str(tmp_path / "saved_model"))
+    assert_rejected(loaded, [*shapes, (2, 16, 24, 3), (2, 12, 8, 3)], "float32")
+
+
+def test_serve_encoded_rejects_large_or_unknown_files(prepared):
     """The first 33 bytes of a PNG file of 20,000 x 20,000 pixels are enough to refuse it."""
-    km.export(rgb_model(), tmp_path / "saved_model", preprocessing=PREPROCESSING)
-    serve = tf.saved_model.load(str(tmp_path / "saved_model")).signatures["serve_encoded"]
+    _, _, loaded = prepared
+    serve = loaded.signatures["serve_encoded"]
     good = tf.io.encode_png(photos(1)[0]).numpy()
     large = good[:16] + (20_000).to_bytes(4, "big") * 2 + good[24:]
     message = (
