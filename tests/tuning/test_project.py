@@ -46,10 +46,18 @@ def whole(request, tmp_path_factory):
     return request.param, values(tuner), scores
 
 
+@pytest.fixture(scope="module")
+def cut(whole, tmp_path_factory):
+    """The folder of a search of the same kind that was interrupted."""
+    folder = tmp_path_factory.mktemp("cut")
+    interrupted(whole[0], folder)
+    return folder
+
+
 @pytest.mark.parametrize("lost", [["oracle.json"], ["trial_*1/trial.json", "trial_*3/trial.json"]])
-def test_search_continues_as_if_no_file_was_damaged(whole, lost, tmp_path, capsys):
+def test_search_continues_as_if_no_file_was_damaged(whole, cut, lost, tmp_path, capsys):
     kind, expected, scores = whole
-    project = interrupted(kind, tmp_path)
+    project = shutil.copytree(cut, tmp_path, dirs_exist_ok=True) / "search"
     for pattern in lost:
         (file,) = project.glob(pattern)
         text = file.read_text()
