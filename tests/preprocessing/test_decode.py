@@ -39,6 +39,11 @@ def shown(content):
     return np.asarray(image.convert("RGB"))
 
 
+@pytest.fixture(autouse=True)
+def default_seed_and_dtype_policy():
+    """No new seed for each test, because TensorFlow then optimizes the decoder's graph again."""
+
+
 @functools.cache
 def decoder(channels=3):
     return tf.function(

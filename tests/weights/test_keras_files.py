@@ -2,6 +2,8 @@
 
 import io
 import json
+import pathlib
+import shutil
 import zipfile
 
 import goldens
@@ -278,12 +280,27 @@ BAD = {
 }
 
 
+@pytest.fixture(scope="module")
+def trained_vit():
+    """One model for all refused files, because `refuse` asserts that it does not change."""
+    return trained(goldens.make(VIT))
+
+
+@pytest.fixture(scope="module")
+def trained_files(trained_vit, tmp_path_factory):
+    """A folder with a file of each kind."""
+    folder = tmp_path_factory.mktemp("trained")
+    for file in SUFFIXES:
+        saved(trained_vit, folder / file)
+    return folder
+
+
 @pytest.mark.parametrize("case", BAD)
 @files
-def test_wrong_keras_files_are_refused(file, case, tmp_path):
+def test_wrong_keras_files_are_refused(file, case, trained_vit, trained_files, tmp_path):
     change, message = BAD[case]
-    path = changed(saved(trained(goldens.make(VIT)), tmp_path / file), change)
-    refuse(trained(goldens.make(VIT)), path, message)
+    path = changed(pathlib.Path(shutil.copy(trained_files / file, tmp_path)), change)
+    refuse(trained_vit, path, message)
 
 
 def with_members(path, **members):

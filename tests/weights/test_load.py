@@ -121,12 +121,19 @@ def test_load_report_text():
     )
 
 
-@pytest.mark.parametrize("damage", ["deeper", "shallower", "nan"])
-@pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
-def test_keras_files_that_differ_are_refused(file, damage, tmp_path):
+@pytest.fixture(scope="module")
+def trained_vit():
+    """One model for all refused files, because the test asserts that it does not change."""
     model = goldens.make(VIT)
     model.compile("adam", "mse", run_eagerly=True)
     model.fit(np.zeros((2, 32, 32, 3)), np.zeros((2, 10)), verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("damage", ["deeper", "shallower", "nan"])
+@pytest.mark.parametrize("file", ["model.keras", "model.weights.h5"])
+def test_keras_files_that_differ_are_refused(file, damage, trained_vit, tmp_path):
+    model = trained_vit
     depth = {"deeper": 3, "shallower": 1, "nan": 2}[damage]
     other = goldens.make(VIT, depth=depth)
     if damage == "nan":
