@@ -103,12 +103,12 @@ def test_registered_gradients_do_not_grow_with_models():
 
     counts = []
     images, labels = values((4, 8, 8, 3), 0), np.arange(4)
-    for _ in range(4):
-        model = case("vit").make(input_shape=(8, 8, 3))
+    for _ in range(3):
+        model = case("vit").make(input_shape=(8, 8, 3), depth=1)
         model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         model.fit(images, labels, verbose=0)
         del model
         keras.backend.clear_session()
         gc.collect()
         counts.append(len(ops.gradient_registry.list()))
-    assert counts[1:] == 3 * counts[1:2], counts
+    assert counts[1] == counts[2], counts

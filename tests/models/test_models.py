@@ -86,9 +86,8 @@ def trained(case, labels, epochs=1, **more):
     model.compile(
         keras.optimizers.AdamW(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        **QUICK,
+        **(QUICK if ON_JAX else {"run_eagerly": True}),  # tracing takes longer than a few steps
     )
-    model.optimizer.build(model.trainable_variables)  # or TensorFlow traces each step twice
     model.fit(case.images(8), labels, batch_size=4, epochs=epochs, shuffle=False, verbose=0)
     return model
 

@@ -8,13 +8,17 @@ from cases import case
 pytestmark = pytest.mark.one_backend("Keras quantizes in the same way on each backend")
 
 
-@pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
-@pytest.mark.parametrize("family", ["vit_map", "mlp_mixer", "conv_mixer", "hybrid_ACMPG"])
+# Each family in one mode, and each mode in a model of all mixers.
+CASES = [(family, "int8") for family in ("vit_map", "mlp_mixer", "conv_mixer", "hybrid_ACMPG")]
+CASES += [("hybrid_ACMPG", mode) for mode in ("int4", "float8")]
+
+
+@pytest.mark.parametrize(("family", "mode"), CASES)
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
 def test_quantized_model_is_saved(family, mode, tmp_path):
-    model = case(family).make()
+    model = case(family).make(pool="map")  # because only this pooling has products with weights
     images = case(family).images()
-    expected = model.predict(images, verbose=0)
+    expected = np.asarray(model(images))
     model.quantize(mode)
     quantized = model.predict(images, verbose=0)
     assert np.abs(quantized - expected).max() < 0.6 * np.abs(expected).max()
