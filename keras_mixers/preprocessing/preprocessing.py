@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
+from keras_mixers.preprocessing.banded import BandedResampler
 from keras_mixers.preprocessing.layer import PreprocessImages
-from keras_mixers.preprocessing.resample import Resampler, tensorflow_ops
 from keras_mixers.preprocessing.scale import warn_of_scale
 from keras_mixers.preprocessing.specification import Specification
 
@@ -75,7 +75,7 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         _, height, width, _ = (
             known or tf.shape(images)[axis] for axis, known in enumerate(images.shape)
         )
-        images = tf.cast(Resampler(self, height, width, tensorflow_ops())(images), "uint8")
+        images = tf.cast(BandedResampler(self, height, width)(images), "uint8")
         return images[0] if single else images
 
     def normalize(self, image: Any) -> Any:

@@ -93,9 +93,13 @@ class Resampler:
     def resample(self, x, weights):
         """`weights . x` over the last axis but one, rounded half up to bytes as Pillow does."""
         ops = self.ops
-        coarse, fine = (ops.matmul(ops.array(part, dtype="float32"), x) for part in weights)
+        coarse, fine = self.products(x, weights)
         x = ops.floor((coarse + ops.floor(fine / FINE) + COARSE // 2) / COARSE)
         return ops.minimum(ops.maximum(x, 0), 255)
+
+    def products(self, x, weights):
+        """`weights . x` for both matrices of weights, over the last axis but one of x."""
+        return [self.ops.matmul(self.ops.array(part, dtype="float32"), x) for part in weights]
 
     def bilinear(self, distance):
         """The triangle kernel."""
