@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_mixers.preprocessing.decode import NOT_READABLE, pixels_or_problem
+from keras_mixers.preprocessing.decode import NOT_READABLE, traced_decoder
 
 KEPT_BYTES = 2**30
 CHUNK = 256  # images that are prepared at once
@@ -199,7 +199,7 @@ def from_files(pairs):
         return tf.strings.unicode_transcode(paths[index], "UTF-8", "UTF-8", errors="replace")
 
     def read(index):
-        image, problem = pixels_or_problem(tf.io.read_file(paths[index]), 3)
+        image, problem = traced_decoder(3)(tf.io.read_file(paths[index]))
         return image, tf.gather(labels, index), problem
 
     return Images(len(pairs), (None, None, 3), read, name_of)

@@ -11,7 +11,7 @@ import struct
 import numpy as np
 
 from keras_mixers.data.random_access import Images
-from keras_mixers.preprocessing.decode import pixels_or_problem
+from keras_mixers.preprocessing.decode import traced_decoder
 
 LENGTH = struct.Struct("<Q")
 FRAME = 16  # bytes around a record: its length, and the checksums of its length and its content
@@ -51,7 +51,7 @@ def from_records(builder, split):
         example = info.features.deserialize_example(
             record, decoders={"image": tfds.decode.SkipDecoding()}
         )
-        image, problem = pixels_or_problem(example["image"], shape[-1] or 3)
+        image, problem = traced_decoder(shape[-1] or 3)(example["image"])
         return image, tf.cast(example["label"], tf.int64), problem
 
     def name_of(index):

@@ -4,6 +4,8 @@ A small file can hold an image that fills the memory. The size is therefore read
 before anything is decoded. TensorFlow is imported late, because other backends need none of this.
 """
 
+import functools
+
 from keras_mixers.preprocessing.header import jpeg_header, other_header
 from keras_mixers.preprocessing.outlined import outlined
 from keras_mixers.preprocessing.pixels import jpeg_pixels, other_pixels
@@ -36,6 +38,18 @@ def decode_image(content, channels, limit=MAX_PIXELS, name=None):
     message = tf.strings.join(["the file" if name is None else name, NOT_READABLE, problem])
     with tf.control_dependencies([tf.debugging.Assert(tf.equal(problem, ""), [message])]):
         return tf.identity(pixels)
+
+
+@functools.cache
+def traced_decoder(channels):
+    """`pixels_or_problem` of a file's content, traced once in a process, which takes a second."""
+    import tensorflow as tf
+
+    return tf.function(
+        lambda content: pixels_or_problem(content, channels),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+    )
 
 
 def pixels_or_problem(content, channels, limit=MAX_PIXELS):

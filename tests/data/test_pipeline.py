@@ -114,13 +114,15 @@ def test_interrupted_epoch_is_repeated(digits_folder):
 @pytest.mark.parametrize("source", ["arrays", "crops", "files"])
 def test_shares_make_up_the_batches(source, photos, digits_folder):
     """Each process reads and augments its share; together they see what one process sees."""
-    crops = km.data.Augmentation(crop_scale=(0.3, 1), mixup=0.5) if source == "crops" else None
-    name = "digits" if source == "arrays" else photos
-    arguments = {"image_size": 8, "augmentation": crops or EVERYTHING, "start": (1, 1)}
+    arguments = {"image_size": 8, "start": (1, 1)}
     if source == "arrays":
-        arguments.update(batch_size=48, drop_remainder=True)
+        name = "digits"
+        arguments.update(augmentation=EVERYTHING, batch_size=48, drop_remainder=True)
     else:
-        arguments.update(batch_size=8, validation_fraction=1 / 3)
+        name = photos
+        crop_scale = (0.3, 1) if source == "crops" else None
+        augmentation = km.data.Augmentation(crop_scale, flip=True, mixup=0.5)
+        arguments.update(augmentation=augmentation, batch_size=8, validation_fraction=1 / 3)
     whole = km.data.load(name, **arguments)
     shares = [km.data.load(name, shard=(i, 2), **arguments) for i in range(2)]
     assert all(len(share[0]) == len(whole[0]) for share in shares)
@@ -158,7 +160,8 @@ def test_load_warns_of_validation_images_that_it_leaves_out(digits_folder):
 
 
 def test_images_that_do_not_fit_are_read_from_records(digits_folder, monkeypatch):
-    arguments = {"image_size": 8, "augmentation": EVERYTHING, "start": (2, 3)}
+    augmentation = km.data.Augmentation(flip=True, mixup=0.5)
+    arguments = {"image_size": 8, "augmentation": augmentation, "start": (2, 20)}
     expected = [batches(part) for part in km.data.load("digits", **arguments)[:2]]
     monkeypatch.setattr(sources, "KEPT_BYTES", 0)
     for kept in (2**30, 0):
