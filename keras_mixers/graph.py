@@ -4,7 +4,9 @@ This is the only module that uses Keras's private names, so a release of Keras c
 file.
 """
 
+import contextlib
 import inspect
+import random
 
 import keras
 from keras.src.backend.common import global_state
@@ -122,6 +124,23 @@ def run(model, x, visit, path=""):
 def uninitialized_variables():
     """Keras's list of the variables whose initialization it postpones; Keras appends to it."""
     return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)
+
+
+@contextlib.contextmanager
+def unrecorded_build():
+    """Make a context after which the next model gets the names and seeds of one built inside it.
+
+    Keras numbers unnamed layers, and draws the seeds of initializers from Python's generator.
+    """
+    numbers = global_state.get_global_attribute("object_name_uids")
+    state = random.getstate()
+    if numbers is not None:
+        global_state.set_global_attribute("object_name_uids", numbers.copy())
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", numbers)
+        random.setstate(state)
 
 
 def saved_variables(model):

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "models": {"layers", "weights"},
     "data": {"preprocessing"},
     "exporting": {"layers", "models", "preprocessing"},
-    "training": {"data"},
+    "training": {"data", "models"},
     "probe": {"layers", "models"},
     "visualize": {"layers", "probe"},
     "tuning": {"data", "exporting", "models", "training"},

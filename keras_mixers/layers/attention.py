@@ -9,7 +9,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import kernels
 from keras_mixers.layers.base import Layer
-from keras_mixers.layers.dense import Dense
+from keras_mixers.layers.dense import Dense, parts
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.layers.norms import LayerNormalization
 from keras_mixers.serialization import registered
@@ -55,6 +55,7 @@ class MultiHeadSelfAttention(Layer):
     rank = 3
     mixes = frozenset(["tokens"])
     role = "attention"
+    split_by = "num_heads"
 
     def __init__(
         self,
@@ -135,6 +136,9 @@ class MultiHeadSelfAttention(Layer):
         scores = (batch, self.num_heads, tokens, tokens)
         return y, keras.KerasTensor(scores, dtype=self.compute_dtype)
 
+    def split_axes(self):
+        return {"qkv/kernel": 0, "qkv/parts": 2, "score_kernel": 0, "out/kernel": 0}
+
     def multiply_adds(self, x_shape):
         _, tokens, width = x_shape
         heads, head_dim = self.head_shape
@@ -194,7 +198,7 @@ class MultiHeadSelfAttention(Layer):
         batch, tokens = sequence_shape(x)
         query, key, value = (
             ops.reshape(part, (batch, tokens, *self.head_shape))
-            for part in ops.split(self.qkv(x), 3, axis=-1)
+            for part in parts(self.qkv, x, 3)
         )
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)

@@ -10,7 +10,7 @@ from keras_mixers import arguments
 from keras_mixers.layers.attention import sequence_shape
 from keras_mixers.layers.base import Layer
 from keras_mixers.layers.channel_mixing import ChannelMixing
-from keras_mixers.layers.dense import Dense
+from keras_mixers.layers.dense import Dense, parts
 from keras_mixers.layers.norms import LayerNormalization
 from keras_mixers.serialization import registered
 
@@ -39,6 +39,7 @@ class AttentionPooling(Layer):
     """
 
     rank = 3
+    split_by = "num_heads"
 
     def __init__(
         self,
@@ -80,6 +81,15 @@ class AttentionPooling(Layer):
         for part in (self.query, self.key_value, self.out, self.norm, self.mlp):
             part.build(x_shape)
 
+    def split_axes(self):
+        return {
+            "query/kernel": 1,
+            "query/bias": 0,
+            "key_value/kernel": 0,
+            "key_value/parts": 2,
+            "out/kernel": 0,
+        }
+
     def multiply_adds(self, x_shape):
         _, tokens, width = x_shape
         # The query is computed once for all images, but counts for each image like the rest.
@@ -95,7 +105,7 @@ class AttentionPooling(Layer):
         query = ops.broadcast_to(query, (ops.shape(x)[0], 1, *heads))
         key, value = (
             ops.reshape(part, (batch, tokens, *heads))
-            for part in ops.split(self.key_value(x), 2, axis=-1)
+            for part in parts(self.key_value, x, 2)
         )
         y = ops.dot_product_attention(query, key, value, scale=heads[1] ** -0.5)
         y = self.out(ops.reshape(y, (-1, width)))

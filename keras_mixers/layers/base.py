@@ -53,6 +53,8 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
         mixes: what the layer mixes, a frozenset of `"tokens"` and `"channels"`.
         role: what the layer does in a block, such as `"attention"`. Weight loading uses it to name
             a weight: `blocks.3.attention.qkv.kernel` belongs to the attention of block 3.
+        split_by: the attribute with the number of heads or hidden units that `split_axes` divides
+            among devices; None if the sizes of the axes say it.
 
     Tools that read a model, such as weight loading and probes, recognize a token mixer by `mixes`
     and `role`. A user's own mixer need not derive from this class. It can be any Keras layer that
@@ -72,6 +74,7 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
     rank = None
     mixes = frozenset()
     role = None
+    split_by = None
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
@@ -117,6 +120,15 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
     def compute_output_shape(self, x_shape):
         # Most layers keep the shape. Without this method Keras would trace `call` to find out.
         return x_shape
+
+    def split_axes(self):
+        """The axis along which `km.training.layout_map` may split each weight over devices.
+
+        Each device then computes some of the heads or hidden units. In `{"fc1/kernel": 1}` a weight
+        has its path inside the layer. The name `"qkv/parts"` stands for the kernel `(D, parts, U)`
+        in `dense.parts`. Weights that are not named stay whole.
+        """
+        return {}
 
     def multiply_adds(self, x_shape):
         """Multiply-adds for one image: products of an input and a weight, or of two inputs."""

@@ -4,12 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from keras import ops
-
 from keras_mixers import arguments
 from keras_mixers.layers import activations, kernels
 from keras_mixers.layers.base import Layer
-from keras_mixers.layers.dense import Dense, mlp
+from keras_mixers.layers.dense import Dense, mlp, parts
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.serialization import registered
 
@@ -39,6 +37,7 @@ class ChannelMixing(Layer):
 
     mixes = frozenset(["channels"])
     role = "channel_mixing"
+    split_by = "mlp_dim"
 
     def __init__(
         self,
@@ -63,6 +62,11 @@ class ChannelMixing(Layer):
         self.fc1.build(x_shape)
         self.fc2.build((*x_shape[:-1], self.mlp_dim))
 
+    def split_axes(self):
+        if self.gated:
+            return {"fc1/kernel": 0, "fc1/parts": 2, "fc2/kernel": 0}
+        return {"fc1/kernel": 1, "fc1/bias": 0, "fc2/kernel": 0}
+
     def multiply_adds(self, x_shape):
         products = 3 if self.gated else 2
         return products * math.prod(x_shape[1:]) * self.mlp_dim
@@ -78,5 +82,5 @@ class ChannelMixing(Layer):
         """The hidden units of each token: `(..., D) -> (..., mlp_dim)`."""
         if not self.gated:
             return kernels.activate(self.activation, self.fc1(x), training)
-        gate, x = ops.split(self.fc1(x), 2, axis=-1)
+        gate, x = parts(self.fc1, x, 2)
         return kernels.activate(self.activation, gate, training) * x

@@ -92,6 +92,10 @@ class ConvMixerBlock(Layer):
         for part in (self.depthwise, self.norm1, self.pointwise, self.norm2):
             part.build(x_shape)
 
+    def split_axes(self):
+        vectors = ("depthwise/bias", *(f"norm1/{weight.name}" for weight in self.norm1.weights))
+        return {"depthwise/kernel": 2, "pointwise/kernel": 2, **dict.fromkeys(vectors, 0)}
+
     def multiply_adds(self, x_shape):
         _, rows, columns, width = x_shape
         return rows * columns * width * (self.kernel_size[0] * self.kernel_size[1] + width)

@@ -29,18 +29,47 @@ def mlp(x, fc1, activation, dropout, fc2, training):
         return fc2(dropout(hidden, training=training))
 
     fused = kernels.fused_kernels(x)
-    if not (fused and _is_plain(fc1) and _is_plain(fc2)):
+    biases = fc1.bias is not None and fc2.bias is not None
+    if not (fused and biases and _is_plain(fc1) and _is_plain(fc2)):
         return reference(x)
     if training and not dropout.rate and activation in fused.ACTIVATIONS:
         return fused.mlp(x, *weights(fc1), *weights(fc2), fused.ACTIVATIONS[activation])
     return fused.on_rows(reference, x)  # because oneDNN fuses only products of matrices
 
 
+def parts(dense, x, count, activation=lambda units: units):
+    """`split(activation(dense(x)), count)`, for a kernel that holds several matrices side by side.
+
+    Shapes: `(..., D) -> count x (..., U)`.
+
+    If a layout map splits the units of each matrix over devices, the devices exchange pieces of the
+    kernel here. Otherwise they would exchange the output, which is much larger: their pieces of the
+    kernel are neighbouring columns, but they need the same units of each matrix.
+    """
+    layout = parts_layout(dense)
+    if layout is None or not _is_plain(dense):
+        return ops.split(activation(dense(x)), count, axis=-1)
+    kernel, bias = weights(dense)
+    kernel = ops.reshape(kernel, (kernel.shape[0], count, dense.units // count))
+    kernel = keras.distribution.distribute_tensor(kernel, layout)
+    units = ops.einsum("...d,dcu->...cu", x, kernel)
+    if bias is not None:
+        units = units + ops.reshape(bias, (count, -1))
+    units = activation(units)
+    return [units[..., i, :] for i in range(count)]
+
+
+def parts_layout(dense):
+    """The layout of a kernel `(D, count, U)` in `parts`, or None if no layout map has one."""
+    distribution = keras.distribution.distribution()
+    return distribution and distribution.get_tensor_layout(f"{dense.path}/parts")
+
+
 def _is_plain(dense):
     """Whether a call of the layer computes `x kernel + bias` and nothing that a user added."""
     changed = "call" in vars(dense) or dense.quantization_mode or dense.activity_regularizer
     linear = type(dense) is Dense and dense.activation is keras.activations.linear
-    return linear and dense.bias is not None and not changed
+    return linear and not changed
 
 
 def weights(dense):

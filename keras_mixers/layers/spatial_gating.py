@@ -1,5 +1,6 @@
 """Mix tokens by a gate: half of the channels, mixed across positions, multiply the other half."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import activations, kernels
 from keras_mixers.layers.base import Layer
-from keras_mixers.layers.dense import Dense
+from keras_mixers.layers.dense import Dense, parts
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.layers.norms import LayerNormalization
 from keras_mixers.serialization import registered
@@ -44,6 +45,7 @@ class SpatialGating(Layer):
     rank = 3
     mixes = frozenset(["channels", "tokens"])
     role = "spatial_gating"
+    split_by = "mlp_dim"
 
     def __init__(
         self,
@@ -86,14 +88,17 @@ class SpatialGating(Layer):
         self.spatial.build((batch, half, tokens))
         self.fc2.build((batch, tokens, half))
 
+    def split_axes(self):
+        return {"fc1/kernel": 0, "fc1/parts": 2, "fc2/kernel": 0}
+
     def multiply_adds(self, x_shape):
         _, tokens, width = x_shape
         half = self.mlp_dim // 2
         return tokens * (width * self.mlp_dim + tokens * half + half * width)
 
     def call(self, x, training=None):
-        x = kernels.activate(self.activation, self.fc1(x), training)
-        value, gate = ops.split(x, 2, axis=-1)
+        activation = functools.partial(kernels.activate, self.activation, training=training)
+        value, gate = parts(self.fc1, x, 2, activation)
         gate = ops.transpose(self.norm(gate), (0, 2, 1))
         gate = ops.transpose(self.spatial(gate), (0, 2, 1))
         x = self.fc2(self.dropout(value * gate, training=training))

@@ -38,6 +38,7 @@ class TokenMixing(Layer):
     rank = 3
     mixes = frozenset(["tokens"])
     role = "token_mixing"
+    split_by = "tokens_mlp_dim"
 
     def __init__(
         self,
@@ -60,6 +61,9 @@ class TokenMixing(Layer):
         self.fc2 = Dense(tokens, dtype=self.dtype_policy, name="fc2")
         self.fc1.build((batch, width, tokens))
         self.fc2.build((batch, width, self.tokens_mlp_dim))
+
+    def split_axes(self):
+        return {"fc1/kernel": 1, "fc1/bias": 0, "fc2/kernel": 0}
 
     def multiply_adds(self, x_shape):
         _, tokens, width = x_shape

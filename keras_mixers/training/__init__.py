@@ -6,6 +6,7 @@ from keras_mixers.training.optimizer import LayerwiseAdamW
 from keras_mixers.training.published import recipes
 from keras_mixers.training.recipe import Recipe
 from keras_mixers.training.schedule import WarmUp
+from keras_mixers.training.sharding import layout_map
 
 __all__ = [
     "Accuracy",
@@ -14,5 +15,6 @@ __all__ = [
     "LayerwiseAdamW",
     "Recipe",
     "WarmUp",
+    "layout_map",
     "recipes",
 ]
