@@ -132,6 +132,15 @@ class LayerwiseAdamW(keras.optimizers.Adam):
                 " `fit`, which begins a new schedule"
             )
 
+    def _overwrite_model_variables_with_average_value(self, trainable_variables):
+        # Keras calls this method at the end of `fit`, if there is a moving average.
+        super()._overwrite_model_variables_with_average_value(trainable_variables)
+        if keras.backend.backend() == "jax":
+            # Now a weight and its average are one array on JAX. The next call of `fit`, `evaluate`
+            # or `predict` donates the array of the weight, which would delete the average.
+            for average in self._model_variables_moving_average:
+                average.assign(average * 1)
+
     def load_own_variables(self, store):
         # Files of version 0.1.0 do not contain the assigned rate.
         before = [v for v in self.variables if v is not self.assigned_rate]
