@@ -197,8 +197,7 @@ class MultiHeadSelfAttention(Layer):
         """Queries, keys and values, from one product: `(N, T, D) -> 3 x (N, T, H, d)`."""
         batch, tokens = sequence_shape(x)
         query, key, value = (
-            ops.reshape(part, (batch, tokens, *self.head_shape))
-            for part in parts(self.qkv, x, 3)
+            ops.reshape(part, (batch, tokens, *self.head_shape)) for part in parts(self.qkv, x, 3)
         )
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)

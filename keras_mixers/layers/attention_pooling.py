@@ -104,8 +104,7 @@ class AttentionPooling(Layer):
         query = ops.reshape(self.query(ops.cast(self.probe, x.dtype)), (1, 1, *heads))
         query = ops.broadcast_to(query, (ops.shape(x)[0], 1, *heads))
         key, value = (
-            ops.reshape(part, (batch, tokens, *heads))
-            for part in parts(self.key_value, x, 2)
+            ops.reshape(part, (batch, tokens, *heads)) for part in parts(self.key_value, x, 2)
         )
         y = ops.dot_product_attention(query, key, value, scale=heads[1] ** -0.5)
         y = self.out(ops.reshape(y, (-1, width)))

@@ -31,18 +31,24 @@ def layout_map(
     kernels stay whole, because they are small. The map also has a layout for the output of each
     layer. Without it, XLA would exchange images instead of weights.
 
-    The optimizer's variables, their moving averages and accumulated gradients have the layouts of
-    their weights. A layer of another package, or one without a rule, stays whole along `model_axis`.
-    A user's layer takes part by a method `split_axes`, as in `ChannelMixing`.
+    The optimizer's slots, moving averages and accumulated gradients have the layouts of their
+    weights. A layer of another package stays whole along `model_axis`. A user's layer takes part by
+    a method `split_axes`, as in `ChannelMixing`.
 
     The keys are the exact paths of weights. So create the model by the same function, after
     `keras.distribution.set_distribution`. Print `dict(layouts)` to see them, or replace one by
     `del layouts[path]` and `layouts[path] = (None, "model")`.
 
-    Checkpoints: with one process, `model.save`, `save_weights` and `km.save_weights` write the
-    whole weights, and each of these files loads under any layout. With several processes no process
-    has all values, and only `keras.callbacks.OrbaxCheckpoint` can save. Its checkpoints load under
-    any layout and number of processes, with `model.load_weights(folder)`.
+    With `fsdp_axis`, build the model with `gradient_checkpointing=True` if memory is short. XLA can
+    then gather a weight again for the backward pass instead of keeping it.
+
+    Checkpoints: with one process, `model.save`, `save_weights` and `km.save_weights` write whole
+    weights, and their files load under any layout. With several processes these functions raise an
+    error, because no process has all values, as do `predict`, `get_weights` and
+    `keras.callbacks.SwapEMAWeights`. Save with `keras.callbacks.OrbaxCheckpoint` there (it needs
+    orbax-checkpoint). `model.load_weights(folder)` or `keras.models.load_model(folder)` restores
+    such a checkpoint, with the optimizer, under any layout and number of processes. On one device,
+    first set the distribution `keras.distribution.DataParallel(devices=["cpu:0"])`, for example.
 
     Args:
         mesh: the devices, such as `keras.distribution.DeviceMesh((2, 4), ("batch", "model"))`.
