@@ -42,11 +42,11 @@ def layout_map(
     With `fsdp_axis`, build the model with `gradient_checkpointing=True` if memory is short. XLA can
     then gather a weight again for the backward pass instead of keeping it.
 
-    Checkpoints: with one process, `model.save`, `save_weights` and `km.save_weights` write whole
-    weights, and their files load under any layout. With several processes these functions raise an
-    error, because no process has all values, as do `predict`, `get_weights` and
-    `keras.callbacks.SwapEMAWeights`. Save with `keras.callbacks.OrbaxCheckpoint` there (it needs
-    orbax-checkpoint). `model.load_weights(folder)` or `keras.models.load_model(folder)` restores
+    Checkpoints: `model.load_weights` and `km.load_weights` fill a model under any layout, in any
+    number of processes. With one process, `model.save`, `save_weights` and `km.save_weights` write
+    whole weights. With several processes these functions raise an error, because no process has all
+    values, as do `predict`, `get_weights` and `keras.callbacks.SwapEMAWeights`. Save with
+    `keras.callbacks.OrbaxCheckpoint` there (it needs orbax-checkpoint). `model.load_weights(folder)` or `keras.models.load_model(folder)` restores
     such a checkpoint, with the optimizer, under any layout and number of processes. On one device,
     first set the distribution `keras.distribution.DataParallel(devices=["cpu:0"])`, for example.
 

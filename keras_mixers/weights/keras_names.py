@@ -118,7 +118,8 @@ def find_places(entries, names, model, backbone, head, adapts):
     dense = [{path for path in side if DENSE.fullmatch(path)} for side in (variables, entries)]
 
     own, layers_of_file = {}, by_layer(entries)
-    for layer, members in by_layer(variables.keys() - with_role.keys()).items():
+    # Sorted, because processes that share a model must set its weights in one order.
+    for layer, members in by_layer(sorted(variables.keys() - with_role.keys())).items():
         is_head = any(DENSE.fullmatch(path) for path in members)
         # The optimizer's state belongs to the weights of the file without any change.
         unwanted = head == "skip" and (is_head or layer == OPTIMIZER)
@@ -129,7 +130,7 @@ def find_places(entries, names, model, backbone, head, adapts):
             has_form(variables[path], entries[path]) for path in members
         )
         if fits and not is_other and not unwanted:
-            own |= {path: variables[path] for path in members}
+            own |= {path: variables[path] for path in sorted(members)}
         elif is_head and head == "keep":
             raise ValueError(
                 f"`head`='keep' needs a head that fits. Received: a file in which {layer!r} is"

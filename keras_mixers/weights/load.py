@@ -121,7 +121,7 @@ def assign_all(model, variables, values):
     before = []
     try:
         for variable in reversed(variables):
-            before.append((variable, np.array(keras.ops.convert_to_numpy(variable.value))))
+            before.append((variable, kept_value(variable)))
             variable.assign(values.pop())
         refresh(model)
     except BaseException:
@@ -129,6 +129,17 @@ def assign_all(model, variables, values):
             variable.assign(value)
         refresh(model)
         raise
+
+
+def kept_value(variable):
+    """The value of a variable, which stays the same when the variable gets another one.
+
+    On JAX an array never changes. Of an array that is split over several processes, no process
+    could make a copy.
+    """
+    if keras.backend.backend() == "jax":
+        return variable.value
+    return np.array(keras.ops.convert_to_numpy(variable.value))
 
 
 def refresh(model):

@@ -50,7 +50,7 @@ def build():
     )
 
 
-def distribution(way):
+def distribution(way, build=build):
     if way == "one":
         return None
     shape, names, axes = WAYS[way]
@@ -166,10 +166,30 @@ def check_files(model):
         np.testing.assert_allclose(predict(one), expected, atol=1e-5)
 
 
+def check_load():
+    """Each process fills its parts of the weights of a model from a file."""
+
+    def small():
+        sizes = {"hidden_dim": 8, "depth": 1, "num_heads": 4, "mlp_dim": 16, "num_classes": 4}
+        return km.ViT("Ti/16", input_shape=(8, 8, 3), patch_size=4, **sizes)
+
+    keras.distribution.set_distribution(None)
+    whole = small()
+    with tempfile.TemporaryDirectory() as folder:
+        km.save_weights(whole, f"{folder}/vit.safetensors", format="timm")
+        keras.distribution.set_distribution(distribution("both", small))
+        split = small()
+        km.load_weights(split, f"{folder}/vit.safetensors")
+    for variable, other in zip(whole.weights, split.weights, strict=True):
+        for part in other.value.addressable_shards:
+            np.testing.assert_array_equal(part.data, np.asarray(variable.value)[part.index])
+
+
 if __name__ == "__main__":
     if COORDINATOR:
         keras.distribution.initialize(COORDINATOR, 2, PROCESS)
         found = {"losses": {"both": train("both")[0]}}
+        check_load()
     else:
         found = {"losses": {}, "collectives": {}}
         found["losses"]["one"], model = train("one")

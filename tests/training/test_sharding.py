@@ -357,3 +357,4 @@ def test_sharded_training_has_the_losses_of_one_device(tmp_path):
     assert fsdp.get("collective-permute", 0) + fsdp.get("all-to-all", 0) == 0
     assert fsdp["all-gather"] < 1.1 * found[0]["bytes"]
     assert split.get("collective-permute", 0) == 0
+    assert split["all-to-all"] < found[0]["bytes"] / 4
