@@ -46,9 +46,10 @@ def layout_map(
     number of processes. With one process, `model.save`, `save_weights` and `km.save_weights` write
     whole weights. With several processes these functions raise an error, because no process has all
     values, as do `predict`, `get_weights` and `keras.callbacks.SwapEMAWeights`. Save with
-    `keras.callbacks.OrbaxCheckpoint` there (it needs orbax-checkpoint). `model.load_weights(folder)` or `keras.models.load_model(folder)` restores
-    such a checkpoint, with the optimizer, under any layout and number of processes. On one device,
-    first set the distribution `keras.distribution.DataParallel(devices=["cpu:0"])`, for example.
+    `keras.callbacks.OrbaxCheckpoint` there (it needs orbax-checkpoint). Its folder loads by
+    `model.load_weights` or `keras.models.load_model`, with the optimizer, under any layout and
+    number of processes. On one device, first set a distribution such as
+    `keras.distribution.DataParallel(devices=["cpu:0"])`.
 
     Args:
         mesh: the devices, such as `keras.distribution.DeviceMesh((2, 4), ("batch", "model"))`.
