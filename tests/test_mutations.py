@@ -379,8 +379,8 @@ MUTATIONS = [
     ),
     (
         "data.epochs:epochs",
-        "number == num_batches - 1",
-        "number >= 0",
+        "batch == num_batches - 1",
+        "batch >= 0",
         "data/test_load.py::test_interrupted_epoch_is_repeated",
     ),
     (
