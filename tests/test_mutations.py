@@ -381,7 +381,25 @@ MUTATIONS = [
         "data.epochs:epochs",
         "batch == num_batches - 1",
         "batch >= 0",
-        "data/test_load.py::test_interrupted_epoch_is_repeated",
+        "data/test_pipeline.py::test_interrupted_epoch_is_repeated",
+    ),
+    (
+        "data.randomness:RowRandom.__init__",
+        "tf.gather(drawn, rows)",
+        "drawn[: tf.shape(rows)[0]]",
+        "data/test_augmentation.py::test_augmentation_of_a_share_equals_that_of_the_batch",
+    ),
+    (
+        "data.rand_augment:value_tables",
+        "above - histogram",
+        "above",
+        "data/test_augmentation.py::test_transformation_equals_pillow[Equalize-0.35]",
+    ),
+    (
+        "preprocessing.banded:BandedResampler.products",
+        "tf.reduce_min(tf.gather(first, row_of), 1)",
+        "tf.gather(first, row_of[:, 0])",
+        "preprocessing/test_preprocessing.py::test_small_sizes_give_pillows_bytes",
     ),
     (
         "data.order:Order.rows",

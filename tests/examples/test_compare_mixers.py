@@ -8,7 +8,7 @@ from run_example import load_example, run_example
 
 
 @pytest.mark.slow
-def test_compare_mixers_writes_table_and_picture(tmp_path, digits_folder, without_rand_augment):
+def test_compare_mixers_writes_table_and_picture(tmp_path, digits_folder):
     few = ["--models", "CM", "--epochs", "1", "--without-augmentation"]
     few += ["--dataset", "digits", "--logs", "csv", "--output", "here"]
     output, message = run_example("compare_mixers.py", *few, cwd=tmp_path)
