@@ -12,72 +12,37 @@ images as bytes and return probabilities. On 2 CPU cores, training on the digits
 a half and reaches 98 % test accuracy.
 """
 
-import argparse
 import contextlib
-import dataclasses
 import json
-import pathlib
-import re
 
 from command_line import (
-    at_least,
     describe_data,
     locked,
-    positive_float,
     print_content,
-    refuse_to_overwrite,
     save_figure,
     save_model,
     start,
 )
+from training_run import (
+    build,
+    check_same_run,
+    find_backup,
+    find_recipe,
+    fixed_flags,
+    read_run,
+    short_errors,
+    training_parser,
+)
 
-FAMILIES = ("vit", "mlp_mixer", "conv_mixer")
 COMPARED = 16  # test images on which the exported files are compared with the model
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--dataset", default="digits", help="digits, a TFDS name, or a folder")
-    parser.add_argument(
-        "--model",
-        default="vit",
-        help=f"a family ({', '.join(FAMILIES)}), or the pattern of a hybrid, such as MMA or CM",
-    )
-    parser.add_argument("--image-size", type=int, default=16, help="height and width in pixels")
-    parser.add_argument("--patch-size", type=int, default=4, help="height and width in pixels")
-    parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
-    parser.add_argument(
-        "--depth", type=int, default=4, help="number of blocks; a pattern ignores it"
-    )
-    parser.add_argument("--recipe", default="small", help="a name in km.recipes(), or a JSON file")
-    parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
-    parser.add_argument("--batch-size", type=at_least(1), help="replaces the recipe's value")
-    parser.add_argument("--learning-rate", type=positive_float, help="replaces the recipe's value")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of all random numbers")
-    parser.add_argument("--output", type=pathlib.Path, default="out", help="output folder")
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="resume from the backup in --output")
-    again.add_argument("--overwrite", action="store_true", help="replace the run in --output")
-    long = parser.add_argument_group("long training runs")
-    long.add_argument(
-        "--save-every",
-        type=at_least(1),
-        metavar="STEPS",
-        help="save a backup every STEPS steps, and not only at the end of each epoch",
-    )
+    parser, long = training_parser(__doc__.split("\n")[0])
     long.add_argument(
         "--deterministic", action="store_true", help="compute equal results in each run"
     )
     long.add_argument("--mirrored", action="store_true", help="use all GPUs of this machine")
-    long.add_argument(
-        "--gradient-checkpointing",
-        action="store_true",
-        help="recompute activations in the backward pass: less memory, more time",
-    )
     long.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs to logs/")
     return parser.parse_args()
 
@@ -90,114 +55,6 @@ import numpy as np
 
 import keras_mixers as km
 from keras_mixers.files import write_text
-
-
-def find_recipe(args):
-    """The recipe of --recipe, with the values that other flags replace."""
-    named = km.recipes()
-    if args.recipe in named:
-        recipe = named[args.recipe]
-    elif pathlib.Path(args.recipe).is_file():
-        recipe = km.Recipe.load(args.recipe)
-    else:
-        raise ValueError(
-            f"--recipe must be a JSON file or one of {', '.join(map(repr, named))}. Received:"
-            f" {args.recipe!r}"
-        )
-    flags = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate")}
-    changed = {name: value for name, value in flags.items() if value is not None}
-    epochs = changed.get("epochs", recipe.epochs)
-    changed["warmup_epochs"] = recipe.warmup_epochs * epochs / recipe.epochs
-    return dataclasses.replace(recipe, **changed)
-
-
-def find_backup(args):
-    """The backup in --output; only --resume continues it, and only --overwrite deletes it."""
-    path = args.output / "backup.weights.h5"
-    if args.overwrite:
-        path.unlink(missing_ok=True)
-    if path.exists() and not args.resume:
-        raise ValueError(
-            f"--output must be another folder, or --resume or --overwrite must be given: {path}"
-            f" holds an unfinished training run. Received: --output {args.output}"
-        )
-    if args.resume and not path.exists() and (args.output / "model.keras").exists():
-        raise ValueError(
-            "--resume needs an unfinished training run in --output. Received: --output"
-            f" {args.output}, where a run has finished and written model.keras"
-        )
-    if not path.exists():
-        refuse_to_overwrite(args, "model.keras")
-    return km.training.Backup(path, every=args.save_every)
-
-
-def read_run(args):
-    """What flags.json says about the unfinished run: its flags, recipe and data."""
-    file = args.output / "flags.json"
-    try:
-        run = json.loads(file.read_text(encoding="utf-8"))
-        return {"flags": dict(run["flags"]), "recipe": run["recipe"], "data": run["data"]}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(
-            f"--resume needs {file}, which the unfinished run wrote: {error!r}. Give another"
-            " --output, or --overwrite"
-        ) from None
-
-
-def check_same_run(args, before, **now):
-    """Raise a ValueError if the flags, the recipe or the data of the unfinished run were others."""
-    for name in [name for name, value in now.items() if value != before[name]]:
-        if name == "flags":
-            changed = [flag for flag in now[name] if now[name][flag] != before[name].get(flag)]
-            old = " ".join(
-                f"--{flag.replace('_', '-')} {before[name].get(flag)}" for flag in changed
-            )
-            raise ValueError(f"--resume needs the flags of the unfinished run: {old}")
-        raise ValueError(
-            f"--resume needs the {name} of the unfinished run. Received: {name} that changed since"
-            f" the run in {args.output} began; restore it, or give another --output, or --overwrite"
-        )
-
-
-def fixed_flags(args):
-    """The flags that must not change when training is resumed."""
-    may_change = ("resume", "overwrite", "output", "save_every", "tensorboard")
-    return {name: str(value) for name, value in vars(args).items() if name not in may_change}
-
-
-def build(args, recipe, info):
-    """A model of the family in --model, or a hybrid with the pattern in --model."""
-    size = {
-        "input_shape": info.input_shape,
-        "num_classes": info.num_classes,
-        "patch_size": args.patch_size,
-        "hidden_dim": args.hidden_dim,
-        "gradient_checkpointing": args.gradient_checkpointing,
-        **recipe.model_arguments,
-    }
-    if args.model == "vit":
-        most = max(1, args.hidden_dim // 32)
-        heads = next(h for h in range(most, 0, -1) if args.hidden_dim % h == 0)
-        return km.ViT(
-            "Ti/16", depth=args.depth, num_heads=heads, mlp_dim=2 * args.hidden_dim, **size
-        )
-    if args.model == "mlp_mixer":
-        return km.MLPMixer(
-            "S/16",
-            depth=args.depth,
-            tokens_mlp_dim=args.hidden_dim,
-            channels_mlp_dim=2 * args.hidden_dim,
-            **size,
-        )
-    if args.model == "conv_mixer":
-        return km.ConvMixer("256/8-k5-p2", depth=args.depth, **size)
-    if not set(args.model) <= set(km.models.LETTERS):
-        raise ValueError(
-            f"--model must be {', '.join(FAMILIES)}, or a pattern of the letters"
-            f" {', '.join(km.models.LETTERS)}."
-            f" Received: {args.model!r}"
-        )
-    return km.Hybrid(args.model, mlp_dim=2 * args.hidden_dim, **size)
 
 
 def largest_difference(model, info, images, folder):
@@ -244,16 +101,8 @@ def fit(args, recipe, model, train, test, backup):
     return backup.history
 
 
-def unreadable_image(error):
-    """The part of a TensorFlow error that names an image file and its problem, or None."""
-    found = re.search(r"assertion failed: \[(.* is not a readable image.*)\]", str(error))
-    return found and found[1]
-
-
 def train(args, devices):
     """Train from the beginning or from the backup: `(model, info, backup)`."""
-    import tensorflow as tf
-
     try:
         recipe = find_recipe(args)
         backup = find_backup(args)
@@ -283,21 +132,8 @@ def train(args, devices):
     except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"train.py: {error}") from None
     model.summary()
-    try:
+    with short_errors("train.py", backup):
         history = fit(args, recipe, model, batches, test, backup)
-    except FloatingPointError as error:
-        raise SystemExit(f"train.py: {error}") from None
-    except OSError as error:  # such as a full disk
-        raise SystemExit(f"train.py: {error}; resume with --resume") from None
-    except tf.errors.OpError as error:
-        unreadable = unreadable_image(error)
-        if not unreadable:
-            raise
-        raise SystemExit(f"train.py: {unreadable}") from None
-    except KeyboardInterrupt:
-        raise SystemExit(
-            f"\ntrain.py: interrupted in epoch {backup.epoch + 1}; resume with --resume"
-        ) from None
     _, accuracy = model.evaluate(test, verbose=0)
     print(f"Test accuracy: {accuracy:.2%}")
     save_model(model, args.output / "model.keras")

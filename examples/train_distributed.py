@@ -1,119 +1,287 @@
-"""Train one model in several processes, on one machine or many; each gets a part of every batch.
+"""Train one model in several processes, on one machine or many.
 
+    # by hand: the same command in each process, with another --process-id
     python examples/train_distributed.py --coordinator 10.0.0.1:9911 --processes 2 --process-id 0
-    python examples/train_distributed.py --coordinator 10.0.0.1:9911 --processes 2 --process-id 1
+    # under SLURM, Open MPI or Kubernetes, JAX finds the processes: see examples/cluster/
+    srun python examples/train_distributed.py --resume
+    # each process trains on all of its devices, so one process can use several GPUs
+    python examples/train_distributed.py --model-parallel 4     # each weight on 4 devices
+    python examples/train_distributed.py --fully-sharded        # each weight on all devices
 
-Start each process by hand or by the scheduler of a cluster, with the same flags except
---process-id. Process 0 listens at the coordinator's address. The script runs on JAX
-(`pip install -e ".[jax]"`, or `jax[cuda12]` for GPUs). --batch-size is the batch size of all
-processes together. With the same value, the losses equal those of one process. Process 0 writes
-model.keras into the output folder. To export it with TensorFlow:
+The script runs on JAX (`pip install -e ".[jax]"`, or `jax[cuda12]` for GPUs). --batch-size is the
+batch size of all devices together: with the same value, the losses equal those of one device.
+SIGTERM or Ctrl-C to one process saves a backup and ends all of them. If a process is lost, the
+others end within a minute. Start all of them again with --resume, also with another number of
+processes or devices. --output must be one folder on a file system that all processes read.
 
-    python examples/deploy.py export out/model.keras
+Process 0 writes what train.py writes, but deploy.py exports the model, in a process on TensorFlow.
 """
 
 import argparse
-import contextlib
 import os
 import pathlib
+import subprocess
+import sys
 
-from command_line import add_overwrite, locked, refuse_to_overwrite, save_model, start
+from command_line import (
+    at_least,
+    describe_data,
+    locked,
+    print_content,
+    save_figure,
+    save_model,
+    start,
+)
+from joining import joined
+from training_run import (
+    BACKUP,
+    build,
+    check_same_run,
+    find_backup,
+    find_recipe,
+    fixed_flags,
+    read_run,
+    short_errors,
+    training_parser,
+)
 
 os.environ["KERAS_BACKEND"] = "jax"
+SCRIPT = "train_distributed.py"
+
+
+def address(text):
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be host:port, not {text}")
+    return text
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    parser, long = training_parser(__doc__.split("\n")[0])
+    long.add_argument("--no-export", dest="export", action="store_false", help="skip the export")
+    group = parser.add_argument_group("processes and devices")
+    group.add_argument("--coordinator", type=address, help="host:port of process 0")
+    group.add_argument("--processes", type=at_least(1), help="number of processes")
+    group.add_argument("--process-id", type=at_least(0), help="number of this process, from 0")
+    group.add_argument(
+        "--wait", type=at_least(1), default=300, help="seconds until all processes have started"
     )
-    parser.add_argument("--coordinator", default="127.0.0.1:9911", help="address of process 0")
-    parser.add_argument("--processes", type=int, default=1, help="number of processes")
-    parser.add_argument("--process-id", type=int, default=0, help="number of this process, from 0")
-    parser.add_argument("--dataset", default="digits", help="digits, a TFDS name, or a folder")
-    parser.add_argument(
-        "--pattern", default="MMA", help="the hybrid's pattern, one letter per block"
+    group.add_argument(
+        "--model-parallel", type=at_least(1), default=1, help="devices that share each weight"
     )
-    parser.add_argument("--image-size", type=int, default=16, help="height and width in pixels")
-    parser.add_argument("--patch-size", type=int, default=4, help="height and width in pixels")
-    parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
-    parser.add_argument("--epochs", type=int, default=10, help="number of epochs")
-    parser.add_argument("--batch-size", type=int, default=64, help="images per step, in total")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
-    parser.add_argument("--output", type=pathlib.Path, default="out", help="output folder")
-    add_overwrite(parser)
-    return parser.parse_args()
+    group.add_argument(
+        "--fully-sharded", action="store_true", help="share weights and optimizer among all devices"
+    )
+    args = parser.parse_args()
+    if (args.processes or 1) > 1 and None in (args.coordinator, args.process_id):
+        parser.error("--processes needs --coordinator and --process-id")
+    if args.processes is None and (args.coordinator or args.process_id is not None):
+        parser.error("--coordinator and --process-id need --processes")
+    if args.processes is not None and (args.process_id or 0) >= args.processes:
+        parser.error(
+            "--process-id must be from 0 to one less than --processes. Received:"
+            f" {args.process_id} of {args.processes}"
+        )
+    return args
 
 
 if __name__ == "__main__":
     start(parse_arguments)
 
+import contextlib
+import json
+
+import jax
 import keras
 
 import keras_mixers as km
+from keras_mixers.files import write_text
+from keras_mixers.training import processes
 
 
-def main():
-    args = parse_arguments()
-    if not 0 <= args.process_id < args.processes:
-        raise SystemExit(
-            "train_distributed.py: --process-id must be from 0 to one less than --processes."
-            f" Received: {args.process_id} of {args.processes}"
+def find_distribution(args, recipe):
+    """How weights and batches are divided among the devices of all processes."""
+    devices = keras.distribution.list_devices()
+    if len(devices) % args.model_parallel:
+        raise ValueError(
+            f"--model-parallel must divide the number of devices, {len(devices)}. Received:"
+            f" {args.model_parallel}"
         )
-    try:
-        # Only process 0 writes.
-        with locked(args.output) if args.process_id == 0 else contextlib.nullcontext():
-            train(args)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"train_distributed.py: {error}") from None
-
-
-def train(args):
-    """Train in this process and the others; process 0 writes model.keras."""
-    first = args.process_id == 0
-    if first:
-        refuse_to_overwrite(args, "model.keras")
-    if args.processes > 1:  # must come before the first use of JAX's devices
-        keras.distribution.initialize(args.coordinator, args.processes, args.process_id)
-    keras.distribution.set_distribution(keras.distribution.DataParallel())
-
-    try:
-        recipe = km.Recipe(
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            learning_rate=2e-3,
-            warmup_epochs=0.1 * args.epochs,
-            clip_norm=1.0,
-            augmentation=km.data.Augmentation(translation=0.1),
+    # Each process makes its own part of a batch, so Keras need not divide the dataset.
+    if args.model_parallel == 1 and not args.fully_sharded:
+        distribution = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
+    else:
+        shape = (len(devices) // args.model_parallel, args.model_parallel)
+        mesh = keras.distribution.DeviceMesh(shape, ("batch", "model"), devices)
+        layouts = km.training.layout_map(mesh, fully_sharded=args.fully_sharded)
+        distribution = keras.distribution.ModelParallel(
+            layout_map=layouts, auto_shard_dataset=False
         )
-        train, _, info = km.data.load(
+    if recipe.batch_size % distribution.num_model_replicas:
+        raise ValueError(
+            f"--batch-size must be a multiple of {distribution.num_model_replicas}, the number of"
+            f" devices that divide a batch. Received: {recipe.batch_size}"
+        )
+    return distribution
+
+
+def part_of_process(dataset, distribution, batch_size):
+    """The part of each batch that the devices of this process need."""
+    parts = min(distribution.num_model_replicas, distribution.num_processes)
+    size = batch_size // parts
+    begin = distribution.data_shard_id * size
+    if parts == 1:
+        return dataset
+    return dataset.map(lambda *batch: tuple(array[begin : begin + size] for array in batch))
+
+
+def whole_batches(dataset, batch_size, info):
+    """Validation batches of one size, because each device needs an equal part of a batch.
+
+    The images that fill the last batch have no label, so the accuracy leaves them out. The weights
+    leave them out of the loss, whose mean would otherwise include them.
+    """
+    import tensorflow as tf
+
+    filled = -(-info.num_validation // batch_size) * batch_size
+    weight = filled / info.num_validation
+
+    def fill(images, labels):
+        missing = batch_size - tf.shape(images)[0]
+        batch = images, tf.one_hot(labels, info.num_classes), tf.fill(tf.shape(labels), weight)
+        return tuple(
+            tf.ensure_shape(
+                tf.pad(array, [[0, missing], *[[0, 0]] * (len(array.shape) - 1)]),
+                (batch_size, *array.shape[1:]),
+            )
+            for array in batch
+        )
+
+    return dataset.map(fill)
+
+
+class SwapWeights(keras.callbacks.SwapEMAWeights):
+    """Keras's callback, which cannot read weights that are on the devices of several processes."""
+
+    def _backend_swap_variables(self, optimizer):
+        pairs = zip(
+            optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True
+        )
+        for weight, average in pairs:
+            before = weight.value
+            weight.assign(average.value)
+            average.assign(before)
+
+
+def record(args, recipe, info, resumes):
+    """Write flags.json and recipe.json; raise a ValueError if the resumed run had other ones."""
+    run = {
+        "flags": fixed_flags(args),
+        "recipe": json.loads(str(recipe)),
+        "data": describe_data(args, info),
+    }
+    if resumes:
+        check_same_run(args, read_run(args), **run)
+    write_text(args.output / "flags.json", json.dumps(run, indent=2) + "\n")
+    recipe.save(args.output / "recipe.json")
+
+
+def prepare(args, recipe):
+    """`(model, batches, test, backup)` in a distribution, from the beginning or the backup."""
+    distribution = find_distribution(args, recipe)
+    resumes = processes.first(lambda: find_backup(args).path.exists())
+    backup = km.training.Backup(args.output / BACKUP, every=args.save_every)
+
+    def load():
+        return km.data.load(
             args.dataset,
             image_size=args.image_size,
             batch_size=recipe.batch_size,
             augmentation=recipe.augmentation,
-            drop_remainder=True,  # because each process needs an equal part of a batch
+            drop_remainder=True,  # because each device needs an equal part of a batch
             seed=args.seed,
+            start=(backup.epoch, backup.batch),
         )
-        keras.utils.set_random_seed(args.seed)  # so that all processes start with the same weights
-        model = km.Hybrid(
-            args.pattern,
-            input_shape=info.input_shape,
-            num_classes=info.num_classes,
-            patch_size=args.patch_size,
-            hidden_dim=args.hidden_dim,
-        )
-        recipe.compile(model, len(train))
-    except (ValueError, TypeError, OSError) as error:  # an invalid flag
-        raise SystemExit(f"train_distributed.py: {error}") from None
 
-    history = model.fit(train, epochs=recipe.epochs, shuffle=False, verbose=2 if first else 0)
-    losses = " ".join(f"{loss:.6f}" for loss in history.history["loss"])
-    print(f"Process {args.process_id} of {args.processes}, losses: {losses}", flush=True)
-    if first:
-        # Saving creates variables. With a distribution, that would wait for the other processes.
-        keras.distribution.set_distribution(None)
-        save_model(model, args.output / "model.keras")
-        print(f"Saved: {args.output / 'model.keras'}")
+    processes.first(load)  # because processes that prepare one dataset disturb each other
+    batches, test, info = load()
+    processes.first(lambda: record(args, recipe, info, resumes))
+    keras.utils.set_random_seed(args.seed)  # so that all processes start with the same weights
+    keras.distribution.set_distribution(distribution)
+    model = build(args, recipe, info)
+    recipe.compile(model, len(batches))
+    test = whole_batches(test, recipe.batch_size, info)
+    own = (part_of_process(data, distribution, recipe.batch_size) for data in (batches, test))
+    return model, *own, backup
+
+
+def train(args, recipe):
+    """Train in this process and the others; the first process writes the files."""
+    first = processes.is_first()
+    model, batches, test, backup = prepare(args, recipe)
+    callbacks = [backup] if recipe.ema_decay is None else [backup, SwapWeights()]
+    with short_errors(SCRIPT, backup):
+        model.fit(
+            batches,
+            validation_data=test,
+            epochs=recipe.epochs,
+            initial_epoch=backup.epoch,
+            shuffle=False,
+            verbose=2 if first else 0,
+            callbacks=callbacks,
+        )
+    losses = " ".join(f"{loss:.6f}" for loss in backup.history["loss"])
+    print(f"Process {jax.process_index()} of {jax.process_count()}, losses: {losses}", flush=True)
+    _, accuracy = model.evaluate(test, verbose=0)
+    with processes.whole_values([*model.variables, *model.optimizer.variables]):
+        processes.first(lambda: save(args, model, backup, accuracy))
+
+
+def save(args, model, backup, accuracy):
+    """Write model.keras and history.png."""
+    print(f"Test accuracy: {accuracy:.2%}")
+    save_model(model, args.output / "model.keras")
+    save_figure(km.visualize.plot_history(backup.history), args.output / "history.png", dpi=120)
+
+
+def export(args):
+    """Run deploy.py in a process on TensorFlow, without GPUs, whose memory JAX has taken."""
+    deploy = [pathlib.Path(__file__).with_name("deploy.py"), "export", args.output / "model.keras"]
+    command = [sys.executable, *map(str, deploy), "--dataset", args.dataset]
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
+    if subprocess.run(command, env=environment, check=False).returncode:
+        raise SystemExit(
+            f"{SCRIPT}: the export has failed. To repeat it, set KERAS_BACKEND=tensorflow and run"
+            f" {' '.join(command)}"
+        )
+
+
+def finish(args):
+    """Export the model, and delete the backup, because this run is finished."""
+    with locked(args.output):
+        if args.export:
+            export(args)
+        (args.output / BACKUP).unlink(missing_ok=True)
+        print_content(args.output)
+
+
+def main():
+    args = parse_arguments()
+    try:
+        recipe = find_recipe(args)
+        with joined(SCRIPT, args.coordinator, args.processes, args.process_id, args.wait):
+            first = processes.is_first()
+            with contextlib.ExitStack() as held:
+                processes.first(lambda: held.enter_context(locked(args.output)))
+                train(args, recipe)
+        if first:
+            finish(args)
+    except (ValueError, TypeError, OSError) as error:
+        raise SystemExit(f"{SCRIPT}: {error}") from None
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(f"\n{SCRIPT}: interrupted; no more files are written") from None

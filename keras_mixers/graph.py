@@ -176,3 +176,24 @@ class PathRecorder(saving_lib.H5IOStore):
     def __setitem__(self, key, value):
         if isinstance(value, keras.Variable):
             self.variables[f"{self.path}/vars/{key}".lstrip("/")] = value
+
+
+@contextlib.contextmanager
+def other_values(variables, values):
+    """A scope in which the variables have other values on JAX, outside of any distribution.
+
+    Keras creates variables when it saves a file. In a distribution, it would do that in all
+    processes together, and could not do it in a `keras.StatelessScope`.
+    """
+    before = [(variable, variable._value, variable._layout) for variable in variables]
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        for variable, value in zip(variables, values, strict=True):
+            variable._layout = None
+            variable.assign(value)
+        yield
+    finally:
+        for variable, value, layout in reversed(before):
+            variable._value, variable._layout = value, layout
+        keras.distribution.set_distribution(distribution)

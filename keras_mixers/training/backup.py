@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.data.position import origin_of
-from keras_mixers.training import backup_file
+from keras_mixers.training import backup_file, processes
 
 # If an epoch has fewer batches left than this, nothing is saved before the epoch ends. On some
 # backends Keras reads one or two batches ahead. If these are the last ones of an epoch, the data
@@ -36,10 +36,16 @@ class Backup(keras.callbacks.Callback):
     The second one stops at once. If the loss becomes NaN or infinite, training stops with an error
     that names the step, and nothing is saved.
 
-    Put the callback first in the list of callbacks, and let only one process write the file.
-    `epoch` and `batch` are the position in the file, or 0 without a file. `history` covers all
-    epochs; for a resumed epoch it covers only the batches after the resume. `fit` waits for each
-    step, because the callback reads its loss. The state of other callbacks is not saved.
+    Several processes on JAX (`keras.distribution`) train with one backup. Each has this callback,
+    with the same path on a file system that all of them read. The first process writes the whole
+    state, also of variables that are sharded. Later runs may have another number of processes or
+    another distribution. A signal to one process saves and ends all of them after the same step,
+    and an error of one process here ends all of them with an error.
+
+    Put the callback first in the list of callbacks. `epoch` and `batch` are the position in the
+    file, or 0 without a file. `history` covers all epochs; for a resumed epoch it covers only the
+    batches after the resume. `fit` waits for each step, because the callback reads its loss. The
+    state of other callbacks is not saved.
 
     Args:
         path: path of the file; ends in `.weights.h5`.
@@ -50,7 +56,8 @@ class Backup(keras.callbacks.Callback):
         ValueError, TypeError: if an argument is invalid; the message names it.
         ValueError: if the file is damaged, or was not written by a `Backup`.
         ValueError: in `fit`, if the file is from another model or optimizer, if `initial_epoch`
-            differs from `epoch`, or if the data begins elsewhere. The model is unchanged.
+            differs from `epoch`, if the data begins elsewhere, or if the processes read different
+            files. The model is unchanged.
         FloatingPointError: in `fit`, at the first step whose loss is NaN or infinite, or if a
             variable of the model or the optimizer is NaN or infinite at a save.
         OSError: in `fit`, if the file cannot be written. The previous file remains.
@@ -83,24 +90,32 @@ class Backup(keras.callbacks.Callback):
         return content
 
     def on_train_begin(self, logs=None):
-        content = self.read()  # again, because an earlier `fit` or another process may have written
-        # Keras counts the batches of a resumed epoch from 0 again.
-        self.first_batch = self.last_saved_batch = self.batch
-        self.stops_resumed_epoch, self.received_signal = False, None
-        self.saves_within_epochs = False
         fit = find_frame(sys._getframe(), self.model, "fit")
-        values = {} if fit is None else fit.f_locals
-        self.check_initial_epoch(values.get("initial_epoch", self.epoch))
-        self.check_data(values.get("x"))
+        content = processes.together(lambda: self.begin({} if fit is None else fit.f_locals))
+        processes.check_equal(
+            b"" if content is None else content.getbuffer(),
+            "`path` must be the same file in all processes, on a file system that all of them read."
+            f" {arguments.received(path=self.path)}",
+        )
         if content is not None:
             # Keras creates the optimizer's variables in the first step, but the file needs them.
             if not self.model.optimizer.built:
                 self.model.optimizer.build(self.model.trainable_variables)
-            backup_file.restore(self.path, content, self.model)
+            processes.together(lambda: backup_file.restore(self.path, content, self.model))
         self.previous_handlers = {}
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.previous_handlers[number] = signal.signal(number, self.handle_signal)
+
+    def begin(self, values):
+        """Read the file, and check the variables in the frame of `fit`; return the content."""
+        content = self.read()  # again, because an earlier `fit` or another process may have written
+        # Keras counts the batches of a resumed epoch from 0 again.
+        self.first_batch = self.last_saved_batch = self.batch
+        self.stops_resumed_epoch, self.received_signal = False, 0
+        self.check_initial_epoch(values.get("initial_epoch", self.epoch))
+        self.check_data(values.get("x"))
+        return content
 
     def check_initial_epoch(self, epoch):
         """Raise a ValueError if `fit` begins at another epoch than the file."""
@@ -112,10 +127,14 @@ class Backup(keras.callbacks.Callback):
 
     def check_data(self, data):
         """Raise a ValueError if the data of `fit` does not begin at the position in the file."""
+        self.steps, self.saves_within_epochs = self.params.get("steps"), False
         if self.epoch >= self.params.get("epochs", math.inf):
             return  # because `fit` does not train
         origin, position = origin_of(data), (self.epoch, self.batch)
-        same_epochs = origin is not None and self.params["steps"] == int(origin.cardinality())
+        if origin is not None and self.steps is None:
+            # Keras has given each process its part of each batch, and does not count them.
+            self.steps = int(origin.cardinality())
+        same_epochs = origin is not None and self.steps == int(origin.cardinality())
         self.saves_within_epochs = same_epochs
         if self.every and not same_epochs:
             raise ValueError(
@@ -154,11 +173,23 @@ class Backup(keras.callbacks.Callback):
             signal.signal(number, handler)
         self.previous_handlers = {}
 
-    def exit(self):
+    def signal_of_all(self):
+        """The number of a signal that this or another process has received, or 0.
+
+        The processes end only by this number: if a signal comes later, the others do not know it.
+        """
+        own = self.received_signal
+        number = processes.highest(own)
+        if number and not own:
+            name = signal.Signals(number).name
+            print(f"\nEnding this process too, because another received {name}.", file=sys.stderr)
+        return number
+
+    def exit(self, number):
         """End the process as the signal would have ended it."""
-        if self.received_signal == signal.SIGINT:
+        if number == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.received_signal)
+        raise SystemExit(128 + number)
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch != self.epoch:
@@ -174,18 +205,19 @@ class Backup(keras.callbacks.Callback):
                 f"the loss is {loss} at step {int(self.model.optimizer.iterations)} (epoch"
                 f" {self.epoch + 1}, batch {self.batch})"
             )
-        batches_left = (self.params["steps"] or math.inf) - self.batch
+        batches_left = (self.steps or math.inf) - self.batch
         if batches_left <= 0 and self.first_batch:
             # Keras expects the batches of a whole epoch. It would request one batch too many, and
             # count a step without data.
             self.stops_resumed_epoch = self.model.stop_training = True
         if batches_left < NEAR_END:
             return  # `on_epoch_end` saves after the validation
+        received = self.signal_of_all()
         is_due = self.every and self.batch - self.last_saved_batch >= self.every
-        if self.saves_within_epochs and (self.received_signal or is_due):
+        if self.saves_within_epochs and (received or is_due):
             self.save()
-        if self.received_signal:
-            self.exit()
+        if received:
+            self.exit(received)
 
     def on_epoch_end(self, epoch, logs=None):
         self.epoch, self.batch, self.first_batch = epoch + 1, 0, 0
@@ -195,11 +227,13 @@ class Backup(keras.callbacks.Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
         self.save()
-        if self.received_signal:
-            self.exit()
+        if received := self.signal_of_all():
+            self.exit(received)
 
     def on_train_end(self, logs=None):
         self.restore_signal_handlers()
+        if received := self.signal_of_all():
+            self.exit(received)
 
     def sync(self):
         """Copy the current weights to the model, because JAX keeps them elsewhere in an epoch."""
@@ -207,11 +241,16 @@ class Backup(keras.callbacks.Callback):
             self.model.jax_state_sync()
 
     def save(self):
-        """Replace the file by one with the current state."""
+        """Replace the file by one with the current state; only the first process writes."""
         self.sync()
         self.last_saved_batch = self.batch
+        with processes.whole_values(backup_file.variables(self.model)):
+            processes.first(self.check_and_write)
+
+    def check_and_write(self):
+        """Write the file, unless a variable is NaN or infinite."""
         # Check the variables too, because the loss shows NaN only in the next step.
-        for variable in [*self.model.variables, *self.model.optimizer.variables]:
+        for variable in backup_file.variables(self.model):
             if not bool(ops.all(ops.isfinite(variable.value))):
                 epoch = self.epoch + bool(self.batch)
                 self.raise_not_finite(

@@ -16,6 +16,7 @@ from keras_mixers import hdf5
 from keras_mixers.arguments import shown
 from keras_mixers.files import replacing
 from keras_mixers.serialization import parse_json
+from keras_mixers.training import processes
 
 PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds the progress as JSON
 SEEDS = "keras_mixers_seeds"  # the group of the states of seed generators
@@ -115,8 +116,23 @@ def restore(path, content, model):
     Raises:
         ValueError: if the state is not of this model and this optimizer.
     """
+    if processes.count() > 1:
+        with processes.assigned_together(variables(model)):
+            check_layout(path, content, state_of(model))
+            assign(content, model)
+        return
     before = state_of(model)
-    saved, current = layout(content), layout(before)
+    check_layout(path, content, before)
+    try:
+        assign(content, model)
+    except BaseException:
+        assign(before, model)
+        raise
+
+
+def check_layout(path, content, state):
+    """Raise a ValueError if two contents differ in the names, shapes or dtypes of their arrays."""
+    saved, current = layout(content), layout(state)
     if saved != current:
         name = min(saved.items() ^ current.items())[0]
         raise ValueError(
@@ -125,11 +141,6 @@ def restore(path, content, model):
             f" {len(current)} arrays here, for example {name}:"
             f" {saved.get(name, 'none')} instead of {current.get(name, 'none')}"
         )
-    try:
-        assign(content, model)
-    except BaseException:
-        assign(before, model)
-        raise
 
 
 def state_of(model):
@@ -142,6 +153,11 @@ def state_of(model):
         for i, seed in enumerate(seeds(model)):
             file[f"{SEEDS}/{i}"] = ops.convert_to_numpy(seed)
     return content
+
+
+def variables(model):
+    """All variables of a model and its optimizer."""
+    return [*model.variables, *model.optimizer.variables]
 
 
 def assign(content, model):
