@@ -9,7 +9,13 @@ from run_example import EXAMPLES, load_example
 
 from keras_mixers import files
 
-WITHOUT_FLAGS = {"benchmark_contestant.py", "benchmark_models.py", "command_line.py"}
+WITHOUT_FLAGS = {
+    "benchmark_contestant.py",
+    "benchmark_models.py",
+    "command_line.py",
+    "joining.py",
+    "training_run.py",
+}
 WITH_FLAGS = sorted(path for path in EXAMPLES.glob("*.py") if path.name not in WITHOUT_FLAGS)
 
 

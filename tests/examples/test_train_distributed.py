@@ -1,57 +1,232 @@
-"""examples/train_distributed.py, in processes on JAX."""
+"""examples/train_distributed.py: several processes on JAX, signals, a kill, and a resume."""
 
+import argparse
+import concurrent.futures
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
 import pytest
-from run_example import EXAMPLES
+from run_example import EXAMPLES, load_example, run_example
 
 import keras_mixers as km
 
+SMALL = ["--model", "M", "--depth", "1", "--hidden-dim", "16", "--image-size", "8"]
+RUN = [*SMALL, "--recipe", "recipe.json", "--save-every", "3", "--output", "out", "--no-export"]
+# XLA compiles fast, because each program runs only a few times, and the processes share it.
+QUICK = {
+    "KERAS_BACKEND": "jax",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+# Runs the launcher where the weights are shared among all devices. All processes call
+# `layout_map`, so it also checks that an error of one process reaches both.
+FULLY_SHARDED = """
+import runpy, sys
+sys.path.insert(0, {folder!r})
+import jax, keras, keras_mixers as km
+from keras_mixers.training import processes
 
-@pytest.mark.slow
-def test_train_distributed_has_the_losses_of_one_process(tmp_path, digits_folder):
-    """Two processes on loopback, and one process, train with the same batches."""
+def only_in(index, error):
+    if jax.process_index() == index:
+        raise error
+
+def layout_map(mesh, fully_sharded):
+    assert fully_sharded and processes.highest(jax.process_index()) == 1
+    assert processes.first(jax.process_index) in (0, None)
+    for action, message in (
+        (lambda: only_in(1, OSError(28, "no space", "file")), "[Errno 28] no space: 'file'"),
+        (lambda: only_in(0, KeyError("k")), "'k'"),
+        (lambda: processes.check_equal(bytes(jax.process_index()), "differ"), "differ"),
+    ):
+        try:
+            processes.together(action) if message != "differ" else action()
+        except Exception as error:
+            print("Raised:", type(error).__name__, error)
+            assert message in str(error)
+        else:
+            raise AssertionError(message)
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts[".*kernel"] = ("batch",)
+    return layouts
+
+km.training.layout_map = layout_map
+sys.argv = ["train_distributed.py", *sys.argv[1:]]
+runpy.run_path({launcher!r}, run_name="__main__")
+"""
+
+
+def start_two(folder, name, program, *flags):
+    """Start both processes; their output is in `name0` and `name1`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    small = ["--epochs", "2", "--pattern", "M", "--hidden-dim", "16", "--image-size", "8"]
-    program = [sys.executable, EXAMPLES / "train_distributed.py", *small]
-    two = ["--processes", "2", "--coordinator", coordinator, "--process-id"]
-    # XLA compiles fast, because each program runs only a few times, and the processes share it.
-    quick = {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    started = [
+    two = ["--coordinator", coordinator, "--processes", "2", "--process-id"]
+    return [
         subprocess.Popen(
-            [*program, *flags],
-            cwd=tmp_path,
-            env={**os.environ, **quick},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            [sys.executable, *program, *RUN, *flags, *two, str(i)],
+            cwd=folder,
+            env={**os.environ, **QUICK, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")},
+            stdout=(folder / f"{name}{i}").open("w"),
+            stderr=subprocess.STDOUT,
         )
-        for flags in ([*two, "0", "--output", "two"], [*two, "1"], ["--output", "one"])
+        for i in range(2)
     ]
-    losses = []
-    for process in started:
-        output, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-3000:]
-        losses.append([float(loss) for loss in output.split("losses: ")[1].split("\n")[0].split()])
-    assert losses[0] == losses[1]
-    np.testing.assert_allclose(losses[0], losses[2], rtol=1e-4)
-    assert losses[0][1] < losses[0][0]
 
-    # TensorFlow exports what JAX trained.
-    two, one = (
-        keras.models.load_model(tmp_path / folder / "model.keras") for folder in ("two", "one")
+
+def send_when(condition, processes, index, number):
+    """Send a signal to one process as soon as the condition holds."""
+    while not condition() and all(process.poll() is None for process in processes):
+        time.sleep(0.01)
+    processes[index].send_signal(number)
+
+
+@pytest.mark.slow
+@pytest.mark.backends
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="several processes need JAX")
+def test_train_distributed_survives_signals_kills_and_other_numbers_of_processes(
+    tmp_path, digits_folder, monkeypatch
+):
+    """Two processes with sharded weights, then two with whole weights, then one."""
+    recipe = km.Recipe(epochs=4, learning_rate=2e-3, ema_decay=0.9, label_smoothing=0.1)
+    recipe.save(tmp_path / "recipe.json")
+    path = tmp_path / "out" / "backup.weights.h5"
+    launcher = str(EXAMPLES / "train_distributed.py")
+    sharded = FULLY_SHARDED.format(folder=str(EXAMPLES), launcher=launcher)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        two = start_two(tmp_path, "sharded", ["-c", sharded], "--fully-sharded")
+        pool.submit(send_when, path.exists, two, 1, signal.SIGTERM)
+        # In the meantime, this process trains without an interruption and without sharding.
+        monkeypatch.setattr(keras.distribution, "set_distribution", lambda distribution: None)
+        whole, message = run_example(
+            "train_distributed.py", *RUN, "--processes", "1", "--output", "whole", cwd=tmp_path
+        )
+    assert not message
+    output = [(tmp_path / f"sharded{i}").read_text for i in range(2)]
+    assert [process.wait(120) for process in two] == [143, 143], output[0]()[-3000:]
+    assert "Ending this process too, because another received SIGTERM" in output[0]()
+    assert "Finishing this step, then saving" in output[1]()
+    for text in (output[0](), output[1]()):
+        assert re.findall(r"Raised: (\w+)", text) == [
+            "OSError",
+            "KeyError" if text == output[0]() else "RuntimeError",
+            "ValueError",
+        ]
+    saved = km.training.Backup(path)
+    assert (saved.epoch, saved.batch) > (0, 0)
+
+    before = path.stat().st_mtime_ns
+    two = start_two(tmp_path, "whole", [launcher], "--resume")
+    send_when(lambda: path.stat().st_mtime_ns > before, two, 1, signal.SIGKILL)
+    assert two[0].wait(60) in (1, -signal.SIGABRT)
+    text = (tmp_path / "whole0").read_text()
+    assert re.search("another process has ended|This most likely indicates that another", text)
+
+    cut, message = run_example(
+        "train_distributed.py", *RUN, "--processes", "1", "--resume", cwd=tmp_path
     )
-    for weight, other in zip(two.weights, one.weights, strict=True):
-        np.testing.assert_allclose(weight.numpy(), other.numpy(), atol=1e-4, err_msg=weight.path)
-    assert km.export(two, tmp_path / "two.onnx").largest_difference < 1e-4
+    assert not message
+    one, other = (
+        np.array(re.search("losses: (.*)", text)[1].split(), float) for text in (whole, cut)
+    )
+    # In an epoch that begins with a resume, Keras's loss is the mean of the later batches.
+    np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
+    models = [keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "out")]
+    for weight, same in zip(*(model.weights for model in models), strict=True):
+        np.testing.assert_allclose(
+            np.asarray(weight), np.asarray(same), atol=1e-5, err_msg=weight.path
+        )
+    files = {"flags.json", "history.png", "model.keras", "recipe.json"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--processes", "2"], "--processes needs --coordinator and --process-id"),
+        (["--process-id", "1"], "--coordinator and --process-id need --processes"),
+        (["--coordinator", "node1"], "--coordinator: must be host:port, not node1"),
+        (
+            ["--processes", "2", "--process-id", "2", "--coordinator", "node1:9911"],
+            "--process-id must be from 0 to one less than --processes. Received: 2 of 2",
+        ),
+        (["--model-parallel", "0"], "--model-parallel: must be 1 or more, not 0"),
+        (["--recipe", "smal"], "train_distributed.py: --recipe must be a JSON file or one of"),
+    ],
+)
+def test_train_distributed_names_a_wrong_flag(arguments, message, tmp_path):
+    _, found = run_example("train_distributed.py", *arguments, cwd=tmp_path)
+    assert message in found
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "batch_size", "message"),
+    [
+        ({"model_parallel": 3}, 8, "--model-parallel must divide the number of devices, 4.*: 3"),
+        ({"model_parallel": 1}, 6, "--batch-size must be a multiple of 4,.*: 6"),
+    ],
+)
+def test_train_distributed_names_flags_that_do_not_fit_the_devices(
+    flags, batch_size, message, monkeypatch
+):
+    monkeypatch.setattr(keras.distribution, "list_devices", lambda: [f"gpu:{i}" for i in range(4)])
+    args = argparse.Namespace(fully_sharded=False, **flags)
+    recipe = km.Recipe(epochs=1, batch_size=batch_size)
+    with pytest.raises(ValueError, match=message):
+        load_example("train_distributed").find_distribution(args, recipe)
+
+
+@pytest.fixture
+def images():
+    """17 images, their labels, and batches of 7."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    arrays = random.normal(size=(17, 2)).astype("float32"), random.integers(0, 3, 17)
+    return *arrays, tf.data.Dataset.from_tensor_slices(arrays).batch(7)
+
+
+def test_whole_batches_give_loss_and_accuracy_of_all_images(images):
+    *arrays, dataset = images
+    info = argparse.Namespace(num_validation=17, num_classes=3)
+    batches = load_example("train_distributed").whole_batches(dataset, 7, info)
+    assert [len(batch[0]) for batch in batches] == [7, 7, 7]
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile("sgd", km.training.Crossentropy(0.1), metrics=[km.training.Accuracy()])
+    expected = model.evaluate(*arrays, batch_size=17, verbose=0)
+    np.testing.assert_allclose(model.evaluate(batches, verbose=0), expected, rtol=1e-6)
+
+
+def test_parts_of_processes_are_the_whole_batch(images):
+    part_of_process = load_example("train_distributed").part_of_process
+    *_, dataset = images
+    batches = dataset.take(1).unbatch().take(6).batch(6, drop_remainder=True)
+    (whole,) = batches
+    # (replicas, processes) and the processes' parts
+    for replicas, count, shards in ((4, 2, (0, 1)), (2, 4, (0, 0, 1, 1)), (1, 2, (0, 0))):
+        for shard in shards:
+            distribution = argparse.Namespace(
+                num_model_replicas=replicas, num_processes=count, data_shard_id=shard
+            )
+            ((part, labels),) = part_of_process(batches, distribution, 6)
+            size = 6 if replicas == 1 else 3
+            np.testing.assert_array_equal(part, whole[0][shard * size :][:size])
+            assert len(labels) == size
+
+
+@pytest.mark.parametrize("file", ["slurm.sh", "kubernetes.yaml"])
+def test_cluster_files_use_flags_of_the_launcher(file, tmp_path):
+    text = (EXAMPLES / "cluster" / file).read_text()
+    command = text[text.index("python examples/train_distributed.py") :]
+    flags = re.findall(r"--[a-z-]+", command)
+    assert "--resume" in flags
+    output, _ = run_example("train_distributed.py", "--help", cwd=tmp_path)
+    assert set(flags) <= set(re.findall(r"--[a-z-]+", output))
