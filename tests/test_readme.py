@@ -77,8 +77,9 @@ def test_readme_commands_name_what_exists():
     for command in commands():
         words = [word for word in shlex.split(command) if "=" not in word or "/" not in word]
         program, *arguments = words
-        assert program in {"python", "python3", ".venv/bin/pip", ".venv/bin/python", "bash"}
-        for file in [word for word in arguments if word.endswith((".py", ".sh"))]:
+        venv, cluster = {".venv/bin/pip", ".venv/bin/python"}, {"sbatch", "kubectl"}
+        assert program in {"python", "python3", "bash", *venv, *cluster}
+        for file in [word for word in arguments if word.endswith((".py", ".sh", ".yaml"))]:
             assert (ROOT / file).is_file(), command
 
 

@@ -90,7 +90,10 @@ class Backup(keras.callbacks.Callback):
         return content
 
     def on_train_begin(self, logs=None):
-        fit = find_frame(sys._getframe(), self.model, "fit")
+        # For `handle_signal`: on JAX, Keras's `self.model` also copies weights to the model, which
+        # would spoil them in the middle of a step.
+        self.fitted = self.model
+        fit = find_frame(sys._getframe(), self.fitted, "fit")
         content = processes.together(lambda: self.begin({} if fit is None else fit.f_locals))
         processes.check_equal(
             b"" if content is None else content.getbuffer(),
@@ -159,7 +162,7 @@ class Backup(keras.callbacks.Callback):
     def handle_signal(self, number, frame):
         """Make the current step the last one; restore the previous handlers for later signals."""
         self.restore_signal_handlers()
-        if find_frame(frame, self.model) is None:
+        if find_frame(frame, self.fitted) is None:
             # An error has ended `fit`, and Keras then does not call `on_train_end`.
             signal.raise_signal(number)
             return

@@ -68,16 +68,14 @@ def start_two(folder, name, program, *flags):
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
     two = ["--coordinator", coordinator, "--processes", "2", "--process-id"]
-    return [
-        subprocess.Popen(
-            [sys.executable, *program, *RUN, *flags, *two, str(i)],
-            cwd=folder,
-            env={**os.environ, **QUICK, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")},
-            stdout=(folder / f"{name}{i}").open("w"),
-            stderr=subprocess.STDOUT,
-        )
-        for i in range(2)
-    ]
+    environment = {**os.environ, **QUICK, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    started = []
+    for i in range(2):
+        with (folder / f"{name}{i}").open("w") as output:
+            command = [sys.executable, *program, *RUN, *flags, *two, str(i)]
+            streams = {"stdout": output, "stderr": subprocess.STDOUT}
+            started.append(subprocess.Popen(command, cwd=folder, env=environment, **streams))
+    return started
 
 
 def send_when(condition, processes, index, number):
@@ -125,7 +123,7 @@ def test_train_distributed_survives_signals_kills_and_other_numbers_of_processes
     before = path.stat().st_mtime_ns
     two = start_two(tmp_path, "whole", [launcher], "--resume")
     send_when(lambda: path.stat().st_mtime_ns > before, two, 1, signal.SIGKILL)
-    assert two[0].wait(60) in (1, -signal.SIGABRT)
+    assert [process.wait(60) for process in two] in ([1, -9], [-signal.SIGABRT, -9])
     text = (tmp_path / "whole0").read_text()
     assert re.search("another process has ended|This most likely indicates that another", text)
 
@@ -140,9 +138,8 @@ def test_train_distributed_survives_signals_kills_and_other_numbers_of_processes
     np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
     models = [keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "out")]
     for weight, same in zip(*(model.weights for model in models), strict=True):
-        np.testing.assert_allclose(
-            np.asarray(weight), np.asarray(same), atol=1e-5, err_msg=weight.path
-        )
+        # Adam makes whole steps of gradients that are only rounding errors.
+        np.testing.assert_allclose(*map(np.asarray, (weight, same)), atol=1e-3, err_msg=weight.path)
     files = {"flags.json", "history.png", "model.keras", "recipe.json"}
     assert {file.name for file in (tmp_path / "out").iterdir()} == files
 

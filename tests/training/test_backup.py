@@ -152,6 +152,29 @@ def test_signal_during_validation_saves_epoch(path):
     assert "val_loss" in backup.history
 
 
+@pytest.mark.backends
+def test_signal_within_first_step_of_validation_saves_epoch(tmp_path):
+    """On JAX, the model has no weights within a step."""
+    validates = []
+
+    def loss(labels, outputs):
+        if validates:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)  # so that Python calls the handler here
+            validates.clear()
+        return keras.losses.mean_squared_error(labels, outputs)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", loss)
+    data, path = (np.ones((4, 2)), np.ones((4, 1))), tmp_path / "backup.weights.h5"
+    begin = keras.callbacks.LambdaCallback(on_test_begin=lambda logs: validates.append(True))
+    with pytest.raises(SystemExit) as end:
+        callbacks = [km.training.Backup(path), begin]
+        model.fit(*data, validation_data=data, callbacks=callbacks, verbose=0)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert km.training.Backup(path).epoch == 1
+
+
 def test_signal_after_failed_fit_reaches_previous_handler(path):
     with pytest.raises(Interrupted):
         train(km.training.Backup(path), AfterSteps(3, interrupt))
