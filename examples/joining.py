@@ -1,7 +1,7 @@
 """Connect the processes of one training run on JAX, and end all of them if one is lost.
 
 JAX's coordination service runs in process 0. It notices within `SILENCE` seconds that a process has
-died or hangs, and then ends the other processes with a message of its own (exit status 134).
+died or hangs, and then ends the other processes, with its message and the exit status 134.
 """
 
 import contextlib
@@ -79,8 +79,8 @@ def leave(script, error):
     if any(part in str(error) for part in LOST):
         reason = str(error).splitlines()[0]
         print(
-            f"{script}: another process has ended or cannot be reached; its own output has the"
-            f" reason. Resume all processes with --resume ({reason})",
+            f"{script}: another process has ended or cannot be reached; its output has the reason."
+            f" Resume all processes with --resume ({reason})",
             file=sys.stderr,
         )
     elif isinstance(error, SystemExit):

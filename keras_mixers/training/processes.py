@@ -67,7 +67,7 @@ def together(action):
     name, text = text_of_process(failed, f"{type(failure).__name__}\n{failure}").split("\n", 1)
     if failure:
         raise failure
-    raise SHARED.get(name, RuntimeError)(f"process {failed} stopped by a {name}: {text}")
+    raise SHARED.get(name, RuntimeError)(f"process {failed} stopped with {name}: {text}")
 
 
 def first(action):
@@ -150,7 +150,7 @@ def mesh_of_processes():
 
 @functools.cache
 def highest_of_devices():
-    """The compiled function behind `highest`."""
+    """The compiled function of `highest`."""
     import jax
 
     everywhere = jax.sharding.NamedSharding(mesh_of_processes(), jax.sharding.PartitionSpec())
