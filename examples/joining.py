@@ -76,7 +76,8 @@ def connect(coordinator, processes, process_id, wait):
 def leave(script, error):
     """End this process with one line for an expected error, and a traceback for another."""
     status = 1
-    if any(part in str(error) for part in LOST):
+    is_lost = any(word in str(error) for word in LOST)
+    if is_lost:
         reason = str(error).splitlines()[0]
         print(
             f"{script}: another process has ended or cannot be reached; its output has the reason."
@@ -95,7 +96,8 @@ def leave(script, error):
         print(f"{script}: {error}", file=sys.stderr)
     else:
         traceback.print_exception(error)
-    part()
+    if not is_lost:
+        part()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
