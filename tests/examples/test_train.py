@@ -139,7 +139,7 @@ def test_train_names_an_unreadable_image(tmp_path):
     batches, _, _ = km.data.load(tmp_path / "photos[1]", image_size=4)
     with pytest.raises(tf.errors.OpError) as error:
         next(iter(batches))
-    message = load_example("train").unreadable_image(error.value)
+    message = load_example("training_run").unreadable_image(error.value)
     assert re.fullmatch(rf"{re.escape(str(tmp_path))}/photos\[1\]/\w+/\d.png is not .*", message)
     assert "WebP" in message
 
