@@ -4,6 +4,7 @@ import argparse
 import concurrent.futures
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,8 @@ from run_example import EXAMPLES, load_example, run_example
 import keras_mixers as km
 
 SMALL = ["--model", "M", "--depth", "1", "--hidden-dim", "16", "--image-size", "8"]
-RUN = [*SMALL, "--recipe", "recipe.json", "--save-every", "3", "--output", "out", "--no-export"]
+RUN = [*SMALL, "--recipe", "recipe.json", "--save-every", "3", "--no-export"]
+BACKUP = "backup.weights.h5"
 # XLA compiles fast, because each program runs only a few times, and the processes share it.
 QUICK = {
     "KERAS_BACKEND": "jax",
@@ -62,86 +64,113 @@ runpy.run_path({launcher!r}, run_name="__main__")
 """
 
 
-def start_two(folder, name, program, *flags):
-    """Start both processes; their output is in `name0` and `name1`."""
+# A process that is lost in the middle of its work, and one that waits for it.
+LOST = """
+import os, signal, sys
+sys.path.insert(0, {folder!r})
+from joining import joined
+
+with joined("script.py", sys.argv[1], 2, int(sys.argv[2]), 60):
+    import jax
+    from jax.experimental import multihost_utils
+    for step in range(10):
+        multihost_utils.process_allgather(step)
+        if step == 5 and jax.process_index() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def start_two(folder, flags):
+    """Start `python flags(address, index)` as process 0 and 1; their output is in out0, out1."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    two = ["--coordinator", coordinator, "--processes", "2", "--process-id"]
+        address = f"127.0.0.1:{free.getsockname()[1]}"
     environment = {**os.environ, **QUICK, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     started = []
     for i in range(2):
-        with (folder / f"{name}{i}").open("w") as output:
-            command = [sys.executable, *program, *RUN, *flags, *two, str(i)]
+        with (folder / f"out{i}").open("w") as output:
+            command = [sys.executable, "-c", *flags(address, str(i))]
             streams = {"stdout": output, "stderr": subprocess.STDOUT}
             started.append(subprocess.Popen(command, cwd=folder, env=environment, **streams))
     return started
 
 
-def send_when(condition, processes, index, number):
-    """Send a signal to one process as soon as the condition holds."""
-    while not condition() and all(process.poll() is None for process in processes):
+def resume_in_two_processes(folder, program, flags):
+    """Resume the run in the folder "whole" in "cut", until SIGTERM to process 1: exit statuses."""
+    whole, path = folder / "whole" / BACKUP, folder / "cut" / BACKUP
+    while not whole.exists():
         time.sleep(0.01)
-    processes[index].send_signal(number)
+    path.parent.mkdir()
+    for file in (whole, whole.with_name("flags.json")):
+        shutil.copy(file, path.parent)
+    before = path.stat().st_mtime_ns
+    two = ["--processes", "2", "--coordinator"]
+    processes = start_two(
+        folder, lambda address, i: [program, *flags, *two, address, "--process-id", i]
+    )
+    while path.stat().st_mtime_ns == before and processes[1].poll() is None:
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    return [process.wait(120) for process in processes]
+
+
+needs_jax = pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="several processes need JAX"
+)
 
 
 @pytest.mark.slow
 @pytest.mark.backends
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="several processes need JAX")
-def test_train_distributed_survives_signals_kills_and_other_numbers_of_processes(
-    tmp_path, digits_folder, monkeypatch
-):
-    """Two processes with sharded weights, then two with whole weights, then one."""
-    recipe = km.Recipe(epochs=4, learning_rate=2e-3, ema_decay=0.9, label_smoothing=0.1)
+@needs_jax
+def test_train_distributed_resumes_with_other_processes(tmp_path, digits_folder, monkeypatch):
+    """A run goes from one process to two with sharded weights, and back; another is not cut."""
+    recipe = km.Recipe(epochs=2, learning_rate=2e-3, ema_decay=0.9, label_smoothing=0.1)
     recipe.save(tmp_path / "recipe.json")
-    path = tmp_path / "out" / "backup.weights.h5"
     launcher = str(EXAMPLES / "train_distributed.py")
     sharded = FULLY_SHARDED.format(folder=str(EXAMPLES), launcher=launcher)
-
+    resume = [*RUN, "--output", "cut", "--resume"]
+    # Other tests in this process need no distribution.
+    monkeypatch.setattr(keras.distribution, "set_distribution", lambda distribution: None)
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        two = start_two(tmp_path, "sharded", ["-c", sharded], "--fully-sharded")
-        pool.submit(send_when, path.exists, two, 1, signal.SIGTERM)
-        # In the meantime, this process trains without an interruption and without sharding.
-        monkeypatch.setattr(keras.distribution, "set_distribution", lambda distribution: None)
+        flags = [*resume, "--fully-sharded"]
+        two = pool.submit(resume_in_two_processes, tmp_path, sharded, flags)
         whole, message = run_example(
-            "train_distributed.py", *RUN, "--processes", "1", "--output", "whole", cwd=tmp_path
+            "train_distributed.py", *RUN, "--output", "whole", "--processes", "1", cwd=tmp_path
         )
     assert not message
-    output = [(tmp_path / f"sharded{i}").read_text for i in range(2)]
-    assert [process.wait(120) for process in two] == [143, 143], output[0]()[-3000:]
-    assert "Ending this process too, because another received SIGTERM" in output[0]()
-    assert "Finishing this step, then saving" in output[1]()
-    for text in (output[0](), output[1]()):
-        assert re.findall(r"Raised: (\w+)", text) == [
-            "OSError",
-            "KeyError" if text == output[0]() else "RuntimeError",
-            "ValueError",
-        ]
-    saved = km.training.Backup(path)
-    assert (saved.epoch, saved.batch) > (0, 0)
+    output = [(tmp_path / f"out{i}").read_text() for i in range(2)]
+    assert two.result() == [143, 143], output[0][-3000:]
+    assert "Ending this process too, because another received SIGTERM" in output[0]
+    assert "Finishing this step, then saving" in output[1]
+    raised = [re.findall(r"Raised: (\w+)", text) for text in output]
+    assert raised[0] == ["OSError", "KeyError", "ValueError"]
+    assert raised[1] == ["OSError", "RuntimeError", "ValueError"]
 
-    before = path.stat().st_mtime_ns
-    two = start_two(tmp_path, "whole", [launcher], "--resume")
-    send_when(lambda: path.stat().st_mtime_ns > before, two, 1, signal.SIGKILL)
-    assert [process.wait(60) for process in two] in ([1, -9], [-signal.SIGABRT, -9])
-    text = (tmp_path / "whole0").read_text()
-    assert re.search("another process has ended|This most likely indicates that another", text)
-
-    cut, message = run_example(
-        "train_distributed.py", *RUN, "--processes", "1", "--resume", cwd=tmp_path
-    )
+    cut, message = run_example("train_distributed.py", *resume, "--processes", "1", cwd=tmp_path)
     assert not message
-    one, other = (
+    whole, cut = (
         np.array(re.search("losses: (.*)", text)[1].split(), float) for text in (whole, cut)
     )
-    # In an epoch that begins with a resume, Keras's loss is the mean of the later batches.
-    np.testing.assert_allclose(one[-1], other[-1], rtol=1e-5)
-    models = [keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "out")]
+    # In an epoch that is resumed, Keras's loss is the mean of the later batches.
+    np.testing.assert_allclose(whole[-1], cut[-1], rtol=1e-5)
+    models = [keras.models.load_model(tmp_path / name / "model.keras") for name in ("whole", "cut")]
     for weight, same in zip(*(model.weights for model in models), strict=True):
         # Adam makes whole steps of gradients that are only rounding errors.
         np.testing.assert_allclose(*map(np.asarray, (weight, same)), atol=1e-3, err_msg=weight.path)
     files = {"flags.json", "history.png", "model.keras", "recipe.json"}
-    assert {file.name for file in (tmp_path / "out").iterdir()} == files
+    assert {file.name for file in (tmp_path / "cut").iterdir()} == files
+
+
+@pytest.mark.slow
+@pytest.mark.backends
+@needs_jax
+def test_joined_process_names_the_loss_of_another(tmp_path):
+    program = LOST.format(folder=str(EXAMPLES))
+    first, second = start_two(tmp_path, lambda address, i: [program, address, i])
+    assert second.wait(60) == -signal.SIGKILL
+    assert first.wait(60) == 1
+    message = "script.py: another process has ended or cannot be reached"
+    assert message in (tmp_path / "out0").read_text()
 
 
 @pytest.mark.parametrize(
