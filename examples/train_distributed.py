@@ -100,20 +100,24 @@ from keras_mixers.training import processes
 
 
 def find_distribution(args, recipe):
-    """How weights and batches are divided among the devices of all processes."""
+    """`(distribution, layouts)`: how batches and weights are divided among all devices.
+
+    The layouts are None for weights that are whole on each device, and empty until `add_layouts`.
+    """
     devices = keras.distribution.list_devices()
     if len(devices) % args.model_parallel:
         raise ValueError(
             f"--model-parallel must divide the number of devices, {len(devices)}. Received:"
             f" {args.model_parallel}"
         )
-    # Each process makes its own part of a batch, so Keras need not divide the dataset.
+    # Each process reads its own part of a batch, so Keras need not divide the dataset.
     if args.model_parallel == 1 and not args.fully_sharded:
+        layouts = None
         distribution = keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)
     else:
         shape = (len(devices) // args.model_parallel, args.model_parallel)
         mesh = keras.distribution.DeviceMesh(shape, ("batch", "model"), devices)
-        layouts = km.training.layout_map(mesh, fully_sharded=args.fully_sharded)
+        layouts = keras.distribution.LayoutMap(mesh)
         distribution = keras.distribution.ModelParallel(
             layout_map=layouts, auto_shard_dataset=False
         )
@@ -122,42 +126,53 @@ def find_distribution(args, recipe):
             f"--batch-size must be a multiple of {distribution.num_model_replicas}, the number of"
             f" devices that divide a batch. Received: {recipe.batch_size}"
         )
-    return distribution
+    return distribution, layouts
 
 
-def part_of_process(dataset, distribution, batch_size):
-    """The part of each batch that the devices of this process need."""
-    parts = min(distribution.num_model_replicas, distribution.num_processes)
-    size = batch_size // parts
-    begin = distribution.data_shard_id * size
-    if parts == 1:
-        return dataset
-    return dataset.map(lambda *batch: tuple(array[begin : begin + size] for array in batch))
+def add_layouts(args, layouts, build_model):
+    """Add the layout of each weight of the model that a function builds."""
+    found = km.training.layout_map(
+        layouts.device_mesh,
+        build_model,
+        model_axis="model" if args.model_parallel > 1 else None,
+        fsdp_axis="batch" if args.fully_sharded else None,
+    )
+    for path, layout in found.items():
+        layouts[path] = layout
 
 
-def whole_batches(dataset, batch_size, info):
+def whole_batches(dataset, sizes, info):
     """Validation batches of one size, because each device needs an equal part of a batch.
 
     The images that fill the last batch have no label, so the accuracy leaves them out. The weights
     leave them out of the loss, whose mean would otherwise include them.
+
+    Args:
+        dataset: the part of each batch that this process reads.
+        sizes: (size of the part of a whole batch, images in all batches of all processes).
+        info: the `Info` of the dataset.
     """
     import tensorflow as tf
 
-    filled = -(-info.num_validation // batch_size) * batch_size
+    size, filled = sizes
     weight = filled / info.num_validation
 
     def fill(images, labels):
-        missing = batch_size - tf.shape(images)[0]
+        missing = size - tf.shape(images)[0]
         batch = images, tf.one_hot(labels, info.num_classes), tf.fill(tf.shape(labels), weight)
         return tuple(
             tf.ensure_shape(
                 tf.pad(array, [[0, missing], *[[0, 0]] * (len(array.shape) - 1)]),
-                (batch_size, *array.shape[1:]),
+                (size, *array.shape[1:]),
             )
             for array in batch
         )
 
-    return dataset.map(fill)
+    count = len(dataset)  # the part of this process in the last batch may be no images at all
+    empty = [tf.zeros([0, *spec.shape[1:]], spec.dtype) for spec in dataset.element_spec]
+    empty = tf.data.Dataset.from_tensors(tuple(empty)).repeat()
+    filled_batches = dataset.concatenate(empty).map(fill).take(count)
+    return filled_batches.apply(tf.data.experimental.assert_cardinality(count))
 
 
 class SwapWeights(keras.callbacks.SwapEMAWeights):
@@ -188,7 +203,8 @@ def record(args, recipe, info, resumes):
 
 def prepare(args, recipe):
     """`(model, batches, test, backup)` in a distribution, from the beginning or the backup."""
-    distribution = find_distribution(args, recipe)
+    distribution, layouts = find_distribution(args, recipe)
+    parts = min(distribution.num_model_replicas, distribution.num_processes)
     resumes = processes.first(lambda: find_backup(args).path.exists())
     backup = km.training.Backup(args.output / BACKUP, every=args.save_every)
 
@@ -201,18 +217,20 @@ def prepare(args, recipe):
             drop_remainder=True,  # because each device needs an equal part of a batch
             seed=args.seed,
             start=(backup.epoch, backup.batch),
+            shard=(distribution.data_shard_id, parts),
         )
 
     processes.first(load)  # because processes that prepare one dataset disturb each other
     batches, test, info = load()
     processes.first(lambda: record(args, recipe, info, resumes))
+    if layouts is not None:
+        add_layouts(args, layouts, lambda: build(args, recipe, info))
     keras.utils.set_random_seed(args.seed)  # so that all processes start with the same weights
     keras.distribution.set_distribution(distribution)
     model = build(args, recipe, info)
     recipe.compile(model, len(batches))
-    test = whole_batches(test, recipe.batch_size, info)
-    own = (part_of_process(data, distribution, recipe.batch_size) for data in (batches, test))
-    return model, *own, backup
+    sizes = recipe.batch_size // parts, len(test) * recipe.batch_size
+    return model, batches, whole_batches(test, sizes, info), backup
 
 
 def train(args, recipe):

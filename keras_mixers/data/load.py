@@ -9,7 +9,7 @@ from keras_mixers.data.augmentation import Augmentation
 from keras_mixers.data.batches import train_batches, validation_batches
 from keras_mixers.data.info import Info
 from keras_mixers.data.order import Order
-from keras_mixers.data.shard import check_shard, equal_parts
+from keras_mixers.data.shard import check_shard, replicas
 from keras_mixers.deprecation import renamed_argument
 from keras_mixers.preprocessing import Preprocessing
 
@@ -70,9 +70,11 @@ def load(
             To resume training, pass `(backup.epoch, backup.batch)` of a `km.training.Backup`.
         shard: (index, count) of the share of each batch that this process reads and augments, for
             training with several processes. `batch_size` is that of all processes together.
-            Together they see the batches that one process sees. `None` takes the share from
-            `keras.distribution`, if a distribution with `auto_shard_dataset=False` is set, and
-            reads whole batches otherwise.
+            Together they see the batches that one process sees. The shares of the last validation
+            batch may differ by one image. `None` takes the share from `keras.distribution`, if a
+            distribution with `auto_shard_dataset=False` is set, and reads whole batches otherwise.
+            A distribution needs equal parts, so `load` then leaves out the validation images that
+            do not fill them, and warns.
         data_dir: where TFDS stores prepared datasets; `None` for its default,
             `~/tensorflow_datasets`.
 
@@ -133,15 +135,14 @@ def load(
     channels = shape[-1]
     if channels == 1 and isinstance(preprocessing.mean, tuple):
         channels = len(preprocessing.mean)  # the channel of grey images is repeated
-    parts = equal_parts(shard)
     order = Order(source.train.count, batch_size, drop_remainder, seed, shard)
-    _check_order(order, parts, start)
+    _check_order(order, max(shard[1], replicas()), start)
     num_validation = source.validation.count
-    left_out = num_validation % batch_size % parts
+    left_out = num_validation % batch_size % replicas()
     if left_out:
         arguments.warn(
-            f"`load` leaves out {left_out} of {num_validation} validation images, because each"
-            f" batch is divided into {parts} equal parts"
+            f"`load` leaves out {left_out} of {num_validation} validation images, because the"
+            f" distribution of Keras divides each batch into {replicas()} equal parts"
         )
     info = Info(
         name=os.fspath(name),

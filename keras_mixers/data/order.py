@@ -15,7 +15,8 @@ class Order:
         batch_size: images in a batch of all processes together.
         drop_remainder: whether the last batch is dropped if it is incomplete.
         seed: of the random permutation; `None` for the order of the indices.
-        shard: (index, count) of the share. A share is a row of neighbours in the batch.
+        shard: (index, count) of the share, a row of neighbours in the batch. The shares of a batch
+            differ by one image if `count` does not divide it.
     """
 
     num_images: int
@@ -42,22 +43,32 @@ class Order:
 
     def count_from(self, first_batch):
         """The number of images that this process reads from a batch to the end of the epoch."""
-        missing = (self.batch_size - self.remainder) // self.shard[1] if self.remainder else 0
+        begin, end = self.share_of(self.remainder)
+        missing = self.share_size - (end - begin) if self.remainder else 0
         return (self.num_batches - first_batch) * self.share_size - missing
+
+    def share_of(self, size):
+        """The first row of this process in a batch of `size` images, and the row after its last."""
+        index, count = self.shard
+        return index * size // count, (index + 1) * size // count
+
+    def size_of(self, batch):
+        """The number of images in a batch, int64."""
+        import tensorflow as tf
+
+        return tf.minimum(self.num_images - batch * self.batch_size, self.batch_size)
 
     def rows(self, batch):
         """The rows of a batch that this process reads, int64."""
         import tensorflow as tf
 
-        size = tf.minimum(self.num_images - batch * self.batch_size, self.batch_size)
-        share = size // self.shard[1]
-        return self.shard[0] * share + tf.range(share)
+        return tf.range(*self.share_of(self.size_of(batch)))
 
     def position(self, number, first_batch):
         """The position in the epoch of the `number`-th image from a batch on."""
         batch = first_batch + number // self.share_size
-        # The share of an incomplete batch is smaller, so look up where it begins.
-        return batch * self.batch_size + self.rows(batch)[0] + number % self.share_size
+        begin, _ = self.share_of(self.size_of(batch))
+        return batch * self.batch_size + begin + number % self.share_size
 
     def indices(self, epoch):
         """The index of the image at each position of an epoch, int64 `(num_images,)`."""

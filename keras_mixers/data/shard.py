@@ -33,8 +33,7 @@ def check_shard(name, value):
     return index, count
 
 
-def equal_parts(shard):
-    """The number of equal parts into which each batch is divided: shares, or replicas of Keras."""
+def replicas():
+    """The number of equal parts into which Keras divides each batch."""
     distribution = keras.distribution.distribution()
-    replicas = 1 if distribution is None else distribution.num_model_replicas
-    return max(shard[1], replicas)
+    return 1 if distribution is None else distribution.num_model_replicas

@@ -1,5 +1,7 @@
 """The input pipeline: order, shares, several iterations, random access, and what it leaves."""
 
+import argparse
+import dataclasses
 import gc
 import os
 import pathlib
@@ -16,6 +18,7 @@ from PIL import Image
 import keras_mixers as km
 from keras_mixers.data import random_access, sources
 from keras_mixers.data.ahead import BACKGROUND, prepared_ahead
+from keras_mixers.data.batches import reader
 from keras_mixers.data.epochs import with_cardinality
 from keras_mixers.data.order import Order
 from keras_mixers.data.random_access import from_arrays
@@ -150,13 +153,37 @@ def test_load_raises_on_invalid_shard(arguments, message, digits_folder):
         km.data.load("digits", **arguments)
 
 
-def test_load_warns_of_validation_images_that_it_leaves_out(digits_folder):
+def test_load_takes_its_share_from_the_distribution(digits_folder, monkeypatch):
+    distribution = argparse.Namespace(
+        num_processes=4, num_model_replicas=7, data_shard_id=3, auto_shard_dataset=False
+    )
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: distribution)
+    arguments = {"batch_size": 28, "drop_remainder": True}
     with pytest.warns(UserWarning, match="leaves out 3 of 360 validation images.*7 equal parts"):
-        _, validation, info = km.data.load(
-            "digits", batch_size=119, shard=(6, 7), drop_remainder=True
-        )
+        train, _, info = km.data.load("digits", **arguments)
     assert info.num_validation == 357
-    assert len(labels_of(validation)) == 357 / 7
+    with pytest.raises(ValueError, match=r"`batch_size` must be a multiple of 7.*batch_size=64"):
+        km.data.load("digits", drop_remainder=True)
+    distribution.auto_shard_dataset = True  # Keras divides the batches
+    with pytest.raises(ValueError, match=r"`shard` must be None if.*auto_shard_dataset = False"):
+        km.data.load("digits", shard=(0, 4), **arguments)
+    distribution.num_model_replicas = 1
+    whole = labels_of(km.data.load("digits", **arguments)[0]).reshape(-1, 4, 7)
+    np.testing.assert_array_equal(labels_of(train).reshape(-1, 7), whole[:, 3])
+
+
+@pytest.mark.parametrize("read_batch", [True, False])
+def test_shares_of_an_incomplete_batch_have_all_images(read_batch):
+    images = from_arrays(np.zeros((13, 2, 2, 1), "uint8"), np.arange(13))
+    images = dataclasses.replace(images, read_batch=read_batch and images.read_batch)
+    found = []
+    for i in range(3):
+        elements_of, read = reader(images, Order(13, 6, shard=(i, 3)))
+        zero = tf.constant(0, tf.int64)
+        found.append([batch[3].tolist() for batch in batches(read(elements_of(zero, zero)))])
+    assert found[2] == [[4, 5], [10, 11], [12]]
+    assert found[0][:2] + found[1][:2] == [[0, 1], [6, 7], [2, 3], [8, 9]]
+    assert not any(found[0][2:] + found[1][2:])
 
 
 def test_images_that_do_not_fit_are_read_from_records(digits_folder, monkeypatch):

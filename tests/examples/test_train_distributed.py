@@ -27,20 +27,20 @@ QUICK = {
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
-# Runs the launcher where the weights are shared among all devices. All processes call
-# `layout_map`, so it also checks that an error of one process reaches both.
-FULLY_SHARDED = """
+# Runs the launcher, which calls `layout_map` in all processes. Here this call also checks that an
+# error of one process reaches both.
+CHECKED = """
 import runpy, sys
 sys.path.insert(0, {folder!r})
-import jax, keras, keras_mixers as km
+import jax, keras_mixers as km
 from keras_mixers.training import processes
 
 def only_in(index, error):
     if jax.process_index() == index:
         raise error
 
-def layout_map(mesh, fully_sharded):
-    assert fully_sharded and processes.highest(jax.process_index()) == 1
+def layout_map(mesh, build, **axes):
+    assert processes.highest(jax.process_index()) == 1
     assert processes.first(jax.process_index) in (0, None)
     for action, message in (
         (lambda: only_in(1, OSError(28, "no space", "file")), "[Errno 28] no space: 'file'"),
@@ -54,11 +54,9 @@ def layout_map(mesh, fully_sharded):
             assert message in str(error)
         else:
             raise AssertionError(message)
-    layouts = keras.distribution.LayoutMap(mesh)
-    layouts[".*kernel"] = ("batch",)
-    return layouts
+    return layouts_of(mesh, build, **axes)
 
-km.training.layout_map = layout_map
+layouts_of, km.training.layout_map = km.training.layout_map, layout_map
 sys.argv = ["train_distributed.py", *sys.argv[1:]]
 runpy.run_path({launcher!r}, run_name="__main__")
 """
@@ -127,7 +125,7 @@ def test_train_distributed_resumes_with_other_processes(tmp_path, digits_folder,
     recipe = km.Recipe(epochs=2, learning_rate=2e-3, ema_decay=0.9, label_smoothing=0.1)
     recipe.save(tmp_path / "recipe.json")
     launcher = str(EXAMPLES / "train_distributed.py")
-    sharded = FULLY_SHARDED.format(folder=str(EXAMPLES), launcher=launcher)
+    sharded = CHECKED.format(folder=str(EXAMPLES), launcher=launcher)
     resume = [*RUN, "--output", "cut", "--resume"]
     # Other tests in this process need no distribution.
     monkeypatch.setattr(keras.distribution, "set_distribution", lambda distribution: None)
@@ -212,40 +210,40 @@ def test_train_distributed_names_flags_that_do_not_fit_the_devices(
 
 @pytest.fixture
 def images():
-    """17 images, their labels, and batches of 7."""
+    """17 images, their labels, and batches of 8."""
     import tensorflow as tf
 
     random = np.random.default_rng(0)
     arrays = random.normal(size=(17, 2)).astype("float32"), random.integers(0, 3, 17)
-    return *arrays, tf.data.Dataset.from_tensor_slices(arrays).batch(7)
+    return *arrays, tf.data.Dataset.from_tensor_slices(arrays).batch(8)
 
 
-def test_whole_batches_give_loss_and_accuracy_of_all_images(images):
+@pytest.mark.parametrize("parts", [1, 2])
+def test_whole_batches_give_loss_and_accuracy_of_all_images(images, parts):
+    """The second part of the last batch, which has one image, is empty."""
+    import tensorflow as tf
+
     *arrays, dataset = images
     info = argparse.Namespace(num_validation=17, num_classes=3)
-    batches = load_example("train_distributed").whole_batches(dataset, 7, info)
-    assert [len(batch[0]) for batch in batches] == [7, 7, 7]
+    whole_batches = load_example("train_distributed").whole_batches
+    if parts == 1:
+        batches = whole_batches(dataset, (8, 24), info)
+    else:
+        first = dataset.map(lambda *batch: tuple(array[:4] for array in batch))
+        second = dataset.take(2).map(lambda *batch: tuple(array[4:] for array in batch))
+        second = second.concatenate(second.take(0)).apply(
+            tf.data.experimental.assert_cardinality(2)
+        )
+        second = second.concatenate(dataset.map(lambda *batch: tuple(x[:0] for x in batch)).take(1))
+        halves = [whole_batches(half, (4, 24), info) for half in (first, second)]
+        batches = tf.data.Dataset.zip(*halves).map(
+            lambda *pair: tuple(tf.concat(values, 0) for values in zip(*pair, strict=True))
+        )
+    assert [len(batch[0]) for batch in batches] == [8, 8, 8]
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     model.compile("sgd", km.training.Crossentropy(0.1), metrics=[km.training.Accuracy()])
     expected = model.evaluate(*arrays, batch_size=17, verbose=0)
     np.testing.assert_allclose(model.evaluate(batches, verbose=0), expected, rtol=1e-6)
-
-
-def test_parts_of_processes_are_the_whole_batch(images):
-    part_of_process = load_example("train_distributed").part_of_process
-    *_, dataset = images
-    batches = dataset.take(1).unbatch().take(6).batch(6, drop_remainder=True)
-    (whole,) = batches
-    # (replicas, processes) and the processes' parts
-    for replicas, count, shards in ((4, 2, (0, 1)), (2, 4, (0, 0, 1, 1)), (1, 2, (0, 0))):
-        for shard in shards:
-            distribution = argparse.Namespace(
-                num_model_replicas=replicas, num_processes=count, data_shard_id=shard
-            )
-            ((part, labels),) = part_of_process(batches, distribution, 6)
-            size = 6 if replicas == 1 else 3
-            np.testing.assert_array_equal(part, whole[0][shard * size :][:size])
-            assert len(labels) == size
 
 
 @pytest.mark.parametrize("file", ["slurm.sh", "kubernetes.yaml"])
