@@ -145,7 +145,7 @@ def scaling_table(rows):
     one, many = by_pipeline(rows, 1), by_pipeline(rows, most)
     table = []
     for name in WHOLE:
-        free = min(most, os.cpu_count() - many[name]["others_cores"])
+        free = max(0.01, min(most, os.cpu_count() - many[name]["others_cores"]))
         predicted, measured = images_per_second(one[name], free), many[name]["images_s"]
         row = {
             "pipeline": name,

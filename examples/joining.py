@@ -85,7 +85,7 @@ def leave(script, error):
             file=sys.stderr,
         )
     elif isinstance(error, SystemExit):
-        status = error.code
+        status = error.code or 0
         if isinstance(status, str):
             print(status, file=sys.stderr)
             status = 1
@@ -109,8 +109,9 @@ def part():
     If process 0 ended first, JAX would end the others with its own message and status.
     """
     import jax
-    from jax._src import distributed
+    from jax._src import distributed  # JAX has no public name for its barrier
 
     with contextlib.suppress(Exception):
         distributed.global_state.client.wait_at_barrier("parting", 1000 * PARTING)
-        time.sleep(jax.process_index() == 0)
+        if jax.process_index() == 0:
+            time.sleep(1)  # so that the others end before the coordination service

@@ -5,8 +5,8 @@
     # under SLURM, Open MPI or Kubernetes, JAX finds the processes: see examples/cluster/
     srun python examples/train_distributed.py --resume
     # each process trains on all of its devices, so one process can use several GPUs
-    python examples/train_distributed.py --model-parallel 4     # each weight on 4 devices
-    python examples/train_distributed.py --fully-sharded        # each weight on all devices
+    python examples/train_distributed.py --model-parallel 4     # each weight split over 4 devices
+    python examples/train_distributed.py --fully-sharded        # each weight split over all devices
 
 The script runs on JAX (`pip install -e ".[jax]"`, or `jax[cuda12]` for GPUs). --batch-size is the
 batch size of all devices together: with the same value, the losses equal those of one device.
@@ -220,8 +220,8 @@ def prepare(args, recipe):
             shard=(distribution.data_shard_id, parts),
         )
 
-    processes.first(load)  # because processes that prepare one dataset disturb each other
-    batches, test, info = load()
+    # One process prepares the dataset first, because several would disturb each other.
+    batches, test, info = processes.first(load) or load()
     processes.first(lambda: record(args, recipe, info, resumes))
     if layouts is not None:
         add_layouts(args, layouts, lambda: build(args, recipe, info))

@@ -134,7 +134,8 @@ def check_same_run(args, before, **now):
     """Raise a ValueError if the flags, the recipe or the data of the unfinished run were others."""
     for name in [name for name, value in now.items() if value != before[name]]:
         if name == "flags":
-            changed = [flag for flag in now[name] if now[name][flag] != before[name].get(flag)]
+            flags = sorted(now[name] | before[name])
+            changed = [flag for flag in flags if now[name].get(flag) != before[name].get(flag)]
             old = " ".join(
                 f"--{flag.replace('_', '-')} {before[name].get(flag)}" for flag in changed
             )

@@ -402,9 +402,9 @@ MUTATIONS = [
         "preprocessing/test_preprocessing.py::test_small_sizes_give_pillows_bytes",
     ),
     (
-        "data.order:Order.rows",
-        "self.shard[0] * share +",
-        "",
+        "data.order:Order.share_of",
+        "index * size // count, (index + 1)",
+        "0, (0 + 1)",
         "data/test_pipeline.py::test_shares_make_up_the_batches[arrays]",
     ),
     (

@@ -52,7 +52,8 @@ class Augmenter:
         """Images and soft labels, each mixed with its neighbour by MixUp or CutMix.
 
         The neighbours are pairs, 0 and 1, 2 and 3, and so on, in the random order of the epoch. So
-        each process can mix its share of a batch. The last image of an odd number is kept.
+        each process can mix its share of a batch, if its size is even. The last image of an odd
+        number is kept.
         """
         import tensorflow as tf
 
@@ -146,17 +147,17 @@ def rectangle(images, rows, columns, random):
     return (vertical[:, :, None] & horizontal[:, None])[..., None]
 
 
-def random_crop(image, preprocessing, scale, key):
+def random_crop(image, preprocessing, scale, seed):
     """A random part of the image, resized to the size of the preprocessing, as bytes.
 
-    `key` is an int32 scalar, such as `fold_in` makes.
+    `seed` is two int32 numbers.
     """
     import tensorflow as tf
 
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         tf.zeros([1, 0, 4]),
-        tf.stack([key, 1]),
+        seed,
         min_object_covered=0.0,
         aspect_ratio_range=CROP_RATIO,
         area_range=scale,

@@ -1,6 +1,5 @@
 """Batches for training and validation, as tf.data computes them from a seed and an epoch."""
 
-from keras_mixers.data.ahead import prepared_ahead
 from keras_mixers.data.augmenter import Augmenter, random_crop
 from keras_mixers.data.epochs import epochs
 from keras_mixers.data.random_access import THREADS, plain
@@ -19,100 +18,96 @@ def train_batches(images, info, order, augmentation, start):
         images = images.resized(info.preprocessing).kept()
     augment = Augmenter(augmentation, info.preprocessing, info.input_shape[-1], info.num_classes)
 
-    def crop(epoch, position, image):
-        # The last 0 makes this key longer than the key of a batch, so the two are never equal.
-        key = fold_in(order.seed, epoch, position, 0)
-        image = random_crop(image, info.preprocessing, crop_scale, key)
+    def crop(image, seed):
+        image = random_crop(image, info.preprocessing, crop_scale, seed)
         return tf.ensure_shape(image, info.input_shape)
 
     def augment_batch(epoch, batch, images, labels):
         random = RowRandom(fold_in(order.seed, epoch, batch), order.rows(batch), order.batch_size)
         return epoch, batch, *augment(images, labels, random)
 
-    elements_of, read = reader(images, order, crop if crop_scale else None)
-
-    def batches_of(elements):
-        return read(elements).map(plain(augment_batch), THREADS).prefetch(PREFETCHED_BATCHES)
-
-    return epochs(elements_of, batches_of, order.num_batches, start)
+    return changed_batches(images, order, augment_batch, start, crop if crop_scale else None)
 
 
 def validation_batches(images, info, order):
     """A dataset of the validation images in a fixed order, preprocessed."""
-    import tensorflow as tf
 
     def normalize(epoch, batch, images, labels):
-        return info.preprocessing.normalize(images), labels
+        return epoch, batch, info.preprocessing.normalize(images), labels
 
     images = images.with_channels(info.input_shape[-1]).resized(info.preprocessing).kept()
-    elements_of, read = reader(images, order)
-    zero = tf.constant(0, tf.int64)
-    batches = read(elements_of(zero, zero)).map(plain(normalize), THREADS)
-    batches = batches.apply(tf.data.experimental.assert_cardinality(order.num_batches))
-    return prepared_ahead(batches.prefetch(PREFETCHED_BATCHES))
+    return changed_batches(images, order, normalize)
 
 
-def reader(images, order, change=None):
-    """How to read images in an order: two functions.
+def changed_batches(images, order, change_batch, start=(0, 0), change_image=None):
+    """A dataset whose iterations are one epoch after the other.
 
-    The first one makes a dataset of elements from (epoch, first batch), both int64 scalars. The
-    second one makes a dataset of (epoch, batch, images, labels) from the elements. `change`
-    changes single images: (epoch, position, image) -> image.
+    Args:
+        images: an `Images`.
+        order: an `Order`.
+        change_batch: (epoch, batch, images, labels) -> the same, changed.
+        start: (epoch, batch), where the first iteration begins.
+        change_image: (image, seed) -> image, before it is put into a batch.
     """
-    if images.read_batch and change is None:
-        return whole_batches(images, order)
-    return single_images(images, order, change)
+
+    def changed_epoch(epoch, first_batch):
+        batches = read_epoch(images, order, epoch, first_batch, change_image)
+        return batches.map(plain(change_batch), THREADS).prefetch(PREFETCHED_BATCHES)
+
+    return epochs(changed_epoch, order.num_batches, start)
 
 
-def whole_batches(images, order):
-    """The `reader` of images in memory; an element is the indices of a batch."""
+def read_epoch(images, order, epoch, first_batch, change_image=None):
+    """A dataset of (epoch, batch, images, labels) from a batch to the end of an epoch."""
     import tensorflow as tf
 
-    def elements_of(epoch, first_batch):
+    numbers = tf.data.Dataset.range(first_batch, order.num_batches)
+    if images.read_batch and change_image is None:
         indices = order.indices(epoch)
 
-        def element(batch):
+        def read_batch(batch):
             positions = batch * order.batch_size + order.rows(batch)
-            return epoch, batch, tf.gather(indices, positions)
+            read = images.read_batch(tf.gather(indices, positions))
+            return epoch, batch, *(of_known_size(part, order) for part in read)
 
-        return tf.data.Dataset.range(first_batch, order.num_batches).map(plain(element))
+        return numbers.map(plain(read_batch), THREADS)
 
-    def read_batch(epoch, batch, indices):
-        return epoch, batch, *(of_known_size(x, order) for x in images.read_batch(indices))
+    singles = read_singles(images, order, epoch, first_batch, change_image)
+    batches = singles.batch(order.share_size, drop_remainder=order.drop_remainder)
+    if order.remainder:
+        # The share of this process in the last batch may be empty. Then this is its last batch.
+        specs = singles.batch(1).element_spec
+        empty = tuple(tf.zeros([0, *spec.shape[1:]], spec.dtype) for spec in specs)
+        batches = batches.concatenate(tf.data.Dataset.from_tensors(empty))
+    return tf.data.Dataset.zip(numbers, batches).map(
+        plain(lambda batch, changed: (epoch, batch, *changed))
+    )
 
-    return elements_of, lambda elements: elements.map(plain(read_batch), THREADS)
 
-
-def single_images(images, order, change):
-    """The `reader` of images in files, or of images that are changed one by one."""
+def read_singles(images, order, epoch, first_batch, change_image):
+    """A dataset of (image, label) from a batch to the end of an epoch."""
     import tensorflow as tf
 
-    def elements_of(epoch, first_batch):
-        indices, count = order.indices(epoch), order.count_from(first_batch)
+    indices, count = order.indices(epoch), order.count_from(first_batch)
+    # With the 1, because the order of the images uses the same numbers with a 0.
+    key = tf.stack([fold_in(order.seed or 0, epoch), 1])
+    seeds = tf.random.stateless_uniform([order.num_images, 2], key, None, None, "int32")
 
-        def element(number):
-            position = order.position(tf.minimum(number, count - 1), first_batch)
-            index = tf.where(number < count, tf.gather(indices, position), -1)
-            return number, index, (epoch, first_batch)
+    def index_at(number):
+        return tf.gather(indices, order.position(number, first_batch))
 
-        return tf.data.Dataset.range(count + 1).map(plain(element))
+    def change(number, image, label):
+        if change_image is None:
+            return image, label
+        return change_image(image, tf.gather(seeds, order.position(number, first_batch))), label
 
-    def index_at(number, context):
-        epoch, first_batch = context
-        return tf.gather(order.indices(epoch), order.position(number, first_batch))
+    def read_and_change(number):
+        image, label, _ = images.read(index_at(number))
+        return change(number, image, label)
 
-    def place(number, image, label, context):
-        epoch, first_batch = context
-        position = order.position(number, first_batch)
-        image = image if change is None else change(epoch, position, image)
-        return epoch, position // order.batch_size, image, label
-
-    def read(elements):
-        singles = images.select(elements, index_at).map(plain(place), THREADS)
-        batches = singles.batch(order.share_size, drop_remainder=order.drop_remainder)
-        return batches.map(plain(lambda epochs, numbers, *batch: (epochs[0], numbers[0], *batch)))
-
-    return elements_of, read
+    if images.read_batch:  # they are in memory, so none of them is unreadable
+        return tf.data.Dataset.range(count).map(plain(read_and_change), THREADS)
+    return images.select(count, index_at).map(plain(change), THREADS)
 
 
 def of_known_size(tensor, order):

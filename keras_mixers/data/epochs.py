@@ -1,33 +1,35 @@
 """A dataset whose iterations are one epoch after the other."""
 
-from keras_mixers.data.ahead import prepared_ahead
 from keras_mixers.data.position import with_position
-from keras_mixers.data.random_access import plain
+from keras_mixers.data.random_access import plain, without_autotune
+from keras_mixers.data.streams import SETUP, Streams
 
 
-def epochs(elements_of, batches_of, num_batches, start):
+def epochs(read_epoch, num_batches, start=(0, 0)):
     """A dataset each iteration of which is the next epoch.
 
-    A variable of the graph holds the number of the next epoch. An iteration reads it when it
-    begins, and advances it with its last batch. So an interrupted epoch is repeated, and any number
-    of iterations can run at the same time.
+    A variable of the graph holds the number of the next epoch. An iteration advances it with its
+    last batch. So an interrupted epoch is repeated, and any number of iterations can run at the
+    same time.
 
     Args:
-        elements_of: (epoch, first batch) -> a dataset of elements. Its graph is small, because
-            functions inside of `flat_map` take much longer to set up.
-        batches_of: a dataset of elements -> a dataset of (epoch, batch, images, labels).
+        read_epoch: (epoch, first batch) -> a dataset of (epoch, batch, images, labels).
         num_batches: the number of batches in an epoch.
         start: (epoch, batch), where the first iteration begins.
     """
     import tensorflow as tf
 
-    first_epoch, first_batch = start
+    start_epoch, start_batch = start
     with tf.device("CPU:0"):
-        next_epoch = tf.Variable(first_epoch, dtype=tf.int64, trainable=False)
+        next_epoch = tf.Variable(start_epoch, dtype=tf.int64, trainable=False)
 
-    def one_epoch(epoch):
-        skipped = tf.constant(first_batch, tf.int64)
-        return elements_of(epoch, tf.where(epoch == first_epoch, skipped, 0))
+    def first_batch(epoch):
+        return start_batch if epoch == start_epoch else 0
+
+    def batches_of_epoch(epoch):
+        skipped, none = (tf.constant(n, tf.int64) for n in (start_batch, num_batches))
+        first = tf.where(epoch == start_epoch, skipped, 0)
+        return read_epoch(epoch, tf.where(epoch == SETUP, none, first))
 
     def hand_out(epoch, batch, images, labels):
         advanced = tf.cond(
@@ -38,19 +40,31 @@ def epochs(elements_of, batches_of, num_batches, start):
         with tf.control_dependencies([advanced]):
             return tf.identity(images), tf.identity(labels)
 
-    epoch = tf.data.Dataset.from_tensors(0).map(plain(lambda _: next_epoch.read_value()))
-    batches = batches_of(epoch.flat_map(plain(one_epoch))).map(plain(hand_out))
-    if first_batch:
+    number = tf.data.Dataset.from_tensors(0).map(plain(lambda _: next_epoch.read_value()))
+    batches = number.flat_map(plain(batches_of_epoch)).map(plain(hand_out))
+    if start_batch:
         # Because the first epoch is shorter, report the length of the other epochs to Keras.
         batches = with_cardinality(batches, num_batches)
     else:
         batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
+    batches = without_autotune(batches)
+
+    streams, kind = Streams(batches_of_epoch, hand_out, num_batches), type(batches)
+
+    def iterate(self):
+        if not tf.executing_eagerly():
+            return kind.__iter__(self)
+        epoch = int(next_epoch.numpy())
+        return streams.iterator(epoch, num_batches - first_batch(epoch), self.element_spec)
+
+    # Python looks up `__iter__` in the class. Transformations of the dataset do not use it.
+    batches.__class__ = type(kind.__name__, (kind,), {"__iter__": iterate})
 
     def position():
         epoch = int(next_epoch.numpy())
-        return epoch, first_batch if epoch == first_epoch else 0
+        return epoch, first_batch(epoch)
 
-    return with_position(prepared_ahead(batches), position)
+    return with_position(batches, position)
 
 
 def with_cardinality(dataset, count):

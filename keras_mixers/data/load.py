@@ -1,5 +1,6 @@
 """Load a dataset by its name: batches for training and validation, or single images."""
 
+import math
 import os
 from typing import Any
 
@@ -84,7 +85,8 @@ def load(
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
-        ValueError: if a batch cannot be divided equally among the shares or Keras's replicas.
+        ValueError: if a batch cannot be divided equally among the shares or Keras's replicas, or
+            with MixUp or CutMix if a share has an odd number of images.
         ValueError: if no dataset has this name, or if its examples are not 8-bit images with one
             class label each.
         ValueError: if the images differ in size and `image_size` is `None`.
@@ -136,7 +138,9 @@ def load(
     if channels == 1 and isinstance(preprocessing.mean, tuple):
         channels = len(preprocessing.mean)  # the channel of grey images is repeated
     order = Order(source.train.count, batch_size, drop_remainder, seed, shard)
-    _check_order(order, max(shard[1], replicas()), start)
+    _check_order(order, math.lcm(shard[1], replicas()), start)
+    if augmentation is not None and (augmentation.mixup or augmentation.cutmix):
+        _check_pairs(order)
     num_validation = source.validation.count
     left_out = num_validation % batch_size % replicas()
     if left_out:
@@ -223,6 +227,17 @@ def _check_order(order, parts, start):
             "`start` must be (epoch, batch) with a batch from 0 to"
             f" {order.num_batches - 1}, because an epoch has {order.num_batches} batches. Received:"
             f" start={start}"
+        )
+
+
+def _check_pairs(order):
+    """Raise a ValueError if shares would mix other pairs of images than one process does."""
+    size = 2 * order.shard[1]
+    if order.shard[1] > 1 and (order.batch_size % size or order.remainder % size):
+        raise ValueError(
+            f"`batch_size` must be a multiple of {size}, because MixUp and CutMix mix pairs of"
+            f" images in each of {order.shard[1]} shares. Received: batch_size={order.batch_size},"
+            f" and a last batch of {order.remainder or order.batch_size} images"
         )
 
 

@@ -43,9 +43,11 @@ class Order:
 
     def count_from(self, first_batch):
         """The number of images that this process reads from a batch to the end of the epoch."""
+        import tensorflow as tf
+
         begin, end = self.share_of(self.remainder)
         missing = self.share_size - (end - begin) if self.remainder else 0
-        return (self.num_batches - first_batch) * self.share_size - missing
+        return tf.maximum((self.num_batches - first_batch) * self.share_size - missing, 0)
 
     def share_of(self, size):
         """The first row of this process in a batch of `size` images, and the row after its last."""

@@ -94,8 +94,9 @@ class Images:
         if self.read_batch:
             starts = range(0, self.count, CHUNK)
             ranges = [tf.range(i, min(i + CHUNK, self.count), dtype="int64") for i in starts]
-            images, labels = zip(*map(self.read_batch, ranges), strict=True)
-            return from_arrays(tf.concat(images, 0), tf.concat(labels, 0))
+            with tf.device("CPU:0"):  # because a GPU is for the model
+                images, labels = zip(*map(self.read_batch, ranges), strict=True)
+                return from_arrays(tf.concat(images, 0), tf.concat(labels, 0))
 
         with tf.device("CPU:0"):
             pixels = tf.Variable(tf.zeros((self.count, *self.shape), tf.uint8), trainable=False)
@@ -108,9 +109,11 @@ class Images:
                 # The label comes last, because it shows that the image is complete.
                 stored = pixels.scatter_nd_update([[index]], [image])
                 with tf.control_dependencies([stored]):
-                    return labels.scatter_nd_update([[index]], [label])
+                    complete = labels.scatter_nd_update([[index]], [label])
+                with tf.control_dependencies([complete]):
+                    return tf.identity(label)  # not `labels`, which would be copied
 
-            stored = tf.cond(tf.equal(problem, ""), keep, lambda: labels.value())
+            stored = tf.cond(tf.equal(problem, ""), keep, lambda: label)
             with tf.control_dependencies([stored]):
                 return tf.identity(image), label, problem
 
@@ -124,51 +127,44 @@ class Images:
 
         return dataclasses.replace(self, read=read)
 
-    def select(self, numbered, index_at):
-        """A dataset of (number, image, label, context); it raises an error for an unreadable image.
+    def select(self, count, index_at):
+        """A dataset of (number, image, label) for the numbers 0 to `count` - 1.
 
-        TensorFlow's errors do not name the file, and a Python function that names it can keep a
-        process from ending. So a number that is missing shows which image could not be read.
+        It raises an error that names an unreadable image. TensorFlow's errors do not name the file,
+        and a Python function that names it can keep a process from ending. So a number that is
+        missing shows which image could not be read.
 
         Args:
-            numbered: a dataset of (number, index, context) with the numbers 0, 1, and so on. The
-                last element has the index -1, and is left out of the result.
-            index_at: (number, context) -> index, to find out the index of a missing image.
+            count: an int64 scalar.
+            index_at: number -> index of the image.
         """
         import tensorflow as tf
 
-        def end():
-            pixels = tf.zeros([side or 0 for side in self.shape], tf.uint8)
-            return pixels, tf.constant(-1, tf.int64), tf.constant("")
-
-        def read(number, index, context):
-            return number, *tf.cond(index < 0, end, lambda: self.read(index)), context
+        def read(number):
+            return number, *self.read(index_at(number))
 
         def check(expected, element):
-            number, image, label, problem, context = element
+            number, image, label, problem = element
             problem = tf.where(tf.equal(number, expected), problem, DAMAGED)
             is_readable = tf.equal(problem, "")
-            name = tf.cond(
-                is_readable, lambda: "", lambda: self.name_of(index_at(expected, context))
-            )
+            name = tf.cond(is_readable, lambda: "", lambda: self.name_of(index_at(expected)))
             message = tf.strings.join([name, NOT_READABLE, problem, ADVICE])
             with tf.control_dependencies([tf.debugging.Assert(is_readable, [message])]):
                 image = tf.ensure_shape(tf.identity(image), self.shape)
-            return expected + 1, (number, image, label, context)
+            return expected + 1, (number, image, label)
 
-        attempted = numbered.map(plain(read), THREADS).ignore_errors()
-        checked = attempted.scan(tf.constant(0, tf.int64), plain(check))
-        return checked.filter(plain(lambda number, image, label, context: label >= 0))
+        end = tf.zeros([side or 0 for side in self.shape], tf.uint8)
+        end = tf.data.Dataset.from_tensors((count, end, tf.constant(0, tf.int64), ""))
+        attempted = tf.data.Dataset.range(count).map(plain(read), THREADS).ignore_errors()
+        attempted = attempted.concatenate(end)
+        return attempted.scan(tf.constant(0, tf.int64), plain(check)).take(count)
 
     def dataset(self):
         """A dataset of (image, label) in the order of the indices."""
         import tensorflow as tf
 
-        numbered = tf.data.Dataset.range(self.count + 1).map(
-            plain(lambda number: (number, tf.where(number < self.count, number, -1), ()))
-        )
-        images = self.select(numbered, lambda number, _: number)
-        images = images.map(plain(lambda number, image, label, _: (image, label)))
+        images = self.select(tf.constant(self.count, tf.int64), lambda number: number)
+        images = images.map(plain(lambda number, image, label: (image, label)))
         images = images.apply(tf.data.experimental.assert_cardinality(self.count))
         return without_autotune(images.prefetch(THREADS))
 
@@ -218,4 +214,5 @@ def without_autotune(dataset):
 
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_warm_start = False  # otherwise an iterator reads when it is created
     return dataset.with_options(options)

@@ -89,7 +89,7 @@ def offsets_in(path):
     """The first byte of each record of a file."""
     found, offset = [], 0
     with pathlib.Path(path).open("rb", buffering=0) as file:
-        while length := file.read(LENGTH.size):
+        while len(length := file.read(LENGTH.size)) == LENGTH.size:
             found.append(offset)
             offset += LENGTH.unpack(length)[0] + FRAME
             file.seek(offset)

@@ -35,9 +35,9 @@ def layout_map(
     weights. A layer of another package stays whole along `model_axis`. A user's layer takes part by
     a method `split_axes`, as in `ChannelMixing`.
 
-    The keys are the exact paths of weights. So create the model by the same function, after
-    `keras.distribution.set_distribution`. Print `dict(layouts)` to see them, or replace one by
-    `del layouts[path]` and `layouts[path] = (None, "model")`.
+    The keys are the paths of weights, escaped as regular expressions. So create the model by the
+    same function, after `keras.distribution.set_distribution`. Print `dict(layouts)` to see them,
+    or replace one by `del layouts[key]` and `layouts[key] = (None, "model")`.
 
     With `fsdp_axis`, build the model with `gradient_checkpointing=True` if memory is short. XLA can
     then gather a weight again for the backward pass instead of keeping it.

@@ -219,7 +219,7 @@ def test_random_crop_is_part_of_the_image():
     rows = np.tile(np.arange(0, 200, 5, dtype="uint8")[:, None, None], (1, 60, 1))
     heights = []
     for number in range(40):
-        crop = random_crop(tf.constant(rows), km.Preprocessing(20), (0.2, 0.5), fold_in(number))
+        crop = random_crop(tf.constant(rows), km.Preprocessing(20), (0.2, 0.5), (number, 0))
         assert crop.shape == (20, 20, 1)
         column = crop.numpy()[:, 10, 0].astype(float)
         assert (np.diff(column) >= 0).all()

@@ -8,6 +8,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+import time
 
 import keras
 import numpy as np
@@ -16,9 +17,8 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_mixers as km
-from keras_mixers.data import random_access, sources
-from keras_mixers.data.ahead import BACKGROUND, prepared_ahead
-from keras_mixers.data.batches import reader
+from keras_mixers.data import random_access, sources, streams
+from keras_mixers.data.batches import changed_batches, read_epoch
 from keras_mixers.data.epochs import with_cardinality
 from keras_mixers.data.order import Order
 from keras_mixers.data.random_access import from_arrays
@@ -146,6 +146,15 @@ def test_shares_make_up_the_batches(source, photos, digits_folder):
         ({"shard": (0, 0)}, "`shard` must be.*0"),
         ({"shard": (0, 3)}, "`batch_size` must be a multiple of 3.*batch_size=64"),
         ({"shard": (0, 2)}, "`drop_remainder` must be True.*a last batch of 29 images"),
+        (
+            {
+                "shard": (0, 2),
+                "batch_size": 6,
+                "drop_remainder": True,
+                "augmentation": km.data.Augmentation(mixup=1.0),
+            },
+            "`batch_size` must be a multiple of 4, because MixUp.*batch_size=6",
+        ),
     ],
 )
 def test_load_raises_on_invalid_shard(arguments, message, digits_folder):
@@ -162,7 +171,7 @@ def test_load_takes_its_share_from_the_distribution(digits_folder, monkeypatch):
     with pytest.warns(UserWarning, match="leaves out 3 of 360 validation images.*7 equal parts"):
         train, _, info = km.data.load("digits", **arguments)
     assert info.num_validation == 357
-    with pytest.raises(ValueError, match=r"`batch_size` must be a multiple of 7.*batch_size=64"):
+    with pytest.raises(ValueError, match=r"`batch_size` must be a multiple of 28.*batch_size=64"):
         km.data.load("digits", drop_remainder=True)
     distribution.auto_shard_dataset = True  # Keras divides the batches
     with pytest.raises(ValueError, match=r"`shard` must be None if.*auto_shard_dataset = False"):
@@ -177,13 +186,13 @@ def test_shares_of_an_incomplete_batch_have_all_images(read_batch):
     images = from_arrays(np.zeros((13, 2, 2, 1), "uint8"), np.arange(13))
     images = dataclasses.replace(images, read_batch=read_batch and images.read_batch)
     found = []
+    zero = tf.constant(0, tf.int64)
     for i in range(3):
-        elements_of, read = reader(images, Order(13, 6, shard=(i, 3)))
-        zero = tf.constant(0, tf.int64)
-        found.append([batch[3].tolist() for batch in batches(read(elements_of(zero, zero)))])
+        read = read_epoch(images, Order(13, 6, shard=(i, 3)), zero, zero)
+        found.append([batch[3].tolist() for batch in batches(read)])
     assert found[2] == [[4, 5], [10, 11], [12]]
     assert found[0][:2] + found[1][:2] == [[0, 1], [6, 7], [2, 3], [8, 9]]
-    assert not any(found[0][2:] + found[1][2:])
+    assert found[0][2:] == found[1][2:] == [[]]
 
 
 def test_images_that_do_not_fit_are_read_from_records(digits_folder, monkeypatch):
@@ -232,19 +241,27 @@ def test_with_cardinality_reports_count_of_shorter_dataset():
         assert batches(shorter) == [0, 1, 2]
 
 
-def test_iterator_of_next_epoch_is_created_in_the_background(monkeypatch):
-    threads, create = [], tf.data.Dataset.__iter__
+def test_iterators_share_the_setup(monkeypatch):
+    """Keras creates an iterator without using it, before it creates the one that it uses."""
+    created, new_stream = [], streams.Streams.new_stream
 
-    def recorded(dataset):
-        threads.append(threading.current_thread() is threading.main_thread())
-        return create(dataset)
+    def recorded(self):
+        created.append(threading.current_thread() is threading.main_thread())
+        return new_stream(self)
 
-    monkeypatch.setattr(tf.data.Dataset, "__iter__", recorded)
-    dataset = prepared_ahead(tf.data.Dataset.range(2))
-    for _ in range(3):
-        assert batches(dataset) == [0, 1]
-        BACKGROUND.submit(int).result()  # wait for it, because it has one thread
-    assert threads == [True, True, False, False]
+    monkeypatch.setattr(streams.Streams, "new_stream", recorded)
+    images = from_arrays(np.zeros((6, 2, 2, 1), "uint8"), np.arange(6))
+    dataset = changed_batches(images, Order(6, 2, seed=0), lambda *batch: batch)
+    unused = None
+    for epoch in range(6):
+        used = iter(dataset)
+        streams.BACKGROUND.submit(int).result()  # wait for it, because it has one thread
+        assert len(list(used)) == 3
+        unused = iter(dataset)
+        assert dataset.keras_mixers_position() == (epoch + 1, 0)
+    assert created == [True, False]
+    assert sorted(labels_of(dataset)) == list(range(6))
+    assert len(list(unused)) == 3
 
 
 def test_dropped_datasets_leave_no_threads_and_no_images(digits_folder):
@@ -279,13 +296,12 @@ def test_process_ends_after_an_unreadable_image(photos):
     code = (
         "import sys, time, keras_mixers as km\n"
         "train, validation, info = km.data.load(sys.argv[1], image_size=8, batch_size=4)\n"
-        "other = iter(train)\n"
         "try:\n"
         "    for _ in range(3):\n"
         "        list(zip(train, train))\n"
         "    list(validation)\n"
         "finally:\n"
-        "    print(time.time())\n"
+        "    print(time.time(), flush=True)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, os.fspath(photos)],
@@ -293,9 +309,10 @@ def test_process_ends_after_an_unreadable_image(photos):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert float(process.stdout.readline()) > 0
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 1, output
+    failed = float(process.stdout.readline() or "nan")
+    _, errors = process.communicate(timeout=60)
+    assert time.time() - failed < 20, errors
+    assert process.returncode == 1
     assert "a/0.png is not a readable image" in errors
 
 

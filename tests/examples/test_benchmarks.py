@@ -173,7 +173,6 @@ def test_benchmark_imagenet_measures_pipelines(synthetic_imagenet):
         assert row["cores"] == len(os.sched_getaffinity(0))
         assert row["images_s"] > 0
         # All CPU time of this process, on the cores that it may use.
-        assert row["busy_cores"] == pytest.approx(row["cpu_ms"] * row["images_s"] / 1000)
         assert 0 < row["busy_cores"] < row["cores"] + 0.5
         assert 50 < row["idle_MB"] <= row["peak_MB"]
 

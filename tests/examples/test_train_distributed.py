@@ -96,7 +96,9 @@ def start_two(folder, flags):
 def resume_in_two_processes(folder, program, flags):
     """Resume the run in the folder "whole" in "cut", until SIGTERM to process 1: exit statuses."""
     whole, path = folder / "whole" / BACKUP, folder / "cut" / BACKUP
+    deadline = time.monotonic() + 120
     while not whole.exists():
+        assert time.monotonic() < deadline, "the whole run has written no backup"
         time.sleep(0.01)
     path.parent.mkdir()
     for file in (whole, whole.with_name("flags.json")):
