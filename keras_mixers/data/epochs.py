@@ -2,7 +2,7 @@
 
 from keras_mixers.data.position import with_position
 from keras_mixers.data.random_access import plain, without_autotune
-from keras_mixers.data.streams import SETUP, Streams
+from keras_mixers.data.streams import SETUP, Streams, with_own_iterators
 
 
 def epochs(read_epoch, num_batches, start=(0, 0)):
@@ -49,16 +49,14 @@ def epochs(read_epoch, num_batches, start=(0, 0)):
         batches = batches.apply(tf.data.experimental.assert_cardinality(num_batches))
     batches = without_autotune(batches)
 
-    streams, kind = Streams(batches_of_epoch, hand_out, num_batches), type(batches)
+    streams, spec = Streams(batches_of_epoch, hand_out, num_batches), batches.element_spec
 
-    def iterate(self):
-        if not tf.executing_eagerly():
-            return kind.__iter__(self)
+    def own_iterator():
         epoch = int(next_epoch.numpy())
-        return streams.iterator(epoch, num_batches - first_batch(epoch), self.element_spec)
+        return streams.iterator(epoch, num_batches - first_batch(epoch), spec)
 
-    # Python looks up `__iter__` in the class. Transformations of the dataset do not use it.
-    batches.__class__ = type(kind.__name__, (kind,), {"__iter__": iterate})
+    batches.__class__ = with_own_iterators(type(batches))
+    batches.own_iterator = own_iterator
 
     def position():
         epoch = int(next_epoch.numpy())

@@ -8,13 +8,15 @@ iterator, the stream. A stream is set up once, and reads one epoch after the oth
 
 import concurrent.futures
 import dataclasses
+import functools
 import threading
 import weakref
 from typing import Any
 
 from keras_mixers.data.random_access import plain, without_autotune
 
-FINISHED, NOT_STARTED = -1, 0
+NOT_STARTED, STARTED, FINISHED = range(3)  # what a stream has done with an epoch
+ENDLESS = 2**62  # epochs
 SETUP = -1  # the first epoch of each stream, which has one empty batch
 # One thread for all datasets, so that a process has only one such thread.
 BACKGROUND = concurrent.futures.ThreadPoolExecutor(1, "keras_mixers-data")
@@ -29,7 +31,7 @@ class Stream:
     Args:
         iterator: yields (epoch, batch, images, labels).
         epoch: a variable with the epoch that it reads next.
-        state: a variable, `NOT_STARTED`, `FINISHED`, or how many batches of the epoch are used.
+        state: a variable, `NOT_STARTED`, `STARTED` or `FINISHED`.
         user: a weak reference to the iterator that takes the batches of this epoch.
     """
 
@@ -42,9 +44,26 @@ class Stream:
         """Whether an iterator may take more batches of this epoch."""
         return self.user() is not None and self.state.numpy() != FINISHED
 
-    def is_between_epochs(self):
-        """Whether no batch of an unfinished epoch has been taken."""
-        return self.state.numpy() in (FINISHED, NOT_STARTED)
+    def is_within_epoch(self):
+        """Whether it has started an epoch and has not finished it."""
+        return self.state.numpy() == STARTED
+
+
+@functools.cache
+def with_own_iterators(kind):
+    """A class of datasets like `kind`, whose attribute `own_iterator` makes its iterators.
+
+    Python looks up `__iter__` in the class. Transformations of the dataset do not use it.
+    """
+
+    def iterate(self):
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():
+            return kind.__iter__(self)
+        return self.own_iterator()
+
+    return type(kind.__name__, (kind,), {"__iter__": iterate})
 
 
 class Streams:
@@ -69,17 +88,13 @@ class Streams:
 
         def batches_or_setup(epoch):
             batches = batches_of_epoch(epoch)
-            empty = [
-                tf.zeros([side or 0 for side in x.shape], x.dtype) for x in batches.element_spec
-            ]
-            setup = tf.data.Dataset.from_tensors(tuple(empty)).take(
-                tf.cast(epoch == SETUP, tf.int64)
-            )
-            return batches.concatenate(setup)
+            empty = [tf.zeros([n or 0 for n in x.shape], x.dtype) for x in batches.element_spec]
+            empty = tf.data.Dataset.from_tensors(tuple(empty))
+            return batches.concatenate(empty.take(tf.cast(epoch == SETUP, tf.int64)))
 
         def stream_of(epoch):
             setup = tf.data.Dataset.from_tensors(tf.constant(SETUP, tf.int64))
-            numbers = tf.data.Dataset.range(2**62).map(plain(lambda _: epoch.read_value()))
+            numbers = tf.data.Dataset.range(ENDLESS).map(plain(lambda _: epoch.read_value()))
             return without_autotune(setup.concatenate(numbers).flat_map(plain(batches_or_setup)))
 
         def epoch_of(stream, state, count):
@@ -96,14 +111,16 @@ class Streams:
         import tensorflow as tf
 
         specs = tf.nest.flatten(self.spec)
-        epoch, batch, images, labels = tf.raw_ops.IteratorGetNext(
-            iterator=stream,
-            output_types=[spec.dtype for spec in specs],
-            output_shapes=[spec.shape for spec in specs],
-        )
-        is_last = batch == self.num_batches - 1
-        used = tf.where(is_last, tf.constant(FINISHED, tf.int64), batch + 1)
-        tf.raw_ops.AssignVariableOp(resource=state, value=used)
+        # Before the batch is read, because an unreadable image ends the iteration here.
+        started = tf.raw_ops.AssignVariableOp(resource=state, value=STARTED)
+        with tf.control_dependencies([started]):
+            epoch, batch, images, labels = tf.raw_ops.IteratorGetNext(
+                iterator=stream,
+                output_types=[spec.dtype for spec in specs],
+                output_shapes=[spec.shape for spec in specs],
+            )
+        new_state = tf.where(batch == self.num_batches - 1, FINISHED, STARTED)
+        tf.raw_ops.AssignVariableOp(resource=state, value=new_state)
         return self.hand_out(epoch, batch, images, labels)
 
     def iterator(self, epoch, count, spec):
@@ -129,7 +146,7 @@ class Streams:
 
     def free_stream(self):
         """A stream that no iterator uses; forget those of interrupted epochs."""
-        self.streams = [s for s in self.streams if s.is_used() or s.is_between_epochs()]
+        self.streams = [s for s in self.streams if s.is_used() or not s.is_within_epoch()]
         for stream in self.streams:
             if not stream.is_used():
                 return stream
@@ -142,9 +159,8 @@ class Streams:
         import tensorflow as tf
 
         with tf.device("CPU:0"):
-            epoch, state = (
-                tf.Variable(NOT_STARTED, dtype=tf.int64, trainable=False) for _ in range(2)
-            )
+            epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+            state = tf.Variable(NOT_STARTED, dtype=tf.int32, trainable=False)
         stream = self.stream_of(epoch)
         self.spec = stream.element_spec
         iterator = iter(stream)
