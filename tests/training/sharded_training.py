@@ -79,13 +79,11 @@ def compiled_model():
 
 
 def data():
-    """Images and labels of all steps; a process takes its share of each batch."""
+    """Images and labels of all steps."""
     random = np.random.default_rng(0)
-    images = random.normal(size=(STEPS, BATCH, 16, 16, 3)).astype("float32")
-    labels = np.eye(5, dtype="float32")[random.integers(0, 5, (STEPS, BATCH))]
-    share = slice(PROCESS * BATCH // 2, (PROCESS + 1) * BATCH // 2) if COORDINATOR else slice(None)
-    flat = (array[:, share].reshape(-1, *array.shape[2:]) for array in (images, labels))
-    return *flat, len(range(BATCH)[share])
+    images = random.normal(size=(STEPS * BATCH, 16, 16, 3)).astype("float32")
+    labels = np.eye(5, dtype="float32")[random.integers(0, 5, STEPS * BATCH)]
+    return images, labels
 
 
 class Losses(keras.callbacks.Callback):
@@ -103,10 +101,10 @@ def train(way):
     keras.utils.set_random_seed(1)
     keras.distribution.set_distribution(distribution(way))
     model = compiled_model()
-    x, y, size = data()
+    x, y = data()
     losses = Losses()
-    model.fit(x, y, batch_size=size, shuffle=False, verbose=0, callbacks=[losses])
-    return [*losses.values, *model.evaluate(x, y, batch_size=size, verbose=0)], model
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[losses])
+    return [*losses.values, *model.evaluate(x, y, batch_size=BATCH, verbose=0)], model
 
 
 def check_slots(model):
@@ -188,8 +186,8 @@ def check_load():
 if __name__ == "__main__":
     if COORDINATOR:
         keras.distribution.initialize(COORDINATOR, 2, PROCESS)
-        found = {"losses": {"both": train("both")[0]}}
-        check_load()
+        found = {}
+        check_load()  # test_train_distributed.py trains in two processes
     else:
         found = {"losses": {}, "collectives": {}}
         found["losses"]["one"], model = train("one")
