@@ -104,7 +104,7 @@ def train(way):
     x, y = data()
     losses = Losses()
     model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=[losses])
-    return [*losses.values, *model.evaluate(x, y, batch_size=BATCH, verbose=0)], model
+    return losses.values, model
 
 
 def check_slots(model):
@@ -146,12 +146,6 @@ def collectives(model):
 
 def check_files(model):
     """A file of a sharded model loads under the same layout, and on one device."""
-    x = data()[0][:BATCH]
-
-    def predict(model):
-        return model.predict(x, batch_size=BATCH, verbose=0)
-
-    expected = predict(model)
     with tempfile.TemporaryDirectory() as folder:
         model.save(f"{folder}/model.keras")
         loaded = keras.models.load_model(f"{folder}/model.keras")
@@ -161,7 +155,9 @@ def check_files(model):
             np.testing.assert_array_equal(np.asarray(variable.value), np.asarray(other.value))
         keras.distribution.set_distribution(None)
         one = keras.models.load_model(f"{folder}/model.keras", compile=False)
-        np.testing.assert_allclose(predict(one), expected, atol=1e-5)
+    for variable, other in zip(model.weights, one.weights, strict=True):
+        assert len(other.value.sharding.device_set) == 1
+        np.testing.assert_array_equal(np.asarray(variable.value), np.asarray(other.value))
 
 
 def check_load():
