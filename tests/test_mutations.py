@@ -405,7 +405,7 @@ MUTATIONS = [
         "data.order:Order.share_of",
         "index * size // count, (index + 1)",
         "0, (0 + 1)",
-        "data/test_pipeline.py::test_shares_make_up_the_batches[arrays]",
+        "data/test_pipeline.py::test_shares_of_an_incomplete_batch_have_all_images[True]",
     ),
     (
         "tuning.feasible:FeasibleProposals.random_values",

@@ -11,6 +11,7 @@ from keras_mixers import files
 
 WITHOUT_FLAGS = {
     "benchmark_contestant.py",
+    "benchmark_imagenet_stages.py",
     "benchmark_models.py",
     "command_line.py",
     "joining.py",
