@@ -66,10 +66,10 @@ def connect(coordinator, processes, process_id, wait):
             initialization_timeout=wait,
             heartbeat_timeout_seconds=SILENCE,
         )
-    except ValueError:
-        if processes:
+    except ValueError as error:
+        if processes or "coordinator_address should be defined" not in str(error):
             raise
-        return False  # because there is no cluster
+        return False  # because JAX has found neither a cluster nor its own variables
     return jax.process_count() > 1
 
 

@@ -89,9 +89,10 @@ def read_singles(images, order, epoch, first_batch, change_image):
     import tensorflow as tf
 
     indices, count = order.indices(epoch), order.count_from(first_batch)
-    # With the 1, because the order of the images uses the same numbers with a 0.
-    key = tf.stack([fold_in(order.seed or 0, epoch), 1])
-    seeds = tf.random.stateless_uniform([order.num_images, 2], key, None, None, "int32")
+    if change_image is not None:
+        # With the 1, because the order of the images uses the same numbers with a 0.
+        key = tf.stack([fold_in(order.seed, epoch), 1])
+        seeds = tf.random.stateless_uniform([order.num_images, 2], key, None, None, "int32")
 
     def index_at(number):
         return tf.gather(indices, order.position(number, first_batch))

@@ -114,9 +114,8 @@ def resume_in_two_processes(folder, program, flags):
     return [process.wait(120) for process in processes]
 
 
-needs_jax = pytest.mark.skipif(
-    keras.backend.backend() != "jax", reason="several processes need JAX"
-)
+ON_JAX = keras.backend.backend() == "jax"
+needs_jax = pytest.mark.skipif(not ON_JAX, reason="several processes need JAX")
 
 
 @pytest.mark.slow
