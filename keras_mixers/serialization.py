@@ -54,6 +54,8 @@ def to_json(value):
         # parent's name scope. Otherwise its weight paths would not begin with the parent's name.
         config.pop("build_config", None)
         return config
+    if isinstance(value, ConfigFromSignature):
+        return keras.saving.serialize_keras_object(value)
     if isinstance(value, tuple):
         return list(value)
     if callable(value):

@@ -1,6 +1,6 @@
 """The layers. Each can be used without the models, on any backend of Keras."""
 
-from keras_mixers.layers.activations import gelu_tanh
+from keras_mixers.layers.activations import gelu_tanh, quick_gelu
 from keras_mixers.layers.attention import MultiHeadSelfAttention
 from keras_mixers.layers.attention_pooling import AttentionPooling
 from keras_mixers.layers.channel_mixing import ChannelMixing
@@ -11,6 +11,7 @@ from keras_mixers.layers.pool_mixing import PoolMixing
 from keras_mixers.layers.position_embedding import PositionEmbedding
 from keras_mixers.layers.prefix_tokens import PrefixTokens
 from keras_mixers.layers.residual import LayerScale, Residual, StochasticDepth
+from keras_mixers.layers.rotary import Rotary
 from keras_mixers.layers.select_token import SelectToken
 from keras_mixers.layers.spatial_gating import SpatialGating
 from keras_mixers.layers.token_mixing import TokenMixing
@@ -27,9 +28,11 @@ __all__ = [
     "PositionEmbedding",
     "PrefixTokens",
     "Residual",
+    "Rotary",
     "SelectToken",
     "SpatialGating",
     "StochasticDepth",
     "TokenMixing",
     "gelu_tanh",
+    "quick_gelu",
 ]

@@ -20,6 +20,20 @@ def gelu_tanh(x: Any) -> Any:
     return keras.activations.gelu(x, approximate=True)
 
 
+@registered
+def quick_gelu(x: Any) -> Any:
+    """The sigmoid approximation of GELU: `x sigmoid(1.702 x)`.
+
+    OpenAI's CLIP and other CLIP models were trained with it.
+
+    Source: "Gaussian Error Linear Units (GELUs)", arXiv 1606.08415.
+    """
+    return x * keras.ops.sigmoid(1.702 * x)
+
+
+NAMED = {"gelu_tanh": gelu_tanh, "quick_gelu": quick_gelu}
+
+
 def get(activation):
     """Return the function for a name such as `"gelu"` or `"gelu_tanh"`; check a given function.
 
@@ -33,8 +47,8 @@ def get(activation):
             "`activation` must be a name such as 'gelu', 'gelu_tanh' or 'relu', or a function."
             f" Received: activation={arguments.shown(activation)}"
         )
-    if activation == "gelu_tanh":
-        return gelu_tanh
+    if isinstance(activation, str) and activation in NAMED:
+        return NAMED[activation]
     if activation in ("glu", keras.activations.glu):
         raise ValueError(
             "`activation` must keep the width of its input."
@@ -46,8 +60,8 @@ def get(activation):
             return keras.activations.get(activation)
         except ValueError:
             raise ValueError(
-                "`activation` must be 'gelu_tanh' or a name in keras.activations, such as 'gelu'"
-                f" or 'relu'. Received: activation={arguments.shown(activation)}"
+                "`activation` must be 'gelu_tanh', 'quick_gelu' or a name in keras.activations,"
+                f" such as 'gelu' or 'relu'. Received: activation={arguments.shown(activation)}"
             ) from None
     if not isinstance(activation, keras.layers.Layer) and not _loadable(activation):
         raise ValueError(

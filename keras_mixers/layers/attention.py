@@ -9,9 +9,10 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import kernels
 from keras_mixers.layers.base import Layer
-from keras_mixers.layers.dense import Dense, parts
+from keras_mixers.layers.dense import Dense, QueryKeyValue, parts
 from keras_mixers.layers.dropout import Dropout
-from keras_mixers.layers.norms import LayerNormalization
+from keras_mixers.layers.norms import NORMALIZATIONS
+from keras_mixers.layers.rotary import Rotary, check_rotary
 from keras_mixers.serialization import registered
 
 SCORES = ("scaled_dot", "dot", "bilinear", "additive")
@@ -40,10 +41,21 @@ class MultiHeadSelfAttention(Layer):
             T x T x d values for each head.
         attention_dropout_rate: fraction of the attention weights to drop in training.
         dropout_rate: fraction of the outputs to drop in training.
-        epsilon: added to the variance in the norms of `qk_norm`.
+        epsilon: added to the variance in the norms of `qk_norm` and `inner_norm`.
+        key_bias: whether keys have a bias if `qkv_bias` is True. It would not change the output,
+            because it adds the same number to all scores of a query; EVA has none.
+        out_bias: whether the output projection has a bias.
+        inner_norm: whether to normalize the joined heads before the output projection (sub-LN:
+            "Foundation Transformers", arXiv 2210.06423).
+        normalization: the kind of these norms, `"layer"` or `"rms"`.
+        rotary: a `Rotary`, which rotates queries and keys by their places; `None` for no rotation.
+        grid: (rows, columns) of the patches, or an int for a square; only with `rotary`.
+        num_prefix: number of tokens before the patches, which `rotary` does not rotate.
 
     Raises:
         ValueError: if `head_dim` is `None` and `num_heads` does not divide D.
+        ValueError: if `rotary` is given and there is no `grid`, the input does not have
+            `num_prefix + rows * columns` tokens, or d is not a multiple of 4.
 
     Example:
         >>> attention = MultiHeadSelfAttention(num_heads=3)
@@ -67,6 +79,13 @@ class MultiHeadSelfAttention(Layer):
         attention_dropout_rate: float = 0.0,
         dropout_rate: float = 0.0,
         epsilon: float = 1e-6,
+        key_bias: bool = True,
+        out_bias: bool = True,
+        inner_norm: bool = False,
+        normalization: str = "layer",
+        rotary: Rotary | None = None,
+        grid: int | tuple[int, int] | None = None,
+        num_prefix: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -80,13 +99,22 @@ class MultiHeadSelfAttention(Layer):
         )
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+        self.key_bias = arguments.flag("key_bias", key_bias)
+        self.out_bias = arguments.flag("out_bias", out_bias)
+        self.inner_norm = arguments.flag("inner_norm", inner_norm)
+        self.normalization = arguments.choice("normalization", normalization, NORMALIZATIONS)
+        self.rotary = check_rotary("rotary", rotary)
+        self.grid = None if grid is None else arguments.pair("grid", grid)
+        self.num_prefix = arguments.integer("num_prefix", num_prefix, minimum=0)
 
         dtype = self.dtype_policy
+        norm = functools.partial(
+            NORMALIZATIONS[self.normalization], epsilon=self.epsilon, dtype=dtype
+        )
         if self.qk_norm:
-            self.query_norm = LayerNormalization(
-                epsilon=self.epsilon, dtype=dtype, name="query_norm"
-            )
-            self.key_norm = LayerNormalization(epsilon=self.epsilon, dtype=dtype, name="key_norm")
+            self.query_norm, self.key_norm = norm(name="query_norm"), norm(name="key_norm")
+        if self.inner_norm:
+            self.norm = norm(name="norm")
         self.attention_dropout = Dropout(
             self.attention_dropout_rate, dtype=dtype, name="attention_dropout"
         )
@@ -102,16 +130,24 @@ class MultiHeadSelfAttention(Layer):
 
         # Glorot's limit for each of three matrices, because Keras would treat them as one.
         limit = (6.0 / (width + self.num_heads * head_dim)) ** 0.5
-        self.qkv = Dense(
+        without_key_bias = self.qkv_bias and not self.key_bias
+        dense = (
+            QueryKeyValue if without_key_bias else functools.partial(Dense, use_bias=self.qkv_bias)
+        )
+        self.qkv = dense(
             3 * self.num_heads * head_dim,
-            use_bias=self.qkv_bias,
             kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
             dtype=self.dtype_policy,
             name="qkv",
         )
         self.qkv.build(x_shape)
-        self.out = Dense(width, dtype=self.dtype_policy, name="out")
-        self.out.build((None, None, self.num_heads * head_dim))
+        joined = (None, None, self.num_heads * head_dim)
+        self.out = Dense(width, use_bias=self.out_bias, dtype=self.dtype_policy, name="out")
+        self.out.build(joined)
+        if self.inner_norm:
+            self.norm.build(joined)
+        if self.rotary:
+            self.build_rotary(x_shape[1], head_dim)
         if self.qk_norm:
             self.query_norm.build(heads)
             self.key_norm.build(heads)
@@ -128,6 +164,35 @@ class MultiHeadSelfAttention(Layer):
                 name="score_kernel",
             )
 
+    def build_rotary(self, tokens, head_dim):
+        """Check the sizes that `rotary` needs, and create its frequencies if they are learned."""
+        rows, columns = self.grid or (0, 0)
+        if not self.grid or tokens != self.num_prefix + rows * columns:
+            raise ValueError(
+                "`num_prefix` + rows * columns of `grid` must be the number of tokens with `rotary`."
+                f" Received: grid={self.grid} and num_prefix={self.num_prefix} for an input of"
+                f" {tokens} tokens"
+            )
+        if head_dim % 4:
+            raise ValueError(
+                "The width of a head must be a multiple of 4 with `rotary`, which splits it into"
+                f" pairs for two axes. Received: d={head_dim}"
+            )
+        self.fix_token_count(tokens)
+        if self.rotary.learned:
+            self.rotary_frequencies = self.add_weight(
+                shape=(2, self.num_heads, head_dim // 2),
+                initializer=self.rotary.initializer(),
+                name="rotary_frequencies",
+            )
+
+    def rotary_tables(self):
+        """(sine, cosine) of the angles of each token, as `Rotary.rotate` takes them."""
+        if self.rotary.learned:
+            frequencies = ops.convert_to_tensor(self.rotary_frequencies)
+            return self.rotary.learned_tables(frequencies, self.grid, self.num_prefix)
+        return self.rotary.tables(self.grid, self.num_prefix, self.head_shape[1])
+
     def compute_output_spec(self, x, training=None, return_attention_scores=False):
         y = keras.KerasTensor(x.shape, dtype=self.compute_dtype)
         if not return_attention_scores:
@@ -137,7 +202,13 @@ class MultiHeadSelfAttention(Layer):
         return y, keras.KerasTensor(scores, dtype=self.compute_dtype)
 
     def split_axes(self):
-        return {"qkv/kernel": 0, "qkv/parts": 2, "score_kernel": 0, "out/kernel": 0}
+        return {
+            "qkv/kernel": 0,
+            "qkv/parts": 2,
+            "score_kernel": 0,
+            "rotary_frequencies": 1,
+            "out/kernel": 0,
+        }
 
     def multiply_adds(self, x_shape):
         _, tokens, width = x_shape
@@ -149,15 +220,15 @@ class MultiHeadSelfAttention(Layer):
     def call(self, x, training=None, return_attention_scores=False):
         drops_weights = training and self.attention_dropout_rate > 0
         if self.score == "scaled_dot" and not (drops_weights or return_attention_scores):
-            y = self.out(self.attend(x))
+            y = self.project_out(self.attend(x), training)
         else:
             drop = functools.partial(self.attention_dropout, training=training)
-            y, scores = self.with_weights(x, drop)
+            y, scores = self.with_weights(x, drop, training)
 
         y = self.dropout(y, training=training)
         return (y, ops.cast(scores, y.dtype)) if return_attention_scores else y
 
-    def with_weights(self, x, edit=lambda weights: weights):
+    def with_weights(self, x, edit=lambda weights: weights, training=None):
         """The output computed with `edit(weights)`, and the attention weights before the edit.
 
         Shapes: `(N, T, D) -> (N, T, D), (N, H, T, T)`. The weights have at least 32 bits. `edit`
@@ -165,7 +236,7 @@ class MultiHeadSelfAttention(Layer):
         """
         weights, value = self.weights_and_values(x)
         mixed = self.weighted(ops.cast(edit(weights), value.dtype), value)
-        return self.out(mixed), weights
+        return self.project_out(mixed, training), weights
 
     def weights_and_values(self, x):
         """The attention weights, and the values that they weight.
@@ -178,11 +249,17 @@ class MultiHeadSelfAttention(Layer):
     def attend(self, x):
         """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, T, D) -> (N, T, H d)`."""
         fused = kernels.fused_kernels(x)
-        if fused and not self.qk_norm and x.shape[1] is not None:
-            return fused.attention(self.qkv(x), *self.head_shape)
+        learned = bool(self.rotary and self.rotary.learned)  # the kernel needs constant angles
+        if fused and not (self.qk_norm or learned) and x.shape[1] is not None:
+            tables = self.rotary and self.rotary_tables()
+            return fused.attention(self.qkv(x), *self.head_shape, self.rotary, tables)
         query, key, value = self.project(x)
         scale = self.head_shape[1] ** -0.5
         return self.join_heads(ops.dot_product_attention(query, key, value, scale=scale))
+
+    def project_out(self, mixed, training=None):
+        """The output projection of the joined heads: `(N, T, H d) -> (N, T, D)`."""
+        return self.out(self.norm(mixed, training=training) if self.inner_norm else mixed)
 
     def weighted(self, weights, value):
         """Sum the values, each times its weight: `(N, H, T, T), (N, T, H, d) -> (N, T, H d)`."""
@@ -201,6 +278,9 @@ class MultiHeadSelfAttention(Layer):
         )
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
+        if self.rotary:
+            tables = self.rotary_tables()
+            query, key = self.rotary.rotate(query, *tables), self.rotary.rotate(key, *tables)
         return query, key, value
 
     def attention_scores(self, query, key):

@@ -1,4 +1,4 @@
-"""Mix the channels of each token by an MLP, plain or gated."""
+"""Mix the channels of each token by an MLP: plain or gated, and with a norm inside or without."""
 
 import math
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from keras_mixers.layers import activations, kernels
 from keras_mixers.layers.base import Layer
 from keras_mixers.layers.dense import Dense, mlp, parts
 from keras_mixers.layers.dropout import Dropout
+from keras_mixers.layers.norms import NORMALIZATIONS
 from keras_mixers.serialization import registered
 
 
@@ -25,6 +26,11 @@ class ChannelMixing(Layer):
             has the width 2 mlp_dim. With `activation="silu"` this is SwiGLU ("GLU Variants Improve
             Transformer", arXiv 2002.05202).
         dropout_rate: fraction of the hidden units and of the outputs to drop in training.
+        use_bias: whether `fc1` and `fc2` have biases.
+        inner_norm: whether to normalize the hidden units before `fc2` (sub-LN: "Foundation
+            Transformers", arXiv 2210.06423).
+        normalization: the kind of the inner norm, `"layer"` or `"rms"`.
+        epsilon: added to the variance in the inner norm.
 
     Example:
         >>> ChannelMixing(96)(keras.Input((10, 48))).shape
@@ -45,6 +51,10 @@ class ChannelMixing(Layer):
         activation: str | Callable = "gelu",
         gated: bool = False,
         dropout_rate: float = 0.0,
+        use_bias: bool = True,
+        inner_norm: bool = False,
+        normalization: str = "layer",
+        epsilon: float = 1e-6,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -52,15 +62,27 @@ class ChannelMixing(Layer):
         self.activation = activations.get(activation)
         self.gated = arguments.flag("gated", gated)
         self.dropout_rate = arguments.rate("dropout_rate", dropout_rate)
-        self.fc1 = Dense(
-            self.mlp_dim * (2 if self.gated else 1), dtype=self.dtype_policy, name="fc1"
-        )
-        self.dropout = Dropout(self.dropout_rate, dtype=self.dtype_policy, name="dropout")
+        self.use_bias = arguments.flag("use_bias", use_bias)
+        self.inner_norm = arguments.flag("inner_norm", inner_norm)
+        self.normalization = arguments.choice("normalization", normalization, NORMALIZATIONS)
+        self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+
+        dtype = self.dtype_policy
+        units = self.mlp_dim * (2 if self.gated else 1)
+        self.fc1 = Dense(units, use_bias=self.use_bias, dtype=dtype, name="fc1")
+        self.dropout = Dropout(self.dropout_rate, dtype=dtype, name="dropout")
+        if self.inner_norm:
+            self.norm = NORMALIZATIONS[self.normalization](
+                epsilon=self.epsilon, dtype=dtype, name="norm"
+            )
 
     def build(self, x_shape):
-        self.fc2 = Dense(x_shape[-1], dtype=self.dtype_policy, name="fc2")
+        self.fc2 = Dense(x_shape[-1], use_bias=self.use_bias, dtype=self.dtype_policy, name="fc2")
+        hidden_shape = (*x_shape[:-1], self.mlp_dim)
         self.fc1.build(x_shape)
-        self.fc2.build((*x_shape[:-1], self.mlp_dim))
+        self.fc2.build(hidden_shape)
+        if self.inner_norm:
+            self.norm.build(hidden_shape)
 
     def split_axes(self):
         if self.gated:
@@ -72,14 +94,15 @@ class ChannelMixing(Layer):
         return products * math.prod(x_shape[1:]) * self.mlp_dim
 
     def call(self, x, training=None):
-        if self.gated:
-            x = self.fc2(self.dropout(self.hidden(x, training), training=training))
+        if self.gated or self.inner_norm:
+            x = self.dropout(self.hidden(x, training), training=training)
+            x = self.fc2(self.norm(x, training=training) if self.inner_norm else x)
         else:
             x = mlp(x, self.fc1, self.activation, self.dropout, self.fc2, training)
         return self.dropout(x, training=training)
 
     def hidden(self, x, training=None):
-        """The hidden units of each token: `(..., D) -> (..., mlp_dim)`."""
+        """The hidden units of each token, before any norm: `(..., D) -> (..., mlp_dim)`."""
         if not self.gated:
             return kernels.activate(self.activation, self.fc1(x), training)
         gate, x = parts(self.fc1, x, 2)

@@ -1,4 +1,4 @@
-"""Keras's Dense for tokens, and the MLP of two Dense layers."""
+"""Keras's Dense for tokens, with a variant for attention, and the MLP of two Dense layers."""
 
 import keras
 from keras import ops
@@ -15,10 +15,46 @@ class Dense(keras.layers.Dense):
             return fused.dense(x, *weights(self))
         return super().call(x, training=training)
 
+    def bias_tensor(self):
+        """The bias as a tensor, or None."""
+        return None if self.bias is None else ops.convert_to_tensor(self.bias)
+
     def quantize(self, mode=None, type_check=True, **more):
         # Keras refuses to quantize a subclass, because a quantized layer no longer runs `call`.
         # That is safe for this subclass, because Keras's `call` computes the same.
         return super().quantize(mode, type_check=False, **more)
+
+
+class QueryKeyValue(Dense):
+    """Queries, keys and values side by side, of which only queries and values have a bias.
+
+    Shapes: `(..., D) -> (..., 3 U)`. A bias of the keys would not change attention: it adds the
+    same number to all scores of a query.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, use_bias=False, **kwargs)
+
+    def build(self, x_shape):
+        super().build(x_shape)
+        self.query_value_bias = self.add_weight(
+            shape=(2 * self.units // 3,), initializer="zeros", name="query_value_bias"
+        )
+
+    def call(self, x, training=None):
+        fused = kernels.fused_kernels(x)
+        if fused and len(x.shape) > 2:
+            return fused.dense(x, *weights(self))
+        y = super().call(x)
+        return y + ops.cast(self.bias_tensor(), y.dtype)
+
+    def quantized_call(self, *args, **kwargs):
+        y = super().quantized_call(*args, **kwargs)
+        return y + ops.cast(self.bias_tensor(), y.dtype)
+
+    def bias_tensor(self):
+        query, value = ops.split(ops.convert_to_tensor(self.query_value_bias), 2)
+        return ops.concatenate([query, ops.zeros_like(query), value])
 
 
 def mlp(x, fc1, activation, dropout, fc2, training):
@@ -68,11 +104,10 @@ def parts_layout(dense):
 def _is_plain(dense):
     """Whether a call of the layer computes `x kernel + bias` and nothing that a user added."""
     changed = "call" in vars(dense) or dense.quantization_mode or dense.activity_regularizer
-    linear = type(dense) is Dense and dense.activation is keras.activations.linear
+    linear = isinstance(dense, Dense) and dense.activation is keras.activations.linear
     return linear and not changed
 
 
 def weights(dense):
     """Kernel and bias of a Dense layer as tensors; the kernel includes the LoRA update."""
-    kernel, bias = dense.kernel, dense.bias
-    return ops.convert_to_tensor(kernel), None if bias is None else ops.convert_to_tensor(bias)
+    return ops.convert_to_tensor(dense.kernel), dense.bias_tensor()

@@ -1,14 +1,18 @@
-"""Keras's two normalizations, with fused kernels and with right second derivatives.
+"""LayerNorm, RMSNorm and BatchNorm, with fused kernels and with right second derivatives.
 
 On TensorFlow, `keras.ops.moments` computes the variance by `tf.nn.moments`. That function stops the
 gradient of the mean inside the variance. The first derivative is right, because this part of it is
 zero, but the second derivative is wrong. So these classes compute the moments themselves there.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_mixers import arguments
 from keras_mixers.layers import kernels
+from keras_mixers.layers.base import Layer
 from keras_mixers.serialization import registered
 
 
@@ -47,6 +51,43 @@ class LayerNormalization(keras.layers.LayerNormalization):
     def tensors(self):
         """Gamma and beta as tensors."""
         return ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
+
+
+@registered
+class RMSNormalization(Layer):
+    """`x / sqrt(mean(x^2) + epsilon) * gamma` over the last axis.
+
+    Shapes: `(..., D) -> (..., D)`.
+
+    Args:
+        epsilon: added to the mean of the squares.
+
+    Example:
+        >>> RMSNormalization(epsilon=1e-5)(keras.Input((10, 48))).shape
+        (None, 10, 48)
+
+    Source: "Root Mean Square Layer Normalization", arXiv 1910.07467.
+    """
+
+    def __init__(self, epsilon: float = 1e-6, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.epsilon = arguments.real("epsilon", epsilon, 0.0)
+
+    def build(self, x_shape):
+        self.gamma = self.add_weight(shape=(x_shape[-1],), initializer="ones", name="gamma")
+
+    def call(self, x, training=None):
+        fused = kernels.fused_kernels(x)
+        if fused and training:
+            return fused.rms_normalization(x, ops.convert_to_tensor(self.gamma), self.epsilon)
+        precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+        mean = ops.mean(ops.square(precise), axis=-1, keepdims=True)
+        scale = ops.rsqrt(mean + self.epsilon) * ops.cast(self.gamma, precise.dtype)
+        return ops.cast(precise * scale, self.compute_dtype)
+
+
+# The norms of tokens by name.
+NORMALIZATIONS = {"layer": LayerNormalization, "rms": RMSNormalization}
 
 
 @registered

@@ -21,6 +21,7 @@ class PatchEmbed(Layer):
         hidden_dim: D, the width of a token.
         patch_size: P in pixels, an int or a (height, width) pair.
         flatten: whether to return a sequence of tokens instead of their grid.
+        use_bias: whether the projection has a bias.
 
     Raises:
         ValueError: if the patch size does not divide the image size, or if the latter is unknown.
@@ -39,16 +40,19 @@ class PatchEmbed(Layer):
         hidden_dim: int,
         patch_size: int | tuple[int, int],
         flatten: bool = True,
+        use_bias: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.hidden_dim = arguments.integer("hidden_dim", hidden_dim)
         self.patch_size = arguments.pair("patch_size", patch_size)
         self.flatten = arguments.flag("flatten", flatten)
+        self.use_bias = arguments.flag("use_bias", use_bias)
         self.projection = keras.layers.Conv2D(
             self.hidden_dim,
             self.patch_size,
             strides=self.patch_size,
+            use_bias=self.use_bias,
             kernel_initializer="lecun_normal",
             data_format="channels_last",
             dtype=self.dtype_policy,

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_mixers import arguments
 from keras_mixers.layers.base import Layer, SavesSeedState
-from keras_mixers.layers.norms import LayerNormalization
+from keras_mixers.layers.norms import NORMALIZATIONS
 from keras_mixers.serialization import registered
 
 
@@ -23,9 +23,10 @@ class Residual(Layer):
             the class attributes by which tools recognize it.
         stochastic_depth_rate: fraction of the samples whose branch is dropped in training.
         layer_scale_init: initial value of the LayerScale of each channel; `None` for no LayerScale.
-        epsilon: added to the variance in the LayerNorm.
+        epsilon: added to the variance in the norm.
         gradient_checkpointing: in training, store only the input of the branch, and recompute the
             branch in the backward pass. This needs less memory and more time.
+        normalization: `"layer"` for LayerNorm, `"rms"` for RMSNorm.
 
     Raises:
         TypeError: if `mixer` is not a Keras layer.
@@ -50,6 +51,7 @@ class Residual(Layer):
         layer_scale_init: float | None = None,
         epsilon: float = 1e-6,
         gradient_checkpointing: bool = False,
+        normalization: str = "layer",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -67,9 +69,12 @@ class Residual(Layer):
         self.gradient_checkpointing = arguments.flag(
             "gradient_checkpointing", gradient_checkpointing
         )
+        self.normalization = arguments.choice("normalization", normalization, NORMALIZATIONS)
 
         dtype = self.dtype_policy
-        self.norm = LayerNormalization(epsilon=self.epsilon, dtype=dtype, name="norm")
+        self.norm = NORMALIZATIONS[self.normalization](
+            epsilon=self.epsilon, dtype=dtype, name="norm"
+        )
         self.scale = None
         if self.layer_scale_init is not None:
             self.scale = LayerScale(self.layer_scale_init, dtype=dtype, name="layer_scale")

@@ -7,10 +7,15 @@ from keras_mixers import arguments
 from keras_mixers.arguments import CheckedDataclass, checked, count, non_negative, one_of
 from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
+from keras_mixers.layers.norms import NORMALIZATIONS
 from keras_mixers.layers.patch_embed import patch_grid
 from keras_mixers.layers.position_embedding import KINDS
+from keras_mixers.layers.rotary import Rotary, check_rotary
 
 POOLS = ("token", "gap", "map", None)
+# Where a model may have more norms than those of its branches, and where it may lack biases.
+EXTRA_NORMS = ("patches", "embeddings", "attention", "mlp")
+BIASES = ("patches", "key", "out", "mlp")
 
 MOST_WEIGHTS = 100_000_000_000  # 400 GB in float32
 
@@ -23,6 +28,21 @@ def image_shape(name, value):
 def block_sequence(_, value):
     """Return the blocks as a tuple, because a caller could still change a list."""
     return tuple(value)
+
+
+def some_of(*choices):
+    """A check that the value is a sequence of `choices`; the result is a tuple in their order."""
+
+    def check(name, value):
+        expected = f"`{name}` must be a tuple of some of {', '.join(map(repr, choices))}."
+        given = arguments.sequence(name, value, len(choices), expected)
+        unknown = [each for each in given if each not in choices]
+        if unknown:
+            hint = arguments.nearest(unknown[0], choices)
+            raise ValueError(f"{expected} {arguments.received(**{name: value})}{hint}")
+        return tuple(choice for choice in choices if choice in given)
+
+    return check
 
 
 def activation(_, value):
@@ -48,6 +68,10 @@ class Architecture(CheckedDataclass):
     patch_size: tuple = checked(arguments.pair)
     hidden_dim: int = checked(arguments.integer)
     pool: str | None = checked(one_of(*POOLS))
+    pool_num_heads: int | None = checked(arguments.integer, None)
+    pool_mlp_dim: int | None = checked(arguments.integer, None)
+    pool_prefix: bool = checked(arguments.flag, False)
+    final_norm: bool = checked(arguments.flag, True)
     norm_after_pool: bool = checked(arguments.flag, False)
     representation_size: int | None = checked(arguments.integer, None)
     # The tokens.
@@ -56,6 +80,7 @@ class Architecture(CheckedDataclass):
     class_token: bool = checked(arguments.flag, False)
     distillation_token: bool = checked(arguments.flag, False)
     num_registers: int = checked(count, 0)
+    rotary: Rotary | None = checked(check_rotary, None)
     # The mixers. A width of None follows from hidden_dim.
     num_heads: int | None = checked(arguments.integer, None)
     head_dim: int | None = checked(arguments.integer, None)
@@ -63,11 +88,15 @@ class Architecture(CheckedDataclass):
     qk_norm: bool = checked(arguments.flag, False)
     score: str = checked(one_of(*SCORES), "scaled_dot")
     mlp_dim: int | None = checked(arguments.integer, None)
+    gated_mlp: bool = checked(arguments.flag, False)
     tokens_mlp_dim: int | None = checked(arguments.integer, None)
     kernel_size: tuple = checked(arguments.pair, 5)
     # All layers.
     activation: str = checked(activation, "gelu")
+    normalization: str = checked(one_of(*NORMALIZATIONS), "layer")
     epsilon: float = checked(non_negative, 1e-6)
+    extra_norms: tuple = checked(some_of(*EXTRA_NORMS), ())
+    without_bias: tuple = checked(some_of(*BIASES), ())
     layer_scale_init: float | None = checked(non_negative, None)
     dropout_rate: float = checked(arguments.rate, 0.0)
     attention_dropout_rate: float = checked(arguments.rate, 0.0)
@@ -77,9 +106,8 @@ class Architecture(CheckedDataclass):
     def __post_init__(self):
         super().__post_init__()
         self._check_size()  # before defaults are set, because its error names what the user gave
-        for name, default in self._default_widths().items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)  # because the dataclass is frozen
+        self._fill(self._default_widths())
+        self._fill({"pool_num_heads": self.num_heads, "pool_mlp_dim": self.mlp_dim})
         for block in dict.fromkeys(self.blocks):
             if block.check:
                 block.check(self)
@@ -102,6 +130,12 @@ class Architecture(CheckedDataclass):
         """The number of all tokens."""
         return self.num_prefix + self.grid[0] * self.grid[1]
 
+    def _fill(self, defaults):
+        """Replace None by a default."""
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)  # because the dataclass is frozen
+
     def _default_widths(self):
         """The widths in most published variants, as parts or multiples of `hidden_dim`."""
         most_heads = max(1, self.hidden_dim // 64)
@@ -113,7 +147,8 @@ class Architecture(CheckedDataclass):
 
     def _check_widths(self):
         if self.pool == "map":
-            arguments.divides("num_heads", self.num_heads, "hidden_dim", self.hidden_dim)
+            heads = "num_heads" if self.pool_num_heads == self.num_heads else "pool_num_heads"
+            arguments.divides(heads, self.pool_num_heads, "hidden_dim", self.hidden_dim)
         if self.position_embedding == "sincos2d" and (self.hidden_dim % 4 or self.hidden_dim < 8):
             raise ValueError(
                 "`hidden_dim` must be a multiple of 4, at least 8, for position_embedding="
@@ -134,6 +169,11 @@ class Architecture(CheckedDataclass):
             raise ValueError(
                 "`norm_after_pool` must be False unless `pool` is 'gap'. Received:"
                 f" norm_after_pool=True and pool={self.pool!r}"
+            )
+        if self.norm_after_pool and not self.final_norm:
+            raise ValueError(
+                "`final_norm` must be True with norm_after_pool=True, which only moves this norm."
+                " Received: final_norm=False and norm_after_pool=True"
             )
         if self.representation_size and (self.distillation_token or self.pool is None):
             raise ValueError(
@@ -161,7 +201,8 @@ class Architecture(CheckedDataclass):
         sizes = [
             ("hidden_dim", self.hidden_dim),
             ("hidden_dim", self.hidden_dim),  # twice, because it can be both sides
-            ("MLP width", self.mlp_dim or 0),
+            ("MLP width", (self.mlp_dim or 0) * (2 if self.gated_mlp else 1)),
+            ("MLP width of the pooling", self.pool_mlp_dim or 0),
             ("MLP width across tokens", self.tokens_mlp_dim or 0),
             ("width of all heads", (self.num_heads or 1) * (self.head_dim or 0)),
             ("places in kernel_size", math.prod(self.kernel_size)),

@@ -13,7 +13,7 @@ from keras_mixers.layers import (
     SelectToken,
 )
 from keras_mixers.layers.dropout import Dropout
-from keras_mixers.layers.norms import LayerNormalization
+from keras_mixers.layers.norms import NORMALIZATIONS
 from keras_mixers.models.blocks import as_tokens
 
 
@@ -37,12 +37,12 @@ def stem(a, images):
     """
     first = a.blocks[0]
     if first.stem:
-        x = PatchEmbed(a.hidden_dim, a.patch_size, flatten=False, name="patch_embed")(images)
+        x = patch_embed(a, images, flatten=False)
         x = first.stem(a, x)
         if a.position_embedding:
             x = as_tokens(a, x, "stem_tokens")
     else:
-        x = PatchEmbed(a.hidden_dim, a.patch_size, name="patch_embed")(images)
+        x = patch_embed(a, images)
 
     if a.position_embedding and not a.position_prefix:
         x = positions(a, num_prefix=0)(x)
@@ -54,7 +54,24 @@ def stem(a, images):
         x = positions(a, num_prefix=a.num_prefix)(x)
     if a.position_embedding and a.dropout_rate:
         x = Dropout(a.dropout_rate, name="position_dropout")(x)
-    return x
+    return norm(a, "embedding_norm")(x) if "embeddings" in a.extra_norms else x
+
+
+def patch_embed(a, images, flatten=True):
+    """Project the patches, and normalize them if the model does so."""
+    x = PatchEmbed(
+        a.hidden_dim,
+        a.patch_size,
+        flatten=flatten,
+        use_bias="patches" not in a.without_bias,
+        name="patch_embed",
+    )(images)
+    return norm(a, "patch_norm")(x) if "patches" in a.extra_norms else x
+
+
+def norm(a, name):
+    """A norm of the model's kind outside the blocks."""
+    return NORMALIZATIONS[a.normalization](epsilon=a.epsilon, name=name)
 
 
 def head(a, x):
@@ -63,8 +80,8 @@ def head(a, x):
     Shapes: `(N, T, D)` or `(N, rows, columns, D) -> (N, num_classes)`, and `(N, T, num_classes)`
     with `pool=None`. With `num_classes=0` the last axis is the width of the features.
     """
-    if not (a.blocks[-1].ends_normalized or a.norm_after_pool):
-        x = LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+    if a.final_norm and not (a.blocks[-1].ends_normalized or a.norm_after_pool):
+        x = norm(a, "norm")(x)
 
     if a.distillation_token:
         return distilled_head(a, x)
@@ -73,20 +90,22 @@ def head(a, x):
     else:
         x = as_tokens(a, x, "tokens")
     if a.pool in ("gap", "map"):
-        if a.num_prefix:
+        if a.num_prefix and not a.pool_prefix:
             x = keras.layers.Cropping1D((a.num_prefix, 0), name="patch_tokens")(x)
         x = pooling(a)(x)
         if a.norm_after_pool:
-            x = LayerNormalization(epsilon=a.epsilon, name="norm")(x)
+            x = norm(a, "norm")(x)
     if a.representation_size:
         x = keras.layers.Dense(a.representation_size, activation="tanh", name="pre_logits")(x)
     return classifier(a, "head")(x) if a.num_classes else x
 
 
 def pooling(a):
-    """The layer that makes one vector of all patches: `(N, T, D) -> (N, D)`."""
+    """The layer that makes one vector of a sequence: `(N, T, D) -> (N, D)`."""
     if a.pool == "map":
-        return AttentionPooling(a.num_heads, a.mlp_dim, a.activation, a.epsilon, name="pool")
+        return AttentionPooling(
+            a.pool_num_heads, a.pool_mlp_dim, a.activation, a.epsilon, name="pool"
+        )
     return keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="pool")
 
 

@@ -71,6 +71,7 @@ def residual(a, i, mixer, x):
         layer_scale_init=a.layer_scale_init,
         epsilon=a.epsilon,
         gradient_checkpointing=a.gradient_checkpointing,
+        normalization=a.normalization,
         name=f"block_{i}_{mixer.name}",
     )
     return branch(x)
@@ -79,7 +80,15 @@ def residual(a, i, mixer, x):
 def channel_mixing(a):
     """The MLP inside each token, which follows a mixer that mixes tokens only."""
     return ChannelMixing(
-        a.mlp_dim, a.activation, dropout_rate=a.dropout_rate, name="channel_mixing"
+        a.mlp_dim,
+        a.activation,
+        gated=a.gated_mlp,
+        dropout_rate=a.dropout_rate,
+        use_bias="mlp" not in a.without_bias,
+        inner_norm="mlp" in a.extra_norms,
+        normalization=a.normalization,
+        epsilon=a.epsilon,
+        name="channel_mixing",
     )
 
 

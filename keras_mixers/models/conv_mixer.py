@@ -128,6 +128,7 @@ def ConvMixer(
         VARIANTS,
         variant,
         BLOCK,
+        {},
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,

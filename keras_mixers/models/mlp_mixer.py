@@ -125,6 +125,7 @@ def MLPMixer(
         VARIANTS,
         variant,
         BLOCK,
+        {},
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,

@@ -1,11 +1,25 @@
 """Published variants: their sizes and their weights."""
 
+from typing import Any
+
 from keras_mixers import arguments
 from keras_mixers.arguments import MOST_BLOCKS
 from keras_mixers.weights import Checkpoint, load_weights, locate
 
-# Arguments that may differ from those of the weights, because loading resizes the weights.
-FREE = {"input_shape", "patch_size", "position_prefix"}
+# The default of a builder's argument whose value None has a meaning: the variant's value.
+FROM_VARIANT: Any = type("FromVariant", (), {"__repr__": lambda self: "FROM_VARIANT"})()
+OPTIONAL = {"pool", "position_embedding", "rotary", "layer_scale_init"}
+# Arguments that may differ from those of the weights, because loading resizes the weights, or
+# because the names of the weights show a difference that matters.
+FREE = {
+    "input_shape",
+    "patch_size",
+    "position_prefix",
+    "pool",
+    "class_token",
+    "norm_after_pool",
+    "layer_scale_init",
+}
 # Arguments that the shapes of weights do not show. Published models have these values unless
 # their row has another.
 UNSEEN = {
@@ -13,17 +27,22 @@ UNSEEN = {
     "epsilon": 1e-6,
     "head_dim": None,
     "score": "scaled_dot",
+    "rotary": None,
 }
 
 
-def published(table, variant, block, **overrides):
-    """Arguments for `Architecture`: the variant's row, with each override that is not None.
+def published(table, variant, block, defaults, **overrides):
+    """Arguments for `Architecture`: `defaults`, then the variant's row, then the user's values.
 
     `blocks` replaces `depth`: a tuple that contains `block` once for each unit of depth.
     """
     arguments.choice("variant", variant, table)
-    given = {name: value for name, value in overrides.items() if value is not None}
-    sizes = {**table[variant], **given}
+    given = {
+        name: value
+        for name, value in overrides.items()
+        if value is not FROM_VARIANT and (value is not None or name in OPTIONAL)
+    }
+    sizes = {**defaults, **table[variant], **given}
     depth = arguments.integer("depth", sizes.pop("depth"), maximum=MOST_BLOCKS)
     return {**sizes, "blocks": (block,) * depth}
 

@@ -1,8 +1,7 @@
-"""Vision Transformer, DeiT and DeiT-III.
+"""Vision Transformer, in the forms of its published families.
 
 "An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale", arXiv 2010.11929.
-"Training data-efficient image transformers & distillation through attention", arXiv 2012.12877.
-"DeiT III: Revenge of the ViT", arXiv 2204.07118.
+`vit_variants` has the families and their papers.
 """
 
 import os
@@ -11,58 +10,12 @@ from collections.abc import Callable
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.layers import MultiHeadSelfAttention
+from keras_mixers.layers import MultiHeadSelfAttention, Rotary
 from keras_mixers.models import blocks
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
-from keras_mixers.models.published import filled, located, published
-
-
-def _row(patch_size, hidden_dim, depth, num_heads, mlp_dim, **more):
-    return {
-        "patch_size": patch_size,
-        "hidden_dim": hidden_dim,
-        "depth": depth,
-        "num_heads": num_heads,
-        "mlp_dim": mlp_dim,
-        "position_prefix": True,
-        "distillation_token": False,
-        "layer_scale_init": None,
-        **more,
-    }
-
-
-_DISTILLED = {"distillation_token": True}
-_DEIT3 = {"layer_scale_init": 1e-6, "position_prefix": False}
-
-VARIANTS = {
-    "Ti/16": _row(16, 192, 12, 3, 768),
-    "S/32": _row(32, 384, 12, 6, 1536),
-    "S/16": _row(16, 384, 12, 6, 1536),
-    "S/8": _row(8, 384, 12, 6, 1536),
-    "M/16": _row(16, 512, 12, 8, 2048),
-    "B/32": _row(32, 768, 12, 12, 3072),
-    "B/16": _row(16, 768, 12, 12, 3072),
-    "B/8": _row(8, 768, 12, 12, 3072),
-    "L/32": _row(32, 1024, 24, 16, 4096),
-    "L/16": _row(16, 1024, 24, 16, 4096),
-    "L/14": _row(14, 1024, 24, 16, 4096),
-    "So400m/14": _row(14, 1152, 27, 16, 4304),
-    "H/14": _row(14, 1280, 32, 16, 5120),
-    "g/14": _row(14, 1408, 40, 16, 6144),
-    "G/14": _row(14, 1664, 48, 16, 8192),
-    "DeiT-Ti/16": _row(16, 192, 12, 3, 768),
-    "DeiT-S/16": _row(16, 384, 12, 6, 1536),
-    "DeiT-B/16": _row(16, 768, 12, 12, 3072),
-    "DeiT-Ti/16-distilled": _row(16, 192, 12, 3, 768, **_DISTILLED),
-    "DeiT-S/16-distilled": _row(16, 384, 12, 6, 1536, **_DISTILLED),
-    "DeiT-B/16-distilled": _row(16, 768, 12, 12, 3072, **_DISTILLED),
-    "DeiT3-S/16": _row(16, 384, 12, 6, 1536, **_DEIT3),
-    "DeiT3-M/16": _row(16, 512, 12, 8, 2048, **_DEIT3),
-    "DeiT3-B/16": _row(16, 768, 12, 12, 3072, **_DEIT3),
-    "DeiT3-L/16": _row(16, 1024, 24, 16, 4096, **_DEIT3),
-    "DeiT3-H/14": _row(14, 1280, 32, 16, 5120, **_DEIT3),
-}
+from keras_mixers.models.published import FROM_VARIANT, filled, located, published
+from keras_mixers.models.vit_variants import VARIANTS
 
 
 def transformer_block(a, i, x):
@@ -76,6 +29,13 @@ def transformer_block(a, i, x):
         attention_dropout_rate=a.attention_dropout_rate,
         dropout_rate=a.dropout_rate,
         epsilon=a.epsilon,
+        key_bias="key" not in a.without_bias,
+        out_bias="out" not in a.without_bias,
+        inner_norm="attention" in a.extra_norms,
+        normalization=a.normalization,
+        rotary=a.rotary,
+        grid=a.grid if a.rotary else None,
+        num_prefix=a.num_prefix if a.rotary else 0,
         name="attention",
     )
     x = blocks.residual(a, i, attention, x)
@@ -87,6 +47,9 @@ def check_heads(a):
     if a.head_dim is None:
         arguments.divides("num_heads", a.num_heads, "hidden_dim", a.hidden_dim)
 
+
+# The defaults of those arguments for which None is a value. `Architecture` has the others.
+DEFAULTS = {"pool": "token", "position_embedding": "learned"}
 
 BLOCK = blocks.Block("attention", transformer_block, check=check_heads, needs_positions=True)
 
@@ -103,20 +66,29 @@ def ViT(
     num_heads: int | None = None,
     mlp_dim: int | None = None,
     head_dim: int | None = None,
-    qkv_bias: bool = True,
+    gated_mlp: bool | None = None,
+    qkv_bias: bool | None = None,
+    without_bias: tuple[str, ...] | None = None,
     qk_norm: bool = False,
     score: str = "scaled_dot",
-    pool: str | None = "token",
-    norm_after_pool: bool = False,
+    pool: str | None = FROM_VARIANT,
+    pool_num_heads: int | None = None,
+    pool_mlp_dim: int | None = None,
+    pool_prefix: bool | None = None,
     representation_size: int | None = None,
-    position_embedding: str | None = "learned",
+    position_embedding: str | None = FROM_VARIANT,
     position_prefix: bool | None = None,
+    rotary: Rotary | None = FROM_VARIANT,
     class_token: bool | None = None,
     distillation_token: bool | None = None,
-    num_registers: int = 0,
-    activation: str | Callable = "gelu",
-    epsilon: float = 1e-6,
-    layer_scale_init: float | None = None,
+    num_registers: int | None = None,
+    activation: str | Callable | None = None,
+    normalization: str | None = None,
+    epsilon: float | None = None,
+    extra_norms: tuple[str, ...] | None = None,
+    final_norm: bool | None = None,
+    norm_after_pool: bool | None = None,
+    layer_scale_init: float | None = FROM_VARIANT,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
     stochastic_depth_rate: float = 0.0,
@@ -129,11 +101,11 @@ def ViT(
     Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
     shape, as described below.
 
+    An argument that is not given has the value in the variant's row. If the row does not have the
+    argument, the default that is described below applies.
+
     Args:
-        variant: name of a row of `variants("ViT")`, such as `"S/16"` or `"DeiT3-B/16"`. The row
-            has `patch_size`, `hidden_dim`, `depth`, `num_heads`, `mlp_dim`, `position_prefix`,
-            `distillation_token` and `layer_scale_init`. The builder uses the row's value where
-            such an argument is `None`.
+        variant: name of a row of `variants("ViT")`, such as `"S/16"` or `"DINOv2-B/14"`.
         input_shape: (height, width, channels) of the images.
         num_classes: int, number of classes. With 0 the model has no classifier and returns the
             pooled features, `(N, hidden_dim)` or `(N, representation_size)`.
@@ -149,32 +121,47 @@ def ViT(
             or `pool` is `"map"`.
         mlp_dim: int, hidden width of the MLP.
         head_dim: int, width of a head; `None` for `hidden_dim / num_heads`.
-        qkv_bias: bool, whether queries, keys and values have biases.
+        gated_mlp: bool, whether the MLP is gated. With `activation="silu"` this is SwiGLU. False by
+            default.
+        qkv_bias: bool, whether queries, keys and values have biases. True by default.
+        without_bias: layers that have no bias, some of `"patches"` (the projection of the patches),
+            `"key"` (the keys, while queries and values have one), `"out"` (the output projection
+            of attention) and `"mlp"`. None by default.
         qk_norm: bool, whether to normalize queries and keys.
         score: `"scaled_dot"`, `"dot"`, `"bilinear"` or `"additive"`; see `MultiHeadSelfAttention`.
-        pool: how to make one vector of the tokens. `"token"` selects the class token, `"gap"`
-            averages the patches, `"map"` pools the patches by attention. `None` keeps the sequence,
-            `(N, T, ...)`, with its prefix tokens, and classifies each token.
-        norm_after_pool: bool, for `pool="gap"`: whether to normalize the average (as timm does)
-            instead of each token before the average (as big_vision does).
+        pool: how to make one vector of the tokens. `"token"`, the default, selects the class token,
+            `"gap"` averages the patches, `"map"` pools the patches by attention. `None` keeps the
+            sequence, `(N, T, ...)`, with its prefix tokens, and classifies each token.
+        pool_num_heads: int, number of heads of `pool="map"`; `num_heads` by default.
+        pool_mlp_dim: int, hidden width of the MLP of `pool="map"`; `mlp_dim` by default.
+        pool_prefix: bool, whether `pool="map"` pools the prefix tokens too. False by default.
         representation_size: int, width of a tanh layer before the classifier, as in models
             pre-trained on ImageNet-21k; `None` for no such layer. Must be `None` with `pool=None`
             and with a distillation token.
-        position_embedding: `"learned"`, `"sincos2d"` (fixed sines and cosines, for a `hidden_dim`
-            that is a multiple of 4 and at least 8), or `None` for no positions.
-        position_prefix: bool, whether prefix tokens have positions too. False in the DeiT-III
-            variants, True in all others.
+        position_embedding: `"learned"`, the default, `"sincos2d"` (fixed sines and cosines, for a
+            `hidden_dim` that is a multiple of 4 and at least 8), or `None` for no such positions.
+        position_prefix: bool, whether prefix tokens have positions too.
+        rotary: a `keras_mixers.layers.Rotary`, by which attention rotates queries and keys. `None`,
+            the default, for no rotation.
         class_token: bool, whether there is a class token; `None` for a class token if `pool` is
             `"token"`.
         distillation_token: bool, whether there is a distillation token, which has a second
             classifier, `"head_distillation"`. The model returns the mean of both classifiers. Needs
             `pool="token"`.
-        num_registers: int, number of register tokens.
-        activation: `"gelu"` (exact, as in timm), `"gelu_tanh"` (as in Flax), another name in
-            `keras.activations`, or a function.
-        epsilon: float, added to the variance in all norms.
-        layer_scale_init: float, initial value of LayerScale. `None` gives 1e-6 in the DeiT-III
-            variants and no LayerScale in all others.
+        num_registers: int, number of register tokens. 0 by default.
+        activation: `"gelu"` (exact, as in timm, the default), `"gelu_tanh"` (as in Flax),
+            `"quick_gelu"` (as in OpenAI's CLIP), another name in `keras.activations`, or a
+            function.
+        normalization: `"layer"` for LayerNorm, the default, or `"rms"` for RMSNorm.
+        epsilon: float, added to the variance in all norms. 1e-6 by default.
+        extra_norms: places of more norms, some of `"patches"` (the projected patches),
+            `"embeddings"` (the tokens with their positions), `"attention"` (before the output
+            projection of attention) and `"mlp"` (the hidden units of the MLP). None by default.
+        final_norm: bool, whether there is a norm after the blocks. True by default.
+        norm_after_pool: bool, for `pool="gap"`: whether to normalize the average (as timm does)
+            instead of each token before the average (as big_vision does). False by default.
+        layer_scale_init: float, initial value of LayerScale. `None`, the default, for no
+            LayerScale.
         dropout_rate: float, fraction of activations dropped in training.
         attention_dropout_rate: float, fraction of attention weights dropped in training.
         stochastic_depth_rate: float, fraction of samples for which training drops a residual branch
@@ -202,31 +189,41 @@ def ViT(
         VARIANTS,
         variant,
         BLOCK,
+        DEFAULTS,
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         depth=depth,
         num_heads=num_heads,
         mlp_dim=mlp_dim,
+        gated_mlp=gated_mlp,
+        qkv_bias=qkv_bias,
+        without_bias=without_bias,
+        pool=pool,
+        pool_num_heads=pool_num_heads,
+        pool_mlp_dim=pool_mlp_dim,
+        pool_prefix=pool_prefix,
+        position_embedding=position_embedding,
         position_prefix=position_prefix,
+        rotary=rotary,
+        class_token=class_token,
         distillation_token=distillation_token,
+        num_registers=num_registers,
+        activation=activation,
+        normalization=normalization,
+        epsilon=epsilon,
+        extra_norms=extra_norms,
+        final_norm=final_norm,
+        norm_after_pool=norm_after_pool,
         layer_scale_init=layer_scale_init,
     )
     architecture = Architecture(
-        **sizes,
+        **{"class_token": sizes["pool"] == "token", **sizes},
         input_shape=input_shape,
         num_classes=num_classes,
-        pool=pool,
-        norm_after_pool=norm_after_pool,
         representation_size=representation_size,
-        position_embedding=position_embedding,
-        class_token=pool == "token" if class_token is None else class_token,
-        num_registers=num_registers,
         head_dim=head_dim,
-        qkv_bias=qkv_bias,
         qk_norm=qk_norm,
         score=score,
-        activation=activation,
-        epsilon=epsilon,
         dropout_rate=dropout_rate,
         attention_dropout_rate=attention_dropout_rate,
         stochastic_depth_rate=stochastic_depth_rate,

@@ -10,7 +10,10 @@ import keras
 
 from keras_mixers import arguments, layers
 from keras_mixers.graph import graph_layers, producer, sublayers
+from keras_mixers.layers.norms import RMSNormalization
 from keras_mixers.layers.patch_embed import patch_grid
+
+NORMS = (keras.layers.LayerNormalization, RMSNormalization)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,10 +138,24 @@ def read_layer(backbone, layer):
     elif isinstance(layer, keras.layers.BatchNormalization):
         if backbone.patch_embed and not backbone.mixers and "stem_norm.gamma" not in backbone.roles:
             backbone.add("stem_norm", layer)
-    elif isinstance(layer, keras.layers.LayerNormalization) and backbone.mixers:
-        if not {"norm.gamma", "fc_norm.gamma"} & set(backbone.roles):
-            # timm calls the last norm fc_norm if it follows the pooling.
-            backbone.add("norm" if len(layer.input.shape) == 3 else "fc_norm", layer)
+    elif isinstance(layer, NORMS) and backbone.patch_embed:
+        role = norm_role(backbone, layer)
+        if f"{role}.gamma" not in backbone.roles:
+            backbone.add(role, layer)
+
+
+def norm_role(backbone, layer):
+    """The role of a norm outside the blocks.
+
+    Before the blocks it normalizes the patches, or the embeddings if tokens or positions came
+    before it. After the blocks, timm calls it fc_norm if it follows the pooling.
+    """
+    if not backbone.mixers:
+        embedded = backbone.positions or any(role.startswith("tokens") for role in backbone.roles)
+        return "embedding_norm" if embedded else "patch_norm"
+    if "fc_norm.gamma" in backbone.roles:
+        return "fc_norm"  # a user's norm after the pooled one has no role
+    return "norm" if len(layer.input.shape) == 3 else "fc_norm"
 
 
 def is_whole_block(layer):

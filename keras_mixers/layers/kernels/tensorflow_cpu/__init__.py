@@ -15,6 +15,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
     batch_normalization,
     layer_normalization,
     layer_normalization_inference,
+    rms_normalization,
 )
 from keras_mixers.layers.kernels.tensorflow_cpu.products import dense, mlp, on_rows
 from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import attention
@@ -30,4 +31,5 @@ __all__ = [
     "layer_normalization_inference",
     "mlp",
     "on_rows",
+    "rms_normalization",
 ]

@@ -6,7 +6,7 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_mixers.layers.activations import gelu_tanh
+from keras_mixers.layers.activations import gelu_tanh, quick_gelu
 
 # A decorator. TensorFlow compiles the function once for each shape, for all layers that call it.
 compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -34,6 +34,24 @@ def _gelu_tanh_slope(x):
     tanh = tf.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x**3))
     inner = (2 / math.pi) ** 0.5 * (1 + 3 * 0.044715 * x * x)
     return 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh * tanh) * inner
+
+
+def _quick_gelu(x):
+    return x * tf.sigmoid(1.702 * x)
+
+
+def _quick_gelu_slope(x):
+    gate = tf.sigmoid(1.702 * x)
+    return gate * (1 + 1.702 * x * (1 - gate))
+
+
+def _silu(x):
+    return x * tf.sigmoid(x)
+
+
+def _silu_slope(x):
+    gate = tf.sigmoid(x)
+    return gate * (1 + x * (1 - gate))
 
 
 class Activation:
@@ -69,5 +87,7 @@ class Activation:
 
 ACTIVATIONS = {
     keras.activations.gelu: Activation(_gelu, _gelu_slope),
+    keras.activations.silu: Activation(_silu, _silu_slope),
     gelu_tanh: Activation(_gelu_tanh, _gelu_tanh_slope),
+    quick_gelu: Activation(_quick_gelu, _quick_gelu_slope),
 }

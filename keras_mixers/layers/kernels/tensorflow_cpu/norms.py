@@ -1,4 +1,4 @@
-"""Layer normalization and batch normalization."""
+"""Layer, RMS and batch normalization."""
 
 import tensorflow as tf
 
@@ -34,6 +34,32 @@ def _layer_normalization_backward(x, mean, reciprocal, gamma, dy):
     mean_dy, mean_dy_normal = (tf.linalg.matvec(part, scale)[:, None] for part in (dy, dy_normal))
     dx = reciprocal * (dy * gamma - mean_dy - normal * mean_dy_normal)
     return dx, tf.reduce_sum(dy_normal, 0), tf.reduce_sum(dy, 0)
+
+
+def rms_normalization(x, gamma, epsilon):
+    """RMS normalization in training; it stores x and the reciprocals for the gradient."""
+
+    @tf.custom_gradient
+    def call(x, gamma):
+        y, reciprocal = _rms_normalization_forward(x, gamma, epsilon)
+        return y, lambda dy: _rms_normalization_backward(x, reciprocal, gamma, dy)
+
+    return on_rows(lambda x: call(x, gamma), x)
+
+
+@compiled
+def _rms_normalization_forward(x, gamma, epsilon):
+    reciprocal = tf.math.rsqrt(tf.reduce_mean(x * x, -1, keepdims=True) + epsilon)
+    return x * (reciprocal * gamma), reciprocal
+
+
+@compiled
+def _rms_normalization_backward(x, reciprocal, gamma, dy):
+    normal = x * reciprocal
+    dy_normal = dy * normal
+    # This mean over a row is a product with a vector, because XLA has a faster loop for that.
+    mean_dy_normal = tf.linalg.matvec(dy_normal, gamma / x.shape[-1])[:, None]
+    return reciprocal * (dy * gamma - normal * mean_dy_normal), tf.reduce_sum(dy_normal, 0)
 
 
 def layer_normalization_inference(x, gamma, beta, epsilon):

@@ -4,44 +4,113 @@ import functools
 
 import tensorflow as tf
 
+from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
+
 # From this number of tokens on, attention loops over the images, because the loop is as fast and
 # needs less memory.
 LONG = 512
 
 
-def attention(qkv, num_heads, head_dim):
-    """`softmax(q k' / sqrt(d)) v` in each head: `(N, T, 3 H d) -> (N, T, H d)`."""
+def attention(qkv, num_heads, head_dim, rotary=None, tables=None):
+    """`softmax(q k' / sqrt(d)) v` in each head: `(N, T, 3 H d) -> (N, T, H d)`.
+
+    If `rotary` is given, it first rotates queries and keys by the angles in its `tables`, constants
+    of shape `(T, d)`.
+    """
+    prepare = Scaling(head_dim**-0.5) if rotary is None else Rotation(rotary, tables)
     # TensorFlow's forward mode fails for loops in graphs.
     if qkv.shape[1] >= LONG and not _has_tangent(qkv):
-        return _attention_by_image(qkv, num_heads, head_dim)
+        return _attention_by_image(qkv, num_heads, prepare)
     query, key, value = _heads(qkv, 3, num_heads)
+    query, key = prepare(query, key)
     return _join(tf.matmul(_attention_weights(query, key), value))
 
 
-def _attention_by_image(qkv, num_heads, head_dim):
+class Scaling:
+    """Queries are divided by sqrt(d); keys stay. The function is linear."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, query, key):
+        """The scaled queries, and the keys: `2 x (N, H, T, d)`."""
+        return query * self.scale, key
+
+    def gradient(self, d_query, d_key):
+        """The gradients for the original queries and keys."""
+        return d_query * self.scale, d_key
+
+
+class Rotation:
+    """Queries and keys are rotated, and queries are divided by sqrt(d). The function is linear.
+
+    XLA compiles each rotation into one loop.
+
+    Args:
+        rotary: a `Rotary`.
+        tables: (sine, cosine), NumPy arrays of shape `(T, d)`.
+    """
+
+    def __init__(self, rotary, tables):
+        self.swapped = rotary.swapped
+        self.sine, self.cosine = tables
+        self.scale = self.sine.shape[-1] ** -0.5
+
+    def __call__(self, query, key):
+        """The rotated and scaled queries, and the rotated keys: `2 x (N, H, T, d)`."""
+        return self.rotated(query, self.scale, 1), self.rotated(key, 1.0, 1)
+
+    def gradient(self, d_query, d_key):
+        """The gradients for the original queries and keys: they are rotated back."""
+        return self.rotated(d_query, self.scale, -1), self.rotated(d_key, 1.0, -1)
+
+    def rotated(self, x, scale, direction):
+        """X rotated forward (1) or back (-1), times a scale."""
+
+        @tf.custom_gradient
+        def call(x):
+            def gradient(dy):
+                return self.rotated(dy, scale, -direction)
+
+            sine, cosine = direction * scale * self.sine, scale * self.cosine
+            y = _rotate(x, tf.constant(sine), tf.constant(cosine), self.swapped)
+            # Without this, the graph optimizer does not know the shape and logs a warning.
+            return tf.reshape(y, (-1, *x.shape[1:])), gradient
+
+        return call(x)
+
+
+@compiled
+def _rotate(x, sine, cosine, swapped):
+    return x * cosine + swapped(x) * sine
+
+
+def _attention_by_image(qkv, num_heads, prepare):
     """Attention in a loop over images, which stores the T x T weights of one image at a time."""
 
     def forward(qkv):
         query, key, value = _heads(qkv[None], 3, num_heads)
+        query, key = prepare(query, key)
         return _join(tf.matmul(_attention_weights(query, key), value))[0]
 
     def backward(inputs):
         qkv, dy = inputs
         query, key, value = _heads(qkv[None], 3, num_heads)
+        query, key = prepare(query, key)
         weights = _attention_weights(query, key)
         (d_mixed,) = _heads(dy[None], 1, num_heads)
         d_value = tf.matmul(weights, d_mixed, transpose_a=True)
         d_weights = tf.matmul(d_mixed, value, transpose_b=True)
         mean = tf.reduce_sum(d_weights * weights, -1, keepdims=True)
-        d_logits = weights * (d_weights - mean) * head_dim**-0.5
-        d_query = tf.matmul(d_logits, key)
+        d_logits = weights * (d_weights - mean)
         d_key = tf.matmul(d_logits, query, transpose_a=True)
+        d_query, d_key = prepare.gradient(tf.matmul(d_logits, key), d_key)
         return tf.concat([_join(part)[0] for part in (d_query, d_key, d_value)], -1)
 
     @tf.custom_gradient
     def call(qkv):
         loop = functools.partial(tf.map_fn, parallel_iterations=1)
-        y_spec = tf.TensorSpec((qkv.shape[1], num_heads * head_dim), qkv.dtype)
+        y_spec = tf.TensorSpec((qkv.shape[1], qkv.shape[2] // 3), qkv.dtype)
         d_qkv_spec = tf.TensorSpec(qkv.shape[1:], qkv.dtype)
 
         def gradient(dy):
@@ -60,9 +129,8 @@ def _heads(x, parts, num_heads):
 
 
 def _attention_weights(query, key):
-    """`softmax(q k' / sqrt(d))`: `2 x (N, H, T, d) -> (N, H, T, T)`."""
-    scaled = query * query.shape[-1] ** -0.5
-    return tf.nn.softmax(tf.matmul(scaled, key, transpose_b=True))
+    """`softmax(q k')`, for scaled queries: `2 x (N, H, T, d) -> (N, H, T, T)`."""
+    return tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
 
 
 def _has_tangent(x):
