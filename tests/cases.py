@@ -44,7 +44,9 @@ def attention(label, shape=(2, 6, 16), **arguments):
 # The first case of each layer gives every argument a value that differs from the default.
 LAYERS = [
     LayerCase(
-        layers.PatchEmbed, {"hidden_dim": 8, "patch_size": (2, 3), "flatten": False}, (2, 4, 6, 3)
+        layers.PatchEmbed,
+        {"hidden_dim": 8, "patch_size": (2, 3), "flatten": False, "use_bias": False},
+        (2, 4, 6, 3),
     ),
     LayerCase(layers.PatchEmbed, {"hidden_dim": 8, "patch_size": 2}, (2, 4, 6, 1), "flat"),
     LayerCase(
@@ -61,6 +63,7 @@ LAYERS = [
     LayerCase(layers.PrefixTokens, {}, (2, 6, 8), "class"),
     attention(
         "full",
+        shape=(2, 7, 16),
         head_dim=4,
         qkv_bias=False,
         qk_norm=True,
@@ -68,8 +71,22 @@ LAYERS = [
         attention_dropout_rate=0.2,
         dropout_rate=0.1,
         epsilon=1e-5,
+        key_bias=False,
+        out_bias=False,
+        inner_norm=True,
+        normalization="rms",
+        rotary=layers.Rotary(interleaved=True, columns_first=True),
+        grid=(3, 2),
+        num_prefix=1,
     ),
     attention("scaled_dot"),
+    attention("rotary", key_bias=False, rotary=layers.Rotary(), grid=(3, 2)),
+    attention(
+        "learned",
+        inner_norm=True,
+        rotary=layers.Rotary("learned", base=10, interleaved=True),
+        grid=(2, 3),
+    ),
     attention("bilinear", score="bilinear"),
     attention("additive", score="additive"),
     LayerCase(
@@ -84,10 +101,20 @@ LAYERS = [
     ),
     LayerCase(
         layers.ChannelMixing,
-        {"mlp_dim": 12, "activation": "silu", "gated": True, "dropout_rate": 0.1},
+        {
+            "mlp_dim": 12,
+            "activation": "silu",
+            "gated": True,
+            "dropout_rate": 0.1,
+            "use_bias": False,
+            "inner_norm": True,
+            "normalization": "rms",
+            "epsilon": 1e-5,
+        },
         (2, 6, 8),
     ),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (2, 6, 8), "mlp"),
+    LayerCase(layers.RMSNormalization, {"epsilon": 1e-5}, (2, 6, 8)),
     LayerCase(
         layers.SpatialGating,
         {"mlp_dim": 12, "activation": "relu", "dropout_rate": 0.1, "epsilon": 1e-6},
@@ -114,6 +141,7 @@ LAYERS = [
             "layer_scale_init": 0.5,
             "epsilon": 1e-5,
             "gradient_checkpointing": True,
+            "normalization": "rms",
         },
         (2, 6, 8),
     ),
@@ -194,6 +222,26 @@ MODELS = [
         },
     ),
     ModelCase("vit_pre_logits", km.ViT, "Ti/16", {**_VIT, "representation_size": 12}),
+    ModelCase(
+        "vit_clip",
+        km.ViT,
+        "CLIP-B/16",
+        {**_VIT, "activation": "quick_gelu"},
+    ),
+    ModelCase(
+        "vit_rotary",
+        km.ViT,
+        "DINOv3-S+/16",
+        {**_VIT, "qkv_bias": True, "without_bias": ("key",), "num_registers": 2},
+    ),
+    ModelCase("vit_sub_norm", km.ViT, "EVA02-CLIP-B/16", _VIT),
+    ModelCase("vit_rms", km.ViT, "AIMv2-L/14", _VIT),
+    ModelCase(
+        "vit_map_prefix",
+        km.ViT,
+        "PE-core-Ti/16",
+        {**_VIT, "pool_num_heads": 4, "pool_mlp_dim": 20},
+    ),
     ModelCase("deit_distilled", km.ViT, "DeiT-Ti/16-distilled", _VIT),
     ModelCase("deit3", km.ViT, "DeiT3-S/16", _VIT),
     ModelCase("mlp_mixer", km.MLPMixer, "S/16", _MIXER),

@@ -6,6 +6,7 @@ from keras_mixers.layers.attention_pooling import AttentionPooling
 from keras_mixers.layers.channel_mixing import ChannelMixing
 from keras_mixers.layers.conv_mixer import ConvMixerBlock
 from keras_mixers.layers.fourier_mixing import FourierMixing
+from keras_mixers.layers.norms import RMSNormalization
 from keras_mixers.layers.patch_embed import PatchEmbed
 from keras_mixers.layers.pool_mixing import PoolMixing
 from keras_mixers.layers.position_embedding import PositionEmbedding
@@ -27,6 +28,7 @@ __all__ = [
     "PoolMixing",
     "PositionEmbedding",
     "PrefixTokens",
+    "RMSNormalization",
     "Residual",
     "Rotary",
     "SelectToken",

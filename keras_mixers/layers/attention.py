@@ -12,7 +12,14 @@ from keras_mixers.layers.base import Layer
 from keras_mixers.layers.dense import Dense, QueryKeyValue, parts
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.layers.norms import NORMALIZATIONS
-from keras_mixers.layers.rotary import Rotary, check_rotary
+from keras_mixers.layers.rotary import (
+    Rotary,
+    check_rotary,
+    learned_tables,
+    random_frequencies,
+    rotate,
+    tables,
+)
 from keras_mixers.serialization import registered
 
 SCORES = ("scaled_dot", "dot", "bilinear", "additive")
@@ -128,6 +135,9 @@ class MultiHeadSelfAttention(Layer):
         self.head_shape = (self.num_heads, head_dim)
         heads = (None, None, *self.head_shape)
 
+        if self.rotary:
+            self.check_rotary_sizes(x_shape[1], head_dim)
+
         # Glorot's limit for each of three matrices, because Keras would treat them as one.
         limit = (6.0 / (width + self.num_heads * head_dim)) ** 0.5
         without_key_bias = self.qkv_bias and not self.key_bias
@@ -146,8 +156,12 @@ class MultiHeadSelfAttention(Layer):
         self.out.build(joined)
         if self.inner_norm:
             self.norm.build(joined)
-        if self.rotary:
-            self.build_rotary(x_shape[1], head_dim)
+        if self.rotary and self.rotary.learned:
+            self.rotary_frequencies = self.add_weight(
+                shape=(2, self.num_heads, head_dim // 2),
+                initializer=random_frequencies(self.rotary),
+                name="rotary_frequencies",
+            )
         if self.qk_norm:
             self.query_norm.build(heads)
             self.key_norm.build(heads)
@@ -164,13 +178,14 @@ class MultiHeadSelfAttention(Layer):
                 name="score_kernel",
             )
 
-    def build_rotary(self, tokens, head_dim):
-        """Check the sizes that `rotary` needs, and create its frequencies if they are learned."""
+    def check_rotary_sizes(self, tokens, head_dim):
+        """Raise a ValueError if `rotary` cannot rotate these heads of these tokens."""
         rows, columns = self.grid or (0, 0)
         if not self.grid or tokens != self.num_prefix + rows * columns:
             raise ValueError(
-                "`num_prefix` + rows * columns of `grid` must be the number of tokens with `rotary`."
-                f" Received: grid={self.grid} and num_prefix={self.num_prefix} for an input of"
+                "With `rotary`, `num_prefix` + rows * columns of `grid` must be the number of"
+                " tokens."
+                f" {arguments.received(grid=self.grid, num_prefix=self.num_prefix)} for an input of"
                 f" {tokens} tokens"
             )
         if head_dim % 4:
@@ -179,19 +194,13 @@ class MultiHeadSelfAttention(Layer):
                 f" pairs for two axes. Received: d={head_dim}"
             )
         self.fix_token_count(tokens)
-        if self.rotary.learned:
-            self.rotary_frequencies = self.add_weight(
-                shape=(2, self.num_heads, head_dim // 2),
-                initializer=self.rotary.initializer(),
-                name="rotary_frequencies",
-            )
 
     def rotary_tables(self):
-        """(sine, cosine) of the angles of each token, as `Rotary.rotate` takes them."""
+        """(sine, cosine) of the angles of each token, as `rotate` takes them."""
         if self.rotary.learned:
             frequencies = ops.convert_to_tensor(self.rotary_frequencies)
-            return self.rotary.learned_tables(frequencies, self.grid, self.num_prefix)
-        return self.rotary.tables(self.grid, self.num_prefix, self.head_shape[1])
+            return learned_tables(self.rotary, frequencies, self.grid, self.num_prefix)
+        return tables(self.rotary, self.grid, self.num_prefix, self.head_shape[1])
 
     def compute_output_spec(self, x, training=None, return_attention_scores=False):
         y = keras.KerasTensor(x.shape, dtype=self.compute_dtype)
@@ -251,8 +260,8 @@ class MultiHeadSelfAttention(Layer):
         fused = kernels.fused_kernels(x)
         learned = bool(self.rotary and self.rotary.learned)  # the kernel needs constant angles
         if fused and not (self.qk_norm or learned) and x.shape[1] is not None:
-            tables = self.rotary and self.rotary_tables()
-            return fused.attention(self.qkv(x), *self.head_shape, self.rotary, tables)
+            angles = self.rotary and self.rotary_tables()
+            return fused.attention(self.qkv(x), *self.head_shape, self.rotary, angles)
         query, key, value = self.project(x)
         scale = self.head_shape[1] ** -0.5
         return self.join_heads(ops.dot_product_attention(query, key, value, scale=scale))
@@ -279,8 +288,8 @@ class MultiHeadSelfAttention(Layer):
         if self.qk_norm:
             query, key = self.query_norm(query), self.key_norm(key)
         if self.rotary:
-            tables = self.rotary_tables()
-            query, key = self.rotary.rotate(query, *tables), self.rotary.rotate(key, *tables)
+            angles = self.rotary_tables()
+            query, key = (rotate(self.rotary, part, *angles) for part in (query, key))
         return query, key, value
 
     def attention_scores(self, query, key):

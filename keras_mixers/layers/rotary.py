@@ -63,9 +63,10 @@ class Rotary(ConfigFromSignature, CheckedDataclass):
         ValueError, TypeError: if an argument is invalid; the message names it.
 
     Example:
-        >>> sine, cosine = Rotary().tables((2, 3), num_prefix=1, head_dim=8)
-        >>> sine.shape, float(cosine[0].min())
-        ((7, 8), 1.0)
+        >>> from keras_mixers.layers import MultiHeadSelfAttention
+        >>> attention = MultiHeadSelfAttention(3, rotary=Rotary(), grid=(2, 3), num_prefix=1)
+        >>> attention(keras.Input((7, 48))).shape
+        (None, 7, 48)
 
     Source: "RoFormer: Enhanced Transformer with Rotary Position Embedding", arXiv 2104.09864. On
     grids: "EVA-02", arXiv 2303.11331; "Rotary Position Embedding for Vision Transformer", arXiv
@@ -84,89 +85,90 @@ class Rotary(ConfigFromSignature, CheckedDataclass):
         """Whether the frequencies are weights."""
         return self.coordinates == "learned"
 
-    def places(self, grid):
-        """The two coordinates of each patch: `(rows * columns, 2)`, in the order of the pairs."""
-        axes = []
-        for axis, side in enumerate(grid):
-            place = np.arange(side) + self.offset
-            if self.coordinates == "centred":
-                place = 2 * (place + 0.5) / side - 1
-            elif self.reference:
-                place = place / side * self.reference[axis]
-            axes.append(place)
-        places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-        return places[:, ::-1] if self.columns_first else places
 
-    def frequencies(self, head_dim):
-        """The frequencies of the pairs that use one axis: `(d / 4,)`, in radians a unit."""
-        count = head_dim // 4
-        unit = 2 * np.pi if self.coordinates == "centred" else 1.0
-        return unit / self.base ** (np.arange(count) / count)
+def places(rotary, grid):
+    """The two coordinates of each patch: `(rows * columns, 2)`, in the order of the pairs."""
+    axes = []
+    for axis, side in enumerate(grid):
+        place = np.arange(side) + rotary.offset
+        if rotary.coordinates == "centred":
+            place = 2 * (place + 0.5) / side - 1
+        elif rotary.reference:
+            place = place / side * rotary.reference[axis]
+        axes.append(place)
+    pairs = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+    return pairs[:, ::-1] if rotary.columns_first else pairs
 
-    def tables(self, grid, num_prefix, head_dim):
-        """(sine, cosine) of each token's angles, `2 x (num_prefix + rows * columns, d)`.
 
-        Prefix tokens have angle 0. The first channel of a pair has the negative sine, so that
-        `rotate` needs no subtraction.
-        """
-        return _tables(self, grid, num_prefix, head_dim)
+def frequencies(rotary, head_dim):
+    """The frequencies of the pairs that use one axis: `(d / 4,)`, in radians a unit."""
+    count = head_dim // 4
+    unit = 2 * np.pi if rotary.coordinates == "centred" else 1.0
+    return unit / rotary.base ** (np.arange(count) / count)
 
-    def learned_tables(self, frequencies, grid, num_prefix):
-        """`tables` for learned frequencies `(2, H, d / 2)`: `2 x (T, H, d)`."""
-        places = np.pad(self.places(grid), ((num_prefix, 0), (0, 0))).astype("float32")
-        angles = sum(
-            ops.reshape(places[:, axis], (-1, 1, 1)) * ops.cast(frequencies[axis], "float32")
-            for axis in range(2)
-        )
-        sine, cosine = ops.sin(angles), ops.cos(angles)
-        axis = -1 if self.interleaved else -2
-        shape = (*angles.shape[:2], 2 * angles.shape[2])
-        sine, cosine = ops.stack([-sine, sine], axis), ops.stack([cosine, cosine], axis)
-        return ops.reshape(sine, shape), ops.reshape(cosine, shape)
 
-    def initializer(self):
-        """Random frequencies `(2, H, d / 2)`: each head turns those of both axes by an angle."""
+def learned_tables(rotary, learned, grid, num_prefix):
+    """`tables` for learned frequencies `(2, H, d / 2)`: `2 x (T, H, d)`."""
+    precise = ops.cast(learned, keras.backend.result_type(learned.dtype, "float32"))
+    place = np.pad(places(rotary, grid), ((num_prefix, 0), (0, 0)))[:, :, None, None]
+    place = ops.convert_to_tensor(place, precise.dtype)
+    angles = place[:, 0] * precise[0] + place[:, 1] * precise[1]
+    sine, cosine = ops.sin(angles), ops.cos(angles)
+    axis = -1 if rotary.interleaved else -2
+    shape = (*angles.shape[:2], 2 * angles.shape[2])
+    sine, cosine = ops.stack([-sine, sine], axis), ops.stack([cosine, cosine], axis)
+    return ops.reshape(sine, shape), ops.reshape(cosine, shape)
 
-        def random_turn(shape, dtype=None):
-            _, heads, pairs = shape
-            size = ops.convert_to_tensor(self.frequencies(2 * pairs), dtype)
-            angle = keras.random.uniform((heads, 1), 0, 2 * np.pi, dtype=dtype)
-            angles = ops.concatenate([angle, angle + np.pi / 2], axis=-1)[..., None]
-            turned = ops.stack([ops.cos(angles) * size, ops.sin(angles) * size])
-            return ops.reshape(turned, shape)
 
-        return random_turn
+def random_frequencies(rotary):
+    """An initializer of frequencies `(2, H, d / 2)`: each head turns both axes by an angle."""
 
-    def rotate(self, x, sine, cosine):
-        """Rotate each pair of channels: `(N, T, H, d)`, `2 x (T, d)` or `2 x (T, H, d)`.
+    def random_turn(shape, dtype=None):
+        _, heads, pairs = shape
+        size = ops.convert_to_tensor(frequencies(rotary, 2 * pairs), dtype)
+        angle = keras.random.uniform((heads, 1), 0, 2 * np.pi, dtype=dtype)
+        angles = ops.concatenate([angle, angle + np.pi / 2], axis=-1)[..., None]
+        turned = ops.stack([ops.cos(angles) * size, ops.sin(angles) * size])
+        return ops.reshape(turned, shape)
 
-        In half precision the rotation is computed in float32, because the angles need it.
-        """
-        precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
-        if len(sine.shape) == 2:
-            sine, cosine = sine[:, None], cosine[:, None]
-        sine, cosine = ops.cast(sine, precise.dtype), ops.cast(cosine, precise.dtype)
-        return ops.cast(precise * cosine + self.swapped(precise) * sine, x.dtype)
+    return random_turn
 
-    def swapped(self, x):
-        """Return x with the two channels of each pair exchanged."""
-        if not self.interleaved:
-            first, second = ops.split(x, 2, axis=-1)
-            return ops.concatenate([second, first], axis=-1)
-        *lead, width = x.shape
-        lead = [-1 if side is None else side for side in lead]
-        pairs = ops.reshape(x, (*lead, width // 2, 2))
-        return ops.reshape(ops.flip(pairs, axis=-1), (*lead, width))
+
+def rotate(rotary, x, sine, cosine):
+    """Rotate each pair of channels: `(N, T, H, d)`, `2 x (T, d)` or `2 x (T, H, d)`.
+
+    In half precision the rotation is computed in float32, because the angles need it.
+    """
+    precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
+    if len(sine.shape) == 2:
+        sine, cosine = sine[:, None], cosine[:, None]
+    sine, cosine = ops.cast(sine, precise.dtype), ops.cast(cosine, precise.dtype)
+    return ops.cast(precise * cosine + swapped(rotary, precise) * sine, x.dtype)
+
+
+def swapped(rotary, x):
+    """Return x with the two channels of each pair exchanged."""
+    if not rotary.interleaved:
+        first, second = ops.split(x, 2, axis=-1)
+        return ops.concatenate([second, first], axis=-1)
+    *lead, width = x.shape
+    lead = [-1 if side is None else side for side in lead]
+    pairs = ops.reshape(x, (*lead, width // 2, 2))
+    return ops.reshape(ops.flip(pairs, axis=-1), (*lead, width))
 
 
 @functools.lru_cache(maxsize=32)  # because all blocks of a model use the same tables
-def _tables(rotary, grid, num_prefix, head_dim):
-    angles = rotary.places(grid)[:, :, None] * rotary.frequencies(head_dim)
+def tables(rotary, grid, num_prefix, head_dim):
+    """(sine, cosine) of each token's angles, `2 x (num_prefix + rows * columns, d)`.
+
+    They are float64 arrays. Prefix tokens have angle 0. The first channel of a pair has the
+    negative sine, so that `rotate` needs no subtraction.
+    """
+    angles = places(rotary, grid)[:, :, None] * frequencies(rotary, head_dim)
     angles = angles.reshape(-1, head_dim // 2)
     angles = np.pad(angles, ((num_prefix, 0), (0, 0)))
     sine, cosine = np.sin(angles), np.cos(angles)
     axis = -1 if rotary.interleaved else -2
     shape = (len(angles), head_dim)
-    sine = np.stack([-sine, sine], axis).reshape(shape).astype("float32")
-    cosine = np.stack([cosine, cosine], axis).reshape(shape).astype("float32")
-    return sine, cosine
+    sine, cosine = np.stack([-sine, sine], axis), np.stack([cosine, cosine], axis)
+    return sine.reshape(shape), cosine.reshape(shape)

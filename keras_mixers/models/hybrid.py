@@ -11,6 +11,7 @@ import keras
 
 from keras_mixers import arguments
 from keras_mixers.arguments import MOST_BLOCKS
+from keras_mixers.layers import Rotary
 from keras_mixers.layers.position_embedding import KINDS
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
@@ -29,14 +30,23 @@ def Hybrid(
     tokens_mlp_dim: int | None = None,
     kernel_size: int | tuple[int, int] = 5,
     head_dim: int | None = None,
+    gated_mlp: bool = False,
     qkv_bias: bool = True,
+    without_bias: tuple[str, ...] = (),
     qk_norm: bool = False,
     score: str = "scaled_dot",
     pool: str | None = "gap",
+    pool_num_heads: int | None = None,
+    pool_mlp_dim: int | None = None,
+    pool_prefix: bool = False,
     position_embedding: str | None = "auto",
+    rotary: Rotary | None = None,
     num_registers: int = 0,
     activation: str | Callable = "gelu",
+    normalization: str = "layer",
     epsilon: float = 1e-6,
+    extra_norms: tuple[str, ...] = (),
+    final_norm: bool = True,
     layer_scale_init: float | None = None,
     dropout_rate: float = 0.0,
     attention_dropout_rate: float = 0.0,
@@ -72,22 +82,38 @@ def Hybrid(
         tokens_mlp_dim: int, hidden width of `M` across tokens. `None` for `hidden_dim / 2`.
         kernel_size: int or (height, width), size of the kernel of `C` in tokens.
         head_dim: int, width of a head of `A`; `None` for `hidden_dim / num_heads`.
+        gated_mlp: bool, whether the MLP across channels is gated; with `activation="silu"` this is
+            SwiGLU.
         qkv_bias: bool, whether queries, keys and values of `A` have biases.
+        without_bias: layers that have no bias, some of `"patches"` (the projection of the patches),
+            `"key"` (the keys of `A`, while queries and values have one), `"out"` (the output
+            projection of `A`) and `"mlp"` (the MLP across channels).
         qk_norm: bool, whether `A` normalizes queries and keys.
         score: how `A` scores a key: `"scaled_dot"`, `"dot"`, `"bilinear"` or `"additive"`; see
             `MultiHeadSelfAttention`.
         pool: how to make one vector of the tokens. `"gap"` averages the patches, `"token"` adds a
             class token and selects it (not with `C` or `P`), `"map"` pools the patches by
             attention. `None` keeps the sequence, `(N, T, ...)`, and classifies each token.
+        pool_num_heads: int, number of heads of `pool="map"`; `None` for `num_heads`.
+        pool_mlp_dim: int, hidden width of the MLP of `pool="map"`; `None` for `mlp_dim`.
+        pool_prefix: bool, whether `pool="map"` pools the prefix tokens too.
         position_embedding: `"learned"`, `"sincos2d"` (fixed sines and cosines, for a `hidden_dim`
             that is a multiple of 4 and at least 8), `None` for no positions, or `"auto"`. `"auto"`
-            gives learned positions if the pattern has an `A`, because attention treats all tokens
-            alike, and else none.
+            gives learned positions if the pattern has an `A` without `rotary`, because attention
+            treats all tokens alike, and else none.
+        rotary: a `keras_mixers.layers.Rotary`, by which `A` rotates queries and keys; `None` for no
+            rotation.
         num_registers: int, number of register tokens. Must be 0 with `C` or `P`.
-        activation: `"gelu"` (exact), `"gelu_tanh"`, another name in `keras.activations`, or a
-            function.
-        epsilon: float, added to the variance in the LayerNorms. The norm inside `G` and the
-            BatchNorms of `C` keep their own epsilon.
+        activation: `"gelu"` (exact), `"gelu_tanh"`, `"quick_gelu"`, another name in
+            `keras.activations`, or a function.
+        normalization: `"layer"` for LayerNorm or `"rms"` for RMSNorm. The norm inside `G` stays a
+            LayerNorm.
+        epsilon: float, added to the variance in these norms. The norm inside `G` and the BatchNorms
+            of `C` keep their own epsilon.
+        extra_norms: places of more norms, some of `"patches"` (the projected patches),
+            `"embeddings"` (the tokens with their positions), `"attention"` (before the output
+            projection of `A`) and `"mlp"` (the hidden units of the MLP across channels).
+        final_norm: bool, whether there is a norm after the blocks. A last block `C` has none.
         layer_scale_init: float, initial value of LayerScale; `None` for no LayerScale. `C` has no
             LayerScale.
         dropout_rate: float, fraction of activations dropped in training. `C` has no dropout.
@@ -116,7 +142,7 @@ def Hybrid(
     arguments.choice("position_embedding", position_embedding, ("auto", *KINDS, None))
     blocks = [MIXERS[letter] for letter in check_pattern(pattern)]
     if position_embedding == "auto":
-        needed = any(block.needs_positions for block in blocks)
+        needed = rotary is None and any(block.needs_positions for block in blocks)
         position_embedding = "learned" if needed else None
     architecture = Architecture(
         blocks=blocks,
@@ -125,19 +151,28 @@ def Hybrid(
         patch_size=patch_size,
         hidden_dim=hidden_dim,
         pool=pool,
+        pool_num_heads=pool_num_heads,
+        pool_mlp_dim=pool_mlp_dim,
+        pool_prefix=pool_prefix,
         position_embedding=position_embedding,
+        rotary=rotary,
         class_token=pool == "token",
         num_registers=num_registers,
         num_heads=num_heads,
         head_dim=head_dim,
+        gated_mlp=gated_mlp,
         qkv_bias=qkv_bias,
+        without_bias=without_bias,
         qk_norm=qk_norm,
         score=score,
         mlp_dim=mlp_dim,
         tokens_mlp_dim=tokens_mlp_dim,
         kernel_size=kernel_size,
         activation=activation,
+        normalization=normalization,
         epsilon=epsilon,
+        extra_norms=extra_norms,
+        final_norm=final_norm,
         layer_scale_init=layer_scale_init,
         dropout_rate=dropout_rate,
         attention_dropout_rate=attention_dropout_rate,

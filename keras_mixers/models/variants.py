@@ -44,7 +44,22 @@ HELD_BY = {
     "tokens_mlp_dim": (layers.TokenMixing, "tokens_mlp_dim"),
     "kernel_size": (layers.ConvMixerBlock, "kernel_size"),
     "distillation_token": (layers.PrefixTokens, "distillation_token"),
+    "num_registers": (layers.PrefixTokens, "num_registers"),
+    "rotary": (layers.MultiHeadSelfAttention, "rotary"),
+    "gated_mlp": (layers.ChannelMixing, "gated"),
+    "normalization": (layers.Residual, "normalization"),
+    "epsilon": (layers.Residual, "epsilon"),
     "layer_scale_init": (layers.Residual, "layer_scale_init"),
+}
+
+
+# The values of a ViT whose row does not have these arguments.
+UNSTATED = {
+    "num_registers": 0,
+    "rotary": None,
+    "gated_mlp": False,
+    "normalization": "layer",
+    "epsilon": 1e-6,
 }
 
 
@@ -56,9 +71,12 @@ def variant_of(model):
         return None
     found = {name: held(parts, *place) for name, place in HELD_BY.items()}
     found["depth"] = len(mixers)
-    found["distillation_token"] = bool(found["distillation_token"])  # None without prefix tokens
+    # Both are None without prefix tokens.
+    found["distillation_token"] = bool(found["distillation_token"])
+    found["num_registers"] = found["num_registers"] or 0
     for family, table in TABLES.items():
         for variant, row in table.items():
+            row = {**UNSTATED, **row} if family == "ViT" else row
             if all(found[name] == row[name] for name in found.keys() & row.keys()):
                 return f"{family} {variant}"
     return None

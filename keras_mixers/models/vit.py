@@ -43,9 +43,15 @@ def transformer_block(a, i, x):
 
 
 def check_heads(a):
-    """Raise an error if the width of a token cannot be split into equal heads."""
+    """Raise an error if the width of a token cannot be split into heads."""
     if a.head_dim is None:
         arguments.divides("num_heads", a.num_heads, "hidden_dim", a.hidden_dim)
+    head_dim = a.head_dim or a.hidden_dim // a.num_heads
+    if a.rotary and head_dim % 4:
+        raise ValueError(
+            "`head_dim` must be a multiple of 4 with `rotary`, because one half of the pairs of"
+            f" channels rotates by the row and one by the column. Received: head_dim={head_dim}"
+        )
 
 
 # The defaults of those arguments for which None is a value. `Architecture` has the others.

@@ -24,7 +24,7 @@ BAD = {
     "hidden_dim": INTEGER,
     "patch_size": [*PAIR, None],
     "flatten": FLAG,
-    "grid": [*PAIR, None],
+    "grid": PAIR,
     "num_prefix": [-1, 1.5, "3", True, None, 2**40],
     "kind": [*NAME, None, "learnt"],
     "class_token": FLAG,
@@ -33,6 +33,12 @@ BAD = {
     "num_heads": INTEGER,
     "head_dim": [bad for bad in INTEGER if bad is not None],
     "qkv_bias": FLAG,
+    "use_bias": FLAG,
+    "key_bias": FLAG,
+    "out_bias": FLAG,
+    "inner_norm": FLAG,
+    "normalization": [*NAME, None, "rmsnorm"],
+    "rotary": ["dinov3", 100, True],
     "qk_norm": FLAG,
     "score": [*NAME, None, "scaled-dot"],
     "attention_dropout_rate": RATE,
@@ -75,6 +81,17 @@ def test_error_names_invalid_argument(case, name, bad):
 
 INVALID_SHAPES = [
     (layers.MultiHeadSelfAttention(3), (6, 16), "`num_heads` must divide `D`.*3.*16"),
+    (
+        layers.MultiHeadSelfAttention(2, rotary=layers.Rotary(), grid=(2, 2)),
+        (6, 16),
+        r"rows \* columns.*grid=\(2, 2\), num_prefix=0.* 6 tokens",
+    ),
+    (
+        layers.MultiHeadSelfAttention(2, rotary=layers.Rotary(), grid=(2, 3)),
+        (6, 12),
+        "multiple of 4.*d=6",
+    ),
+    (layers.MultiHeadSelfAttention(2, rotary=layers.Rotary()), (6, 16), "grid=None"),
     (layers.AttentionPooling(3, 8), (6, 16), "`num_heads` must divide `D`.*3.*16"),
     (layers.PatchEmbed(8, 4), (8, 10, 3), r"`patch_size` must divide.*\(4, 4\).*\(8, 10\).*2, 5"),
     (layers.PatchEmbed(8, 4), (None, 8, 3), r"`patch_size` must divide a known image size"),
@@ -141,3 +158,21 @@ def test_prefix_tokens_without_tokens_raises():
 def test_spatial_gating_of_odd_width_raises():
     with pytest.raises(ValueError, match="`mlp_dim` must be even.*mlp_dim=7; use 8"):
         layers.SpatialGating(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("coordinates", "axial"),
+        ("base", 0.5),
+        ("base", "100"),
+        ("reference", (0, 3)),
+        ("offset", "1"),
+        ("offset", float("nan")),
+        ("columns_first", 1),
+        ("interleaved", None),
+    ],
+)
+def test_rotary_names_invalid_argument(name, bad):
+    with pytest.raises((ValueError, TypeError), match=f"`{name}` must.*Received"):
+        layers.Rotary(**{name: bad})

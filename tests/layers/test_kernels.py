@@ -23,11 +23,38 @@ CASES = [
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "activation": "gelu_tanh"}, (3, 6, 8), "tanh"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "activation": "silu"}, (3, 2, 3, 8), "silu"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "gated": True}, (3, 6, 8), "gated"),
+    LayerCase(
+        layers.ChannelMixing, {"mlp_dim": 12, "activation": "quick_gelu"}, (3, 6, 8), "quick"
+    ),
+    LayerCase(
+        layers.ChannelMixing,
+        {"mlp_dim": 12, "inner_norm": True, "use_bias": False},
+        (3, 6, 8),
+        "norm",
+    ),
+    LayerCase(layers.RMSNormalization, {"epsilon": 1e-3}, (3, 6, 8)),
     LayerCase(layers.TokenMixing, {"tokens_mlp_dim": 5}, (3, 6, 8)),
     LayerCase(layers.SpatialGating, {"mlp_dim": 12}, (3, 6, 8)),
     LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2}, (3, 6, 8)),
     LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2, "head_dim": 3}, (3, 6, 8), "narrow"),
     LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2, "qk_norm": True}, (3, 6, 8), "norm"),
+    LayerCase(
+        layers.MultiHeadSelfAttention,
+        {"num_heads": 2, "key_bias": False, "rotary": layers.Rotary(), "grid": (2, 3)},
+        (3, 6, 8),
+        "rotary",
+    ),
+    LayerCase(
+        layers.MultiHeadSelfAttention,
+        {
+            "num_heads": 2,
+            "rotary": layers.Rotary("index", base=10_000, interleaved=True),
+            "grid": (2, 3),
+            "num_prefix": 1,
+        },
+        (3, 7, 8),
+        "interleaved",
+    ),
     LayerCase(layers.AttentionPooling, {"num_heads": 2, "mlp_dim": 12}, (3, 6, 8)),
     LayerCase(layers.ConvMixerBlock, {"kernel_size": 5}, (3, 6, 7, 8)),
     LayerCase(layers.ConvMixerBlock, {"kernel_size": (2, 4)}, (3, 6, 7, 8), "even"),
@@ -122,6 +149,9 @@ def test_attention_of_long_sequences_loops_over_images(training, monkeypatch):
     from keras_mixers.layers.kernels.tensorflow_cpu import softmax_attention
 
     monkeypatch.setattr(softmax_attention, "LONG", 7)
+    test_fused_kernels_equal_reference_in_float64(
+        CASE["MultiHeadSelfAttention-interleaved"], training
+    )
     case = LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2}, (3, 7, 8))
     test_fused_kernels_equal_reference_in_float64(case, training)
     graph = traced(model_of(case, "float32"), training).get_concrete_function(case.inputs()).graph
@@ -246,7 +276,14 @@ def test_fused_kernels_need_a_float32_graph():
 
 
 @pytest.mark.parametrize(
-    "label", ["ChannelMixing-gelu", "MultiHeadSelfAttention", "LayerNormalization"]
+    "label",
+    [
+        "ChannelMixing-gelu",
+        "MultiHeadSelfAttention",
+        "MultiHeadSelfAttention-rotary",
+        "LayerNormalization",
+        "RMSNormalization",
+    ],
 )
 def test_second_derivatives_are_correct(label):
     """A gradient penalty, for example, differentiates the gradient of the input."""

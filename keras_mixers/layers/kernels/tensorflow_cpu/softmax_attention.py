@@ -5,19 +5,19 @@ import functools
 import tensorflow as tf
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
+from keras_mixers.layers.rotary import swapped
 
 # From this number of tokens on, attention loops over the images, because the loop is as fast and
 # needs less memory.
 LONG = 512
 
 
-def attention(qkv, num_heads, head_dim, rotary=None, tables=None):
+def attention(qkv, num_heads, head_dim, rotary=None, angles=None):
     """`softmax(q k' / sqrt(d)) v` in each head: `(N, T, 3 H d) -> (N, T, H d)`.
 
-    If `rotary` is given, it first rotates queries and keys by the angles in its `tables`, constants
-    of shape `(T, d)`.
+    If `rotary` is given, it first rotates queries and keys by `angles`, its `tables`.
     """
-    prepare = Scaling(head_dim**-0.5) if rotary is None else Rotation(rotary, tables)
+    prepare = Scaling(head_dim**-0.5) if rotary is None else Rotation(rotary, angles)
     # TensorFlow's forward mode fails for loops in graphs.
     if qkv.shape[1] >= LONG and not _has_tangent(qkv):
         return _attention_by_image(qkv, num_heads, prepare)
@@ -48,12 +48,12 @@ class Rotation:
 
     Args:
         rotary: a `Rotary`.
-        tables: (sine, cosine), NumPy arrays of shape `(T, d)`.
+        angles: (sine, cosine), NumPy arrays of shape `(T, d)`.
     """
 
-    def __init__(self, rotary, tables):
-        self.swapped = rotary.swapped
-        self.sine, self.cosine = tables
+    def __init__(self, rotary, angles):
+        self.rotary = rotary
+        self.sine, self.cosine = angles
         self.scale = self.sine.shape[-1] ** -0.5
 
     def __call__(self, query, key):
@@ -72,8 +72,8 @@ class Rotation:
             def gradient(dy):
                 return self.rotated(dy, scale, -direction)
 
-            sine, cosine = direction * scale * self.sine, scale * self.cosine
-            y = _rotate(x, tf.constant(sine), tf.constant(cosine), self.swapped)
+            sine = tf.constant(direction * scale * self.sine, x.dtype)
+            y = _rotate(x, sine, tf.constant(scale * self.cosine, x.dtype), self.rotary)
             # Without this, the graph optimizer does not know the shape and logs a warning.
             return tf.reshape(y, (-1, *x.shape[1:])), gradient
 
@@ -81,8 +81,8 @@ class Rotation:
 
 
 @compiled
-def _rotate(x, sine, cosine, swapped):
-    return x * cosine + swapped(x) * sine
+def _rotate(x, sine, cosine, rotary):
+    return x * cosine + swapped(rotary, x) * sine
 
 
 def _attention_by_image(qkv, num_heads, prepare):
