@@ -6,12 +6,13 @@ same as `layer.call(x)` at inference.
 """
 
 import keras
+import numpy as np
 
 from keras_mixers import layers
 from keras_mixers.exporting.onnx.placeholders import CONTRIB, placeholder_op
 from keras_mixers.layers.attention import sequence_shape
 from keras_mixers.layers.conv_mixer import DepthwiseConv2D
-from keras_mixers.layers.dense import Dense
+from keras_mixers.layers.dense import Dense, QueryKeyValue
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
 
 # The scores that are a scaled dot product, and their scales.
@@ -64,8 +65,9 @@ def lower_dense(layer, x):
     if not x.dtype.is_floating:
         return type(layer).call(layer, x)
     y = tf.raw_ops.BatchMatMulV2(x=x, y=_tensor(layer.kernel, x))
-    if layer.bias is not None:
-        y = y + _tensor(layer.bias, x)
+    bias = layer.bias_tensor() if isinstance(layer, Dense) else layer.bias
+    if bias is not None:
+        y = y + _tensor(bias, x)
     return y if layer.activation is None else layer.activation(y)
 
 
@@ -162,9 +164,12 @@ def attention_with_weights(layer, x):
     """The output of attention and its weights, `(N, T, D), (N, H, T, T)`."""
     import tensorflow as tf
 
-    query, key, value = layer.project(x)
+    if layer.rotary and not layer.qk_norm:
+        query, key, value = _rotated_parts(layer, x)
+    else:
+        query, key, value = layer.project(x)
+        query = query * DOT_SCALES[layer.score](layer) if layer.score in DOT_SCALES else query
     if layer.score in DOT_SCALES:
-        query = query * DOT_SCALES[layer.score](layer)
         logits = tf.matmul(tf.transpose(query, (0, 2, 1, 3)), tf.transpose(key, (0, 2, 3, 1)))
     else:
         logits = layer.attention_logits(query, key)
@@ -172,28 +177,108 @@ def attention_with_weights(layer, x):
     mixed = tf.transpose(tf.matmul(weights, tf.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
     batch, tokens = sequence_shape(x)
     heads, head_dim = layer.head_shape
-    return layer.out(tf.reshape(mixed, (batch, tokens, heads * head_dim))), weights
+    mixed = tf.reshape(mixed, (batch, tokens, heads * head_dim))
+    return layer.project_out(mixed), weights
+
+
+def _rotated_parts(layer, x):
+    """Rotated and scaled queries, rotated keys, and values: `(N, T, D) -> 3 x (N, T, H, d)`.
+
+    One multiplication scales and rotates, and queries and keys share it, because they are
+    neighbours in the product. The channels of a head are ordered so that the two of a pair lie half
+    a head apart: attention does not depend on the order of the channels of queries and keys, and
+    halves need fewer operators than neighbours.
+    """
+    import tensorflow as tf
+
+    batch, tokens = sequence_shape(x)
+    heads, head_dim = layer.head_shape
+    halves = np.arange(head_dim)
+    if layer.rotary.interleaved:
+        halves = halves.reshape(-1, 2).T.reshape(-1)
+    parts = tf.reshape(_ordered_product(layer, x, halves), (batch, tokens, 3, heads, head_dim))
+    scale = DOT_SCALES.get(layer.score, lambda layer: 1.0)(layer)
+    scales = tf.reshape(tf.constant([scale, 1.0], x.dtype), (1, 2, 1, 1))
+    sine, cosine = (
+        scales * tf.reshape(tf.gather(tf.cast(table, x.dtype), halves, axis=-1), shape)
+        for table in layer.rotary_tables()
+        for shape in [(tokens, 1, -1, head_dim)]
+    )
+    unrotated = parts[:, :, :2]
+    first, second = tf.split(unrotated, 2, axis=-1)
+    rotated = unrotated * cosine + tf.concat([second, first], -1) * sine
+    return rotated[:, :, 0], rotated[:, :, 1], parts[:, :, 2]
+
+
+def _ordered_product(layer, x, order):
+    """`layer.qkv(x)` with the channels of each query and key in another order."""
+    import tensorflow as tf
+
+    heads, head_dim = layer.head_shape
+    channels = np.arange(3 * heads * head_dim).reshape(3, heads, head_dim)
+    channels[:2] = channels[:2][..., order]
+    kernel = tf.gather(_tensor(layer.qkv.kernel, x), channels.reshape(-1), axis=1)
+    bias = tf.gather(_qkv_bias(layer, x), channels.reshape(-1))
+    return tf.raw_ops.BatchMatMulV2(x=x, y=kernel) + bias
 
 
 def lower_attention_to_one_node(layer, x):
     """Onnxruntime's `Attention`: one node from the tokens to the joined heads."""
-    import tensorflow as tf
-
-    heads, head_dim = layer.head_shape
-    if layer.score not in DOT_SCALES or layer.qk_norm:
+    learned = bool(layer.rotary and layer.rotary.learned)  # the node rotates all heads alike
+    if layer.score not in DOT_SCALES or layer.qk_norm or learned:
         return lower_attention(layer, x)
-    kernel = _tensor(layer.qkv.kernel, x)
-    bias = _tensor(layer.qkv.bias, x) if layer.qkv_bias else tf.zeros(kernel.shape[1], x.dtype)
+    if layer.rotary:
+        return _lower_rotary_attention(layer, x)
+    heads, head_dim = layer.head_shape
     mixed = placeholder_op(
         "Attention",
-        [x, kernel, bias],
+        [x, _tensor(layer.qkv.kernel, x), _qkv_bias(layer, x)],
         (*x.shape[:2], heads * head_dim),
         domain=CONTRIB,
         num_heads=heads,
         qkv_hidden_sizes=[heads * head_dim] * 3,
         scale=DOT_SCALES[layer.score](layer),
     )
-    return layer.out(mixed)
+    return layer.project_out(mixed)
+
+
+def _qkv_bias(layer, x):
+    """The bias of queries, keys and values `(3 H d,)`, which may be zero."""
+    import tensorflow as tf
+
+    bias = layer.qkv.bias_tensor()
+    return tf.zeros(layer.qkv.units, x.dtype) if bias is None else tf.cast(bias, x.dtype)
+
+
+def _lower_rotary_attention(layer, x):
+    """Onnxruntime's `RotaryEmbedding` for queries and keys, then its `MultiHeadAttention`."""
+    import tensorflow as tf
+
+    heads, head_dim = layer.head_shape
+    query, key, value = tf.split(layer.qkv(x), 3, axis=-1)
+    first = slice(None, None, 2) if layer.rotary.interleaved else slice(None, head_dim // 2)
+    sine, cosine = (tf.constant(table[:, first], x.dtype) for table in layer.rotary_tables())
+    # The node's positions are the rows of its tables; `-sine` because ours has the other sign.
+    query, key = (
+        placeholder_op(
+            "RotaryEmbedding",
+            [part, tf.constant([0], "int64"), cosine, -sine],
+            part.shape,
+            domain=CONTRIB,
+            num_heads=heads,
+            interleaved=int(layer.rotary.interleaved),
+        )
+        for part in (query, key)
+    )
+    mixed = placeholder_op(
+        "MultiHeadAttention",
+        [query, key, value],
+        (*x.shape[:2], heads * head_dim),
+        domain=CONTRIB,
+        num_heads=heads,
+        scale=DOT_SCALES[layer.score](layer),
+    )
+    return layer.project_out(mixed)
 
 
 def lower_attention_pooling(layer, x):
@@ -240,6 +325,7 @@ LOWERINGS = {
     LayerNormalization: lower_layer_normalization,
     BatchNormalization: lower_batch_normalization,
     Dense: lower_dense,
+    QueryKeyValue: lower_dense,
     DepthwiseConv2D: lower_depthwise_conv,
     layers.ChannelMixing: lower_channel_mixing,
     layers.MultiHeadSelfAttention: lower_attention,

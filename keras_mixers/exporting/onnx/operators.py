@@ -8,7 +8,8 @@ OPSET = 18  # the newest set of ONNX operators that tf2onnx 1.17 knows
 RANDOM_OPS = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
 RANDOM_OPS |= {"RandomUniformLike", "Dropout"}
 # onnxruntime's operators that the lowerings make, or that tf2onnx makes from preprocessing.
-CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "Range"}
+CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "MultiHeadAttention", "Range"}
+CONTRIB_OPERATORS |= {"RotaryEmbedding"}
 
 
 def check_operators(graph, target):
