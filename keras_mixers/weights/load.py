@@ -108,7 +108,7 @@ def load_weights(
         file.check_unchanged()
     variables = [assignment.weight.variable for assignment in plan.assignments]
     loaded = len({id(weight) for weight in model.weights} & set(map(id, variables)))
-    report = LoadReport(plan.format, loaded, plan.adapted, plan.skipped, plan.untouched)
+    report = LoadReport(plan.format, loaded, plan.adapted, plan.skipped, plan.untouched, plan.part)
     assign_all(model, variables, values)
     return report
 

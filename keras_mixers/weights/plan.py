@@ -9,10 +9,10 @@ from keras_mixers.weights import heads
 from keras_mixers.weights.adapt import Change, find_change
 from keras_mixers.weights.context import Context
 from keras_mixers.weights.entries import Entry
-from keras_mixers.weights.formats import FORMATS
 from keras_mixers.weights.mismatch import Problems, mismatch_message, shape_message
 from keras_mixers.weights.roles import WeightRole
 from keras_mixers.weights.rules import Transform
+from keras_mixers.weights.wrappers import Part, find_part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,32 +48,17 @@ class Plan:
 
     Attributes:
         format: the name of the file's format.
+        part: as in `LoadReport`.
         assignments: one for each weight to set.
         adapted, skipped, untouched: as in `LoadReport`.
     """
 
     format: str
+    part: str
     assignments: list[Assignment] = dataclasses.field(default_factory=list)
     adapted: dict[str, str] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     untouched: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-def recognise(entries, source):
-    """The `Format` of a file, by its keys.
-
-    Raises:
-        ValueError: if no format has a key of the file.
-    """
-    keys = set(entries)
-    for form in FORMATS:
-        if form.recognise(keys):
-            return form
-    known = ", ".join(form.name for form in FORMATS)
-    raise ValueError(
-        f"`source` must name its weights as one of the known formats does ({known}). Received:"
-        f" source='{source}' with {len(keys)} keys such as {shown(sorted(keys)[:3])}"
-    )
 
 
 def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, form=None):
@@ -93,13 +78,13 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, f
         ValueError: if a weight has no key, a key has no weight or shapes differ. The message names
             up to `MOST_LISTED` of each kind.
     """
-    form = form or recognise(entries, source)
+    part = Part("", form, form.normalise(entries), {}) if form else find_part(entries, source)
+    form, named = part.form, part.named
     check_blocks(form, backbone)
-    named = form.normalise(entries)
     check_sizes(form, named)
     context = Context(backbone, named, form, method or form.positions, adapts, file_grid)
     head_reason = heads.reason_to_skip(context, head)
-    plan, problems = Plan(form.name), Problems()
+    plan, problems = Plan(form.name, part.name), Problems()
 
     for weight in backbone.roles.values():
         if head_reason and heads.is_head(weight.role):
@@ -110,6 +95,9 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, f
         plan.untouched[variable.path] = form.no_role
     used = {key for assignment in plan.assignments for key in assignment.keys}
     plan.skipped, problems.extra = unused_keys(context, used, head_reason)
+    read = {entry.key for assignment in plan.assignments for entry in assignment.entries}
+    outside = {key: reason for key, reason in part.outside.items() if key not in read}
+    plan.skipped = outside | plan.skipped
 
     if any(vars(problems).values()):
         raise ValueError(mismatch_message(context, problems, source))

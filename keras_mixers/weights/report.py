@@ -13,6 +13,8 @@ class LoadReport:
         adapted: `{role: change}` for weights that were changed to fit.
         skipped: `{key of the source: reason}` for arrays that were not used.
         untouched: `{path of a weight of the model: reason}` for weights that keep their values.
+        part: what precedes the names of the weights that were used, such as `"model_ema"` or
+            `"visual.trunk"`; `""` if nothing does.
     """
 
     format: str
@@ -20,9 +22,11 @@ class LoadReport:
     adapted: dict[str, str]
     skipped: dict[str, str]
     untouched: dict[str, str]
+    part: str = ""
 
     def __str__(self) -> str:
-        lines = [f"{self.format}: {self.loaded} weights set"]
+        origin = f" from '{self.part}'" if self.part else ""
+        lines = [f"{self.format}: {self.loaded} weights set{origin}"]
         for title, found in (
             ("adapted", self.adapted),
             ("skipped in the file", self.skipped),

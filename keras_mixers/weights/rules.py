@@ -152,8 +152,8 @@ class Format:
         name: for reports and errors.
         mixers: the roles of the token mixers that the format has names for.
         rules: one for each role that the format has a name for.
-        mark: a regular expression that matches a key in every file of this format, and no key in
-            files of other formats.
+        mark: a regular expression that matches the beginning of a key in every file of this format,
+            and of no key in files of other formats.
         normalise: `{key: Entry}` -> `{key as the rules spell it: Entry}`.
         ignorable: key -> reason if its array is not a weight of the model, else None.
         positions: the method by which the original code resizes positions.
@@ -169,9 +169,17 @@ class Format:
     positions: str = "bicubic_antialias"
     no_role: str = "the layer has no role in published files"
 
+    def prefix(self, key):
+        """The text before a name that only this format has: `""`, or text that ends with a dot.
+
+        None if there is no such name in the key.
+        """
+        found = re.search(rf"(?:^|\.)(?={self.mark})", key)
+        return key[: found.end()] if found else None
+
     def recognise(self, keys):
         """Whether a file with these keys has this format."""
-        return any(re.search(self.mark, key) for key in keys)
+        return any(self.prefix(key) == "" for key in keys)
 
     def for_role(self, role):
         """(keys, transform) of a role, or None if the format has no name for it."""

@@ -126,7 +126,7 @@ BAD = {
     ),
     "one weight by two names": (
         VIT,
-        lambda arrays: arrays | {"module.norm.bias": arrays["norm.bias"]},
+        lambda arrays: arrays | {"_orig_mod.norm.bias": arrays["norm.bias"]},
         ["must name each weight once", "norm.bias', which mean the same"],
     ),
     "unknown format": (

@@ -32,18 +32,11 @@ VIT = (
     *pairs("head_distillation", "distillation_classifier", DENSE, linear),
 )
 
-WRAPPERS = ("module.", "vit.", "deit.")
 
-
-def bare(entries):
-    """Remove the prefix that only some files have, and give DeiT's head the name of ViT's head."""
-
-    def renamed(key):
-        for wrapper in WRAPPERS:
-            key = key.removeprefix(wrapper)
-        return key.replace("cls_classifier.", "classifier.")
-
-    return by_name((renamed(key), entry) for key, entry in entries.items())
+def one_head(entries):
+    """Give DeiT's head the name of ViT's head."""
+    pairs = ((key.replace("cls_classifier.", "classifier."), e) for key, e in entries.items())
+    return by_name(pairs)
 
 
 def ignorable(key):
@@ -59,7 +52,7 @@ FORMATS = (
         frozenset({"attention"}),
         VIT,
         r"encoder\.layer\.\d+\.attention\.attention\.",
-        bare,
+        one_head,
         ignorable,
         positions="bicubic",
     ),

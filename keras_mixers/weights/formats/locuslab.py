@@ -11,7 +11,6 @@ def as_timm(entries):
 
     The stem has numbers 0 and 2, the blocks have 3 and higher, the head has the last number.
     """
-    entries = timm.unwrapped(entries)
     residuals = (re.match(r"(\d+)\.0\.fn\.", key) for key in entries)
     blocks = {int(found[1]) for found in residuals if found}
 
@@ -34,7 +33,7 @@ FORMATS = (
         "locuslab ConvMixer",
         frozenset({"conv_mixer"}),
         timm.CONV_MIXER,
-        r"^(module\.)?\d+\.0\.fn\.",
+        r"\d+\.0\.fn\.",
         as_timm,
         timm.ignorable,
     ),

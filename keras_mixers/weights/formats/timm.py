@@ -1,6 +1,6 @@
 """timm's names in .safetensors files for ViT and DeiT, MLP-Mixer, gMLP and ConvMixer."""
 
-from keras_mixers.weights.rules import Format, by_name, conv, depthwise, linear, pairs, rule
+from keras_mixers.weights.rules import Format, conv, depthwise, linear, pairs, rule
 
 DENSE = {"kernel": "weight", "bias": "bias"}
 NORM = {"gamma": "weight", "beta": "bias"}
@@ -75,11 +75,6 @@ CONV_MIXER = (
 )
 
 
-def unwrapped(entries):
-    """Remove the prefix that torch's data-parallel training adds to every key."""
-    return by_name((key.removeprefix("module."), entry) for key, entry in entries.items())
-
-
 def ignorable(key):
     """The reason to skip a BatchNorm's counter of steps, or None for other keys."""
     if key.endswith("num_batches_tracked"):
@@ -89,8 +84,8 @@ def ignorable(key):
 
 def timm(name, mixer, rules, mark):
     """One of timm's formats; `mark` matches the text after `blocks.0.` in its keys."""
-    mark = rf"^(module\.)?blocks\.\d+\.{mark}\."
-    return Format(name, frozenset({mixer}), rules, mark, unwrapped, ignorable)
+    mark = rf"blocks\.\d+\.{mark}\."
+    return Format(name, frozenset({mixer}), rules, mark, ignorable=ignorable)
 
 
 FORMATS = (
