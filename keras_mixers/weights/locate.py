@@ -11,7 +11,7 @@ from keras_mixers.weights.download import fetch
 from keras_mixers.weights.hub import HUB
 from keras_mixers.weights.source import Source
 
-SUFFIXES = {".npz", ".safetensors", ".pth", ".tar", ".keras", ".h5"}
+SUFFIXES = {".npz", ".safetensors", ".json", ".pth", ".pt", ".bin", ".tar", ".keras", ".h5"}
 
 
 def pretrained(family: str) -> dict[str, Checkpoint]:

@@ -37,6 +37,7 @@ class Source:
         if time.time() - os.fstat(self.file.fileno()).st_mtime < TIME_STEP:
             time.sleep(TIME_STEP)  # because another change so soon can have the same time
         self._before = identity(os.fstat(self.file.fileno()))
+        self._neighbours = []
 
     def __enter__(self):
         return self
@@ -52,6 +53,20 @@ class Source:
     def keep(self, resource):
         """Close a reader together with the file, and return the reader."""
         return self._stack.enter_context(resource)
+
+    def neighbour(self, name):
+        """The `Source` of another file in the folder; it is closed and checked with this one.
+
+        Raises:
+            FileNotFoundError: if the folder does not have the file.
+        """
+        path = self.path.with_name(name)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"`source` needs the file {name!r} in its folder. Received: source='{self.path}'"
+            )
+        self._neighbours.append(self.keep(Source(path)))
+        return self._neighbours[-1]
 
     def read(self, start, size):
         """`size` bytes from `start` as an array of uint8.
@@ -69,7 +84,7 @@ class Source:
     def check_unchanged(self):
         """Raise a ValueError if the file, or the file at the path, is not the one that was opened.
 
-        Call it after the last read and before the values are used.
+        Call it after the last read and before the values are used. It checks neighbours too.
         """
         try:
             now = identity(os.fstat(self.file.fileno())), identity(self.path.stat())
@@ -80,6 +95,8 @@ class Source:
                 f"`source` must not change while it is read. Received: '{self.path}', which another"
                 " program wrote or replaced; load it again"
             )
+        for neighbour in self._neighbours:
+            neighbour.check_unchanged()
 
 
 class Window(io.RawIOBase):

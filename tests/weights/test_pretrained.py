@@ -5,10 +5,8 @@ import hashlib
 import http.server
 import re
 import socket
-import sys
 import threading
 import time
-import types
 import urllib.error
 import urllib.request
 
@@ -292,25 +290,3 @@ def test_download_names_the_path_on_a_full_disk(server, tmp_path, limited_files)
         locate.download(a_row(server))
     assert caught.value.errno == errno.EFBIG
     assert cached(tmp_path) == []
-
-
-def test_hub_files_come_from_huggingface_hub(monkeypatch):
-    asked = []
-
-    def hf_hub_download(name, file):
-        asked.append((name, file))
-        return goldens.FOLDER / "timm_vit.safetensors"
-
-    fake = types.SimpleNamespace(hf_hub_download=hf_hub_download)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", fake)
-    model = goldens.make("timm_vit.safetensors")
-    km.load_weights(model, "hf://timm/some_vit")
-    assert asked == [("timm/some_vit", "model.safetensors")]
-    with pytest.raises(ValueError, match="`source` must be 'hf://owner/name'"):
-        km.load_weights(model, "hf://some_vit")
-    for name in ("/some_vit", "timm/", "timm/some vit", "timm/" + "x" * 1000):
-        with pytest.raises(ValueError, match="`source` must be 'hf://owner/name'"):
-            km.load_weights(model, f"hf://{name}")
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ImportError, match=r"keras_mixers\[hub\]"):
-        km.load_weights(model, "hf://timm/some_vit")
