@@ -35,13 +35,7 @@ def local_file(source):
     """
     if not source.startswith(HUB):
         return source
-    found = SOURCE.fullmatch(source.removeprefix(HUB))
-    if not found or {".", "..", ""} & set(re.split("[/@]", found[0])):
-        raise ValueError(
-            "`source` must be 'hf://owner/name', 'hf://owner/name@revision' or"
-            f" 'hf://owner/name@revision/file'. {arguments.received(source=source)}"
-        )
-    name, revision, file = found["name"], found["revision"], found["file"]
+    name, revision, file = parts(source)
     path = download(name, file, revision) if file else download_first(name, revision)
     if path.name.endswith(INDEX):
         with Source(path) as index:
@@ -49,6 +43,21 @@ def local_file(source):
                 shard_file = pathlib.PurePosixPath(file or path.name).with_name(shard)
                 download(name, str(shard_file), revision)
     return path
+
+
+def parts(source):
+    """(owner/name, revision, file) of a source that begins with `hf://`; the last two may be None.
+
+    Raises:
+        ValueError: if the source does not have the form of `local_file`.
+    """
+    found = SOURCE.fullmatch(source.removeprefix(HUB))
+    if not found or {".", "..", ""} & set(re.split("[/@]", found[0])):
+        raise ValueError(
+            "`source` must be 'hf://owner/name', 'hf://owner/name@revision' or"
+            f" 'hf://owner/name@revision/file'. {arguments.received(source=source)}"
+        )
+    return found["name"], found["revision"], found["file"]
 
 
 def download_first(name, revision):
