@@ -82,6 +82,34 @@ def all_layers(layer):
     return layer._flatten_layers(include_self=False)
 
 
+def lora_matrices(layer):
+    """The variables `[A, B]` of a layer that adds `alpha / rank * A B` to its kernel, else `[]`.
+
+    A quantized kernel does not count, because the update belongs to the kernel before.
+    """
+    enabled = getattr(layer, "lora_enabled", False) and hasattr(layer, "lora_kernel_a")
+    quantized = getattr(layer, "quantization_mode", None)
+    return [layer.lora_kernel_a, layer.lora_kernel_b] if enabled and not quantized else []
+
+
+def lora_layers(model):
+    """The layers inside a model that have `lora_matrices`."""
+    return [layer for layer in all_layers(model) if lora_matrices(layer)]
+
+
+@contextlib.contextmanager
+def disabled_lora(model):
+    """A scope in which the layers of `lora_layers` compute, and Keras saves, without the update."""
+    enabled = lora_layers(model)
+    try:
+        for layer in enabled:
+            layer.lora_enabled = False
+        yield
+    finally:
+        for layer in enabled:
+            layer.lora_enabled = True
+
+
 def sublayers(layer):
     """`{attribute: layer}`: the layers that a layer keeps as attributes, in order of creation.
 
@@ -147,10 +175,11 @@ def saved_variables(model):
     """(`{path: variable}`, `{path of a layer: its name}`) of all that Keras saves of a model.
 
     The paths are those in a `.weights.h5`. The optimizer's variables are among them if the model is
-    compiled.
+    compiled. LoRA matrices are not, because Keras saves their sum with the kernel.
     """
     recorder, optimizer = PathRecorder(), getattr(model, "optimizer", None)
-    saving_lib._save_state(model, recorder, None, "", visited_saveables={id(optimizer)})
+    with disabled_lora(model):
+        saving_lib._save_state(model, recorder, None, "", visited_saveables={id(optimizer)})
     path = "optimizer"
     while optimizer is not None:  # because it saves copies of its variables
         slots = {f"{path}/vars/{i}": v for i, v in enumerate(optimizer.variables)}

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_mixers.arguments import shown
+from keras_mixers.graph import lora_matrices
 from keras_mixers.weights import heads
 from keras_mixers.weights.adapt import Change, find_change
 from keras_mixers.weights.context import Context
@@ -93,6 +94,11 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, f
             assign(weight, context, plan, problems)
     for variable in backbone.unmatched:
         plan.untouched[variable.path] = form.no_role
+    for layer in backbone.lora.values():
+        for matrix in lora_matrices(layer):
+            plan.untouched[matrix.path] = (
+                "a LoRA matrix, whose product the layer adds to its kernel"
+            )
     used = {key for assignment in plan.assignments for key in assignment.keys}
     plan.skipped, problems.extra = unused_keys(context, used, head_reason)
     read = {entry.key for assignment in plan.assignments for entry in assignment.entries}

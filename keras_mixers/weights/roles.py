@@ -9,7 +9,7 @@ import dataclasses
 import keras
 
 from keras_mixers import arguments, layers
-from keras_mixers.graph import graph_layers, producer, sublayers
+from keras_mixers.graph import graph_layers, lora_layers, lora_matrices, producer, sublayers
 from keras_mixers.layers.norms import RMSNormalization
 from keras_mixers.layers.patch_embed import patch_grid
 
@@ -35,6 +35,7 @@ class Backbone:
 
     Attributes:
         roles: `{role: WeightRole}`.
+        lora: `{id of a kernel: its layer}` for the kernels that have a LoRA update.
         unmatched: the weights without a role, which belong to a user's layers.
         mixers: the role of each block's token mixer, such as `"attention"`.
         patch_embed: the layer where the tokens begin.
@@ -43,6 +44,7 @@ class Backbone:
     """
 
     roles: dict[str, WeightRole] = dataclasses.field(default_factory=dict)
+    lora: dict[int, keras.layers.Layer] = dataclasses.field(default_factory=dict)
     unmatched: list[keras.Variable] = dataclasses.field(default_factory=list)
     mixers: list[str] = dataclasses.field(default_factory=list)
     patch_embed: keras.layers.Layer | None = None
@@ -95,6 +97,9 @@ def index_weights(model):
             "`model` must use each layer once, so that each weight has one role. Received:"
             f" model={model.name!r}, in which blocks share a layer"
         )
+    updating = lora_layers(model)
+    backbone.lora = {id(named_weights(layer)["kernel"]): layer for layer in updating}
+    taken += [id(matrix) for layer in updating for matrix in lora_matrices(layer)]
     backbone.unmatched = [variable for variable in model.weights if id(variable) not in taken]
     return backbone
 
@@ -241,11 +246,13 @@ def source_of(layer):
 def named_weights(layer):
     """`{"qkv.kernel": variable, ...}`: a layer's weights by the attribute names of its sublayers.
 
-    The rules of the formats use these names, so a layer's attributes must keep their names.
+    The rules of the formats use these names, so a layer's attributes must keep their names. LoRA
+    matrices are left out.
     """
     parts = sublayers(layer)
-    below = {id(variable) for part in parts.values() for variable in part.weights}
-    named = {variable.name: variable for variable in layer.weights if id(variable) not in below}
+    other = {id(variable) for part in parts.values() for variable in part.weights}
+    other |= {id(matrix) for matrix in lora_matrices(layer)}
+    named = {variable.name: variable for variable in layer.weights if id(variable) not in other}
     for name, part in parts.items():
         named |= {f"{name}.{rest}": variable for rest, variable in named_weights(part).items()}
     return named

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments, files
+from keras_mixers.graph import lora_matrices
 from keras_mixers.weights import npz, safetensors
 from keras_mixers.weights.formats import google, timm
 from keras_mixers.weights.roles import index_weights
@@ -20,7 +21,9 @@ def save_weights(
 ) -> pathlib.Path:
     """Write a model's weights to a file that timm or Flax can load; inverse of `load_weights`.
 
-    A file that exists is replaced only when the new file is complete.
+    A file that exists is replaced only when the new file is complete. The kernel of a layer with
+    LoRA matrices (Keras's `enable_lora`) is written with its update, `kernel + alpha / rank * A B`,
+    and the matrices are not written.
 
     Args:
         model: any functional model with layers of keras_mixers.
@@ -76,7 +79,7 @@ def named_arrays(backbone, form):
             nameless.append(weight.variable.path)
             continue
         keys, transform = found
-        array = keras.ops.convert_to_numpy(weight.variable.value)
+        array = value(weight.variable, backbone)
         arrays |= zip(keys, transform.to_file(array, weight), strict=True)
     if nameless:
         raise ValueError(
@@ -85,6 +88,23 @@ def named_arrays(backbone, form):
             " any model"
         )
     return arrays
+
+
+def value(variable, backbone):
+    """The array of a weight; a kernel with LoRA matrices is `kernel + alpha / rank * A B`.
+
+    The sum has the kernel's precision. Keras computes it in the precision of the layer.
+    """
+    array = keras.ops.convert_to_numpy(variable.value)
+    layer = backbone.lora.get(id(variable))
+    if layer is None:
+        return array
+    a, b = (
+        keras.ops.convert_to_numpy(matrix.value).astype("float64")
+        for matrix in lora_matrices(layer)
+    )
+    update = layer.lora_alpha / layer.lora_rank * (a @ b)
+    return (array.astype("float64") + update).astype(array.dtype)
 
 
 def write_timm(arrays, path, grid):
