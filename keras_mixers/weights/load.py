@@ -32,8 +32,11 @@ def load_weights(
     The content of the file decides its format:
 
     - `.npz`: the names of Google's ViT and MLP-Mixer.
-    - `.safetensors`: the names of timm, Hugging Face or ConvMixer's authors.
-    - `.pth`: the same names. This needs torch, which reads the file as weights only.
+    - `.safetensors`: the names of timm, Hugging Face or ConvMixer's authors. The index of a file in
+      several parts, `.safetensors.index.json`, is read with the files that it names in its folder.
+    - `.pth`: the same names. This needs torch, which reads the file as weights only. Objects next
+      to the weights, such as the training's arguments, are not loaded, and a file that asks for
+      code is refused.
     - `.keras` and `.weights.h5`: Keras's own files of models with layers of keras_mixers. They are
       read as data, and nothing in them is run. They also hold the weights of the user's layers and
       the optimizer's state, which are loaded where the model has them in the same shape.
@@ -43,13 +46,24 @@ def load_weights(
     is set once; the report lists the exceptions with their reasons. If anything does not fit, the
     error names it, and the model is unchanged.
 
+    The keys of a file, or the dictionaries in it, may have prefixes that wrappers of the model
+    gave them, such as `module.`, `_orig_mod.`, `backbone.`, `visual.trunk.` or `state_dict.`. Of
+    several models in a file, averaged weights come first (`state_dict_ema`, `model_ema`,
+    `teacher`), and an image tower before a text tower. The report names the part that was used and
+    the keys outside of it.
+
+    A layer with LoRA matrices (Keras's `enable_lora`) gets only its kernel from the file. The
+    matrices stay as they are, and the report lists them: matrices that are trained still add their
+    update to the new kernel.
+
     A file does not state the number of heads, the activation or the epsilons. Build the model with
     the values of the original model.
 
     Args:
         model: the model to fill.
-        source: the path of a file, or `hf://owner/name` to download the file model.safetensors of
-            a model on the Hugging Face hub.
+        source: the path of a file, or `hf://owner/name@revision/file` to download a file from the
+            Hugging Face hub. Revision and file may be absent: `hf://owner/name` is the newest
+            model.safetensors, or else its index or pytorch_model.bin.
         head: `"auto"` loads the file's head if it fits, and else leaves the model's head
             unchanged. `"keep"` raises an error if it does not fit. `"skip"` leaves the model's
             head unchanged.
@@ -73,7 +87,9 @@ def load_weights(
             functional, if its layers do not form one backbone, or if another argument is invalid.
         TypeError: if `model` is not a Keras model, if `source` is not a path, or if another
             argument has a wrong type.
-        FileNotFoundError: if `source` does not exist.
+        FileNotFoundError: if `source`, or a file that it names, does not exist.
+        OSError: if a file of the hub cannot be downloaded. A PermissionError says that the user
+            must first accept a licence on the repository's page.
         ImportError: if the file is a `.pth` and torch is not installed, or `source` starts with
             `hf://` and huggingface_hub is not installed.
 

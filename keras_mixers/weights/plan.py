@@ -96,9 +96,7 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, f
         plan.untouched[variable.path] = form.no_role
     for layer in backbone.lora.values():
         for matrix in lora_matrices(layer):
-            plan.untouched[matrix.path] = (
-                "a LoRA matrix, whose product the layer adds to its kernel"
-            )
+            plan.untouched[matrix.path] = "a LoRA matrix, which stays as it is"
     used = {key for assignment in plan.assignments for key in assignment.keys}
     plan.skipped, problems.extra = unused_keys(context, used, head_reason)
     read = {entry.key for assignment in plan.assignments for entry in assignment.entries}
