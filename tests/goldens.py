@@ -1,5 +1,7 @@
 """The golden files: weights and outputs of small models from the original implementations."""
 
+import contextlib
+import json
 import pathlib
 
 import numpy as np
@@ -101,6 +103,28 @@ def write(arrays, path):
 
         save_file({key: np.ascontiguousarray(array) for key, array in arrays.items()}, path)
     return path
+
+
+def write_shards(name, folder):
+    """Write a golden file as two files and an index, whose path it returns."""
+    found, files = arrays(name), {}
+    folder.mkdir(exist_ok=True)
+    for i, keys in enumerate(np.array_split(sorted(found), 2)):
+        file = f"model-{i}.safetensors"
+        write({key: found[key] for key in keys}, folder / file)
+        files |= dict.fromkeys(keys.tolist(), file)
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": files}))
+    return path
+
+
+@contextlib.contextmanager
+def unchanged(model):
+    """A scope after which the weights of a model must be equal to those before."""
+    before = model.get_weights()
+    yield
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def assert_golden(model, name, atol=1e-5):

@@ -51,11 +51,11 @@ def merged(source, files, entries):
     """
     for name, held in entries.items():
         named = {key for key, file in files.items() if file == name}
-        for keys, problem in ((named - set(held), "lacks"), (set(held) - named, "has in addition")):
-            if keys:
-                raise ValueError(
-                    "`source` must name all arrays of each of its files. Received: '"
-                    f"{source.path}'; compared with it, {name} {problem}"
-                    f" {', '.join(map(shown, sorted(keys)[:3]))}"
-                )
+        lacking, unnamed = sorted(named - set(held)), sorted(set(held) - named)
+        if lacking or unnamed:
+            verb, keys = ("lacks", lacking) if lacking else ("also has", unnamed)
+            raise ValueError(
+                "`source` must put each array into the file that has it. Received: source="
+                f"'{source.path}', where {name} {verb} {', '.join(map(shown, keys[:3]))}"
+            )
     return {key: entry for held in entries.values() for key, entry in held.items()}

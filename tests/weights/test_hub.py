@@ -2,13 +2,11 @@
 
 import hashlib
 import http.server
-import json
 import sys
 import threading
 import types
 
 import goldens
-import numpy as np
 import pytest
 
 import keras_mixers as km
@@ -57,19 +55,6 @@ def fake(tmp_path, monkeypatch):
     return sys.modules["huggingface_hub"]
 
 
-def shards(folder):
-    """Write the golden file as two files and an index."""
-    arrays, files = goldens.arrays(VIT), {}
-    folder.mkdir(exist_ok=True)
-    for i, keys in enumerate(np.array_split(sorted(arrays), 2)):
-        name = f"model-{i}.safetensors"
-        goldens.write({key: arrays[key] for key in keys}, folder / name)
-        files |= dict.fromkeys(keys.tolist(), name)
-    path = folder / "model.safetensors.index.json"
-    path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": files}))
-    return path
-
-
 def test_hub_sources_name_revision_and_file(fake, tmp_path):
     (tmp_path / "best.v2.safetensors").write_bytes((goldens.FOLDER / VIT).read_bytes())
     model = goldens.make(VIT)
@@ -80,7 +65,7 @@ def test_hub_sources_name_revision_and_file(fake, tmp_path):
 
 @pytest.mark.parametrize("folder", ["", "sub"])
 def test_hub_indexes_bring_their_files(folder, fake, tmp_path):
-    shards(tmp_path / folder)
+    goldens.write_shards(VIT, tmp_path / folder)
     where = f"@main/{folder}/model.safetensors.index.json" if folder else ""
     model = goldens.make(VIT)
     km.load_weights(model, f"hf://timm/some_vit{where}")
@@ -173,7 +158,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 def test_hub_files_come_through_huggingface_hub(tmp_path, monkeypatch):
     constants = pytest.importorskip("huggingface_hub.constants")
-    folder = shards(tmp_path).parent
+    folder = goldens.write_shards(VIT, tmp_path).parent
     files = {f"/me/vit/resolve/v1/{path.name}": path.read_bytes() for path in folder.glob("model*")}
     files["/me/gated/resolve/main/model.safetensors"] = "GatedRepo"
     handler = type("Here", (Server,), {"files": files})

@@ -168,7 +168,21 @@ def test_hugging_face_names_load(name, wrapper, tmp_path):
     arrays = hugging_face(goldens.arrays(name), wrapper)
     model = goldens.make(name)
     report = km.load_weights(model, goldens.write(arrays, tmp_path / "hf.safetensors"))
-    assert report.format == "Hugging Face ViT"
+    assert (report.format, report.part) == ("Hugging Face ViT", wrapper.rstrip("."))
+    goldens.assert_golden(model, name)
+
+
+def test_hugging_face_names_load_with_more_wrappers(tmp_path):
+    """`vit.` precedes all names but the head's; the names' own `encoder.layer.` stays."""
+    name = "timm_vit.safetensors"
+    arrays = {
+        f"module.model.{key}": array for key, array in hugging_face(goldens.arrays(name)).items()
+    }
+    assert "module.model.classifier.weight" in arrays
+    model = goldens.make(name)
+    report = km.load_weights(model, goldens.write(arrays, tmp_path / "hf.safetensors"))
+    assert (report.format, report.part) == ("Hugging Face ViT", "module.model.vit")
+    assert not report.skipped
     goldens.assert_golden(model, name)
 
 
