@@ -13,7 +13,7 @@ LONGEST_PATH = 1000  # characters
 
 
 class Ignored:
-    """What an object becomes that is not a weight; none of its own code is run."""
+    """A placeholder for an object that is not a weight; no code of its class is run."""
 
     def __init__(self, *_):
         pass
@@ -96,8 +96,8 @@ def load(torch, source):
         raise ValueError(
             "`source` must hold tensors and plain values only, because to load anything else would"
             f" run code that the file chooses. Received: source='{source.path}', which asks for"
-            f" {arguments.shown(wanted[1])}. Nothing of it was run. If you trust the file, save its"
-            " state dict in a file of its own"
+            f" {arguments.shown(wanted[1])}. Nothing was run. If you trust the file, save only its"
+            " state dict in a new file"
         ) from None
 
 

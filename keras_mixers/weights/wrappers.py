@@ -15,6 +15,7 @@ from keras_mixers.weights.rules import Format, by_name
 
 # torch gives these names to wrappers of a model or of one of its layers. No model has such a name.
 TORCH = re.compile(r"(?:^|(?<=\.))_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\.")
+LONGEST_PREFIX = 200  # characters
 # Words in the prefix of the averaged weights, which training keeps to use them afterwards.
 AVERAGED = {"ema", "teacher", "target"}
 VISION = {"visual", "vision", "image", "img"}
@@ -51,6 +52,7 @@ def find_part(entries, source):
     """
     names = by_name((TORCH.sub("", key), entry) for key, entry in entries.items())
     found = {form.prefix(name) for form in FORMATS for name in names} - {None}
+    found = {prefix for prefix in found if len(prefix) <= LONGEST_PREFIX}
     if not found:
         known = ", ".join(form.name for form in FORMATS)
         raise ValueError(
@@ -76,8 +78,7 @@ def best_prefix(prefixes, source):
     Raises:
         ValueError: if two prefixes are equally good.
     """
-    shortest = [p for p in prefixes if not any(p.startswith(q) for q in prefixes - {p})]
-    shortest.sort(key=rank)
+    shortest = sorted((p for p in prefixes if prefixes.isdisjoint(parents(p))), key=rank)
     if len(shortest) > 1 and rank(shortest[0]) == rank(shortest[1]):
         raise ValueError(
             "`source` must hold one model, or show by the prefixes of its keys which to load."
@@ -96,6 +97,11 @@ def rank(prefix):
 
 
 def without_parent(name, prefix):
-    """A key without the longest part of `prefix` that it shares: head.bias for model.head.bias."""
-    parents = [prefix[: dot.end()] for dot in re.finditer(r"\.", prefix)]
-    return name.removeprefix(next((p for p in reversed(parents) if name.startswith(p)), ""))
+    """A key without the longest parent of `prefix` that it has: head.bias for model.head.bias."""
+    return name.removeprefix(next(p for p in reversed(parents(prefix)) if name.startswith(p)))
+
+
+def parents(prefix):
+    """What a prefix begins with, the shortest first: `["", "a."]` for `"a.b."`."""
+    ends = (0, *(dot.end() for dot in re.finditer(r"\.", prefix)))
+    return [prefix[:end] for end in ends if end < len(prefix)]

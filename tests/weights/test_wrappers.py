@@ -83,6 +83,7 @@ SEVERAL = {
     "target_encoder": ["encoder.", "predictor."],
     "state_dict_ema": ["model_ema.", "state_dict.", "model."],
     "state_dict": ["model.", "optimizer.state."],
+    "vision_tower": ["audio_tower."],
     "ema.visual": ["ema.text.", "model.visual.", "model.text."],
 }
 
@@ -103,6 +104,14 @@ def test_equal_models_are_refused(model, arrays, tmp_path):
     refuse(
         model, several, tmp_path, "must hold one model", "with the prefixes 'a.', 'b.'; save one"
     )
+
+
+def test_many_models_are_refused_at_once(model, arrays, tmp_path):
+    one = {"blocks.0.attn.qkv.weight": np.ones(1, "float32")}
+    many = {key: a for i in range(20_000) for key, a in under(f"a.{i}.", one).items()}
+    refuse(model, many, tmp_path, "must hold one model")
+    deep = under("a." * 100_000, one)
+    refuse(model, deep, tmp_path, "must name its weights as one of the known formats")
 
 
 def test_heads_next_to_the_backbone_are_loaded(model, arrays, tmp_path):
