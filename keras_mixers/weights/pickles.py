@@ -24,21 +24,20 @@ class Ignored:
 
 # Training code keeps its arguments and scores next to the weights. NumPy's own functions are not
 # safe for hostile bytes.
-HARMLESS = (
-    "argparse.Namespace",
-    "numpy.dtype",
-    "numpy.ndarray",
-    *(
-        f"numpy.{core}.multiarray.{name}"
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    ),
-    *(
-        f"{module}.{name}"
-        for module in ("pathlib", "pathlib._local")
-        for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
-    ),
-)
+HARMLESS = {
+    "argparse": ["Namespace"],
+    "numpy": ["dtype", "ndarray"],
+    "numpy.core.multiarray": ["scalar", "_reconstruct"],
+    "numpy._core.multiarray": ["scalar", "_reconstruct"],
+    "pathlib": ["PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"],
+    "pathlib._local": ["PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"],
+}
+# torch takes each for the class or function that has its name.
+PLACEHOLDERS = [
+    type(name, (Ignored,), {"__module__": module})
+    for module, names in HARMLESS.items()
+    for name in names
+]
 
 
 def read_entries(source):
@@ -48,7 +47,7 @@ def read_entries(source):
     tensors, and dictionaries whose keys are not strings (an optimizer's state), are left out.
 
     Raises:
-        ImportError: if torch is not installed or is older than 2.6.
+        ImportError: if torch is not installed or is older than 2.5.
         ValueError: if the file is damaged, has no tensors, or asks for code that is not known.
     """
     torch = imported(source)
@@ -71,7 +70,7 @@ def imported(source):
         torch = None
     if not hasattr(getattr(torch, "serialization", None), "safe_globals"):
         raise ImportError(
-            "A .pth file is a pickle, which only torch (2.6 or newer) can read safely. Install"
+            "A .pth file is a pickle, which only torch (2.5 or newer) can read safely. Install"
             " torch, or use the .safetensors form of these weights. Received:"
             f" source='{source.path}'"
         )
@@ -79,7 +78,7 @@ def imported(source):
 
 
 def load(torch, source):
-    """The object in a torch file, with `Ignored` in place of each one that is harmless.
+    """The object in a torch file, with placeholders for the objects of HARMLESS classes.
 
     Raises:
         ValueError: if the file is damaged, or asks for a class or function that is not known.
@@ -87,7 +86,7 @@ def load(torch, source):
     try:
         with reading(source):
             source.file.seek(0)
-            with torch.serialization.safe_globals([(Ignored, name) for name in HARMLESS]):
+            with torch.serialization.safe_globals(PLACEHOLDERS):
                 return torch.load(source.file, map_location="cpu", weights_only=True)
     except Damaged as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error.__cause__))
