@@ -38,15 +38,16 @@ def shape_message(assignment, change):
     return f"{shown(entry.key)} has shape {found}, {path} needs {expected}{hint}"
 
 
-def mismatch_message(context, problems, source):
+def mismatch_message(context, problems, source, part):
     """The error message with up to `MOST_LISTED` differences of each kind."""
+    file = f"the part '{part}' of '{source}'" if part else f"'{source}'"
     # Only those that are listed, because the search for similar names is slow.
     unknown = [
         f"{shown(context.named[key].key)} {context.named[key].shape}"
         f"{arguments.nearest(key, problems.missing)}"
         for key in problems.extra[:MOST_LISTED]
     ]
-    lines = [f"`source` does not fit the model, which is unchanged. Received: '{source}'"]
+    lines = [f"`source` does not fit the model, which is unchanged. Received: {file}"]
     for title, found, count in (
         (f"without a name in {context.form.name} files", problems.nameless, len(problems.nameless)),
         ("missing in the file", list(problems.missing.values()), len(problems.missing)),

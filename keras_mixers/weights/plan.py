@@ -104,7 +104,7 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, f
     plan.skipped = outside | plan.skipped
 
     if any(vars(problems).values()):
-        raise ValueError(mismatch_message(context, problems, source))
+        raise ValueError(mismatch_message(context, problems, source, part.name))
     return plan
 
 

@@ -139,7 +139,8 @@ def test_heads_next_to_the_backbone_may_have_other_classes(model, arrays, tmp_pa
 def test_other_weights_outside_are_not_taken(model, arrays, tmp_path):
     several = under("backbone.", arrays)
     several["norm.weight"] = several.pop("backbone.norm.weight")
-    refuse(model, several, tmp_path, "missing in the file", "'norm.weight' for norm/gamma")
+    messages = "the part 'backbone' of", "missing in the file", "'norm.weight' for norm/gamma"
+    refuse(model, several, tmp_path, *messages)
 
 
 def test_unknown_keys_inside_are_refused(model, arrays, tmp_path):
