@@ -144,23 +144,23 @@ def read_layer(backbone, layer):
         if backbone.patch_embed and not backbone.mixers and "stem_norm.gamma" not in backbone.roles:
             backbone.add("stem_norm", layer)
     elif isinstance(layer, NORMS) and backbone.patch_embed:
-        role = norm_role(backbone, layer)
-        if f"{role}.gamma" not in backbone.roles:
-            backbone.add(role, layer)
+        read_norm(backbone, layer)
 
 
-def norm_role(backbone, layer):
-    """The role of a norm outside the blocks.
+def read_norm(backbone, layer):
+    """Give a role to a norm outside the blocks, unless a norm in the same place has it.
 
     Before the blocks it normalizes the patches, or the embeddings if tokens or positions came
     before it. After the blocks, timm calls it fc_norm if it follows the pooling.
     """
-    if not backbone.mixers:
+    if backbone.mixers:
+        role, others = ("norm" if len(layer.input.shape) == 3 else "fc_norm"), ("norm", "fc_norm")
+    else:
         embedded = backbone.positions or any(role.startswith("tokens") for role in backbone.roles)
-        return "embedding_norm" if embedded else "patch_norm"
-    if "fc_norm.gamma" in backbone.roles:
-        return "fc_norm"  # a user's norm after the pooled one has no role
-    return "norm" if len(layer.input.shape) == 3 else "fc_norm"
+        role = "embedding_norm" if embedded else "patch_norm"
+        others = (role,)
+    if not any(f"{other}.gamma" in backbone.roles for other in others):
+        backbone.add(role, layer)
 
 
 def is_whole_block(layer):
