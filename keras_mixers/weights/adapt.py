@@ -58,9 +58,11 @@ def prefix_token(weight, shape, context):
     older files.
     """
     plan = plan_positions(context)
+    table, part = context.entry("positions"), context.prefix_slices.get(weight.role)
     if not (plan and plan.prefix == "fold" and weight.shape == shape):
         return None
-    table, part = context.entry("positions"), context.prefix_slices[weight.role]
+    if part.stop > plan.old_prefix:
+        return None  # because this token has no position in the file
     return Change(
         "position added to the token",
         lambda token: token + np.asarray(table.read()[:, part], "float32"),

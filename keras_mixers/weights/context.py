@@ -1,11 +1,15 @@
 """The two sides of a load: the model's weights by role, and the file's arrays by name."""
 
 import dataclasses
+import functools
 import math
 
 from keras_mixers.weights.entries import Entry
 from keras_mixers.weights.roles import Backbone
-from keras_mixers.weights.rules import Format
+from keras_mixers.weights.rules import Format, Rule, key_pattern, role_pattern
+from keras_mixers.weights.transforms import zeros
+
+ABSENT = "zero, because the original has no such bias"
 
 # The roles of the prefix tokens, in the order of the token sequence.
 PREFIX = ("tokens.class", "tokens.distillation", "tokens.registers")
@@ -31,10 +35,33 @@ class Context:
     adapts: bool
     file_grid: tuple[int, int] | None
 
+    def rule(self, role):
+        """The `Rule` by which the file has a role, or None if the format has no name for it.
+
+        If the file has all keys of no rule, it is the rule of which the file has the most keys.
+        """
+        if self.is_absent(role):
+            return Rule(role, (), zeros, ABSENT)
+        rules = self.form.for_role(role)
+        return max(rules, key=lambda rule: share(rule.keys, self.named), default=None)
+
+    def is_absent(self, role):
+        """Whether a role is a bias that the original lacks: no block of the file has it."""
+        pattern, _ = role_pattern(role)
+        if pattern not in self.form.optional:
+            return False
+        keys = {key for rule in self.form.rules if rule.role == pattern for key in rule.keys}
+        return not keys & self.patterns
+
+    @functools.cached_property
+    def patterns(self):
+        """The keys of the file with `{i}` for the number of the block."""
+        return {key_pattern(key) for key in self.named}
+
     def entry(self, role):
         """The file's entry for a role that has one key, or None."""
-        found = self.form.for_role(role)
-        return self.named.get(found[0][0]) if found else None
+        found = self.rule(role)
+        return self.named.get(found.keys[0]) if found and found.keys else None
 
     def has_layer(self, role):
         """Whether the file has the kernel or the bias of a layer."""
@@ -71,6 +98,11 @@ class Context:
                 slices[role] = slice(start, start + entry.shape[1])
                 start += entry.shape[1]
         return slices
+
+
+def share(keys, found):
+    """The share of some keys that were found."""
+    return sum(key in found for key in keys) / len(keys)
 
 
 def square(count):

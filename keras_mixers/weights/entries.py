@@ -4,6 +4,8 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
+
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 # No weight has more dimensions. A header that declares more is damaged or hostile.
 MOST_AXES = 8
@@ -28,8 +30,13 @@ class Entry:
     read: Callable
 
     def part(self, index):
-        """The entry of one step along the first axis."""
-        return Entry(self.key, self.shape[1:], self.dtype, lambda: self.read()[index])
+        """The entry of `array[index]`."""
+        shape = np.broadcast_to(np.int8(0), self.shape)[index].shape  # takes no memory
+        return Entry(self.key, shape, self.dtype, lambda: self.read()[index])
+
+    def with_axes(self, count):
+        """The entry with axes of length 1 in front, so that it has at least `count` axes."""
+        return self.part((None,) * (count - len(self.shape)) + (...,))
 
     def squeezed(self):
         """The entry without the axes of length 1."""

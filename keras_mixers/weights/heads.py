@@ -1,7 +1,5 @@
 """Whether the head of a file fits the model's head."""
 
-import math
-
 import numpy as np
 
 from keras_mixers.arguments import shown
@@ -53,14 +51,15 @@ def difference(context):
 
 def other_classes(context, role):
     """The numbers of classes as text if they are the only difference of two heads, else None."""
+    weight = context.backbone.roles[f"{role}.kernel"]
     kernel, bias = context.entry(f"{role}.kernel"), context.entry(f"{role}.bias")
-    if kernel is None or bias is None or len(bias.shape) != 1:
+    has_bias = bias is not None or context.is_absent(f"{role}.bias")
+    if kernel is None or not has_bias or len(kernel.shape) != 2:
         return None  # because the plan reports missing keys and wrong shapes
-    features, classes = context.backbone.roles[f"{role}.kernel"].shape
-    if math.prod(kernel.shape) != features * bias.shape[0]:
+    array = np.broadcast_to(np.float32(0), kernel.shape)  # takes no memory
+    features, classes = context.rule(weight.role).transform.to_model([array], weight).shape
+    if features != weight.shape[0] or classes == weight.shape[1]:
         return None
-    _, transform = context.form.for_role(f"{role}.kernel")
-    expected = transform.to_file(np.broadcast_to(np.float32(0), (features, *bias.shape)), None)
-    if bias.shape[0] == classes or kernel.shape != expected[0].shape:
+    if bias is not None and bias.shape != (classes,):
         return None
-    return f"{shown(kernel.key)} has {bias.shape[0]} classes, the model has {classes}"
+    return f"{shown(kernel.key)} has {classes} classes, the model has {weight.shape[1]}"

@@ -12,7 +12,8 @@ from keras_mixers.graph import saved_variables
 from keras_mixers.weights import heads
 from keras_mixers.weights.entries import FLOATS
 from keras_mixers.weights.roles import WeightRole
-from keras_mixers.weights.rules import Format, Rule, by_name, role_pattern, same
+from keras_mixers.weights.rules import Format, Rule, by_name, role_pattern
+from keras_mixers.weights.transforms import same
 
 DENSE = re.compile(r"(?:.+/)?layers/dense(?:_\d+)?/vars/([01])")
 # Layers that users put after the features.

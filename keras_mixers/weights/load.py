@@ -121,6 +121,7 @@ def load_weights(
         plan = make_plan(entries, backbone, source, head, adapt, position_method, grid, form)
         # Read and check all arrays before the first weight is set.
         values = [read(assignment) for assignment in plan.assignments]
+        check_zeros(plan.zeros)
         file.check_unchanged()
     variables = [assignment.weight.variable for assignment in plan.assignments]
     loaded = len({id(weight) for weight in model.weights} & set(map(id, variables)))
@@ -192,7 +193,7 @@ def read(assignment):
                 )
             wide = "float64" if dtype == "float64" else "float32"
             arrays.append(array.astype(wide if is_float else dtype, copy=False))
-        array = assignment.transform.to_model(arrays, assignment.weight)
+        array = in_layout(assignment, arrays)
         if assignment.change:
             array = assignment.change.apply(array)
         array = np.asarray(array, dtype, order="C")
@@ -204,3 +205,26 @@ def read(assignment):
             f" {np.count_nonzero(~finite)} NaN or infinite values, shape {entry.shape}"
         )
     return array
+
+
+def in_layout(assignment, arrays):
+    """The arrays of an `Assignment` as one array in the weight's layout.
+
+    Raises:
+        ValueError: if the values do not fit the model.
+    """
+    try:
+        return assignment.transform.to_model(arrays, assignment.weight)
+    except ValueError as error:
+        raise ValueError(f"{shown(assignment.entries[0].key)} {error}") from None
+
+
+def check_zeros(entries):
+    """Raise a ValueError if an array that the model has no weight for is not zero."""
+    for entry in entries:
+        count = np.count_nonzero(entry.read())
+        if count:
+            raise ValueError(
+                f"{shown(entry.key)} must be zero, because the model has no such bias. Received:"
+                f" {count} numbers that are not zero"
+            )

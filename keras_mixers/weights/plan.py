@@ -12,7 +12,8 @@ from keras_mixers.weights.context import Context
 from keras_mixers.weights.entries import Entry
 from keras_mixers.weights.mismatch import Problems, mismatch_message, shape_message
 from keras_mixers.weights.roles import WeightRole
-from keras_mixers.weights.rules import Transform
+from keras_mixers.weights.rules import key_pattern, role_pattern
+from keras_mixers.weights.transforms import Transform
 from keras_mixers.weights.wrappers import Part, find_part
 
 
@@ -51,12 +52,14 @@ class Plan:
         format: the name of the file's format.
         part: as in `LoadReport`.
         assignments: one for each weight to set.
+        zeros: arrays that the model lacks, which is right only if they are zero.
         adapted, skipped, untouched: as in `LoadReport`.
     """
 
     format: str
     part: str
     assignments: list[Assignment] = dataclasses.field(default_factory=list)
+    zeros: list[Entry] = dataclasses.field(default_factory=list)
     adapted: dict[str, str] = dataclasses.field(default_factory=dict)
     skipped: dict[str, str] = dataclasses.field(default_factory=dict)
     untouched: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -97,8 +100,7 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, f
     for layer in backbone.lora.values():
         for matrix in lora_matrices(layer):
             plan.untouched[matrix.path] = "a LoRA matrix, which stays as it is"
-    used = {key for assignment in plan.assignments for key in assignment.keys}
-    plan.skipped, problems.extra = unused_keys(context, used, head_reason)
+    add_unused(context, head_reason, plan, problems)
     read = {entry.key for assignment in plan.assignments for entry in assignment.entries}
     outside = {key: reason for key, reason in part.outside.items() if key not in read}
     plan.skipped = outside | plan.skipped
@@ -110,16 +112,18 @@ def make_plan(entries, backbone, source, head, adapts, method, file_grid=None, f
 
 def assign(weight, context, plan, problems):
     """Add the assignment of a weight to `plan`, and what does not fit to `problems`."""
-    path, found = weight.variable.path, context.form.for_role(weight.role)
-    if found is None:
+    path, rule = weight.variable.path, context.rule(weight.role)
+    if rule is None:
         problems.nameless.append(f"{path} {weight.shape}")
         return
-    keys, transform = found
-    absent = [key for key in keys if key not in context.named]
+    absent = [key for key in rule.keys if key not in context.named]
     if absent:
         problems.missing[absent[0]] = f"{shown(absent[0])} for {path} {weight.shape}"
         return
-    assignment = Assignment(weight, keys, [context.named[key] for key in keys], transform)
+    entries = [context.named[key] for key in rule.keys]
+    assignment = Assignment(weight, rule.keys, entries, rule.transform)
+    if rule.words:
+        plan.adapted[weight.role] = rule.words
     change = possible_change(assignment, context)
     if change and (change.exact or context.adapts):
         assignment = dataclasses.replace(assignment, change=change)
@@ -151,26 +155,35 @@ def check_blocks(form, backbone):
 def possible_change(assignment, context):
     """The `Change` that would make an assignment fit, or None if there is none."""
     weight, shapes = assignment.weight, assignment.file_shapes
-    if len(shapes) > 1 or len(shapes[0]) != len(weight.shape):
+    if len(shapes) != 1 or len(shapes[0]) != len(weight.shape):
         return None  # because only one array with all its axes can be changed
     array = np.broadcast_to(np.float32(0), shapes[0])  # takes no memory
     return find_change(weight, assignment.transform.to_model([array], weight).shape, context)
 
 
-def unused_keys(context, used, head_reason):
-    """(skipped, extra): `{key: reason}` of unused keys, and a list of keys without a reason."""
+def add_unused(context, head_reason, plan, problems):
+    """Add the keys that no assignment uses to `plan`, and those without a reason to `problems`."""
     form, in_model = context.form, context.backbone.roles
     roles = {key: rule.role for rule in form.rules for key in rule.keys}
+    with_bias = {layer_of(role) for role in in_model if role.endswith("bias")}
     extra_tokens = context.prefix_slices.keys() - in_model
-    skipped, extra = {}, []
+    used = {key for assignment in plan.assignments for key in assignment.keys}
     for key in sorted(context.named.keys() - used):
-        reason, role = form.ignorable(key), roles.get(key, "")
+        entry, reason = context.named[key], form.ignorable(key)
+        role = roles.get(key) or roles.get(key_pattern(key), "")
         if heads.is_head(role):
             reason = head_reason if role in in_model else f"the model has no {role.split('.')[0]}"
         elif role == "tokens.class" and context.adapts and role in extra_tokens:
             reason = "the model has no class token"
+        elif not reason and role in form.optional and layer_of(role) not in with_bias:
+            plan.zeros.append(entry)
+            reason = "zero, and the model has no such bias"
         if reason:
-            skipped[context.named[key].key] = reason
+            plan.skipped[entry.key] = reason
         else:
-            extra.append(key)
-    return skipped, extra
+            problems.extra.append(key)
+
+
+def layer_of(role):
+    """The layer of a weight, with `{i}` for the number of the block."""
+    return role_pattern(role)[0].rpartition(".")[0]

@@ -13,7 +13,7 @@ MOST_TOKENS = 2**16
 PREFIX_WORDS = {
     "drop": "positions of prefix tokens dropped",
     "fold": "positions of prefix tokens added to the tokens",
-    "zeros": "zero positions for prefix tokens",
+    "zeros": "zero positions for prefix tokens that have none",
 }
 
 
@@ -28,7 +28,7 @@ class PositionPlan:
         new_prefix: number of prefix tokens that have a position in the model.
         prefix: what happens to the positions of prefix tokens. `"keep"`: nothing. `"drop"`: they
             are left out. `"fold"`: they are added to the prefix tokens, which have no positions in
-            the model. `"zeros"`: the model has them, the file does not, and they become zero.
+            the model. `"zeros"`: the model has more of them, and the others become zero.
         method: how to resize the grid.
     """
 
@@ -68,8 +68,10 @@ class PositionPlan:
         if self.resizes:
             grid = resize.positions(grid.reshape(*self.old_grid, -1), self.new_grid, self.method)
             grid = grid.reshape(-1, table.shape[-1])
-        if self.prefix != "keep":
-            prefix = np.zeros((self.new_prefix, grid.shape[-1]), "float32")
+        if self.prefix in ("drop", "fold"):
+            prefix = prefix[:0]
+        elif self.prefix == "zeros":
+            prefix = np.pad(prefix, ((0, self.new_prefix - self.old_prefix), (0, 0)))
         return np.concatenate([prefix, grid])[None]
 
 
@@ -93,25 +95,26 @@ def plan_positions(context):
 def prefix_count(tokens, context):
     """How many of the file's `tokens` positions belong to prefix tokens, or None if unclear.
 
-    A file has a position for each of its prefix tokens or for none of them. The right case leaves
-    as many positions as the file's grid has patches; the model's grid, if the file states none. If
-    neither case does, it leaves a square number.
+    A file has a position for each of its prefix tokens, for its class token or for none of them.
+    The right case leaves as many positions as the file's grid has patches; the model's grid, if the
+    file states none. If no case does, it leaves a square number.
     """
-    prefix = max((part.stop for part in context.prefix_slices.values()), default=0)
+    slices = context.prefix_slices
+    prefix = max((part.stop for part in slices.values()), default=0)
+    class_token = slices.get("tokens.class", slice(0, 0)).stop
     rows, columns = context.file_grid or context.backbone.grid
-    patches = {count: tokens - count for count in (prefix, 0) if count < tokens}
+    patches = {count: tokens - count for count in (prefix, class_token, 0) if count < tokens}
     as_in_grid = [count for count, rest in patches.items() if rest == rows * columns]
     as_square = [count for count, rest in patches.items() if square(rest)]
     return next(iter(as_in_grid + as_square), None)
 
 
 def prefix_change(old_prefix, new_prefix, context):
-    """`PositionPlan.prefix`, or None if both sides have prefix positions and they differ."""
+    """`PositionPlan.prefix`, or None if the prefix positions of both sides cannot match."""
+    tokens_in_model = all(role in context.backbone.roles for role in context.prefix_slices)
     if old_prefix == new_prefix:
         return "keep"
-    if not old_prefix:
-        return "zeros"
-    if new_prefix:
-        return None
-    tokens_in_model = all(role in context.backbone.roles for role in context.prefix_slices)
-    return "fold" if tokens_in_model else "drop"
+    if not new_prefix:
+        return "fold" if tokens_in_model else "drop"
+    # The first prefix token has the first position on both sides.
+    return "zeros" if old_prefix < new_prefix and (tokens_in_model or not old_prefix) else None

@@ -5,7 +5,6 @@ import os
 import pathlib
 
 import keras
-import numpy as np
 
 from keras_mixers import arguments, files
 from keras_mixers.graph import lora_matrices
@@ -72,15 +71,14 @@ def named_arrays(backbone, form):
         ValueError: if the format has no name for a weight.
     """
     nameless = [variable.path for variable in backbone.unmatched]
-    arrays = {}
+    own_rules, arrays = form.own_rules(backbone), {}
     for weight in backbone.roles.values():
-        found = form.for_role(weight.role)
-        if found is None:
+        rules = form.for_role(weight.role, own_rules)
+        if not rules:
             nameless.append(weight.variable.path)
             continue
-        keys, transform = found
         array = value(weight.variable, backbone)
-        arrays |= zip(keys, transform.to_file(array, weight), strict=True)
+        arrays |= zip(rules[0].keys, rules[0].transform.to_file(array, weight), strict=True)
     if nameless:
         raise ValueError(
             f"`format` must have a name for each weight. Received: {form.name}, which has none for"
@@ -110,12 +108,11 @@ def value(variable, backbone):
 def write_timm(arrays, path, grid):
     """Write a safetensors file.
 
-    Each BatchNorm gets the counter of steps that torch requires in a strict load. The metadata
-    hold the grid of patches, because its sides do not follow from the number of positions.
+    The metadata hold the grid of patches, because its sides do not follow from the number of
+    positions.
     """
-    for key in [key for key in arrays if key.endswith("running_mean")]:
-        arrays[key.replace("running_mean", "num_batches_tracked")] = np.zeros((), "int64")
-    safetensors.write(path, arrays, {"format": "pt", safetensors.GRID: json.dumps(grid)})
+    metadata = {"format": "pt", safetensors.GRID: json.dumps(grid)}
+    safetensors.write(path, timm.as_saved(arrays), metadata)
 
 
 def write_google(arrays, path, backbone):

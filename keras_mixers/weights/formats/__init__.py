@@ -1,7 +1,14 @@
 """The published formats: one file of rules for each source of checkpoints."""
 
-from keras_mixers.weights.formats import google, hugging_face, locuslab, timm
+from keras_mixers.weights.formats import authors, clip, google, hugging_face, locuslab, timm
 
-FORMATS = (*google.FORMATS, *hugging_face.FORMATS, *locuslab.FORMATS, *timm.FORMATS)
+FORMATS = (
+    *google.FORMATS,
+    *hugging_face.FORMATS,
+    *clip.FORMATS,
+    *locuslab.FORMATS,
+    *authors.FORMATS,
+    *timm.FORMATS,
+)
 
-__all__ = ["FORMATS", "google", "hugging_face", "locuslab", "timm"]
+__all__ = ["FORMATS", "authors", "clip", "google", "hugging_face", "locuslab", "timm"]

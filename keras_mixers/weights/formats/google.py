@@ -3,14 +3,8 @@
 import re
 
 from keras_mixers.arguments import MOST_BLOCKS
-from keras_mixers.weights.rules import (
-    Format,
-    by_name,
-    joined_heads,
-    pairs as rules_of,
-    rule,
-    split_heads,
-)
+from keras_mixers.weights.rules import Format, by_name, pairs as rules_of, rule
+from keras_mixers.weights.transforms import joined_heads, split_heads
 
 DENSE = {"kernel": "kernel", "bias": "bias"}
 NORM = {"gamma": "scale", "beta": "bias"}
