@@ -2,6 +2,7 @@
 
 import goldens
 import pytest
+import towers
 from backends import ON_JAX
 
 import keras_mixers as km
@@ -14,7 +15,6 @@ KINDS = ("timm_vit_registers_layerscale_gap", "google_mixer", "timm_convmixer.")
 RUN = [name for name in goldens.GOLDENS if not ON_JAX or name.startswith(KINDS)]
 # Formats without a golden file, and the test that makes such a file.
 DERIVED = {
-    "Hugging Face ViT": "test_layouts.py::test_hugging_face_names_load",
     "locuslab ConvMixer": "test_layouts.py::test_locuslab_names_load",
     "timm gMLP": "test_save.py::test_gmlp_round_trips_as_timm",
 }
@@ -43,6 +43,7 @@ def test_logits_differ_with_the_other_gelu():
 
 def test_every_format_has_a_golden_or_another_test():
     files = [goldens.arrays(name) for name in goldens.GOLDENS]
+    files += [towers.arrays(name) for name in towers.OTHERS]
     found = {form.name for form in FORMATS for keys in files if form.recognise(keys)}
     assert found.isdisjoint(DERIVED)
     assert found | set(DERIVED) == {form.name for form in FORMATS}

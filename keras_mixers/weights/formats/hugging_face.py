@@ -141,14 +141,7 @@ def ignorable(key):
     return None
 
 
-def ignorable_in_dinov2(key):
-    """The reason to skip a key, or None."""
-    if key.startswith("classifier."):
-        return "this head reads the class token and the mean of the patches together"
-    return ignorable(key)
-
-
-def hugging_face(name, rules, mark, normalise=one_head, ignorable=ignorable):
+def hugging_face(name, rules, mark, normalise=one_head):
     """One of Hugging Face's formats."""
     return Format(
         f"Hugging Face {name}",
@@ -164,11 +157,6 @@ def hugging_face(name, rules, mark, normalise=one_head, ignorable=ignorable):
 
 FORMATS = (
     hugging_face("ViT", VIT, r"(encoder\.layer|layers)\.\d+\.layernorm_before\."),
-    hugging_face(
-        "DINOv2",
-        DINOV2,
-        r"encoder\.layer\.\d+\.layer_scale1\.lambda1$",
-        ignorable=ignorable_in_dinov2,
-    ),
+    hugging_face("DINOv2", DINOV2, r"encoder\.layer\.\d+\.layer_scale1\.lambda1$"),
     hugging_face("DINOv3", DINOV3, r"(model\.)?layer\.\d+\.mlp\.up_proj\.", bare_dinov3),
 )

@@ -1,6 +1,9 @@
 """The golden files of backbones: small models with the switches of published ones."""
 
 import goldens
+import numpy as np
+from backends import compute
+from keras import ops
 
 import keras_mixers as km
 
@@ -69,3 +72,14 @@ def path(name):
 def arrays(name):
     """`{key: array}` of the file."""
     return goldens.read(path(name))
+
+
+def assert_output(model, name, atol=1e-5):
+    """Assert that the model's output equals the original's, except for `atol`."""
+    with np.load(FOLDER / f"{name}.io.npz") as file:
+        arrays = dict(file)
+    arrays["class token"] = arrays["tokens"][:, 0] if "tokens" in arrays else None
+    names = ("output", "image_embeds", "pooler_output", "class token")
+    expected = next(arrays[name] for name in names if name in arrays)
+    found = ops.convert_to_numpy(compute(model, arrays["image"], training=False))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
