@@ -13,6 +13,8 @@ from keras_mixers.weights.formats import FORMATS
 
 LISTED = {**goldens.GOLDENS, **{f"towers/{name}.safetensors": name for name in towers.TOWERS}}
 
+QKV = "block_1_attention/attention/qkv"
+
 
 @functools.cache
 def filled(name):
@@ -35,9 +37,13 @@ def randomize(model):
     return model
 
 
-def part(array, rows):
-    """Every third row block of stacked queries, keys and values, by name."""
-    return dict(zip(rows, np.split(array, len(rows)), strict=True))
+def weight(model, path):
+    return next(weight for weight in model.weights if weight.path == path).numpy()
+
+
+def parts(array, names):
+    """`{name: array}` of the equal parts of an array."""
+    return dict(zip(names, np.split(array, len(names)), strict=True))
 
 
 @pytest.mark.parametrize("name", LISTED)
@@ -65,7 +71,7 @@ FOLDED = {
 }
 NO_BIAS = {"head.bias": "zero, because the original has no such bias"}
 REPORTS = {
-    "facebook_dinov2_reg4": ("DINOv2, DINOv3 or EVA", FOLDED, {"mask_token"}),
+    "facebook_dinov2_reg4": ("DINO, EVA or MAE", FOLDED, {"mask_token"}),
     "hf_clip_vision": ("Hugging Face CLIP", NO_BIAS, set()),
     "hf_dinov2": ("Hugging Face DINOv2", {}, {"embeddings.mask_token"}),
     "hf_dinov2_registers": ("Hugging Face DINOv2", FOLDED, {"embeddings.mask_token"}),
@@ -89,6 +95,20 @@ def test_text_towers_are_skipped_and_reported():
     text = {key for key in towers.arrays("open_clip") if not key.startswith("visual.")}
     assert len(text) == 18
     assert report.skipped == dict.fromkeys(text, "text tower or scale of similarities")
+
+
+def test_parts_of_one_weight_are_in_order():
+    """Queries before keys before values, and the gate before the other half."""
+    model, _ = filled("eva02_base")
+    arrays = towers.arrays("eva02_base")
+    block = "blocks.1.attn."
+    kernels = [arrays[f"{block}{name}_proj.weight"].T for name in "qkv"]
+    np.testing.assert_array_equal(weight(model, f"{QKV}/kernel"), np.hstack(kernels))
+    biases = [arrays[f"{block}{name}_proj.bias"] for name in "qv"]
+    np.testing.assert_array_equal(weight(model, f"{QKV}/query_value_bias"), np.hstack(biases))
+    fc1 = [arrays[f"blocks.1.mlp.fc1_{half}.weight"].T for half in "gx"]
+    path = "block_1_channel_mixing/channel_mixing/fc1/kernel"
+    np.testing.assert_array_equal(weight(model, path), np.hstack(fc1))
 
 
 # The same weights by names that no golden file has.
@@ -139,7 +159,7 @@ def dinov2_giant_of_hugging_face(arrays):
     }
     found = renamed(arrays, rules)
     for key in [key for key in found if ".attn.qkv." in key]:
-        for name, array in part(found.pop(key), ("query", "key", "value")).items():
+        for name, array in parts(found.pop(key), ("query", "key", "value")).items():
             found[key.replace("attn.qkv", f"attention.attention.{name}")] = array
     return found
 
@@ -158,7 +178,7 @@ def dinov3_plus_of_hugging_face(arrays):
     }
     found = renamed(arrays, rules)
     for key in [key for key in found if ".attn.qkv." in key]:
-        for name, array in part(found.pop(key), "qkv").items():
+        for name, array in parts(found.pop(key), "qkv").items():
             found[key.replace("attn.qkv", f"attention.{name}_proj")] = array
     # Released files have biases, which are zero.
     for i in range(2):
@@ -213,7 +233,8 @@ def perception_encoder(arrays):
 
 def dinov2_giant_of_authors(arrays):
     rules = {r"mlp\.fc1": "mlp.w12", r"mlp\.fc2": "mlp.w3", r"^blocks\.(\d)\.": r"blocks.0.\1."}
-    return renamed(arrays, rules) | {"mask_token": np.ones((1, 48), "float32")}
+    more = {"mask_token": np.ones((1, 48), "float32"), "decoder_norm.bias": np.ones(8, "float32")}
+    return renamed(arrays, rules) | more
 
 
 def dinov3_plus_of_authors(arrays):
@@ -252,9 +273,9 @@ DERIVED = {
     "CLIP with text": ("hf_clip_vision", whole_clip, "Hugging Face CLIP"),
     "SigLIP with text": ("hf_siglip_vision", whole_siglip, "Hugging Face SigLIP"),
     "Perception Encoder": ("pe_core", perception_encoder, "OpenCLIP"),
-    "DINOv2 g of its authors": ("dinov2_giant", dinov2_giant_of_authors, "DINOv2, DINOv3 or EVA"),
-    "DINOv3 S+ of its authors": ("dinov3_plus", dinov3_plus_of_authors, "DINOv2, DINOv3 or EVA"),
-    "EVA-02 B of its authors": ("eva02_base", eva02_of_authors, "DINOv2, DINOv3 or EVA"),
+    "DINOv2 g of its authors": ("dinov2_giant", dinov2_giant_of_authors, "DINO, EVA or MAE"),
+    "DINOv3 S+ of its authors": ("dinov3_plus", dinov3_plus_of_authors, "DINO, EVA or MAE"),
+    "EVA-02 B of its authors": ("eva02_base", eva02_of_authors, "DINO, EVA or MAE"),
 }
 
 
@@ -274,7 +295,6 @@ def test_other_names_load_the_same_weights(case, tmp_path):
 
 # Biases that only one side has.
 
-QKV = "block_1_attention/attention/qkv"
 KEY = "blocks.1.attn.qkv.bias"
 WITHOUT_KEY_BIAS = {"without_bias": ("key",)}
 
@@ -297,10 +317,6 @@ def refuse(arrays, tmp_path, name, *messages, **more):
         assert message in str(caught.value)
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def weight(model, path):
-    return next(weight for weight in model.weights if weight.path == path).numpy()
 
 
 def without(arrays, *keys):

@@ -1,4 +1,4 @@
-"""The names of the authors of DINOv2, DINOv3 and EVA, which are timm's with some differences."""
+"""The names of the authors of DINOv2, DINOv3, EVA and MAE: timm's with some differences."""
 
 import re
 
@@ -27,6 +27,9 @@ RULES = (
 )
 
 
+PRE_TRAINING = ("decoder_", "lm_head.", "local_cls_norm.", "projectors.")
+
+
 def normal(entries):
     """Remove the number of the chunk that DINOv2's sharded training puts before the block's.
 
@@ -46,7 +49,7 @@ def normal(entries):
 
 def ignorable(key):
     """The reason to skip a key that the classifier does not use, or None."""
-    if key == "mask_token" or key.startswith(("lm_head.", "local_cls_norm.", "projectors.")):
+    if key == "mask_token" or key.startswith(PRE_TRAINING):
         return "only for pre-training"
     if re.search(r"(^|\.)rope(_embed)?\.(periods|freqs_cos|freqs_sin)$", key):
         return "rotary positions, which the model computes"
@@ -57,7 +60,7 @@ def ignorable(key):
 
 FORMATS = (
     Format(
-        "DINOv2, DINOv3 or EVA",
+        "DINO, EVA or MAE",
         frozenset({"attention"}),
         RULES,
         timm.OF_AUTHORS,

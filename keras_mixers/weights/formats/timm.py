@@ -176,7 +176,7 @@ def ignorable(key):
     return None
 
 
-# Only the files of the authors of DINOv2, DINOv3 and EVA have these keys next to blocks.0.attn.
+# Keys that files of timm do not have, in files of the authors of DINOv2, DINOv3, EVA and MAE.
 OF_AUTHORS = (
     r"(mask_token|register_tokens|storage_tokens)$|blocks\.\d+\.(\d+\.)?"
     r"(mlp\.(w\d+|ffn_ln)\.|attn\.(inner_attn_ln\.|qkv\.bias_mask$))"
