@@ -257,10 +257,16 @@ MUTATIONS = [
         "weights/test_adapt.py::test_grids_of_equal_token_counts_are_compared[positions-timm]",
     ),
     (
-        "weights.plan:unused_keys",
-        "extra.append(key)",
+        "weights.plan:add_unused",
+        "problems.extra.append(key)",
         "pass",
         "weights/test_refusals.py::test_wrong_arrays_are_refused[extra]",
+    ),
+    (
+        "weights.transforms:without_key_bias",
+        "if key.any():",
+        "if False:",
+        "weights/test_towers.py::test_a_bias_of_keys_must_be_zero_for_a_model_without_it",
     ),
     (
         "weights.resize:patch_kernel",
@@ -281,7 +287,7 @@ MUTATIONS = [
         "weights/test_adapt.py::test_channels_repeat_and_keep_scale",
     ),
     (
-        "weights.save:write_timm",
+        "weights.formats.timm:as_saved",
         "key.endswith",
         "key.startswith",
         "weights/test_save.py::test_batch_norms_get_the_counter_of_torch",

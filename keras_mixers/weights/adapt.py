@@ -32,17 +32,21 @@ class Change:
     exact: bool = False
 
 
+def can_change(role):
+    """Whether an array for a role may have another size than the weight; it is one array then."""
+    return role_pattern(role)[0] in ADAPTATIONS
+
+
 def find_change(weight, shape, context):
     """The `Change` that fits an array to a weight, or None if it needs none or cannot fit.
 
     Args:
-        weight: the `WeightRole` to fill.
+        weight: the `WeightRole` to fill, whose role `can_change`.
         shape: the shape of the file's array in our layout.
         context: a `Context`.
     """
     pattern, _ = role_pattern(weight.role)
-    adaptation = ADAPTATIONS.get(pattern)
-    return adaptation(weight, shape, context) if adaptation else None
+    return ADAPTATIONS[pattern](weight, shape, context)
 
 
 def positions(weight, shape, context):

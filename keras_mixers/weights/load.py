@@ -32,8 +32,10 @@ def load_weights(
     The content of the file decides its format:
 
     - `.npz`: the names of Google's ViT and MLP-Mixer.
-    - `.safetensors`: the names of timm, Hugging Face or ConvMixer's authors. The index of a file in
-      several parts, `.safetensors.index.json`, is read with the files that it names in its folder.
+    - `.safetensors`: the names of timm; of Hugging Face's ViT (also MAE and I-JEPA), DeiT, DINOv2,
+      DINOv3, CLIP and SigLIP; of OpenAI's CLIP, OpenCLIP and Perception Encoder; of the authors of
+      DINOv2, DINOv3, EVA, MAE and ConvMixer. The index of a file in several parts,
+      `.safetensors.index.json`, is read with the files that it names in its folder.
     - `.pth`: the same names. This needs torch, which reads the file as weights only. Objects next
       to the weights, such as the training's arguments, are not loaded, and a file that asks for
       code is refused.
@@ -55,6 +57,10 @@ def load_weights(
     A layer with LoRA matrices (Keras's `enable_lora`) gets only its kernel from the file. The
     matrices stay as they are, and the report lists them: matrices that are trained still add their
     update to the new kernel.
+
+    A bias that the original computes without is zero: the projection of CLIP has none, and in some
+    models queries, keys and values, or only keys, have none. The report lists these biases. If the
+    model lacks such a bias, the file's must be zero. Any other missing weight is an error.
 
     A file does not state the number of heads, the activation or the epsilons. Build the model with
     the values of the original model.

@@ -7,7 +7,7 @@ import numpy as np
 from keras_mixers.arguments import shown
 from keras_mixers.graph import lora_matrices
 from keras_mixers.weights import heads
-from keras_mixers.weights.adapt import Change, find_change
+from keras_mixers.weights.adapt import Change, can_change, find_change
 from keras_mixers.weights.context import Context
 from keras_mixers.weights.entries import Entry
 from keras_mixers.weights.mismatch import Problems, mismatch_message, shape_message
@@ -155,8 +155,8 @@ def check_blocks(form, backbone):
 def possible_change(assignment, context):
     """The `Change` that would make an assignment fit, or None if there is none."""
     weight, shapes = assignment.weight, assignment.file_shapes
-    if len(shapes) != 1 or len(shapes[0]) != len(weight.shape):
-        return None  # because only one array with all its axes can be changed
+    if not can_change(weight.role) or len(shapes[0]) != len(weight.shape):
+        return None  # because only an array with all its axes can be changed
     array = np.broadcast_to(np.float32(0), shapes[0])  # takes no memory
     return find_change(weight, assignment.transform.to_model([array], weight).shape, context)
 

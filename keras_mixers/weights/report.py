@@ -10,7 +10,8 @@ class LoadReport:
     Attributes:
         format: the name of the format that was recognised.
         loaded: how many weights of the model were set.
-        adapted: `{role: change}` for weights that were changed to fit.
+        adapted: `{role: change}` for weights that were changed to fit, and for biases that are zero
+            because the original has none.
         skipped: `{key of the source: reason}` for arrays that were not used.
         untouched: `{path of a weight of the model: reason}` for weights that keep their values.
         part: what precedes the names of the weights that were used, such as `"model_ema"` or

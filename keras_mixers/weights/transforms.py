@@ -78,8 +78,9 @@ def stacked(count, transform):
         lambda arrays, weight: np.concatenate(
             [transform.to_model([array], weight) for array in arrays], axis=-1
         ),
+        # The parts are equal, except for an array that cannot be the sum of equal ones.
         lambda array, weight: [
-            transform.to_file(part, weight)[0] for part in np.split(array, count, axis=-1)
+            transform.to_file(part, weight)[0] for part in np.array_split(array, count, axis=-1)
         ],
     )
 
@@ -118,5 +119,5 @@ masked = Transform(  # biases of queries, keys and values
 )
 masked_query_key_value = Transform(  # biases of queries and of values
     lambda arrays, _: without_key_bias(arrays[0] * arrays[1]),
-    lambda array, weight: 2 * query_key_value.to_file(array, weight),
+    lambda array, weight: masked.to_file(*query_key_value.to_file(array, weight), weight),
 )

@@ -137,7 +137,8 @@ def old_mae(arrays):
     mlp = {r"mlp\.fc1": "intermediate.dense", r"mlp\.fc2": "output.dense"}
     found = renamed(arrays, OLD_ATTENTION | mlp, "vit.")
     assert "vit.encoder.layer.0.attention.attention.query.weight" in found
-    return found | {"decoder.decoder_embed.weight": np.ones((4, 48), "float32")}
+    names = ("mask_token", "decoder_layers.0.layernorm_before.weight")
+    return found | {f"decoder.{name}": np.ones(48, "float32") for name in names}
 
 
 def old_dinov2(arrays):
@@ -488,6 +489,19 @@ def test_siglip_for_images_of_any_size_is_refused(tmp_path):
 def test_incomplete_parts_are_named(tmp_path):
     key = "blocks.1.attn.k_proj.weight"
     refuse(without(towers.arrays("eva02_base"), key), tmp_path, "eva02_base", f"'{key}' for")
+
+
+def test_gated_files_are_refused_for_other_mlps(tmp_path):
+    arrays = towers.arrays("dinov3_plus")
+    message = "'blocks.0.mlp.fc1_g.weight' has shape (192, 48), block_0_channel_mixing/"
+    refuse(arrays, tmp_path, "dinov3", message, "needs (96, 48)", mlp_dim=191)
+
+
+def test_a_bias_that_has_no_three_parts_is_refused(tmp_path):
+    arrays = towers.arrays("dinov2")
+    arrays[KEY] = arrays[KEY][1:]
+    message = f"'{KEY}' has shape (143,), {QKV}/query_value_bias needs (144,)"
+    refuse(arrays, tmp_path, "dinov2", message, **WITHOUT_KEY_BIAS)
 
 
 def test_two_names_of_one_weight_are_refused(tmp_path):

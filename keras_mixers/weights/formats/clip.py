@@ -12,6 +12,26 @@ BLOCK = "blocks.{i}."
 VISUAL = "visual."
 RESBLOCK = "visual.transformer.resblocks.{i}."
 
+# Names of the two parts of an array that joins queries, keys and values; see `normal`.
+QUERY, KEY_VALUE = " of queries", " of keys, values"
+
+
+def pooling(key, attention, fc1, fc2):
+    """Rules for attention pooling, where one array has queries, keys and values."""
+    joined = f"{key}{attention}.in_proj_"
+    return (
+        rule("pool.probe", f"{key}probe"),
+        rule("pool.query.kernel", f"{joined}weight{QUERY}", linear),
+        rule("pool.query.bias", f"{joined}bias{QUERY}"),
+        rule("pool.key_value.kernel", f"{joined}weight{KEY_VALUE}", linear),
+        rule("pool.key_value.bias", f"{joined}bias{KEY_VALUE}"),
+        *pairs("pool.out", f"{key}{attention}.out_proj", DENSE, linear),
+        *pairs("pool.norm", f"{key}layernorm", NORM),
+        *pairs("pool.mlp.fc1", f"{key}mlp.{fc1}", DENSE, linear),
+        *pairs("pool.mlp.fc2", f"{key}mlp.{fc2}", DENSE, linear),
+    )
+
+
 # OpenAI's code and OpenCLIP have no LayerScale and no attention pooling; Perception Encoder has.
 OPEN_CLIP = (
     rule("patch_embed.kernel", "visual.conv1.weight", conv),
@@ -28,15 +48,7 @@ OPEN_CLIP = (
     *pairs(f"{BLOCK}channel_mixing.fc2", f"{RESBLOCK}mlp.c_proj", DENSE, linear),
     rule(f"{BLOCK}scale2.gamma", f"{RESBLOCK}ls_2.gamma"),
     *pairs("norm", "visual.ln_post", NORM),
-    rule("pool.probe", "visual.attn_pool.probe"),
-    rule("pool.query.kernel", "visual.attn_pool.attn.in_proj_weight of queries", linear),
-    rule("pool.query.bias", "visual.attn_pool.attn.in_proj_bias of queries"),
-    rule("pool.key_value.kernel", "visual.attn_pool.attn.in_proj_weight of keys, values", linear),
-    rule("pool.key_value.bias", "visual.attn_pool.attn.in_proj_bias of keys, values"),
-    *pairs("pool.out", "visual.attn_pool.attn.out_proj", DENSE, linear),
-    *pairs("pool.norm", "visual.attn_pool.layernorm", NORM),
-    *pairs("pool.mlp.fc1", "visual.attn_pool.mlp.c_fc", DENSE, linear),
-    *pairs("pool.mlp.fc2", "visual.attn_pool.mlp.c_proj", DENSE, linear),
+    *pooling("visual.attn_pool.", "attn", "c_fc", "c_proj"),
     rule("head.kernel", "visual.proj"),
 )
 
@@ -66,15 +78,7 @@ CLIP = (
 SIGLIP = (
     *TOWER,
     rule("patch_embed.bias", "embeddings.patch_embedding.bias"),
-    rule("pool.probe", "head.probe"),
-    rule("pool.query.kernel", "head.attention.in_proj_weight of queries", linear),
-    rule("pool.query.bias", "head.attention.in_proj_bias of queries"),
-    rule("pool.key_value.kernel", "head.attention.in_proj_weight of keys, values", linear),
-    rule("pool.key_value.bias", "head.attention.in_proj_bias of keys, values"),
-    *pairs("pool.out", "head.attention.out_proj", DENSE, linear),
-    *pairs("pool.norm", "head.layernorm", NORM),
-    *pairs("pool.mlp.fc1", "head.mlp.fc1", DENSE, linear),
-    *pairs("pool.mlp.fc2", "head.mlp.fc2", DENSE, linear),
+    *pooling("head.", "attention", "fc1", "fc2"),
 )
 
 # Tables and tokens without the axis of images.
@@ -96,13 +100,14 @@ def normal(entries):
     """Add the axis of images to tables and tokens, and split what the pooling joins."""
     pairs = []
     for key, entry in entries.items():
-        width = entry.shape[0] // 3 if entry.shape else 0
-        if key.endswith(JOINED):
-            pairs.append((f"{key} of queries", entry.part(slice(width))))
-            pairs.append((f"{key} of keys, values", entry.part(slice(width, None))))
+        if key.endswith(WITHOUT_IMAGES):
+            pairs.append((key, entry.with_axes(3)))
+        elif key.endswith(JOINED) and entry.shape:
+            width = entry.shape[0] // 3
+            pairs.append((f"{key}{QUERY}", entry.part(slice(width))))
+            pairs.append((f"{key}{KEY_VALUE}", entry.part(slice(width, None))))
         else:
-            image_axes = 3 if key.endswith(WITHOUT_IMAGES) else 0
-            pairs.append((key, entry.with_axes(image_axes)))
+            pairs.append((key, entry))
     return by_name(pairs)
 
 
