@@ -508,6 +508,9 @@ def test_two_names_of_one_weight_are_refused(tmp_path):
     arrays = towers.arrays("dinov3")
     arrays["blocks.0.ls1.gamma"] = arrays["blocks.0.gamma_1"]
     refuse(arrays, tmp_path, "dinov3", "without a place in the model", "'blocks.0.gamma_1' (48,)")
+    key = "blocks.0.attn.q_bias"
+    arrays = towers.arrays("dinov2") | {key: np.zeros(48, "float32")}
+    refuse(arrays, tmp_path, "dinov2", "without a place in the model", f"'{key}' (48,)")
 
 
 def test_head_of_another_width_is_skipped_without_a_bias(tmp_path):
