@@ -52,6 +52,12 @@ class QueryKeyValue(Dense):
         y = super().quantized_call(*args, **kwargs)
         return y + ops.cast(self.bias_tensor(), y.dtype)
 
+    @property
+    def variable_serialization_spec(self):
+        """The weights that Keras saves in files, by quantization mode."""
+        spec = super().variable_serialization_spec
+        return {mode: [*names, "query_value_bias"] for mode, names in spec.items()}
+
     def bias_tensor(self):
         query, value = ops.split(ops.convert_to_tensor(self.query_value_bias), 2)
         return ops.concatenate([query, ops.zeros_like(query), value])
