@@ -13,7 +13,12 @@ from keras_mixers.models import (
     variants,
 )
 from keras_mixers.preprocessing import Preprocessing
-from keras_mixers.probe import attention_maps, attention_rollout, token_mixing_units
+from keras_mixers.probe import (
+    attention_maps,
+    attention_rollout,
+    feature_maps,
+    token_mixing_units,
+)
 from keras_mixers.training import Recipe, recipes
 from keras_mixers.version import __version__
 from keras_mixers.weights import (
@@ -41,6 +46,7 @@ __all__ = [
     "count_flops",
     "data",
     "export",
+    "feature_maps",
     "layers",
     "load_weights",
     "pretrained",

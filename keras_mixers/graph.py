@@ -149,6 +149,34 @@ def run(model, x, visit, path=""):
     return [values[id(output)] for output in graph.outputs]
 
 
+def unnested_calls(model, inputs=None, path=""):
+    """Yield `(name, layer, input tensors, output)` for each call, as if no model were nested.
+
+    The tensors are symbolic. They lead from the inputs of the outermost model through the layers
+    themselves, because this function calls the layers of a nested model again on the tensors that
+    the nested model receives. It does so when the iteration reaches them. The calls of a flat model
+    are yielded as they are. `inputs` replaces the inputs of the model.
+
+    The generator returns the list of the model's outputs.
+    """
+    graph = functional(model)
+    values = {id(x): y for x, y in zip(graph.inputs, inputs or graph.inputs, strict=True)}
+    for name, node in named_nodes(model, path):
+        args, kwargs = node.arguments.fill_in(values)
+        if is_functional(node.operation):
+            inside = keras.tree.flatten(args)
+            outputs = yield from unnested_calls(node.operation, inside, f"{name}/")
+        else:
+            before = [values[id(x)] for x in node.input_tensors]
+            if all(x is y for x, y in zip(before, node.input_tensors, strict=True)):
+                outputs = node.outputs
+            else:
+                outputs = keras.tree.flatten(node.operation(*args, **kwargs))
+            yield name, node.operation, before, outputs[0]
+        values.update(zip(map(id, node.outputs), outputs, strict=True))
+    return [values[id(output)] for output in graph.outputs]
+
+
 def uninitialized_variables():
     """Keras's list of the variables whose initialization it postpones; Keras appends to it."""
     return global_state.get_global_attribute("uninitialized_variables", [], set_to_default=True)

@@ -9,11 +9,10 @@ from keras_mixers.graph import layer_calls
 from keras_mixers.layers import (
     AttentionPooling,
     MultiHeadSelfAttention,
-    PatchEmbed,
     SelectToken,
 )
 from keras_mixers.probe.collect import collect, find_layers, mixer_input, mixer_of
-from keras_mixers.probe.grid import grid_of, prefix_names
+from keras_mixers.probe.grid import check_one_stream, grid_of, prefix_names
 from keras_mixers.probe.token_mixers import declares_nothing, is_custom, other_token_mixers
 
 Layers = int | str | Sequence[int | str] | None
@@ -122,12 +121,7 @@ def attention_path(model, layers):
             `None` and another layer may mix tokens.
     """
     wanted = find_layers(model, MultiHeadSelfAttention, layers)
-    stems = find_layers(model, PatchEmbed)
-    if len(stems) > 1:
-        raise ValueError(
-            "`model` must have one stream of tokens, which begins at one PatchEmbed. Received:"
-            f" '{model.name}' with {', '.join(stems)}"
-        )
+    check_one_stream(model)
     one_grid(model, wanted)
     if layers is None:
         check_no_other_mixers(model, wanted)

@@ -92,6 +92,16 @@ def token_grid(model: keras.Model, tokens: int | None = None) -> TokenGrid:
     return TokenGrid(rows, columns, patch_size, num_prefix)
 
 
+def check_one_stream(model):
+    """Raise a ValueError unless the model has exactly one `PatchEmbed`."""
+    stems = find_layers(model, PatchEmbed)
+    if len(stems) > 1:
+        raise ValueError(
+            "`model` must have one stream of tokens, which begins at one PatchEmbed. Received:"
+            f" '{model.name}' with {', '.join(stems)}"
+        )
+
+
 def grid_of(model, node):
     """The grid of the sequence `(N, T, D)` that a call receives."""
     return token_grid(model, node.input_tensors[0].shape[1])
