@@ -55,8 +55,10 @@ def export(
     for a short time.
 
     Args:
-        model: a built functional or Sequential model with one input and one output. The file
-            computes in `dtype`, whatever the model's dtype policy is.
+        model: a built functional or Sequential model with one input. If it has several outputs,
+            such as those of `km.feature_maps`, the file returns them under the names of the layers
+            that compute them, and neither `logits` nor `probabilities`. The file computes in
+            `dtype`, whatever the model's dtype policy is.
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
             must exist. ONNX weights over 2 GiB go into a second file next to `path`.
         preprocessing: how to prepare images for the model; it becomes part of the file.
@@ -96,7 +98,7 @@ def export(
     path, file_format = validation.check_path(path)
     validation.check_model(model)
     validation.check_options(target, dtype, quantize, attention_maps)
-    names = arguments.class_names(class_names, model.outputs[0].shape[-1])
+    names = validation.check_class_names(class_names, model)
     validation.check_preprocessing(preprocessing, model)
     validation.check_format(
         file_format,

@@ -21,7 +21,7 @@ class ExportReport:
         precision: `"float32"`, `"float16"` or `"int8"`.
         agreement: for a quantized file, the fraction of images for which the file and the float32
             model predict the same class. The images are the calibration data, or random. None for
-            other files.
+            other files, and for a model with several outputs.
         quantized: for a quantized file, the fraction of the weights that it stores in `precision`.
             None for other files. Below one half, the file is hardly smaller or faster than in
             float32, and the text of the report says so.

@@ -82,17 +82,17 @@ class Serving:
             if self.attention_maps:
                 calls = [(layer, recording(layer, maps)) for layer in attention_layers(self.model)]
                 stack.enter_context(temporary_attribute("call", calls))
-            logits = keras.ops.cast(self.model_output(prepared), "float32")
-        outputs = {"logits": logits}
-        if self.preprocessing:
+            outputs = self.model_outputs(prepared)
+            outputs = {name: keras.ops.cast(y, "float32") for name, y in outputs.items()}
+        if self.preprocessing and "logits" in outputs:
             activation = keras.ops.sigmoid if is_sigmoid(self.model) else keras.ops.softmax
-            outputs["probabilities"] = activation(logits)
+            outputs["probabilities"] = activation(outputs["logits"])
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
 
-    def model_output(self, prepared):
-        """The model's one output as a tensor, also if the model returns it in a list or a dict."""
-        (output,) = keras.tree.flatten(self.model(prepared, training=False))
-        return output
+    def model_outputs(self, prepared):
+        """`{name: tensor}`, also if the model returns its outputs in a list or a dict."""
+        outputs = keras.tree.flatten(self.model(prepared, training=False))
+        return dict(zip(output_names(self.model), outputs, strict=True))
 
     def calibrated(self, data):
         """A copy with calibration images from an array, batches, or a dataset.
@@ -149,6 +149,11 @@ def calibration_arrays(data):
             "`calibration_data` must be an array of images or batches of them."
             f" {arguments.received(calibration_data=data)}: {type(error).__name__}: {error}"
         ) from error
+
+
+def output_names(model):
+    """The names of a model's outputs in the file: `logits`, or those of layers if it has several."""
+    return ["logits"] if len(model.outputs) == 1 else list(model.output_names)
 
 
 def is_sigmoid(model):

@@ -5,7 +5,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.exporting import onnx
 from keras_mixers.exporting.formats import FORMATS, format_of
-from keras_mixers.exporting.serving import attention_layers, is_sigmoid
+from keras_mixers.exporting.serving import attention_layers, is_sigmoid, output_names
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.preprocessing import Preprocessing
 
@@ -24,10 +24,17 @@ def check_model(model):
             " export it in a process that starts with KERAS_BACKEND=tensorflow"
         )
     ends = ("inputs", "outputs") if isinstance(model, keras.Model) else ()
-    if [len(getattr(model, end, None) or ()) for end in ends] != [1, 1]:
+    counts = [len(getattr(model, end, None) or ()) for end in ends]
+    if counts[:1] != [1] or not counts[1]:
         raise ValueError(
-            "`model` must be a built functional or Sequential model with one input and one output."
-            f" {arguments.received(model=model)}"
+            "`model` must be a built functional or Sequential model with one input and one or more"
+            f" outputs. {arguments.received(model=model)}"
+        )
+    names = output_names(model)
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "`model` must have outputs of different names, those of the layers that compute them."
+            f" {arguments.received(names=names)}; add a keras.layers.Identity(name=...) to each"
         )
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:
         raise ValueError(
@@ -126,6 +133,16 @@ def check_has_effect(model, attention_maps, quantize, calibration_data):
         )
 
 
+def check_class_names(class_names, model):
+    """The names as a list, or None; a model with several outputs has no classes."""
+    if class_names is not None and len(model.outputs) > 1:
+        raise ValueError(
+            "`class_names` must be None for a model with several outputs."
+            f" {arguments.received(class_names=class_names)}"
+        )
+    return arguments.class_names(class_names, model.outputs[0].shape[-1])
+
+
 def check_preprocessing(preprocessing, model):
     """Check that preprocessing makes the images that the model takes, and the model logits."""
     if preprocessing is None:
@@ -142,6 +159,8 @@ def check_preprocessing(preprocessing, model):
             f" size={preprocessing.size} for a model that takes {tuple(size)}"
         )
     preprocessing.check_channels(channels)
+    if len(model.outputs) > 1:
+        return
     last = producer(model.outputs[0])
     activation = getattr(last, "activation", None)
     if activation not in (None, keras.activations.linear):

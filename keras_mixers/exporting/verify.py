@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from keras_mixers.exporting.serving import output_names
 from keras_mixers.graph import all_layers
 
 BATCHES = (1, 3)  # two sizes, because one would not show a batch size that is fixed by mistake
@@ -63,7 +64,7 @@ def largest_difference(serving, reference, run):
         images = images_to_compare(serving, batch)
         expected = outputs_of(reference, images)
         if batch == 1:
-            check_reference(serving, images, expected["logits"])
+            check_reference(serving, images, expected)
         outputs = run(images)
         for name, value in expected.items():
             difference = _checked_difference(
@@ -80,16 +81,17 @@ def outputs_of(reference, images):
     return {name: value.numpy() for name, value in reference(tf.constant(images)).items()}
 
 
-def check_reference(serving, images, logits):
+def check_reference(serving, images, outputs):
     """Compare the reference, in float32, with the model under its own dtype policies."""
     prepared = serving.preprocessing(images) if serving.preprocessing else images
-    if not np.isfinite(logits).all():
-        raise RuntimeError("The model's outputs are NaN or infinite; `path` is unchanged")
-    expected = np.asarray(serving.model_output(prepared), "float32")
     parts = [serving.model, *all_layers(serving.model)]
     # Half precision differs from float32 by more than 1e-4, so the tolerance of int8 applies.
     mixed = any(part.compute_dtype in ("float16", "bfloat16") for part in parts)
-    _checked_difference("logits", logits, expected, "int8" if mixed else "float32", 1)
+    for name, expected in serving.model_outputs(prepared).items():
+        if not np.isfinite(outputs[name]).all():
+            raise RuntimeError("The model's outputs are NaN or infinite; `path` is unchanged")
+        expected = np.asarray(expected, "float32")
+        _checked_difference(name, outputs[name], expected, "int8" if mixed else "float32", 1)
 
 
 def _checked_difference(name, output, expected, precision, batch):
@@ -118,8 +120,10 @@ def _checked_difference(name, output, expected, precision, batch):
 def agreement(serving, reference, run):
     """The fraction of images for which file and reference have the same largest logit.
 
-    The images are the calibration data, or random images.
+    The images are the calibration data, or random images. Without logits the result is None.
     """
+    if "logits" not in output_names(serving.model):
+        return None
     images = serving.calibration or [random_images(serving, RANDOM_IMAGES)]
     same = [
         np.argmax(run(batch)["logits"], -1) == np.argmax(outputs_of(reference, batch)["logits"], -1)
