@@ -149,13 +149,12 @@ def run(model, x, visit, path=""):
     return [values[id(output)] for output in graph.outputs]
 
 
-def unnested_calls(model, inputs=None, path=""):
-    """Yield `(name, layer, input tensors, output)` for each call, as if no model were nested.
+def unnested_outputs(model, inputs=None, path=""):
+    """Yield `(name, output)` for each call: symbolic tensors, as if no model were nested.
 
-    The tensors are symbolic. They lead from the inputs of the outermost model through the layers
-    themselves, because this function calls the layers of a nested model again on the tensors that
-    the nested model receives. It does so when the iteration reaches them. The calls of a flat model
-    are yielded as they are. `inputs` replaces the inputs of the model.
+    The tensors lead from the inputs of the outermost model through the layers themselves. For this,
+    the function calls the layers of a nested model again, on the tensors that the nested model
+    receives, when the iteration reaches them. `inputs` replaces the inputs of the model.
 
     The generator returns the list of the model's outputs.
     """
@@ -165,14 +164,12 @@ def unnested_calls(model, inputs=None, path=""):
         args, kwargs = node.arguments.fill_in(values)
         if is_functional(node.operation):
             inside = keras.tree.flatten(args)
-            outputs = yield from unnested_calls(node.operation, inside, f"{name}/")
+            outputs = yield from unnested_outputs(node.operation, inside, f"{name}/")
         else:
-            before = [values[id(x)] for x in node.input_tensors]
-            if all(x is y for x, y in zip(before, node.input_tensors, strict=True)):
-                outputs = node.outputs
-            else:
-                outputs = keras.tree.flatten(node.operation(*args, **kwargs))
-            yield name, node.operation, before, outputs[0]
+            is_new = any(values[id(x)] is not x for x in node.input_tensors)
+            outputs = node.operation(*args, **kwargs) if is_new else node.outputs
+            outputs = keras.tree.flatten(outputs)
+            yield name, outputs[0]
         values.update(zip(map(id, node.outputs), outputs, strict=True))
     return [values[id(output)] for output in graph.outputs]
 

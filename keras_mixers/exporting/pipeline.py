@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_mixers import arguments, files
+from keras_mixers import files
 from keras_mixers.exporting import validation, verify
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving

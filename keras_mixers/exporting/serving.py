@@ -152,7 +152,7 @@ def calibration_arrays(data):
 
 
 def output_names(model):
-    """The names of a model's outputs in the file: `logits`, or those of layers if it has several."""
+    """Names of the outputs in the file: `logits`, or names of layers if there are several."""
     return ["logits"] if len(model.outputs) == 1 else list(model.output_names)
 
 

@@ -9,6 +9,7 @@ most 1.1 times as long as a forward pass up to that layer (`examples/benchmark_p
 from keras_mixers.probe.attention import attention_distance, attention_maps, attention_rollout
 from keras_mixers.probe.class_relevance import relevance
 from keras_mixers.probe.feature_maps import feature_maps
+from keras_mixers.probe.feature_pca import feature_pca
 from keras_mixers.probe.filters import depthwise_kernels, patch_filters, position_similarity
 from keras_mixers.probe.grid import TokenGrid, token_grid
 from keras_mixers.probe.units import (
@@ -26,6 +27,7 @@ __all__ = [
     "channel_mixing_activations",
     "depthwise_kernels",
     "feature_maps",
+    "feature_pca",
     "features",
     "patch_filters",
     "position_similarity",

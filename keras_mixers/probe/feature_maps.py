@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.graph import functional, layer_calls, unnested_calls
+from keras_mixers.graph import functional, layer_calls, run, unnested_outputs
 from keras_mixers.layers import Residual
-from keras_mixers.probe.grid import check_one_stream, token_grid
+from keras_mixers.probe.grid import TokenGrid, check_one_stream, token_grid
 from keras_mixers.probe.token_mixers import keeps_tokens_apart
 
 FINAL_NORMS = (keras.layers.LayerNormalization, keras.layers.RMSNormalization)
@@ -72,17 +72,20 @@ def feature_maps(
     check_one_stream(model)
     ends = block_ends(model)
     chosen = chosen_blocks(blocks, len(ends))
-    streams, final_norm = streams_and_norm(model, ends)
+    grids = [grid_after(model, ends[i]) for i in chosen]
+    if prefix_tokens and not all(grid.num_prefix for grid in grids):
+        raise ValueError(
+            "`prefix_tokens` must be False for a model without prefix tokens. Received:"
+            f" prefix_tokens=True for '{model.name}'"
+        )
 
+    norm_layer = final_norm(model, ends[-1]) if norm else None
+    streams = {name: output for name, output in unnested_outputs(model) if name in ends}
     outputs = []
-    for i in chosen:
-        stream = final_norm(streams[i]) if norm and final_norm else streams[i]
-        feature_map, prefix = on_grid(model, stream, f"block_{i}")
-        if prefix_tokens and prefix is None:
-            raise ValueError(
-                "`prefix_tokens` must be False for a model without prefix tokens. Received:"
-                f" prefix_tokens=True for '{model.name}'"
-            )
+    for i, grid in zip(chosen, grids, strict=True):
+        stream = streams[ends[i]]
+        stream = norm_layer(stream) if norm_layer else stream
+        feature_map, prefix = split(stream, grid, f"block_{i}")
         outputs.append((feature_map, prefix) if prefix_tokens else feature_map)
     if isinstance(blocks, numbers.Integral):
         (outputs,) = outputs
@@ -99,12 +102,11 @@ def block_ends(model):
     """
     ends = []
     for name, node in layer_calls(model).items():
-        if is_whole_block(node.operation) or (
-            isinstance(node.operation, Residual) and not (ends and keeps_tokens_apart(node))
-        ):
+        is_half = isinstance(node.operation, Residual)
+        if is_half and ends and keeps_tokens_apart(node):
+            ends[-1] = name  # the second half of a block
+        elif is_half or is_whole_block(node.operation):
             ends.append(name)
-        elif isinstance(node.operation, Residual):
-            ends[-1] = name
     if not ends:
         raise ValueError(
             "`model` must have blocks: Residual or ConvMixerBlock layers in its graph. Received:"
@@ -140,39 +142,46 @@ def chosen_blocks(blocks, count):
     return chosen
 
 
-def streams_and_norm(model, ends):
-    """The streams of tokens after the calls `ends`, and the norm of the last one or None.
+def grid_after(model, end):
+    """The `TokenGrid` of the tokens that the call `end` returns, as a sequence or as a grid."""
+    sides = layer_calls(model)[end].output_tensors[0].shape[1:-1]
+    if len(sides) == 1:
+        return token_grid(model, sides[0])
+    return TokenGrid(*sides, patch_size=token_grid(model).patch_size)
 
-    The final norm reads the last stream directly, or through layers without weights, and keeps
-    its tokens.
+
+def final_norm(model, end):
+    """The layer that normalizes the tokens after the call `end`, which ends the last block.
+
+    It reads the stream directly, or through layers without weights that keep its tokens. The
+    result is None if there is no such layer.
     """
-    streams, reads_last = {}, set()
-    for name, layer, inputs, output in unnested_calls(model):
-        if name in ends:
-            streams[name] = output
-            reads_last = {id(output)} if name == ends[-1] else set()
-        elif any(id(x) in reads_last for x in inputs) and len(output.shape) > 2:
-            if isinstance(layer, FINAL_NORMS):
-                return [streams[end] for end in ends], layer
-            if not getattr(layer, "weights", None):
-                reads_last.add(id(output))
-    return [streams[end] for end in ends], None
+    calls, norms = layer_calls(model), []
+    stream, other = object(), object()  # instead of tensors
+
+    def visit(name, layer, *args, **kwargs):
+        shape = calls[name].output_tensors[0].shape
+        reads = any(x is stream for x in keras.tree.flatten((args, kwargs))) and len(shape) > 2
+        if reads and isinstance(layer, FINAL_NORMS):
+            norms.append(layer)
+        moves = reads and not getattr(layer, "weights", None)
+        return [stream if name == end or moves else other] * len(calls[name].output_tensors)
+
+    run(model, [other] * len(functional(model).inputs), visit)
+    return norms[0] if norms else None
 
 
-def on_grid(model, stream, name):
+def split(stream, grid, name):
     """(map, prefix tokens or None) of a stream of tokens.
 
     Shapes: `(N, T, D) -> (N, rows, columns, D), (N, P, D)`. A grid `(N, rows, columns, D)` stays.
     """
     options = {"dtype": stream.dtype}  # because Keras would cast to the default policy
-    prefix, sides = None, stream.shape[1:3]
-    if len(stream.shape) == 3:
-        grid = token_grid(model, stream.shape[1])
-        sides, count = (grid.rows, grid.columns), grid.num_prefix
-        if count:
-            patches = grid.rows * grid.columns
-            crop = keras.layers.Cropping1D((0, patches), name=f"{name}_prefix_tokens", **options)
-            prefix = crop(stream)
-            stream = keras.layers.Cropping1D((count, 0), name=f"{name}_patches", **options)(stream)
-    shape = (*sides, stream.shape[-1])
+    prefix, shape = None, (grid.rows, grid.columns, stream.shape[-1])
+    if grid.num_prefix:
+        patches = grid.rows * grid.columns
+        crop = keras.layers.Cropping1D((0, patches), name=f"{name}_prefix_tokens", **options)
+        prefix = crop(stream)
+        crop = keras.layers.Cropping1D((grid.num_prefix, 0), name=f"{name}_patches", **options)
+        stream = crop(stream)
     return keras.layers.Reshape(shape, name=f"{name}_map", **options)(stream), prefix

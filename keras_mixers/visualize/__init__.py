@@ -14,7 +14,6 @@ one image. `plot_attention_distance` averages over a batch, and the explorer sho
 
 from keras_mixers.visualize.activation_figures import (
     plot_channel_mixing_activations,
-    plot_features,
     plot_token_mixing_activations,
 )
 from keras_mixers.visualize.animation import animate_attention
@@ -26,6 +25,7 @@ from keras_mixers.visualize.attention_figures import (
     plot_relevance,
 )
 from keras_mixers.visualize.explorer import attention_explorer
+from keras_mixers.visualize.feature_figures import plot_feature_pca, plot_features
 from keras_mixers.visualize.history import plot_history
 from keras_mixers.visualize.weight_figures import (
     plot_depthwise_kernels,
@@ -43,6 +43,7 @@ __all__ = [
     "plot_attention_rollout",
     "plot_channel_mixing_activations",
     "plot_depthwise_kernels",
+    "plot_feature_pca",
     "plot_features",
     "plot_history",
     "plot_patch_filters",

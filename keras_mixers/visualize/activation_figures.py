@@ -1,4 +1,4 @@
-"""Figures of the activations that an image causes: hidden units and features."""
+"""Figures of the hidden units that an image activates."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,6 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.probe import (
     channel_mixing_activations,
-    features,
     token_grid,
     token_mixing_activations,
 )
@@ -109,66 +108,4 @@ def plot_channel_mixing_activations(
         low = min(0.0, float(maps[unit].min()))  # because GELU has small negative values
         add_colorbar(figure, axes, overlay(axes, picture, maps[unit], vmin=low))
         axes.set_title(f"unit {unit}")
-    return figure
-
-
-def plot_features(
-    model: keras.Model,
-    image: np.ndarray,
-    layer: int | str = -1,
-    *,
-    picture: np.ndarray | None = None,
-) -> "Figure":
-    """Plot a layer's features: the first three principal components as red, green and blue.
-
-    Patches with similar features have similar colours. The function computes the components from
-    the patches of this image.
-
-    Args:
-        model: as for `km.probe.features`, with one `PatchEmbed`.
-        image: `(H, W, C)`, in the value range that the model expects.
-        layer: name of any layer that returns tokens or a grid of tokens, or number of a `Residual`
-            or `ConvMixerBlock` layer.
-        picture: as for `plot_attention`.
-
-    Returns:
-        A matplotlib `Figure`.
-
-    Raises:
-        ValueError: if the layer's output does not have one vector for each patch, or the image
-            does not fit the model.
-
-    Example:
-        >>> from keras_mixers import ViT
-        >>> model = ViT("Ti/16", input_shape=(32, 48, 3), depth=1, num_classes=10)
-        >>> figure = plot_features(model, np.zeros((32, 48, 3)), layer="norm")
-
-    Source: "DINOv2: Learning Robust Visual Features without Supervision", arXiv 2304.07193,
-    figure 1.
-    """
-    ((name, (tokens,)),) = features(model, one_image(model, image), one_layer(layer)).items()
-    grid = token_grid(model, len(tokens) if tokens.ndim == 2 else None)
-    if tokens.ndim != 2 and tokens.shape[:-1] != (grid.rows, grid.columns):
-        raise ValueError(
-            "`layer` must be one whose output is tokens (T, D), or their grid of"
-            f" {grid.rows} x {grid.columns}. {arguments.received(layer=layer)}, whose output is"
-            f" {tokens.shape}"
-        )
-    patches = tokens[grid.num_prefix :] if tokens.ndim == 2 else tokens
-    patches = patches.reshape(-1, patches.shape[-1])
-    centred = patches - patches.mean(axis=0)
-    left, size, _ = np.linalg.svd(centred, full_matrices=False)
-    explained = (size[:3] ** 2).sum() / max((size**2).sum(), 1e-12)
-    colours = np.zeros((len(centred), 3))
-    is_signal = size[:3] > 1e-4 * size[0]  # because smaller components are rounding errors
-    colours[:, : min(3, len(size))] = left[:, :3] * is_signal
-    limit = np.abs(colours).max(axis=0)
-    colours = 0.5 + colours / np.where(limit, 2 * limit, 1)
-
-    picture = background(model, image, picture)
-    figure, (first, second) = panels(2, f"{name}: features", side=3, aspect=aspect(picture))
-    draw_picture(first, picture)
-    first.set_title("image")
-    draw_picture(second, colours.reshape(grid.rows, grid.columns, 3))
-    second.set_title(f"3 components, {explained:.0%} of the variance")
     return figure
