@@ -85,6 +85,40 @@ def test_export_accepts_output_in_any_structure(structure, name, tmp_path):
     assert km.export(model, tmp_path / name, class_names=class_names).largest_difference < 1e-5
 
 
+def two_outputs():
+    images = keras.Input((8, 12, 2))
+    raw = keras.layers.Conv2D(3, 4, name="raw")(images)
+    return keras.Model(images, [keras.layers.ReLU(name="my_map")(raw), raw])
+
+
+@pytest.mark.parametrize(("file_format", "name"), list(zip(FORMATS, PATHS, strict=True)))
+def test_several_outputs_have_the_names_of_their_layers(file_format, name, tmp_path):
+    model, images = random_weights(two_outputs()), case("vit").images(2)
+    report = km.export(model, tmp_path / name)
+    outputs = file_format.load(tmp_path / name)(images)
+    assert sorted(outputs) == ["my_map", "raw"]
+    for output, expected in zip(("my_map", "raw"), model(images), strict=True):
+        np.testing.assert_allclose(outputs[output], expected, atol=1e-4)
+    assert report.largest_difference < 1e-4
+    with pytest.raises(ValueError, match="`class_names` must be None for a model with several"):
+        km.export(model, tmp_path / name, class_names=["a"] * 3)
+
+
+@pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"preprocessing": "uint8"}])
+def test_feature_maps_are_exported(options, tmp_path):
+    model = random_weights(case("vit").make(input_shape=(8, 12, 3)))
+    maps = km.feature_maps(model, (0, 1), prefix_tokens=True)
+    if "preprocessing" in options:
+        options = {"preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5)}
+    report = km.export(maps, tmp_path / "maps.onnx", **options)
+    outputs = onnx.load(report.path).graph.output
+    assert [output.name for output in outputs] == [
+        *("block_0_map", "block_0_prefix_tokens", "block_1_map", "block_1_prefix_tokens")
+    ]
+    assert report.agreement is None
+    assert report.largest_difference < (1 if options.get("quantize") else 1e-4)
+
+
 @pytest.mark.parametrize("name", PATHS)
 def test_export_replaces_previous_export(name, tmp_path):
     one, other = MODELS[0].make(), MODELS[0].make()
@@ -139,9 +173,14 @@ def test_export_rejects_nan_outputs(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def two_outputs():
-    inputs = keras.Input((4,))
-    return keras.Model(inputs, [keras.layers.Dense(1)(inputs), keras.layers.Dense(2)(inputs)])
+def two_inputs():
+    inputs = [keras.Input((8, 12, 2)), keras.Input((8, 12, 2))]
+    return keras.Model(inputs, keras.layers.Add()(inputs))
+
+
+def equal_names():
+    inner = two_outputs()
+    return keras.Model(inner.input, [*inner.outputs, inner.outputs[0]])
 
 
 def any_size():
@@ -170,7 +209,8 @@ def quantized():
     ("model", "path", "message"),
     [
         (lambda: "vit", "model.onnx", "`model` must be a built functional.*'vit'"),
-        (two_outputs, "model.onnx", "`model` must be a built functional.*one output"),
+        (two_inputs, "model.onnx", "`model` must be a built functional.*one input"),
+        (equal_names, "model.onnx", "`model` must have outputs of different names.*'my_map', 'ra"),
         (
             any_size,
             "model.onnx",

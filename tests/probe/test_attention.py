@@ -128,6 +128,7 @@ def test_probes_leave_the_model_unchanged():
     logits, nodes = model.predict(images, verbose=0), node_counts(model)
     km.attention_maps(model, images)
     km.probe.features(model, images)
+    km.probe.feature_pca(model, images)
     km.probe.token_mixing_activations(model, images)
     assert node_counts(model) == nodes
     np.testing.assert_array_equal(model.predict(images, verbose=0), logits)

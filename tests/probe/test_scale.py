@@ -28,10 +28,12 @@ MODEL = km.ViT(
         km.attention_rollout,
         km.probe.attention_distance,
         km.probe.channel_mixing_activations,
+        km.probe.feature_pca,
         km.probe.features,
         km.probe.relevance,
         lambda model, images: km.visualize.plot_attention(model, images[0]),
         lambda model, images: km.visualize.plot_relevance(model, images[0]),
+        km.visualize.plot_feature_pca,
         lambda model, images: km.visualize.plot_features(model, images[0], layer="norm"),
     ],
 )

@@ -33,6 +33,7 @@ FIGURES = {
         3,
     ),
     "plot_depthwise_kernels": ("conv_mixer", visualize.plot_depthwise_kernels, 1),
+    "plot_feature_pca": ("vit", lambda m: visualize.plot_feature_pca(m, IMAGES), 0),
     "plot_features": ("vit", lambda m: visualize.plot_features(m, IMAGES[0], "norm"), 0),
     "plot_history": ("vit", lambda m: visualize.plot_history({"loss": [2.0, 1.0]}), 0),
     "plot_patch_filters": ("vit", visualize.plot_patch_filters, 1),
@@ -246,6 +247,25 @@ def test_features_of_equal_patches_have_equal_colours():
     scaled.build((None, 16, 16, 1))
     with pytest.raises(ValueError, match=r"their grid of 4 x 4.*output is \(16, 16, 1\)"):
         visualize.plot_features(scaled, image, "scaled")
+
+
+def test_feature_pca_is_below_each_image(models):
+    model = models["vit"]
+    images = np.concatenate([IMAGES, IMAGES[::-1], 2 * IMAGES])[:7]  # more than one row of images
+    pictures = np.random.default_rng(0).uniform(size=(7, 16, 24, 3))
+    figure = visualize.plot_feature_pca(model, images, 0, foreground=True, pictures=pictures)
+    assert figure.get_suptitle() == "block 0: features of the foreground"
+    colours = np.nan_to_num(probe.feature_pca(model, images, 0, foreground=True))
+    first, second = panels(figure)[:8], panels(figure)[8:]
+    for i, (above, below) in enumerate([*zip(first[:4], first[4:], strict=True)]):
+        assert above.get_title() == f"image {i}"
+        np.testing.assert_array_equal(shown(above), pictures[i])
+        np.testing.assert_allclose(shown(below), colours[i], atol=1e-6)
+    for i, (above, below) in enumerate(zip(second[:3], second[3:], strict=True), 4):
+        np.testing.assert_array_equal(shown(above), pictures[i])
+        np.testing.assert_allclose(shown(below), colours[i], atol=1e-6)
+    with pytest.raises(ValueError, match="`pictures` must be 3 pictures.*Received: 7"):
+        visualize.plot_feature_pca(model, IMAGES, pictures=pictures)
 
 
 def test_history_shows_training_and_validation():

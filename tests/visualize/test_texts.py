@@ -95,7 +95,13 @@ def test_functions_of_one_image_name_a_batch(function):
 
 
 @pytest.mark.parametrize(
-    "function", [km.attention_maps, km.attention_rollout, visualize.plot_attention_distance]
+    "function",
+    [
+        km.attention_maps,
+        km.attention_rollout,
+        visualize.plot_attention_distance,
+        visualize.plot_feature_pca,
+    ],
 )
 def test_functions_of_a_batch_name_one_image(function):
     with pytest.raises(ValueError, match=r"`images` .*\(N, 8, 12, 2\).*`image\[None\]` is a batch"):
