@@ -3,6 +3,7 @@
 The functions accept any functional model with this package's layers, and do not change it. They
 compute only up to the last layer that they read. On 2 CPU cores, attention maps of a layer took at
 most 1.1 times as long as a forward pass up to that layer (`examples/benchmark_probe.py`).
+`feature_maps` returns a model instead of arrays.
 `keras_mixers.visualize` draws figures of the arrays.
 """
 

@@ -9,7 +9,8 @@ the function in `keras_mixers.probe` with the same name. The others are:
 - `plot_history`: the learning curves of a training run.
 
 An argument `image` is one image `(H, W, C)`, and `images` is a batch `(N, H, W, C)`. A figure shows
-one image. `plot_attention_distance` averages over a batch, and the explorer shows each image of it.
+one image. `plot_attention_distance` averages over a batch. `plot_feature_pca` and the explorer show
+each image of it.
 """
 
 from keras_mixers.visualize.activation_figures import (
