@@ -1,16 +1,18 @@
 """Segment images: a linear head on the feature maps of a backbone, frozen first, then trained too.
 
-    python examples/segment.py                          # a small ViT from random weights
-    python examples/segment.py --weights vit_tiny_patch16_224.augreg_in21k --image-size 224
-    python examples/segment.py --weights out/model.keras --blocks 2 5       # a model of train.py
+    python examples/segment.py                          # a small hybrid from random weights
     python examples/segment.py --weights vit_tiny_patch16_224.augreg_in21k --image-size 224 \\
         --blocks -4 -3 -2 -1 --epochs 0                 # only the head, on four blocks
+    python examples/segment.py --weights model.keras --image-size 224 --learning-rate 1e-4
 
-The script draws its images: discs, squares and triangles before a background. All of them have
-random colours and textures, so only their outlines tell them apart. Features of random weights say
-little about outlines. On 2 CPU cores the first command takes two minutes. The mean IoU (the overlap
-of predicted and true areas, averaged over the classes) is 25 % with the frozen backbone, and 75 %
-after all layers are trained. Weights that were trained on photos start much higher.
+The script draws its images: discs, squares and triangles on a background of waves. All colours are
+random, so only their outlines tell the shapes apart. The head is a BatchNorm and one weight for
+each feature and class, as in section 7.4 of DINOv2 (arXiv 2304.07193).
+
+The first command shows what such a head needs: features of random weights say little about
+outlines. In one run of five minutes on 2 CPU cores, the mean IoU on test images was 23 % with the
+frozen backbone, and 57 % after all layers were trained. IoU is the area where prediction and truth
+agree, divided by the area of both together.
 
 The output folder contains the model as model.keras and model.onnx. The latter takes bytes of any
 size and returns the probabilities of the classes for each pixel. The folder also contains
@@ -48,7 +50,7 @@ def parse_arguments():
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--weights", help="a name in km.pretrained(), or a .keras file; default: a small random ViT"
+        "--weights", help="a name in km.pretrained(), or a .keras file; without it, random weights"
     )
     parser.add_argument(
         "--blocks", type=int, nargs="+", default=[-1], help="blocks whose features the head reads"

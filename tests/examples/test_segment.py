@@ -20,6 +20,7 @@ def backbone(tmp_path):
     return "backbone.keras"
 
 
+@pytest.mark.slow
 def test_segment_trains_exports_and_draws(backbone, tmp_path):
     output, message = run_example(
         "segment.py",

@@ -87,7 +87,7 @@ def test_last_map_is_what_the_head_reads(name, is_normalized):
     assert np.allclose(found, raw) != is_normalized
 
 
-def assembled():
+def assembled(after_blocks):
     """A model by hand: an attention block, then a mixer that declares nothing, then an MLP."""
     images = keras.Input((8, 12, 2))
     x = layers.PatchEmbed(16, 4)(images)
@@ -97,7 +97,7 @@ def assembled():
     x = layers.Residual(keras.layers.Conv1D(16, 3, padding="same"), name="conv")(x)
     x = layers.Residual(keras.layers.Dense(16), name="dense")(x)
     x = layers.Residual(layers.ChannelMixing(24), name="mlp_1")(x)
-    x = keras.layers.Dropout(0.1)(x)
+    x = after_blocks(x)
     x = keras.layers.RMSNormalization(name="last_norm")(x)
     x = keras.layers.LayerNormalization(name="norm_of_the_head")(x)
     x = keras.layers.GlobalAveragePooling1D()(x)
@@ -105,7 +105,7 @@ def assembled():
 
 
 def test_feature_maps_of_a_model_by_hand():
-    model, images = assembled(), case("vit").images(2)
+    model, images = assembled(keras.layers.Dropout(0.1)), case("vit").images(2)
     first, last = km.feature_maps(model, (0, 1), norm=False)(images)
     assert_close(first, stream_after(model, "mlp_0", images)[:, 2:].reshape(2, 2, 3, 16))
     assert_close(last, stream_after(model, "mlp_1", images)[:, 2:].reshape(2, 2, 3, 16))
@@ -113,6 +113,12 @@ def test_feature_maps_of_a_model_by_hand():
         km.feature_maps(model, 2)
     normalized = km.feature_maps(model, -1)(images)
     assert_close(normalized, stream_after(model, "last_norm", images)[:, 2:].reshape(2, 2, 3, 16))
+
+
+def test_norm_of_other_features_is_not_the_final_norm():
+    model, images = assembled(keras.layers.Dense(16)), case("vit").images(2)
+    expected = stream_after(model, "mlp_1", images)[:, 2:].reshape(2, 2, 3, 16)
+    assert_close(km.feature_maps(model)(images), expected)
 
 
 def test_feature_maps_of_nested_models():
