@@ -2,7 +2,7 @@
 
     python examples/segment.py                          # a small hybrid from random weights
     python examples/segment.py --weights vit_tiny_patch16_224.augreg_in21k --image-size 224 \\
-        --blocks -4 -3 -2 -1 --epochs 0                 # only the head, on four blocks
+        --images 512 --blocks -4 -3 -2 -1 --epochs 0    # only the head, on four blocks
     python examples/segment.py --weights model.keras --image-size 224 --learning-rate 1e-4
 
 The script draws its images: discs, squares and triangles on a background of waves. All colours are
