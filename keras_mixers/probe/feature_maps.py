@@ -8,10 +8,15 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.graph import functional, layer_calls, run, unnested_outputs
 from keras_mixers.layers import Residual
+from keras_mixers.layers.norms import RMSNormalization
 from keras_mixers.probe.grid import TokenGrid, check_one_stream, token_grid
 from keras_mixers.probe.token_mixers import keeps_tokens_apart
 
-FINAL_NORMS = (keras.layers.LayerNormalization, keras.layers.RMSNormalization)
+FINAL_NORMS = (
+    keras.layers.LayerNormalization,
+    keras.layers.RMSNormalization,
+    RMSNormalization,
+)
 
 
 def feature_maps(

@@ -6,6 +6,7 @@ import goldens
 import keras
 import numpy as np
 import pytest
+import towers
 from backends import compute
 from cases import case, random_weights
 from keras import ops
@@ -45,6 +46,16 @@ def test_feature_maps_equal_those_of_timm(name, last):
                 key = f"{name}.block_{i}" + norm * ".norm"
                 assert_close(grid, expected[key], atol=1e-5)
                 assert_close(prefix, expected[f"{key}.prefix"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["aimv2", "dinov2_reg4", "dinov3", "internvit"])
+def test_last_map_of_a_backbone_equals_that_of_timm(name):
+    """AIMv2 has RMSNorm, DINOv3 has rotary attention, and InternViT has no final norm."""
+    model = towers.make(name)
+    km.load_weights(model, towers.path(name))
+    with np.load(towers.FOLDER / f"{name}.io.npz") as file:
+        found = km.feature_maps(model)(file["image"])
+        assert_close(found, file["tokens"][:, -16:].reshape(found.shape), atol=1e-5)
 
 
 @pytest.mark.parametrize(
