@@ -58,7 +58,8 @@ def feature_maps(
     Raises:
         ValueError: if the model is not functional, or does not have one `PatchEmbed`, or has no
             blocks; if there is no block with such a number; if the tokens of a block are not the
-            patches; if `prefix_tokens` is True for a model without prefix tokens.
+            patches; if `prefix_tokens` is True for a model without prefix tokens; if a layer of a
+            nested model has the name of another layer.
         TypeError: if `norm` or `prefix_tokens` is not a bool.
 
     Example:
@@ -96,7 +97,13 @@ def feature_maps(
         (outputs,) = outputs
     inputs = functional(model).inputs
     inputs = inputs if len(inputs) > 1 else inputs[0]
-    return keras.Model(inputs, outputs, name=f"{model.name}_feature_maps")
+    try:
+        return keras.Model(inputs, outputs, name=f"{model.name}_feature_maps")
+    except ValueError as error:  # because a nested model has its own names of layers
+        raise ValueError(
+            "`model` must have layers of different names, also in the models that are nested in it."
+            f" Received: '{model.name}': {arguments.reason(error)}"
+        ) from error
 
 
 def block_ends(model):

@@ -233,6 +233,11 @@ def two_stems():
     return keras.Model(images, keras.layers.Add()(streams))
 
 
+def equal_names():
+    scale = keras.layers.Rescaling(2.0, name="norm")
+    return keras.Sequential([keras.Input((8, 12, 2)), scale, case("vit").make()])
+
+
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
@@ -248,6 +253,7 @@ def two_stems():
             {"prefix_tokens": True},
             "`prefix_tokens` must be False",
         ),
+        (equal_names, {}, '`model` must have layers of different names.*\'sequential.*"norm"'),
         (no_blocks, {}, "`model` must have blocks"),
         (two_stems, {}, "`model` must have one stream of tokens"),
         (lambda: keras.Sequential([keras.layers.Dense(2)]), {}, "functional or Sequential"),
