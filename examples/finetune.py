@@ -100,15 +100,14 @@ import keras_mixers as km
 
 def find_checkpoint(args):
     """(family, variant, builder's arguments, preprocessing or None) of the checkpoint."""
-    for family in FAMILIES:
-        row = km.pretrained(family).get(args.checkpoint)
-        if row and (args.family or args.variant or args.set):
-            raise ValueError(
-                "--family, --variant and --set must be left out for a name in km.pretrained(),"
-                f" which states them. Received: {args.checkpoint!r} with one of these flags"
-            )
-        if row:
-            return family, row.variant, row.arguments, row.preprocessing
+    row = km.pretrained().get(args.checkpoint)
+    if row and (args.family or args.variant or args.set):
+        raise ValueError(
+            "--family, --variant and --set must be left out for a name in km.pretrained(),"
+            f" which states them. Received: {args.checkpoint!r} with one of these flags"
+        )
+    if row:
+        return row.family, row.variant, row.arguments, row.preprocessing
     if not (args.family and args.variant):
         raise ValueError(
             "CHECKPOINT must be a name in km.pretrained(), or a file with --family and --variant."

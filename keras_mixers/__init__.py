@@ -10,6 +10,8 @@ from keras_mixers.models import (
     ViT,
     abstract_weights,
     count_flops,
+    create_model,
+    list_models,
     variants,
 )
 from keras_mixers.preprocessing import Preprocessing
@@ -44,10 +46,12 @@ __all__ = [
     "attention_maps",
     "attention_rollout",
     "count_flops",
+    "create_model",
     "data",
     "export",
     "feature_maps",
     "layers",
+    "list_models",
     "load_weights",
     "pretrained",
     "probe",

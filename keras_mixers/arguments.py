@@ -25,6 +25,7 @@ LARGEST_INTEGER = 2**20
 MOST_BLOCKS = 1_000
 LARGEST_REAL = 3.4e38  # larger numbers become infinity in float32
 LONGEST_TEXT = 200  # characters of a value in an error message
+MOST_NAMES = 30  # names that an error message lists
 LONGEST_PATH = 2**12  # characters; systems refuse longer paths
 SHORT = reprlib.Repr()
 SHORT.maxlist = SHORT.maxtuple = SHORT.maxset = SHORT.maxfrozenset = SHORT.maxdict = 10
@@ -107,7 +108,8 @@ def flag(name, value):
 def choice(name, value, choices):
     """Check one of `choices`, which are strings or None; an error suggests similar ones."""
     choices = tuple(choices)
-    names = ", ".join(map(repr, choices))
+    names = ", ".join(map(repr, choices[:MOST_NAMES]))
+    names += f", ... ({len(choices)} in all)" if len(choices) > MOST_NAMES else ""
     message = f"`{name}` must be one of {names}. {received(**{name: value})}"
     if value is not None and not isinstance(value, str):
         raise TypeError(message)

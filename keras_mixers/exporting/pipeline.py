@@ -62,7 +62,8 @@ def export(
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
             must exist. ONNX weights over 2 GiB go into a second file next to `path`.
         preprocessing: how to prepare images for the model; it becomes part of the file.
-        class_names: one string for each logit, stored in the file's metadata.
+        class_names: one string for each logit, stored in the file's metadata. For a published
+            model with its own head these are `pretrained()[name].class_names`.
         target: for ONNX. `"onnx"`: only standard operators, opset 18, for any runtime.
             `"onnxruntime"`: also onnxruntime's `Attention` and `Gelu`, which are faster there.
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and

@@ -2,6 +2,7 @@
 
 from keras_mixers.models.abstract import abstract_weights
 from keras_mixers.models.conv_mixer import ConvMixer
+from keras_mixers.models.create import create_model, list_models
 from keras_mixers.models.flops import count_flops
 from keras_mixers.models.hybrid import Hybrid
 from keras_mixers.models.mixers import LETTERS
@@ -17,5 +18,7 @@ __all__ = [
     "ViT",
     "abstract_weights",
     "count_flops",
+    "create_model",
+    "list_models",
     "variants",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 from keras_mixers import arguments
 from keras_mixers.arguments import MOST_BLOCKS
 from keras_mixers.weights import Checkpoint, load_weights, locate
+from keras_mixers.weights.catalog import architectures
 
 # The default of a builder's argument whose value None has a meaning: the variant's value.
 FROM_VARIANT: Any = type("FromVariant", (), {"__repr__": lambda self: "FROM_VARIANT"})()
@@ -36,7 +37,7 @@ def published(table, variant, block, defaults, **overrides):
 
     `blocks` replaces `depth`: a tuple that contains `block` once for each unit of depth.
     """
-    arguments.choice("variant", variant, table)
+    check_variant(variant, table)
     given = {
         name: value
         for name, value in overrides.items()
@@ -45,6 +46,16 @@ def published(table, variant, block, defaults, **overrides):
     sizes = {**defaults, **table[variant], **given}
     depth = arguments.integer("depth", sizes.pop("depth"), maximum=MOST_BLOCKS)
     return {**sizes, "blocks": (block,) * depth}
+
+
+def check_variant(variant, table):
+    """Raise an error if a variant is not in the table; it may be another kind of name."""
+    if isinstance(variant, str) and variant.partition(".")[0] in architectures():
+        raise ValueError(
+            "`variant` must be a name in keras_mixers.variants."
+            f" {arguments.received(variant=variant)}, a name for km.create_model({variant!r})"
+        )
+    arguments.choice("variant", variant, table)
 
 
 def located(weights, family, table, variant, architecture):

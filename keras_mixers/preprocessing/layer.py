@@ -26,6 +26,8 @@ class PreprocessImages(Layer):
         interpolation: `"bicubic"` or `"bilinear"`.
         mean: subtracted from the image in 0..1; one number for each channel, or one for all.
         std: the difference is divided by it; one number for each channel, or one for all.
+        crop_mode: `"center"` keeps the image's aspect ratio. `"squash"` does not; see
+            `Preprocessing`.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
@@ -48,15 +50,17 @@ class PreprocessImages(Layer):
         interpolation: str = "bicubic",
         mean: float | tuple[float, ...] = (0.5, 0.5, 0.5),
         std: float | tuple[float, ...] = (0.5, 0.5, 0.5),
+        crop_mode: str = "center",
         **kwargs,
     ):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.specification = Specification(size, crop_fraction, interpolation, mean, std)
+        self.specification = Specification(size, crop_fraction, interpolation, mean, std, crop_mode)
         self.size = self.specification.size
         self.crop_fraction = self.specification.crop_fraction
         self.interpolation = self.specification.interpolation
         self.mean = self.specification.mean
         self.std = self.specification.std
+        self.crop_mode = self.specification.crop_mode
 
     def build(self, x_shape):
         self.specification.check_channels(x_shape[-1])

@@ -17,7 +17,7 @@ class Preprocessing(Specification):
 
     This is timm's evaluation transform. It resizes the image, keeps its aspect ratio, and makes it
     just large enough to hold `size / crop_fraction`. Then it cuts out the centre. The resize is
-    Pillow's: antialiased, and rounded to bytes after each axis.
+    Pillow's: antialiased, and rounded to bytes after each axis. `crop_mode` can change the ratio.
 
     Two forms give the same numbers. The object is a function for `dataset.map`; `layer()` gives a
     layer for a model.
@@ -33,6 +33,9 @@ class Preprocessing(Specification):
             size that is not square, and uses `"bilinear"`. This class uses what is given.
         mean: subtracted from the image in 0..1; one number for each channel, or one for all.
         std: the difference is divided by it; one number for each channel, or one for all.
+        crop_mode: `"center"` keeps the image's aspect ratio, and cuts off what does not fit.
+            `"squash"` resizes the image to `size / crop_fraction` without keeping the ratio, so
+            that `crop_fraction=1` keeps the whole image.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
@@ -43,7 +46,7 @@ class Preprocessing(Specification):
         >>> preprocessing = Preprocessing(224, crop_fraction=0.9)
         >>> preprocessing
         Preprocessing(size=(224, 224), crop_fraction=0.9, interpolation='bicubic', \
-mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_mode='center')
         >>> preprocessing.layer()(keras.Input((None, None, 3), dtype="uint8")).shape
         (None, 224, 224, 3)
         >>> image, label = preprocessing(np.zeros((480, 640, 3), "uint8"), 1)

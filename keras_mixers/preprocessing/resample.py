@@ -15,6 +15,8 @@ import numpy as np
 FRACTION, COARSE = 2**22, 2**10
 FINE = FRACTION // COARSE
 
+CROP_MODES = ("center", "squash")
+
 
 class Resampler:
     """Resize images of one size, then cut out the centre.
@@ -55,6 +57,8 @@ class Resampler:
         rows, columns = (
             math.floor(side / specification.crop_fraction) for side in specification.size
         )
+        if specification.crop_mode == "squash":
+            return rows, columns
         if rows == columns:  # torchvision's Resize: it rounds the longer side down
             shorter = ops.minimum(self.height, self.width)
             return rows * self.height // shorter, rows * self.width // shorter

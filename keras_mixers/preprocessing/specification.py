@@ -58,6 +58,7 @@ class Specification(CheckedDataclass, ConfigFromSignature):
     interpolation: str = checked(one_of(*resample.KERNELS), "bicubic")
     mean: float | tuple[float, ...] = checked(_mean, (0.5, 0.5, 0.5))
     std: float | tuple[float, ...] = checked(_std, (0.5, 0.5, 0.5))
+    crop_mode: str = checked(one_of(*resample.CROP_MODES), "center")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -45,10 +45,17 @@ def chunks(url):
         with urllib.request.build_opener(Redirects).open(url, timeout=PERIOD) as response:
             yield from body(response)
     except (OSError, http.client.HTTPException) as error:
-        raise OSError(
-            f"{url} could not be downloaded ({error}). Download it by other means and give its path"
-            " as `weights`"
-        ) from error
+        raise OSError(f"{url} could not be downloaded ({error}). {advice(error)}") from error
+
+
+def advice(error):
+    """What the user can do after an error, as a sentence without its full stop."""
+    if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403):
+        return (
+            "If the page of the model asks to accept a licence, accept it there, run `hf auth"
+            " login`, and give 'hf://owner/name' as `weights`"
+        )
+    return "Download it by other means and give its path as `weights`"
 
 
 def body(response):

@@ -6,7 +6,7 @@ import pathlib
 
 from keras_mixers import arguments, files
 from keras_mixers.weights import checkpoint
-from keras_mixers.weights.catalog import CHECKPOINTS, FAMILIES, Checkpoint
+from keras_mixers.weights.catalog import FAMILIES, Checkpoint, checkpoints
 from keras_mixers.weights.download import fetch
 from keras_mixers.weights.hub import HUB
 from keras_mixers.weights.source import Source
@@ -14,22 +14,22 @@ from keras_mixers.weights.source import Source
 SUFFIXES = {".npz", ".safetensors", ".json", ".pth", ".pt", ".bin", ".tar", ".keras", ".h5"}
 
 
-def pretrained(family: str) -> dict[str, Checkpoint]:
-    """The published checkpoints of a family: `{name: Checkpoint}`.
+def pretrained(family: str | None = None) -> dict[str, Checkpoint]:
+    """The published checkpoints of a family, or all: `{name: Checkpoint}`.
 
     Args:
-        family: `"ViT"`, `"MLPMixer"` or `"ConvMixer"`.
+        family: `"ViT"`, `"MLPMixer"` or `"ConvMixer"`; `None` for all.
 
     Raises:
         ValueError, TypeError: if `family` is not one of these.
 
     Example:
-        >>> row = pretrained("ViT")["vit_base_patch16_224.augreg_in21k_ft_in1k"]
-        >>> row.variant, row.top1, row.preprocessing.crop_fraction
-        ('B/16', 84.532, 0.9)
+        >>> row = pretrained()["vit_base_patch16_224.augreg_in21k_ft_in1k"]
+        >>> row.variant, row.top1, row.preprocessing.crop_fraction, row.class_names[0]
+        ('B/16', 84.532, 0.9, 'tench')
     """
-    arguments.choice("family", family, FAMILIES)
-    return {row.name: row for row in CHECKPOINTS if row.family == family}
+    arguments.choice("family", family, (*FAMILIES, None))
+    return {row.name: row for row in checkpoints().values() if family in (row.family, None)}
 
 
 def find(family, variant, weights, input_shape):
@@ -81,12 +81,24 @@ def download(row):
     if path.is_file():
         check_digest(row, path, digest_of(path) if row.sha256 else None)
         return path
+    print_restrictions(row)
     with files.replacing(path) as temporary:
         check_digest(row, path, fetch(row.url, temporary))
         # Read the names, because a server that states no length can cut a file without error.
         with Source(temporary) as source:
             checkpoint.read_entries(source, checkpoint.container(source))
     return path
+
+
+def print_restrictions(row):
+    """Print the licence of a file if it excludes commercial use or must be accepted."""
+    restrictions = {
+        "excludes commercial use": row.non_commercial,
+        "must be accepted on huggingface.co first": row.gated,
+    }
+    found = [text for text, applies in restrictions.items() if applies]
+    if found:
+        print(f"The licence {row.license} of {row.name} {' and '.join(found)}")
 
 
 def digest_of(path):

@@ -12,7 +12,7 @@ from run_example import run_example
 
 import keras_mixers as km
 from keras_mixers.models import published
-from keras_mixers.weights import catalog, locate
+from keras_mixers.weights import locate
 
 README = (pathlib.Path(__file__).parents[2] / "README.md").read_text()
 TIMM_VIT = goldens.FOLDER / "timm_vit.safetensors"
@@ -60,8 +60,10 @@ def test_finetune_names_a_wrong_argument(arguments, message, tmp_path, digits_fo
 @pytest.mark.slow
 def test_finetune_takes_a_name_of_the_catalog(tmp_path, digits_folder, monkeypatch):
     architecture = {"hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 256, "patch_size": 8}
-    row = catalog.timm_vit("Ti/16", "a_vit.here", size=32, **architecture)
-    monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
+    settings = {**architecture, "input_shape": (32, 32, 3)}
+    preprocessing = km.Preprocessing(32)
+    row = km.Checkpoint("a_vit.here", "ViT", "Ti/16", settings, "", "timm", 10, preprocessing)
+    monkeypatch.setattr(locate, "checkpoints", lambda: {row.name: row})
     monkeypatch.setattr(
         published, "check_arguments", lambda *_: None
     )  # its sizes are not published

@@ -31,12 +31,14 @@ def photos():
     }
 
 
-def pillow(image, size, crop_fraction, interpolation):
+def pillow(image, size, crop_fraction, interpolation, crop_mode="center"):
     """The bytes that timm's evaluation transform gives before `ToTensor`, computed by Pillow."""
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     width, height = picture.size
     rows, columns = (math.floor(side / crop_fraction) for side in size)
-    if rows == columns:
+    if crop_mode == "squash":
+        resized = (columns, rows)
+    elif rows == columns:
         short, long = sorted((width, height))
         longer = int(rows * long / short)
         resized = (rows, longer) if width <= height else (longer, rows)
@@ -87,6 +89,16 @@ def test_function_and_layer_give_pillows_bytes(photo, size, crop_fraction, inter
     np.testing.assert_allclose(mapped, expected, rtol=0, atol=1e-4)
     np.testing.assert_allclose(layered, expected, rtol=0, atol=1e-4)
     np.testing.assert_allclose(layered, mapped, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("photo", "size", "crop_fraction"), CASES[:12:3])
+def test_squashed_image_has_pillows_bytes(photo, size, crop_fraction):
+    image = photos()[photo]
+    expected = pillow(image, size, crop_fraction, "bicubic", "squash")
+    preprocessing = Preprocessing(size, crop_fraction, **AS_BYTES, crop_mode="squash")
+    np.testing.assert_allclose(preprocessing(image).numpy(), expected, rtol=0, atol=1e-4)
+    layered = by_layer(preprocessing, image[None])[0]
+    np.testing.assert_allclose(layered, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (7, 5)])
@@ -189,11 +201,13 @@ def test_dataset_map_takes_single_images_and_batches():
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="only TensorFlow traces unknown sizes")
 @pytest.mark.parametrize("shape", [(None, None, None, 3), (2, 427, None, 3), (None, None, 640, 3)])
-@pytest.mark.parametrize("size", [48, (48, 80)])
-def test_layer_takes_unknown_sizes_in_graph(shape, size):
+@pytest.mark.parametrize(
+    ("size", "crop_mode"), [(48, "center"), ((48, 80), "center"), (48, "squash")]
+)
+def test_layer_takes_unknown_sizes_in_graph(shape, size, crop_mode):
     import tensorflow as tf
 
-    layer = Preprocessing(size).layer()
+    layer = Preprocessing(size, crop_mode=crop_mode).layer()
     traced = tf.function(lambda x: layer(x), input_signature=[tf.TensorSpec(shape, "uint8")])
     assert traced.get_concrete_function().output_shapes == (shape[0], *layer.size, 3)
     names = ["landscape"] if 427 in shape or 640 in shape else ["landscape", "portrait", "tiny"]
@@ -217,13 +231,14 @@ def test_model_takes_photos_of_several_sizes(jit):
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="TensorFlow is the backend that exports")
-def test_layer_exports_to_standard_onnx():
+@pytest.mark.parametrize("crop_mode", resample.CROP_MODES)
+def test_layer_exports_to_standard_onnx(crop_mode):
     import onnx
     import onnxruntime
     import tensorflow as tf
     import tf2onnx
 
-    layer = Preprocessing(224, 0.9).layer()
+    layer = Preprocessing(224, 0.9, crop_mode=crop_mode).layer()
     signature = [tf.TensorSpec((None, None, None, 3), "uint8", name="images")]
     function = tf.function(lambda images: {"out": layer(images)}, input_signature=signature)
     converted, _ = tf2onnx.convert.from_function(function, signature, opset=18)
@@ -244,6 +259,7 @@ EVERY_ARGUMENT = {
     "crop_fraction": 0.7,
     "interpolation": "bilinear",
     **IMAGENET,
+    "crop_mode": "squash",
 }
 
 
@@ -284,6 +300,7 @@ BAD = {
     "size": [0, -1, 1.5, "3", True, None, NAN, 2**40, (2,), (2, 3, 4), (2, 0), (2, 1.5)],
     "crop_fraction": [0, 0.0, -0.1, 1.1, 2, 1e-9, "0.9", True, None, NAN, INF, (0.9, 0.9)],
     "interpolation": ["", "nonsense", "bicubics", "nearest", 3, True, None],
+    "crop_mode": ["", "border", "squish", 3, True, None],
     "mean": ["0.5", 1e60, True, None, NAN, INF, -INF, (), (0.5, NAN), (0.5, "0.5"), (0.5, None)],
     "std": [
         "0.5",

@@ -1,5 +1,6 @@
 """The rows of the catalog, and downloads from a local server without a network."""
 
+import csv
 import errno
 import hashlib
 import http.server
@@ -21,50 +22,119 @@ from keras_mixers.weights import catalog, download, locate
 from keras_mixers.weights.formats import FORMATS
 from keras_mixers.weights.roles import index_weights
 
-rows = pytest.mark.parametrize("row", catalog.CHECKPOINTS, ids=lambda row: row.name)
+CHECKPOINTS = tuple(catalog.checkpoints().values())
+CLASSES = (0, 1000, 11_221, 11_821, 21_841, 21_843, 115_217)
+LICENSES = {
+    None,
+    "apache-2.0",
+    "apple-amlr",
+    "apple-ascl",
+    "cc-by-nc-4.0",
+    "dinov3-license",
+    "fair-noncommercial-research-license",
+    "mit",
+    "nvidia-open-model-license",
+}
 
 
 def test_catalog_names_and_urls_are_unique():
-    for what in ("name", "url"):
-        found = [getattr(row, what) for row in catalog.CHECKPOINTS]
-        assert len(set(found)) == len(found)
+    with catalog.rows.FILE.open() as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    assert len(set(names)) == len(names) == len(CHECKPOINTS)
+    # Two architectures may share a file, if they differ in what the weights do not show.
+    found = [(row.url, row.architecture) for row in CHECKPOINTS]
+    assert len(set(found)) == len(found)
 
 
-@rows
-def test_catalog_rows_are_complete(row):
-    assert row.url.startswith("https://")
-    assert row.variant in km.variants(row.family)
-    assert row.format == {".safetensors": "timm", ".npz": "google"}[row.url[row.url.rindex(".") :]]
-    assert row.sha256 is None or re.fullmatch("[0-9a-f]{64}", row.sha256)
-    assert (row.top1 is None) == (row.top1_source is None)
-    assert row.top1 is None or 60 < row.top1 < 92
-    assert row.num_classes in (0, 1000, 21_843)
-    assert row.preprocessing.size == row.arguments.get("input_shape", (224, 224, 3))[:2]
-    assert row.name in km.pretrained(row.family)
+def test_catalog_rows_are_complete():
+    for row in CHECKPOINTS:
+        assert row.url.startswith("https://"), row
+        assert row.variant in km.variants(row.family), row
+        assert row.format == ("google" if row.url.endswith(".npz") else "timm"), row
+        assert row.sha256 is None or re.fullmatch("[0-9a-f]{64}", row.sha256), row
+        assert (row.top1 is None) == (row.top1_source is None), row
+        assert row.top1 is None or (60 < row.top1 < 92 and row.num_classes == 1000), row
+        is_clip = "clip" in row.name or "pe_core" in row.name  # whose head is a projection
+        assert row.num_classes in CLASSES or is_clip, row
+        assert row.preprocessing.size == row.arguments.get("input_shape", (224, 224, 3))[:2], row
+        assert row.license in LICENSES, row
+        assert row.name in km.pretrained(row.family), row
 
 
-@rows
-def test_catalog_arguments_build_the_model(row, abstract_weights):
+def test_catalog_has_the_facts_of_known_checkpoints():
+    """One checkpoint for each kind of fact, as its source states it."""
+    rows = km.pretrained()
+    assert len(rows) >= 130
+    assert rows["vit_base_patch16_224.augreg_in21k_ft_in1k"].url == (
+        "https://huggingface.co/timm/vit_base_patch16_224.augreg_in21k_ft_in1k/resolve/main/"
+        "model.safetensors"
+    )
+    small = rows["vit_small_patch8_224.dino"]
+    assert (small.architecture, small.tag) == ("vit_small_patch8_224", "dino")
+    assert small.preprocessing.mean == (0.485, 0.456, 0.406)
+    assert rows["convmixer_768_32.in1k"].sha256.startswith("62ed5ec9")
+    assert rows["google_vit_b16_imagenet21k"].arguments["representation_size"] == 768
+    assert rows["google_vit_b16_imagenet21k"].format == "google"
+
+
+def test_class_names_are_those_of_imagenet():
+    names = km.pretrained()["vit_base_patch16_224.augreg_in21k_ft_in1k"].class_names
+    assert len({name.lower() for name in names}) == len(names) == 1000
+    known = {0: "tench", 1: "goldfish", 264: "Cardigan Welsh corgi", 474: "cardigan"}
+    known |= {134: "crane (bird)", 517: "crane (machine)", 281: "tabby", 999: "toilet tissue"}
+    assert {index: names[index] for index in known} == known
+    assert km.pretrained()["vit_base_patch16_224.augreg_in21k"].class_names is None
+
+
+def distinct(rows, ignored=()):
+    """One row for each set of the builder's arguments, except for those that are `ignored`."""
+
+    def key(row):
+        arguments = {**km.variants(row.family)[row.variant], **row.arguments}
+        kept = {name: value for name, value in arguments.items() if name not in ignored}
+        return row.family, row.num_classes > 0, repr(sorted(kept.items()))
+
+    return {key(row): row for row in rows}.values()
+
+
+SIZES = {
+    "channels_mlp_dim",
+    "depth",
+    "epsilon",
+    "hidden_dim",
+    "input_shape",
+    "kernel_size",
+    "mlp_dim",
+    "num_heads",
+    "patch_size",
+    "pool_mlp_dim",
+    "rotary",
+    "tokens_mlp_dim",
+}
+
+
+def test_catalog_arguments_build_the_model(abstract_weights):
     """The model has depth 1, and each of its weights has a name in the row's format."""
-    builder = getattr(km, row.family)
-    model = builder(row.variant, num_classes=row.num_classes, **{"depth": 1, **row.arguments})
-    backbone = index_weights(model)
-    forms = [form for form in FORMATS if form.name.lower().startswith(row.format)]
-    form = next(form for form in forms if set(backbone.mixers) <= form.mixers)
-    assert all(form.for_role(role) for role in backbone.roles), row.name
+    for row in distinct(CHECKPOINTS, ignored=SIZES):
+        builder = getattr(km, row.family)
+        model = builder(row.variant, num_classes=row.num_classes, **{"depth": 1, **row.arguments})
+        backbone = index_weights(model)
+        forms = [form for form in FORMATS if form.name.lower().startswith(row.format)]
+        form = next(form for form in forms if set(backbone.mixers) <= form.mixers)
+        assert all(form.for_role(role) for role in backbone.roles), row.name
 
 
-@rows
-def test_check_arguments_accepts_only_the_rows_model(row, monkeypatch):
+def test_check_arguments_accepts_only_the_rows_model(monkeypatch):
     for family in (km.models.vit, km.models.mlp_mixer, km.models.conv_mixer):
         monkeypatch.setattr(family, "assemble", lambda architecture, *_: architecture)
         monkeypatch.setattr(family, "filled", lambda model, source: model)
-    builder = getattr(km, row.family)
-    variant = km.variants(row.family)[row.variant]
-    published.check_arguments(row, variant, builder(row.variant, **row.arguments))
-    with pytest.raises(ValueError, match="`depth` must be"):
-        wrong = builder(row.variant, **{**row.arguments, "depth": 7})
-        published.check_arguments(row, variant, wrong)
+    for row in distinct(CHECKPOINTS):
+        builder = getattr(km, row.family)
+        variant = km.variants(row.family)[row.variant]
+        published.check_arguments(row, variant, builder(row.variant, **row.arguments))
+        with pytest.raises(ValueError, match="`depth` must be"):
+            wrong = builder(row.variant, **{**row.arguments, "depth": 7})
+            published.check_arguments(row, variant, wrong)
 
 
 def test_find_accepts_names_and_tags():
@@ -143,7 +213,7 @@ def server(tmp_path, monkeypatch):
 def a_row(server, **more):
     digest = hashlib.sha256(server.content).hexdigest()
     row = {"name": "here.test", "url": server.url, "sha256": digest, **more}
-    return catalog.Checkpoint(**{**vars(catalog.CHECKPOINTS[0]), **row})
+    return catalog.Checkpoint(**{**vars(CHECKPOINTS[0]), **row})
 
 
 def cached(tmp_path):
@@ -210,7 +280,7 @@ def test_download_reports_server_errors(server, tmp_path):
 def test_builder_downloads_and_loads_weights(server, monkeypatch, capsys):
     arguments = {"num_heads": 4, "hidden_dim": 64, "mlp_dim": 256, "depth": 2}
     row = a_row(server, variant="Ti/16", arguments=arguments)
-    monkeypatch.setattr(locate, "CHECKPOINTS", (row,))
+    monkeypatch.setattr(locate, "checkpoints", lambda: {row.name: row})
     model = goldens.make("timm_vit.safetensors", weights="test")
     expected = goldens.answers("timm_vit.safetensors")
     np.testing.assert_allclose(np.asarray(model(expected["image"])), expected["logits"], atol=1e-5)
@@ -247,6 +317,26 @@ def test_download_gives_up_a_slow_server(pause, message, server, tmp_path, monke
     monkeypatch.setattr(download, "PERIOD", 0.3)
     server.pause = pause
     with pytest.raises(OSError, match=f"could not be downloaded .*{message}"):
+        locate.download(a_row(server))
+    assert cached(tmp_path) == []
+
+
+def test_download_prints_the_licence_that_restricts_use(server, capsys):
+    locate.download(a_row(server, name="here.mit", license="mit"))
+    assert "licence" not in capsys.readouterr().out
+    row = a_row(server, license="cc-by-nc-4.0", gated=True)
+    assert row.non_commercial
+    locate.download(row)
+    assert capsys.readouterr().out.startswith(
+        "The licence cc-by-nc-4.0 of here.test excludes commercial use and must be accepted on"
+        " huggingface.co first\n"
+    )
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_download_of_a_gated_file_names_the_way_in(status, server, tmp_path):
+    server.status = status
+    with pytest.raises(OSError, match=rf"{status}.*`hf auth login`, and give 'hf://owner/name'"):
         locate.download(a_row(server))
     assert cached(tmp_path) == []
 
