@@ -38,7 +38,9 @@ def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> ker
     """Create a published model with its weights.
 
     The name selects the builder, its variant and arguments, and the file of weights. The model
-    takes images that `keras_mixers.pretrained()[name].preprocessing` prepared.
+    takes images that `keras_mixers.pretrained()[name].preprocessing` prepared. Some checkpoints of
+    CLIP were trained with quick GELU. timm has two names for them, and only the one with
+    `clip_quickgelu` computes it.
 
     Args:
         name: a checkpoint of `list_models()`, such as `"vit_small_patch14_dinov2.lvd142m"`; an

@@ -67,9 +67,14 @@ def sizes(config, patch_size, epsilon, activation="gelu"):
     }
 
 
+def model_class(config):
+    """The name of transformers' class, or None."""
+    return (config.get("architectures") or [None])[0]
+
+
 def labels(config, classifiers):
     """`num_classes` of a model whose class is one of `classifiers`, else 0."""
-    if config.get("architectures", [None])[0] not in classifiers:
+    if model_class(config) not in classifiers:
         return 0
     return config.get("num_labels", len(config.get("id2label", (0, 1))))
 
@@ -85,9 +90,9 @@ def vit(config):
 
 def deit(config):
     """DeiT with a distillation token, whose logits are the mean of two classifiers."""
-    name = config.get("architectures", ["DeiTModel"])[0]
+    name = model_class(config)
     classifier = "DeiTForImageClassificationWithTeacher"
-    if name not in (classifier, "DeiTModel"):
+    if name not in (classifier, "DeiTModel", None):
         raise ValueError(
             f"`architectures` in config.json must be {classifier!r} or 'DeiTModel', because a model"
             " of keras_mixers with a distillation token averages two classifiers."
@@ -155,7 +160,7 @@ def dinov3(config):
 
 def clip(config):
     """The vision tower of CLIP. Its projection to the space of texts is the head, if it has one."""
-    has_head = config.get("architectures", [None])[0] == "CLIPVisionModelWithProjection"
+    has_head = model_class(config) == "CLIPVisionModelWithProjection"
     return {
         **sizes(config, 32, 1e-5, "quick_gelu"),
         "extra_norms": ("embeddings",),

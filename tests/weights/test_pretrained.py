@@ -69,6 +69,9 @@ def test_catalog_has_the_facts_of_known_checkpoints():
         "https://huggingface.co/timm/vit_base_patch16_224.augreg_in21k_ft_in1k/resolve/main/"
         "model.safetensors"
     )
+    assert rows["vit_base_patch16_224.mae"].non_commercial
+    assert not rows["vit_small_patch14_dinov2.lvd142m"].non_commercial
+    assert rows["eva_large_patch14_336.in22k_ft_in1k"].preprocessing.crop_mode == "squash"
     small = rows["vit_small_patch8_224.dino"]
     assert (small.architecture, small.tag) == ("vit_small_patch8_224", "dino")
     assert small.preprocessing.mean == (0.485, 0.456, 0.406)

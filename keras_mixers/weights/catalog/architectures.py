@@ -12,7 +12,7 @@ DEFAULT_SIZE = 224  # pixels, of the builders
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
+class PublishedArchitecture:
     """What a name without its tag stands for.
 
     Attributes:
@@ -32,14 +32,14 @@ class Architecture:
 
 @functools.cache
 def architectures():
-    """All architectures: `{name: Architecture}`."""
+    """All architectures: `{name: PublishedArchitecture}`."""
     with FILE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return {row["architecture"]: architecture(row) for row in rows}
 
 
 def architecture(row):
-    """The `Architecture` of a row of the file."""
+    """The `PublishedArchitecture` of a row of the file."""
     size = int(row["size"])
     given = json.loads(row["arguments"] or "{}")
     arguments = {
@@ -47,4 +47,6 @@ def architecture(row):
     }
     if size != DEFAULT_SIZE:
         arguments["input_shape"] = (size, size, 3)
-    return Architecture(row["architecture"], row["family"], row["variant"], size, arguments)
+    return PublishedArchitecture(
+        row["architecture"], row["family"], row["variant"], size, arguments
+    )
