@@ -107,7 +107,7 @@ def scaled(found, overrides):
 
     timm describes a width by its ratio to `hidden_dim` in the same way.
     """
-    if "hidden_dim" not in overrides:
+    if overrides.get("hidden_dim") is None:
         return {}
     hidden_dim = arguments.integer("hidden_dim", overrides["hidden_dim"])
     published = {**TABLES[found.family][found.variant], **found.arguments}
