@@ -10,8 +10,8 @@ FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
 
 __all__ = [
     "FAMILIES",
-    "PublishedArchitecture",
     "Checkpoint",
+    "PublishedArchitecture",
     "architectures",
     "checkpoints",
     "imagenet_1k",
