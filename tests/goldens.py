@@ -127,6 +127,17 @@ def unchanged(model):
         np.testing.assert_array_equal(one, other)
 
 
+def unnamed_roles(model, format):
+    """The roles of a model's weights that have no name in a format, `"timm"` or `"google"`."""
+    from keras_mixers.weights.formats import FORMATS
+    from keras_mixers.weights.roles import index_weights
+
+    backbone = index_weights(model)
+    forms = [form for form in FORMATS if form.name.lower().startswith(format)]
+    form = next(form for form in forms if set(backbone.mixers) <= form.mixers)
+    return [role for role in backbone.roles if not form.for_role(role)]
+
+
 def assert_golden(model, name, atol=1e-5):
     """Assert that the model's logits equal the original's, except for `atol`."""
     expected = answers(name)
