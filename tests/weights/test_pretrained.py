@@ -89,7 +89,7 @@ def test_class_names_are_those_of_imagenet():
 
 
 def test_arguments_of_googles_files_build_their_models(abstract_weights):
-    """test_create.py has timm's. The model has depth 1, and each weight has a name in the format."""
+    """Each weight has a name in the format. The test of create_model has timm's models."""
     for row in CHECKPOINTS:
         if row.format == "google":
             settings = {**row.arguments, "num_classes": row.num_classes, "depth": 1}
