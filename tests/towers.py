@@ -1,6 +1,7 @@
 """The golden files of backbones: small models with the switches of published ones."""
 
 import goldens
+import keras
 import numpy as np
 from backends import compute
 from keras import ops
@@ -74,12 +75,44 @@ def arrays(name):
     return goldens.read(path(name))
 
 
+def answers(name):
+    """The images, and the original's output, tokens and first attention, as far as it has them."""
+    with np.load(FOLDER / f"{name}.io.npz") as file:
+        return dict(file)
+
+
 def assert_output(model, name, atol=1e-5):
     """Assert that the model's output equals the original's, except for `atol`."""
-    with np.load(FOLDER / f"{name}.io.npz") as file:
-        arrays = dict(file)
-    arrays["class token"] = arrays["tokens"][:, 0] if "tokens" in arrays else None
-    names = ("output", "image_embeds", "pooler_output", "class token")
-    expected = next(arrays[name] for name in names if name in arrays)
-    found = ops.convert_to_numpy(compute(model, arrays["image"], training=False))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
+    expected = answers(name)
+    found = ops.convert_to_numpy(compute(model, expected["image"], training=False))
+    np.testing.assert_allclose(found, output_of(expected), rtol=0, atol=atol)
+
+
+def output_of(expected):
+    """The output of the original; of MAE, which has none, the class token."""
+    for output in ("output", "image_embeds", "pooler_output"):
+        if output in expected:
+            return expected[output]
+    return expected["tokens"][:, 0]
+
+
+def assert_equal_to_original(model, name):
+    """Assert that output and tokens equal the original's within 1e-5, and attention in 1e-6."""
+    expected = answers(name)
+    images = expected["image"]
+    last = [layer for layer in model.layers if layer.name.startswith("block_")][-1].output
+    norm = [layer for layer in model.layers if layer.name == "norm"]
+    # timm and Hugging Face normalize the tokens, except before a pooling and in CLIP.
+    normalized = norm and len(norm[0].output.shape) == 3 and name != "hf_clip_vision"
+    first = model.get_layer("block_0_attention")
+    outputs = [model.output, norm[0].output if normalized else last, first.input]
+    found = compute(keras.Model(model.input, outputs), images, training=False)
+    output, tokens, x = map(ops.convert_to_numpy, found)
+    np.testing.assert_allclose(output, output_of(expected), rtol=0, atol=1e-5)
+    if "tokens" in expected:
+        scale = max(1, np.abs(expected["tokens"]).max())
+        np.testing.assert_allclose(tokens, expected["tokens"], rtol=0, atol=1e-5 * scale)
+    if "attention_0" in expected:
+        weights, _ = first.mixer.weights_and_values(first.norm(x))
+        weights = ops.convert_to_numpy(weights)
+        np.testing.assert_allclose(weights, expected["attention_0"], rtol=0, atol=1e-6)

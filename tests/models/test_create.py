@@ -159,41 +159,17 @@ def write_config(folder, **config):
     (folder / "config.json").write_text(json.dumps(config))
 
 
-# Golden file -> the entry point of timm that made it, in other sizes.
-ENTRY_POINTS = {
-    "aimv2": "aimv2_large_patch14_224",
-    "clip": "vit_base_patch16_clip_224",
-    "clip_quickgelu": "vit_base_patch16_clip_quickgelu_224",
-    "dinov2": "vit_small_patch14_dinov2",
-    "dinov2_giant": "vit_giant_patch14_dinov2",
-    "dinov2_reg4": "vit_small_patch14_reg4_dinov2",
-    "dinov3": "vit_small_patch16_dinov3",
-    "dinov3_plus": "vit_small_plus_patch16_dinov3",
-    "eva02_base": "eva02_base_patch14_224",
-    "eva02_tiny": "eva02_tiny_patch14_224",
-    "eva_giant": "eva_giant_patch14_224",
-    "eva_large": "eva_large_patch14_196",
-    "flexivit": "flexivit_small",
-    "i_jepa": "vit_huge_patch14_gap_224",
-    "internvit": "vit_intern300m_patch14_448",
-    "pe_core": "vit_pe_core_tiny_patch16_384",
-    "pe_spatial": "vit_pe_spatial_tiny_patch16_512",
-    "sbb_reg1_gap": "vit_little_patch16_reg1_gap_256",
-    "sbb_reg4_gap": "vit_medium_patch16_reg4_gap_256",
-    "siglip2_map": "vit_base_patch16_siglip_224",
-    "siglip_gap": "vit_base_patch16_siglip_gap_224",
-    "so150m2": "vit_so150m2_patch16_reg1_gap_256",
-}
-
-
 @pytest.mark.parametrize("name", towers.TIMM)
 def test_entry_point_of_timm_makes_the_model_of_its_file(name):
-    """Only the sizes that the file has are given, and the widths of the MLPs follow."""
-    _, given = towers.TIMM[name]
-    sizes = {size: given[size] for size in (*TINY, "input_shape", "num_classes")}
-    model = km.create_model(ENTRY_POINTS[name], False, **sizes)
+    """Only the sizes that timm was given are given, and the widths of the MLPs follow."""
+    facts = json.loads(towers.path(name).with_suffix(".json").read_text())
+    given = facts["overridden"]
+    sizes = {"input_shape": (given["img_size"], given["img_size"], 3)}
+    sizes |= {"hidden_dim": given["embed_dim"], "depth": given["depth"]}
+    sizes |= {name: given[name] for name in ("num_heads", "num_classes") if name in given}
+    model = km.create_model(facts["entry_point"], pretrained=False, **sizes)
     km.load_weights(model, towers.path(name))
-    towers.assert_output(model, name)
+    towers.assert_equal_to_original(model, name)
 
 
 @pytest.mark.parametrize("name", [name for name in towers.OTHERS if name.startswith("hf_")])
@@ -201,7 +177,7 @@ def test_config_of_transformers_makes_the_model_of_its_file(name, repository):
     facts = json.loads(towers.path(name).with_suffix(".json").read_text())
     write_config(repository, **facts["config"], architectures=[facts["model"]])
     (repository / "model.safetensors").write_bytes(towers.path(name).read_bytes())
-    towers.assert_output(km.create_model("hf://owner/name@v1"), name)
+    towers.assert_equal_to_original(km.create_model("hf://owner/name@v1"), name)
 
 
 TIMM_CONFIG = {

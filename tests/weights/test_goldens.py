@@ -31,6 +31,19 @@ def test_logits_equal_the_original(name):
     assert report.loaded == len(model.weights)
 
 
+# On TensorFlow test_create.py computes the other backbones. JAX runs one of each kind.
+BACKBONES = ("facebook_dinov2_reg4", "open_clip")
+if ON_JAX:
+    BACKBONES = ("clip_quickgelu", "dinov3", "eva02_base", "pe_core", "aimv2")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_equal_the_original(name):
+    model = towers.make(name)
+    km.load_weights(model, towers.path(name))
+    towers.assert_equal_to_original(model, name)
+
+
 @pytest.mark.skipif(ON_JAX, reason="the names of activations do not depend on the backend")
 def test_logits_differ_with_the_other_gelu():
     """With the wrong form of GELU the logits differ from the golden file's."""
