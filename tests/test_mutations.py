@@ -169,10 +169,10 @@ MUTATIONS = [
         FUSED.format("ConvMixerBlock-even"),
     ),
     (
-        "layers.kernels.tensorflow_cpu.softmax_attention:_attention_weights",
-        "** -0.5",
-        "** -1.0",
-        FUSED.format("MultiHeadSelfAttention"),
+        "layers.kernels.tensorflow_cpu.softmax_attention:Rotation.rotated",
+        "direction * scale * self.sine",
+        "scale * self.sine",
+        FUSED.format("MultiHeadSelfAttention-rotary"),
     ),
     (
         "layers.kernels.tensorflow_cpu.softmax_attention:_attention_by_image",

@@ -1,5 +1,6 @@
 """The README: its code, its commands, its table of variants and its pictures."""
 
+import itertools
 import pathlib
 import re
 import shlex
@@ -81,9 +82,22 @@ def test_readme_commands_name_what_exists():
             assert (ROOT / file).is_file(), command
 
 
+def expanded(pattern):
+    """The names that `{S,B}/14[-reg4]` stands for."""
+    choices = re.split(r"(\{.+?\}|\[.+?\])", pattern)
+    meanings = {"{": lambda part: part[1:-1].split(","), "[": lambda part: ["", part[1:-1]]}
+    parts = [meanings.get(part[:1], lambda part: [part])(part) for part in choices]
+    return ["".join(name) for name in itertools.product(*parts)]
+
+
 def test_readme_table_of_variants_is_complete():
     rows = re.findall(r"^\| `([A-Z]\w+)` \| (`.+?) \|", README, re.MULTILINE)
-    listed = {(family, name) for family, names in rows for name in re.findall(r"`(.+?)`", names)}
+    listed = {
+        (family, name)
+        for family, names in rows
+        for pattern in re.findall(r"`(.+?)`", names)
+        for name in expanded(pattern)
+    }
     families = ("ViT", "MLPMixer", "ConvMixer")
     assert listed == {(family, name) for family in families for name in km.variants(family)}
 

@@ -49,8 +49,8 @@ class MultiHeadSelfAttention(Layer):
         attention_dropout_rate: fraction of the attention weights to drop in training.
         dropout_rate: fraction of the outputs to drop in training.
         epsilon: added to the variance in the norms of `qk_norm` and `inner_norm`.
-        key_bias: whether keys have a bias if `qkv_bias` is True. It would not change the output,
-            because it adds the same number to all scores of a query; EVA has none.
+        key_bias: whether keys have a bias if `qkv_bias` is True. Without `rotary` it does not
+            change the output, because it adds the same number to all scores of a query.
         out_bias: whether the output projection has a bias.
         inner_norm: whether to normalize the joined heads before the output projection (sub-LN:
             "Foundation Transformers", arXiv 2210.06423).

@@ -28,8 +28,8 @@ class Dense(keras.layers.Dense):
 class QueryKeyValue(Dense):
     """Queries, keys and values side by side, of which only queries and values have a bias.
 
-    Shapes: `(..., D) -> (..., 3 U)`. A bias of the keys would not change attention: it adds the
-    same number to all scores of a query.
+    Shapes: `(..., D) -> (..., 3 U)`. BEiT, EVA and DINOv3 train without a bias of the keys, because
+    it adds the same number to all scores of a query if keys are not rotated.
     """
 
     def __init__(self, units, **kwargs):

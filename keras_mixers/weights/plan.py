@@ -175,6 +175,8 @@ def add_unused(context, head_reason, plan, problems):
             reason = head_reason if role in in_model else f"the model has no {role.split('.')[0]}"
         elif role == "tokens.class" and context.adapts and role in extra_tokens:
             reason = "the model has no class token"
+        elif role.startswith("pool.") and not any(other.startswith("pool.") for other in in_model):
+            reason = "the model has no attention pooling"
         elif not reason and role in form.optional and layer_of(role) not in with_bias:
             plan.zeros.append(entry)
             reason = "zero, and the model has no such bias"

@@ -261,8 +261,10 @@ def eva02_of_authors(arrays):
         r"mlp\.fc1_g": "mlp.w1",
         r"mlp\.fc1_x": "mlp.w2",
         r"mlp\.fc2": "mlp.w3",
+        r"^fc_norm\.": "norm.",
     }
-    return renamed(arrays, rules) | {"rope.freqs_cos": np.ones((16, 16), "float32")}
+    more = {"rope.freqs_cos": np.ones((16, 16)), "lm_head.weight": np.ones((9, 48))}
+    return renamed(arrays, rules) | {key: array.astype("float32") for key, array in more.items()}
 
 
 # The golden file, its arrays by other names, and what the report says.
@@ -292,6 +294,14 @@ def test_other_names_load_the_same_weights(case, tmp_path):
     assert not report.untouched
     assert report.adapted == (NO_BIAS if "CLIP" in form else {})
     assert_equal_weights(model, expected, zero=["head/bias"] if report.adapted else [])
+
+
+def test_attention_pooling_is_skipped_for_a_model_without_it():
+    model = towers.make("siglip2_map", pool="gap")
+    report = km.load_weights(model, towers.path("siglip2_map"))
+    assert report.skipped["attn_pool.latent"] == "the model has no attention pooling"
+    assert all(key.startswith("attn_pool.") for key in report.skipped)
+    assert not report.untouched
 
 
 # Biases that only one side has.

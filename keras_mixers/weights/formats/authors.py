@@ -33,15 +33,18 @@ PRE_TRAINING = ("decoder_", "lm_head.", "local_cls_norm.", "projectors.")
 def normal(entries):
     """Remove the number of the chunk that DINOv2's sharded training puts before the block's.
 
-    EVA's files with separate matrices name the biases of queries and values like those without.
+    EVA's files with separate matrices name the biases of queries and values like those without. In
+    its files of pre-training, which have the head `lm_head`, the last norm is that of each token;
+    timm uses it for the average.
     """
+    pre_trained = any(key.startswith("lm_head.") for key in entries)
 
     def renamed(key):
         key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)
         block = re.fullmatch(r"(blocks\.\d+\.attn\.)([qv])_bias", key)
         if block and f"{block[1]}{block[2]}_proj.weight" in entries:
             return f"{block[1]}{block[2]}_proj.bias"
-        return key
+        return re.sub(r"^norm\.", "fc_norm.", key) if pre_trained else key
 
     entries = timm.normal_vit(entries)
     return by_name((renamed(key), entry) for key, entry in entries.items())
