@@ -221,3 +221,11 @@ def test_benchmark_imagenet_predicts_and_checks(tmp_path, monkeypatch):
     assert row["train_GFLOP"] == "27.6"
     assert row["images_s"] == str(round(0.3 * 989e12 / (6 * 4_598_882_304)))
     assert row["cores, DeiT's"] == "serial"
+
+
+def test_benchmark_rotary_measures_each_task(tmp_path):
+    few = ["--hidden-dim", "16", "--heads", "2", "--depth", "1", "--batch", "1", "--rounds", "1"]
+    output, _ = run_example("benchmark_rotary.py", *few, "--csv", "table.csv", cwd=tmp_path)
+    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
+    assert [row["task"] for row in rows][:3] == ["training", "inference", "onnx"]
+    assert all(float(row["halves"]) > 0 and float(row["neighbours"]) > 0 for row in rows)

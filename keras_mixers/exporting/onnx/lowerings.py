@@ -196,7 +196,9 @@ def _rotated_parts(layer, x):
     halves = np.arange(head_dim)
     if layer.rotary.interleaved:
         halves = halves.reshape(-1, 2).T.reshape(-1)
-    parts = tf.reshape(_ordered_product(layer, x, halves), (batch, tokens, 3, heads, head_dim))
+    width = heads * head_dim
+    joined, value = tf.split(_ordered_product(layer, x, halves), [2 * width, width], axis=-1)
+    joined = tf.reshape(joined, (batch, tokens, 2, heads, head_dim))
     scale = DOT_SCALES.get(layer.score, lambda layer: 1.0)(layer)
     scales = tf.reshape(tf.constant([scale, 1.0], x.dtype), (1, 2, 1, 1))
     sine, cosine = (
@@ -204,10 +206,10 @@ def _rotated_parts(layer, x):
         for table in layer.rotary_tables()
         for shape in [(tokens, 1, -1, head_dim)]
     )
-    unrotated = parts[:, :, :2]
-    first, second = tf.split(unrotated, 2, axis=-1)
-    rotated = unrotated * cosine + tf.concat([second, first], -1) * sine
-    return rotated[:, :, 0], rotated[:, :, 1], parts[:, :, 2]
+    first, second = tf.split(joined, 2, axis=-1)
+    rotated = joined * cosine + tf.concat([second, first], -1) * sine
+    query, key = tf.split(tf.reshape(rotated, (batch, tokens, 2 * width)), 2, axis=-1)
+    return [tf.reshape(part, (batch, tokens, heads, head_dim)) for part in (query, key, value)]
 
 
 def _ordered_product(layer, x, order):
