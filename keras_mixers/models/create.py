@@ -1,6 +1,8 @@
 """Create any published model by its name."""
 
 import fnmatch
+import inspect
+from fractions import Fraction
 from typing import Any
 
 import keras
@@ -17,11 +19,25 @@ from keras_mixers.weights.hub import HUB
 BUILDERS = {"ViT": ViT, "MLPMixer": MLPMixer, "ConvMixer": ConvMixer}
 
 
+# timm's names of arguments that many users know.
+SYNONYMS = {
+    "embed_dim": "hidden_dim",
+    "img_size": "input_shape",
+    "in_chans": "input_shape",
+    "global_pool": "pool",
+    "reg_tokens": "num_registers",
+    "init_values": "layer_scale_init",
+    "drop_path_rate": "stochastic_depth_rate",
+    "drop_rate": "dropout_rate",
+}
+
+
 def list_models(pattern: str = "*") -> list[str]:
     """The names of published checkpoints that `create_model` loads, sorted.
 
     Args:
-        pattern: names with `*`, `?` and `[...]` as in a shell; upper and lower case are the same.
+        pattern: a part of the names, or names with `*`, `?` and `[...]` as in a shell. Upper and
+            lower case are the same.
 
     Raises:
         TypeError: if `pattern` is not a string.
@@ -31,6 +47,8 @@ def list_models(pattern: str = "*") -> list[str]:
         ['vit_small_patch16_224.dino', 'vit_small_patch8_224.dino']
     """
     pattern = arguments.text("pattern", pattern).lower()
+    if not set("*?[") & set(pattern):
+        pattern = f"*{pattern}*"
     return sorted(fnmatch.filter(checkpoints(), pattern))
 
 
@@ -51,7 +69,8 @@ def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> ker
         pretrained: whether to load the published weights. If False, the weights are random, and
             architectures without a checkpoint work too.
         **overrides: arguments of the builder (`ViT`, `MLPMixer` or `ConvMixer`) that replace those
-            of the name, such as `num_classes=5` or `input_shape=(336, 336, 3)`. Loading resizes
+            of the name, such as `num_classes=5` or `input_shape=(336, 336, 3)`. `weights` may be
+            the path of a file with the weights of this architecture. Loading resizes
             weights and skips a head as for the builder's `weights`. With `hidden_dim`, each width
             of an MLP that is not given keeps its ratio to `hidden_dim`, rounded down.
 
@@ -73,9 +92,25 @@ def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> ker
     arguments.text("name", name)
     arguments.flag("pretrained", pretrained)
     found = configured(name) if name.startswith(HUB) else cataloged(name, pretrained)
+    check_keywords(found.family, overrides)
     weights = {"weights": found.weights} if pretrained else {}
+    if pretrained and found.weights != name and "weights" not in overrides:
+        print(f"{name}: loading {found.weights}")  # because the name leaves the choice to us
     given = {**found.arguments, **scaled(found, overrides), **weights, **overrides}
     return BUILDERS[found.family](found.variant, **given)
+
+
+def check_keywords(family, overrides):
+    """Raise a TypeError for a keyword that the builder does not have; it suggests similar ones."""
+    known = list(inspect.signature(BUILDERS[family]).parameters)[1:]
+    for keyword in overrides:
+        if keyword not in known:
+            meant, hint = SYNONYMS.get(keyword), arguments.nearest(keyword, known)
+            if meant in known:
+                hint = f". Did you mean {meant!r}?"
+            raise TypeError(
+                f"`overrides` must be arguments of {family}. Received: {keyword!r}{hint}"
+            )
 
 
 def cataloged(name, pretrained):
@@ -92,7 +127,7 @@ def cataloged(name, pretrained):
     if name not in known:
         raise ValueError(
             "`name` must be a name of km.list_models(), or 'hf://owner/name'."
-            f" {arguments.received(name=name)}{arguments.nearest(name, [*rows, *known])}"
+            f" {arguments.received(name=name)}{similar(name, rows, known)}"
         )
     if pretrained:
         raise ValueError(
@@ -102,17 +137,37 @@ def cataloged(name, pretrained):
     return Selection(known[name].family, known[name].variant, known[name].arguments, None)
 
 
+def similar(name, rows, known):
+    """The end of an error message: what the user may have meant by an unknown name."""
+    family = next((family for family, table in TABLES.items() if name in table), None)
+    if family:
+        return f", a variant: km.{family}({name!r}) builds it"
+    same = [row.name for row in rows.values() if row.architecture == name.partition(".")[0]]
+    parts = same or [row for row in rows if name.lower() in row.lower()]
+    if parts:
+        more = ", ..." if len(parts) > 3 else ""
+        return f". Similar names: {', '.join(map(repr, parts[:3]))}{more}"
+    return arguments.nearest(name, [*rows, *known])
+
+
 def scaled(found, overrides):
     """The widths of the MLPs for another `hidden_dim`, in the proportions of the published model.
 
-    timm describes a width by its ratio to `hidden_dim` in the same way.
+    timm describes a width by its ratio to `hidden_dim` in the same way. The ratio is the simplest
+    fraction that gives the published width: 8 / 3 for 2730 / 1024.
     """
     if overrides.get("hidden_dim") is None:
         return {}
     hidden_dim = arguments.integer("hidden_dim", overrides["hidden_dim"])
     published = {**TABLES[found.family][found.variant], **found.arguments}
     return {
-        name: value * hidden_dim // published["hidden_dim"]
+        name: int(simplest_ratio(value, published["hidden_dim"]) * hidden_dim)
         for name, value in published.items()
         if name.endswith("mlp_dim") and value
     }
+
+
+def simplest_ratio(width, whole):
+    """The fraction r with the smallest denominator for which `int(r * whole)` is `width`."""
+    ratios = (Fraction(-(-width * below // whole), below) for below in range(1, whole + 1))
+    return next(ratio for ratio in ratios if int(ratio * whole) == width)

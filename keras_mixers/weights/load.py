@@ -232,5 +232,6 @@ def check_zeros(entries):
         if count:
             raise ValueError(
                 f"{shown(entry.key)} must be zero, because the model has no such bias. Received:"
-                f" {count} numbers that are not zero"
+                f" {count} numbers that are not zero. `qkv_bias` and `without_bias` of the builder"
+                " give the model biases"
             )

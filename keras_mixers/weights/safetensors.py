@@ -71,9 +71,11 @@ def read_entry(source, key, declared, start):
     """(Entry, (begin, end)) of one array; `start` is where the data of all arrays begins."""
     with reading(source, key):
         dtype, shape, (begin, end) = (declared[k] for k in ("dtype", "shape", "data_offsets"))
-        if dtype not in DTYPES or not is_shape(shape) or not is_shape((begin, end)):
+        offsets = all(type(offset) is int and offset >= 0 for offset in (begin, end))
+        if dtype not in DTYPES or not is_shape(shape) or not offsets:
             place = {"shape": shape, "data_offsets": [begin, end]}
-            raise ValueError(arguments.received(dtype=dtype, **place))
+            received = arguments.received(dtype=dtype, **place)
+            raise ValueError(f"no dtype, shape or offsets. {received}")
         size = math.prod(shape) * DTYPES[dtype].itemsize
         if end - begin != size:
             raise ValueError(f"{end - begin} bytes for {dtype} of shape {shape}, not {size}")

@@ -225,7 +225,7 @@ def test_benchmark_imagenet_predicts_and_checks(tmp_path, monkeypatch):
 
 def test_benchmark_rotary_measures_each_task(tmp_path):
     few = ["--hidden-dim", "16", "--heads", "2", "--depth", "1", "--batch", "1", "--rounds", "1"]
-    output, _ = run_example("benchmark_rotary.py", *few, "--csv", "table.csv", cwd=tmp_path)
+    run_example("benchmark_rotary.py", *few, "--csv", "table.csv", cwd=tmp_path)
     rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert [row["task"] for row in rows][:3] == ["training", "inference", "onnx"]
     assert all(float(row["halves"]) > 0 and float(row["neighbours"]) > 0 for row in rows)

@@ -56,6 +56,7 @@ def test_list_models_matches_patterns():
     assert km.list_models("*SMALL*8_224.dino") == ["vit_small_patch8_224.dino"]
     assert "vit_small_patch14_dinov2.lvd142m" in km.list_models("*dinov2*")
     assert all("dinov2" in name for name in km.list_models("*dinov2*"))
+    assert km.list_models("DINOv2") == km.list_models("*dinov2*")
     assert km.list_models("no such model") == []
     with pytest.raises(TypeError, match="`pattern` must be a string"):
         km.list_models(None)
@@ -79,7 +80,7 @@ def test_create_model_replaces_any_argument(abstract_weights):
     assert model.input_shape == (None, 336, 336, 1)
     assert model.output_shape == (None, 5)
     assert model.name == "mine"
-    with pytest.raises(TypeError, match="unexpected keyword argument 'hidden'"):
+    with pytest.raises(TypeError, match="'hidden'. Did you mean 'hidden_dim'"):
         km.create_model("vit_base_patch16_224", False, hidden=5)
     with pytest.raises(ValueError, match="`depth` must be 12 for weights='vit_base"):
         km.create_model("vit_base_patch16_224", depth=5)
@@ -94,6 +95,7 @@ def test_mlp_keeps_its_ratio_to_another_width(abstract_weights):
     name = "vit_so150m2_patch16_reg1_gap_256"
     assert mlp_width(km.create_model(name, False, **TINY)) == 2176 * 48 // 832 == 125
     assert mlp_width(km.create_model(name, False, mlp_dim=7, **TINY)) == 7
+    assert mlp_width(km.create_model("eva02_large_patch14_224", False, **TINY)) == 128  # 8 / 3
     with pytest.raises(TypeError, match="`hidden_dim` must be an integer"):
         km.create_model(name, False, hidden_dim="48")
 
@@ -101,14 +103,25 @@ def test_mlp_keeps_its_ratio_to_another_width(abstract_weights):
 @pytest.mark.parametrize(
     ("name", "near"),
     [
-        ("vit_base_patch16_224.augreg_in1", "'vit_base_patch16_224.augreg_in1k'"),
+        ("vit_base_patch16_224.augreg_in1", "Similar names: 'vit_base_patch16_224"),
         ("vit_base_patch16_244", "'vit_base_patch16_224'"),
-        ("VIT_BASE_PATCH16_224.AUGREG_IN1K", "'vit_base_patch16_224.augreg_in1k'"),
+        ("dinov3", r"Similar names: 'vit_.*dinov3.*', \.\.\."),
+        ("vit_small_patch8_224.dina", "Similar names: 'vit_small_patch8_224.dino'$"),
+        ("DINOv2-S/14", r"a variant: km.ViT\('DINOv2-S/14'\) builds it"),
     ],
 )
 def test_unknown_name_gets_near_matches(name, near):
-    with pytest.raises(ValueError, match=f"`name` must be a name of .*Did you mean.*{near}"):
+    with pytest.raises(ValueError, match=f"`name` must be a name of .*{near}"):
         km.create_model(name)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [("num_clases", "num_classes"), ("embed_dim", "hidden_dim"), ("img_size", "input_shape")],
+)
+def test_unknown_keyword_gets_near_matches(keyword, meant):
+    with pytest.raises(TypeError, match=f"Received: '{keyword}'. Did you mean '{meant}'"):
+        km.create_model("vit_tiny_patch16_224", False, **{keyword: 5})
 
 
 @pytest.mark.parametrize("name", ["vit_base_patch16_224", "vit_small_patch8_224.dino"])

@@ -23,6 +23,7 @@ NARROW = "a vector as wide as the tokens, which are whole on each device"
 ONE_VECTOR = "less than a thousandth of the weights, and added to whole tokens"
 FUSED = "the devices need units of each part, and the parts follow each other in one vector"
 SHARED = "all units share it"
+ALL_UNITS = "the norm needs the mean over all heads or hidden units"
 # Each weight of each layer: its layout along "model", or the reason why it stays whole.
 EXPECTED = {
     "PatchEmbed": {"projection/kernel": ONE_VECTOR, "projection/bias": NARROW},
@@ -31,6 +32,10 @@ EXPECTED = {
     "MultiHeadSelfAttention": {
         "qkv/kernel": ("model", None),
         "qkv/bias": FUSED,
+        "qkv/query_value_bias": FUSED,
+        "rotary_frequencies": (None, "model", None),
+        "norm/gamma": ALL_UNITS,
+        "norm/beta": ALL_UNITS,
         "query_norm/gamma": SHARED,
         "query_norm/beta": SHARED,
         "key_norm/gamma": SHARED,
@@ -71,7 +76,9 @@ EXPECTED = {
         "fc1/bias": FUSED,
         "fc2/kernel": ("model", None),
         "fc2/bias": NARROW,
+        "norm/gamma": ALL_UNITS,
     },
+    "RMSNormalization": {"gamma": NARROW},
     "SpatialGating": {
         "fc1/kernel": ("model", None),
         "fc1/bias": FUSED,

@@ -1,12 +1,15 @@
 """load_weights fills any functional model and reports what it did."""
 
+import json
+import struct
+
 import goldens
 import keras
 import numpy as np
 import pytest
 
 import keras_mixers as km
-from keras_mixers.weights import checkpoint, roles
+from keras_mixers.weights import checkpoint, roles, safetensors
 from keras_mixers.weights.plan import make_plan
 from keras_mixers.weights.source import Source
 
@@ -166,3 +169,23 @@ def test_float64_models_round_trip(tmp_path):
     km.load_weights(again, km.save_weights(model, tmp_path / "w.safetensors"))
     for one, other in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+@pytest.mark.parametrize("before", [2**24, 2**30 + 1])
+def test_arrays_behind_large_ones_are_read(before, tmp_path):
+    """The file is sparse: it declares a large array and takes no room on the disk."""
+    small = np.arange(6, dtype="float32").reshape(2, 3)
+    end = 4 * before
+    header = {
+        "large": {"dtype": "F32", "shape": [before], "data_offsets": [0, end]},
+        "small": {"dtype": "F32", "shape": [2, 3], "data_offsets": [end, end + 24]},
+    }
+    text = json.dumps(header).encode()
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.seek(8 + len(text) + end)
+        file.write(small.tobytes())
+    with Source(path) as source:
+        entries, _ = safetensors.read_entries(source)
+        np.testing.assert_array_equal(entries["small"].read(), small)
