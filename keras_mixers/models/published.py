@@ -66,7 +66,12 @@ def located(weights, family, table, variant, architecture):
     """
     if weights is None:
         return None
-    found = locate.locate(weights, family, variant, architecture.input_shape)
+
+    def fits(row):
+        return not differing(row, table[variant], architecture)
+
+    size = architecture.input_shape[:2]
+    found = locate.locate(weights, family, variant, size, fits)
     if isinstance(found, Checkpoint):
         check_arguments(found, table[variant], architecture)
         found = locate.download(found)
@@ -83,21 +88,27 @@ def given_argument(architecture, name):
     return getattr(value, "__name__", value)  # because an activation may be a function
 
 
-def check_arguments(row, variant, architecture):
-    """Raise an error if the arguments of a model differ from those of the published weights.
+def differing(row, variant, architecture):
+    """`{name: published value}` of the arguments in which a model differs from published weights.
 
     The published model has the arguments of its `Checkpoint` row, else of its variant, else of
-    UNSEEN. This check runs before the download. It includes arguments that the shapes of weights do
-    not show.
+    UNSEEN. The result includes arguments that the shapes of weights do not show.
     """
     expected = {**UNSEEN, **variant, **row.arguments}
-    for name in sorted(set(expected) - FREE):
-        given = given_argument(architecture, name)
-        if given != expected[name]:
-            raise ValueError(
-                f"`{name}` must be {expected[name]!r} for weights={row.name!r}. Received:"
-                f" {name}={arguments.shown(given)}"
-            )
+    return {
+        name: expected[name]
+        for name in sorted(set(expected) - FREE)
+        if given_argument(architecture, name) != expected[name]
+    }
+
+
+def check_arguments(row, variant, architecture):
+    """Raise an error if a model differs from that of the published weights, before a download."""
+    for name, value in differing(row, variant, architecture).items():
+        given = arguments.shown(given_argument(architecture, name))
+        raise ValueError(
+            f"`{name}` must be {value!r} for weights={row.name!r}. Received: {name}={given}"
+        )
 
 
 def filled(model, source):

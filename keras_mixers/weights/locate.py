@@ -32,11 +32,12 @@ def pretrained(family: str | None = None) -> dict[str, Checkpoint]:
     return {row.name: row for row in checkpoints().values() if family in (row.family, None)}
 
 
-def find(family, variant, weights, input_shape):
+def find(family, variant, weights, size, fits):
     """The catalog's row for `weights`, which is a name or a tag such as `"augreg_in1k"`.
 
-    A tag names a training. Of the variant's rows with this tag, `find` chooses the row with the
-    model's image size. If there is none, it chooses the row with the smallest size.
+    A tag names a training. Of the variant's rows with this tag, `find` prefers those whose
+    arguments the model has, of these the row with the model's image size, and else the row with the
+    smallest size.
 
     Raises:
         ValueError: if no row fits; the message suggests similar names.
@@ -60,8 +61,8 @@ def find(family, variant, weights, input_shape):
             f" (km.pretrained({family!r}) lists all)."
             f" {arguments.received(weights=weights)}{arguments.nearest(weights, known)}"
         )
-    same_size = [row for row in tagged if row.preprocessing.size == tuple(input_shape[:2])]
-    return min(same_size or tagged, key=lambda row: row.preprocessing.size)
+    sizes = {row.name: row.preprocessing.size for row in tagged}
+    return min(tagged, key=lambda row: (not fits(row), sizes[row.name] != size, sizes[row.name]))
 
 
 def download(row):
@@ -116,8 +117,15 @@ def check_digest(row, path, digest):
         )
 
 
-def locate(weights, family, variant, input_shape):
+def locate(weights, family, variant, size, fits):
     """The source that a builder's `weights` name: a path, or a `Checkpoint` to download.
+
+    Args:
+        weights: as in the builder.
+        family: that of the model.
+        variant: that of the model.
+        size: (height, width) of its images.
+        fits: `Checkpoint` -> whether the model has its arguments.
 
     Raises:
         TypeError: if `weights` is neither a string nor a path.
@@ -128,7 +136,9 @@ def locate(weights, family, variant, input_shape):
     path = arguments.path("weights", weights, expected)
     if isinstance(weights, os.PathLike) or weights.startswith(HUB):
         return weights
-    is_path = path.is_file() or path.suffix in SUFFIXES or os.sep in weights
+    # Some names end like a file: beit3_base_patch16_224.pt.
+    looks_like_path = path.suffix in SUFFIXES or os.sep in weights
+    is_path = path.is_file() or (looks_like_path and weights not in checkpoints())
     if is_path and not path.is_file():
         raise FileNotFoundError(f"`weights` must be a file. {arguments.received(weights=weights)}")
-    return weights if is_path else find(family, variant, weights, input_shape)
+    return weights if is_path else find(family, variant, weights, size, fits)

@@ -115,18 +115,44 @@ def test_check_arguments_accepts_only_the_rows_model(monkeypatch):
             published.check_arguments(row, variant, wrong)
 
 
-def test_find_accepts_names_and_tags():
+@pytest.mark.parametrize(
+    ("architecture", "tag"),
+    [
+        ("vit_medium_patch16_reg4_gap_256", "sbb_in1k"),
+        ("vit_medium_patch16_reg1_gap_256", "sbb_in1k"),
+        ("vit_base_patch16_clip_224", "openai"),
+        ("vit_base_patch16_clip_quickgelu_224", "openai"),
+        ("vit_large_patch14_clip_quickgelu_336", "openai"),
+    ],
+)
+def test_tag_means_the_weights_of_the_models_architecture(architecture, tag, monkeypatch):
+    row = km.pretrained()[f"{architecture}.{tag}"]
+    located = []
+    monkeypatch.setattr(locate, "download", located.append)
+    monkeypatch.setattr(km.models.vit, "assemble", lambda *_: None)
+    km.ViT(row.variant, weights=tag, **row.arguments)
+    assert located == [row]
+
+
+def test_locate_accepts_names_and_tags():
     name = "vit_base_patch16_224.augreg_in21k_ft_in1k"
     tag = "augreg_in21k_ft_in1k"
-    shape = (224, 224, 3)
-    assert locate.find("ViT", "B/16", name, shape).name == name
-    assert locate.find("ViT", "B/16", tag, shape).name == name
-    assert locate.find("ViT", "B/16", tag, (384, 384, 3)).name == name.replace("224", "384")
-    assert locate.find("ViT", "B/16", tag, (320, 320, 3)).name == name
+
+    def found(weights, side=224, variant="B/16"):
+        return locate.locate(weights, "ViT", variant, (side, side), lambda row: True).name
+
+    assert found(name) == name
+    assert found(tag) == name
+    assert found(tag, 384) == name.replace("224", "384")
+    assert found(tag, 320) == name
+    ends_like_a_file = "beit3_base_patch16_224.pt"
+    assert found(ends_like_a_file, variant="BEiT3-B/16") == ends_like_a_file
+    with pytest.raises(FileNotFoundError, match="`weights` must be a file"):
+        found("beit3.pt")
     with pytest.raises(ValueError, match=r"`weights` must be for the variant 'S/16'.*for 'B/16'"):
-        locate.find("ViT", "S/16", name, shape)
+        found(name, variant="S/16")
     with pytest.raises(ValueError, match=r"augreg_in1kk'\. Did you mean 'augreg_in1k'"):
-        locate.find("ViT", "B/16", "augreg_in1kk", shape)
+        found("augreg_in1kk")
     with pytest.raises(ValueError, match="`family` must be one of 'ViT'"):
         km.pretrained("VIT")
 
