@@ -19,6 +19,8 @@ SAME = {
     "reg_tokens": "num_registers",
 }
 POOLS = {"avg": "gap", "map": "map", "token": "token", "": None}
+# The variants whose `mlp_ratio` counts both halves of the gated MLP (timm's SwiGLUPacked).
+BOTH_HALVES = ("DINOv2-g/14", "DINOv2-g/14-reg4", "TIPSv2-g/14")
 ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "relu", "silu")
 # They change only the training, or which sizes of images timm accepts.
 WITHOUT_EFFECT = {
@@ -57,30 +59,30 @@ def from_timm(config):
     )
     size = given.pop("img_size", size)
     channels = given.pop("in_chans", channels)
-    published = {**TABLES[architecture.family][architecture.variant], **architecture.arguments}
     return (
         architecture.family,
         architecture.variant,
         {
             **architecture.arguments,
-            **converted(given, published),
+            **converted(given, architecture),
             "input_shape": (*arguments.pair("img_size", size), channels),
         },
     )
 
 
-def converted(given, published):
+def converted(given, architecture):
     """The builder's arguments for timm's arguments, which are in `model_args` of config.json."""
-    found = {}
+    published = {**TABLES[architecture.family][architecture.variant], **architecture.arguments}
+    is_vit, found = architecture.family == "ViT", {}
     for name, value in given.items():
         if name in SAME:
             found[SAME[name]] = value
         elif name == "no_embed_class":
             found["position_prefix"] = not value
-        elif name == "mlp_ratio":
+        elif name == "mlp_ratio" and is_vit:
             hidden_dim = given.get("embed_dim", published["hidden_dim"])
-            gates = 2 if published.get("gated_mlp") else 1
-            found["mlp_dim"] = int(hidden_dim * value) // gates
+            halves = 2 if architecture.variant in BOTH_HALVES else 1
+            found["mlp_dim"] = int(hidden_dim * value) // halves
         elif name == "global_pool" and value in POOLS:
             found["pool"] = POOLS[value]
         elif name == "act_layer" and value in ACTIVATIONS:
@@ -90,7 +92,7 @@ def converted(given, published):
                 f"`model_args` in config.json has {name}={arguments.shown(value)}, which no builder"
                 " of keras_mixers has"
             )
-    return {**found, **pooled(found, published)}
+    return {**found, **(pooled(found, published) if is_vit else {})}
 
 
 def pooled(found, published):

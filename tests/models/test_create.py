@@ -1,6 +1,7 @@
 """Published models by one name, and by the config.json of a repository on the hub."""
 
 import csv
+import inspect
 import json
 import math
 import pathlib
@@ -240,6 +241,22 @@ def test_arguments_of_timm_have_their_names_here():
         "num_classes": 0,
         "input_shape": (112, 224, 4),
     }
+
+
+@pytest.mark.parametrize(
+    ("architecture", "given", "expected"),
+    [
+        # timm 1.0.31 builds EVA-02 of this width with two halves of 256 units each.
+        ("eva02_tiny_patch14_224", {"embed_dim": 96, "mlp_ratio": 4 * 2 / 3}, {"mlp_dim": 256}),
+        ("aimv2_large_patch14_224", {"embed_dim": 96, "mlp_ratio": 4}, {"mlp_dim": 384}),
+        ("vit_giant_patch14_dinov2", {"embed_dim": 96, "mlp_ratio": 4}, {"mlp_dim": 192}),
+        ("mixer_b16_224", {"global_pool": ""}, {"pool": None}),
+    ],
+)
+def test_arguments_of_timm_mean_what_its_class_makes_of_them(architecture, given, expected):
+    family, _, found = from_timm({"architecture": architecture, "model_args": given})
+    assert found.items() >= expected.items()
+    assert found.keys() <= set(inspect.signature(getattr(km, family)).parameters)
 
 
 def test_fields_of_transformers_have_their_names_here():
