@@ -53,7 +53,8 @@ class Rotary(ConfigFromSignature, CheckedDataclass):
             learns two frequencies for each pair, one for each axis.
         base: the frequencies fall from 1 to nearly 1 / base.
         reference: (rows, columns) of the grid in pre-training, or an int for a square. With
-            `"index"`, coordinates are scaled as if the grid had this size. `None` for no scaling.
+            `"index"`, coordinates are scaled as if the grid had this size. `None` for no scaling,
+            and for `"centred"`, whose coordinates do not depend on the size of the grid.
         offset: added to the numbers of rows and columns, before they are scaled.
         columns_first: whether the first half of the pairs uses the columns instead of the rows.
         interleaved: whether neighbouring channels form a pair. If False, channel j and channel
@@ -79,6 +80,14 @@ class Rotary(ConfigFromSignature, CheckedDataclass):
     offset: float = checked(finite, 0.0)
     columns_first: bool = checked(arguments.flag, False)
     interleaved: bool = checked(arguments.flag, False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.coordinates == "centred" and self.reference:
+            raise ValueError(
+                "`reference` must be None with coordinates='centred'."
+                f" {arguments.received(reference=self.reference)}"
+            )
 
     @property
     def learned(self) -> bool:

@@ -34,12 +34,12 @@ def some_of(*choices):
     """A check that the value is a sequence of `choices`; the result is a tuple in their order."""
 
     def check(name, value):
-        expected = f"`{name}` must be a tuple of some of {', '.join(map(repr, choices))}."
+        expected = f"`{name}` must be a tuple of some of {', '.join(map(repr, choices))}"
         given = arguments.sequence(name, value, len(choices), expected)
         unknown = [each for each in given if each not in choices]
         if unknown:
             hint = arguments.nearest(unknown[0], choices)
-            raise ValueError(f"{expected} {arguments.received(**{name: value})}{hint}")
+            raise ValueError(f"{expected}. {arguments.received(**{name: value})}{hint}")
         return tuple(choice for choice in choices if choice in given)
 
     return check

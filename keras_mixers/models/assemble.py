@@ -90,7 +90,8 @@ def head(a, x):
     else:
         x = as_tokens(a, x, "tokens")
     if a.pool in ("gap", "map"):
-        if a.num_prefix and not a.pool_prefix:
+        pools_prefix = a.pool == "map" and a.pool_prefix
+        if a.num_prefix and not pools_prefix:
             x = keras.layers.Cropping1D((a.num_prefix, 0), name="patch_tokens")(x)
         x = pooling(a)(x)
         if a.norm_after_pool:

@@ -106,8 +106,8 @@ def Hybrid(
         num_registers: int, number of register tokens. Must be 0 with `C` or `P`.
         activation: `"gelu"` (exact), `"gelu_tanh"`, `"quick_gelu"`, another name in
             `keras.activations`, or a function.
-        normalization: `"layer"` for LayerNorm or `"rms"` for RMSNorm. The norm inside `G` stays a
-            LayerNorm.
+        normalization: `"layer"` for LayerNorm or `"rms"` for RMSNorm. The norms inside `G` and
+            inside `pool="map"` stay LayerNorms.
         epsilon: float, added to the variance in these norms. The norm inside `G` and the BatchNorms
             of `C` keep their own epsilon.
         extra_norms: places of more norms, some of `"patches"` (the projected patches),

@@ -158,7 +158,8 @@ def ViT(
         activation: `"gelu"` (exact, as in timm, the default), `"gelu_tanh"` (as in Flax),
             `"quick_gelu"` (as in OpenAI's CLIP), another name in `keras.activations`, or a
             function.
-        normalization: `"layer"` for LayerNorm, the default, or `"rms"` for RMSNorm.
+        normalization: `"layer"` for LayerNorm, the default, or `"rms"` for RMSNorm. The norm inside
+            `pool="map"` stays a LayerNorm.
         epsilon: float, added to the variance in all norms. 1e-6 by default.
         extra_norms: places of more norms, some of `"patches"` (the projected patches),
             `"embeddings"` (the tokens with their positions), `"attention"` (before the output

@@ -167,6 +167,7 @@ def test_spatial_gating_of_odd_width_raises():
         ("base", 0.5),
         ("base", "100"),
         ("reference", (0, 3)),
+        ("reference", 16),  # because the default coordinates have no reference
         ("offset", "1"),
         ("offset", float("nan")),
         ("columns_first", 1),

@@ -100,7 +100,7 @@ def test_builder_names_bad_argument(builder, name, bad, no_weights):
         builder(positional, **arguments)
     message = str(error.value)
     assert f"`{name}` must" in message
-    assert "Received" in message
+    assert ". Received" in message and ".. Received" not in message
     shown = bad[-1] if isinstance(bad, tuple) else bad
     assert str(shown)[:20] in message
 

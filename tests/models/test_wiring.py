@@ -205,6 +205,12 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
+def test_average_leaves_out_the_prefix_tokens(abstract_weights):
+    """A variant whose attention pooling reads them too has this average as any other."""
+    model = km.ViT("PE-core-Ti/16", input_shape=(32, 48, 3), depth=1, pool="gap")
+    assert model.get_layer("pool").input.shape == (None, 6, 192)
+
+
 def test_variants_have_published_heads_and_activations():
     rows = km.variants("ViT")
     assert {name: rows[name]["num_heads"] for name in HEADS} == HEADS
