@@ -144,16 +144,14 @@ def find_backbone(args):
                 f" {args.weights}, which takes {backbone.input_shape[1:]}; see --image-size"
             )
         return backbone, preprocessing
-    for family in ("ViT", "MLPMixer", "ConvMixer"):
-        row = km.pretrained(family).get(args.weights)
-        if row:
-            settings |= {"weights": row.name, **row.arguments}
-            preprocessing = dataclasses.replace(row.preprocessing, size=size, crop_fraction=1.0)
-            return getattr(km, family)(row.variant, **settings), preprocessing
-    raise ValueError(
-        "--weights must be a name in km.pretrained() or a .keras file. Received:"
-        f" --weights {args.weights}"
-    )
+    row = km.pretrained().get(args.weights)
+    if row is None:
+        raise ValueError(
+            "--weights must be a name in km.pretrained() or a .keras file. Received:"
+            f" --weights {args.weights}"
+        )
+    preprocessing = dataclasses.replace(row.preprocessing, size=size, crop_fraction=1.0)
+    return km.create_model(row.name, **settings), preprocessing
 
 
 def add_head(backbone, blocks):

@@ -1,5 +1,7 @@
 """examples/segment.py."""
 
+import argparse
+import functools
 import re
 
 import keras
@@ -49,6 +51,20 @@ def test_segment_trains_exports_and_draws(backbone, tmp_path):
     photo = np.zeros((1, 20, 30, 3), "uint8")
     (probabilities,) = session.run(["probabilities"], {"images": photo})
     np.testing.assert_allclose(probabilities.sum(axis=-1), np.ones((1, 16, 16)), atol=1e-5)
+
+
+def test_segment_gives_a_published_backbone_the_size_of_the_images(monkeypatch):
+    """The checkpoint was trained on images of 518 x 518 pixels."""
+    example = load_example("segment")
+    name = "vit_small_patch14_dinov2.lvd142m"
+    args = argparse.Namespace(weights=name, image_size=28)
+    random = functools.partial(km.create_model, pretrained=False)
+    monkeypatch.setattr(km, "create_model", lambda *given, **size: random(*given, **size, depth=1))
+    backbone, preprocessing = example.find_backbone(args)
+    assert backbone.input_shape == (None, 28, 28, 3)
+    assert backbone.output_shape == (None, 384)
+    assert (preprocessing.size, preprocessing.crop_fraction) == ((28, 28), 1)
+    assert preprocessing.mean == km.pretrained()[name].preprocessing.mean
 
 
 def test_segment_draws_masks_that_fit_the_images():
