@@ -2,7 +2,6 @@
 
 import fnmatch
 import inspect
-from fractions import Fraction
 from typing import Any
 
 import keras
@@ -11,7 +10,7 @@ from keras_mixers import arguments
 from keras_mixers.models.conv_mixer import ConvMixer
 from keras_mixers.models.hub_configuration import Selection, configured
 from keras_mixers.models.mlp_mixer import MLPMixer
-from keras_mixers.models.variants import TABLES
+from keras_mixers.models.variants import TABLES, scaled_widths
 from keras_mixers.models.vit import ViT
 from keras_mixers.weights.catalog import architectures, checkpoints
 from keras_mixers.weights.hub import HUB
@@ -151,23 +150,8 @@ def similar(name, rows, known):
 
 
 def scaled(found, overrides):
-    """The widths of the MLPs for another `hidden_dim`, in the proportions of the published model.
-
-    timm describes a width by its ratio to `hidden_dim` in the same way. The ratio is the simplest
-    fraction that gives the published width: 8 / 3 for 2730 / 1024.
-    """
+    """The widths of the MLPs for another `hidden_dim`, or nothing without one."""
     if overrides.get("hidden_dim") is None:
         return {}
-    hidden_dim = arguments.integer("hidden_dim", overrides["hidden_dim"])
     published = {**TABLES[found.family][found.variant], **found.arguments}
-    return {
-        name: int(simplest_ratio(value, published["hidden_dim"]) * hidden_dim)
-        for name, value in published.items()
-        if name.endswith("mlp_dim") and value
-    }
-
-
-def simplest_ratio(width, whole):
-    """The fraction r with the smallest denominator for which `int(r * whole)` is `width`."""
-    ratios = (Fraction(-(-width * below // whole), below) for below in range(1, whole + 1))
-    return next(ratio for ratio in ratios if int(ratio * whole) == width)
+    return scaled_widths(published, arguments.integer("hidden_dim", overrides["hidden_dim"]))

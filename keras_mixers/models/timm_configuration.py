@@ -1,7 +1,7 @@
 """The builder's arguments for a config.json in timm's form."""
 
 from keras_mixers import arguments
-from keras_mixers.models.variants import TABLES
+from keras_mixers.models.variants import TABLES, scaled_widths
 from keras_mixers.weights.catalog import architectures
 
 # timm's name -> the builder's name, for values that mean the same.
@@ -73,14 +73,16 @@ def from_timm(config):
 def converted(given, architecture):
     """The builder's arguments for timm's arguments, which are in `model_args` of config.json."""
     published = {**TABLES[architecture.family][architecture.variant], **architecture.arguments}
-    is_vit, found = architecture.family == "ViT", {}
+    hidden_dim = arguments.integer("embed_dim", given.get("embed_dim", published["hidden_dim"]))
+    is_resized = hidden_dim != published["hidden_dim"]
+    found = scaled_widths(published, hidden_dim) if is_resized else {}
+    is_vit = architecture.family == "ViT"
     for name, value in given.items():
         if name in SAME:
             found[SAME[name]] = value
         elif name == "no_embed_class":
             found["position_prefix"] = not value
         elif name == "mlp_ratio" and is_vit:
-            hidden_dim = given.get("embed_dim", published["hidden_dim"])
             halves = 2 if architecture.variant in BOTH_HALVES else 1
             found["mlp_dim"] = int(hidden_dim * value) // halves
         elif name == "global_pool" and value in POOLS:

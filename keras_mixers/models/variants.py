@@ -1,6 +1,7 @@
 """The published variants of all families, and the variant that a model has."""
 
 import copy
+from fractions import Fraction
 from typing import Any
 
 from keras_mixers import arguments, layers
@@ -89,3 +90,22 @@ def held(parts, kind, attribute):
         return None
     (value,) = values
     return value[0] if isinstance(value, tuple) and value[0] == value[1] else value
+
+
+def scaled_widths(row, hidden_dim):
+    """The widths of the MLPs for another `hidden_dim`, in the proportions of a row.
+
+    timm describes a width by its ratio to `hidden_dim` in the same way. The ratio is the simplest
+    fraction that gives the published width: 8 / 3 for 2730 / 1024.
+    """
+    return {
+        name: int(simplest_ratio(width, row["hidden_dim"]) * hidden_dim)
+        for name, width in row.items()
+        if name.endswith("mlp_dim") and width
+    }
+
+
+def simplest_ratio(width, whole):
+    """The fraction r with the smallest denominator for which `int(r * whole)` is `width`."""
+    ratios = (Fraction(-(-width * below // whole), below) for below in range(1, whole + 1))
+    return next(ratio for ratio in ratios if int(ratio * whole) == width)

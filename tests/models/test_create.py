@@ -207,9 +207,9 @@ def test_config_of_timm_makes_the_model_of_its_file(repository):
     write_config(repository, **TIMM_CONFIG)
     weights = repository / "model.safetensors"
     weights.write_bytes((goldens.FOLDER / "timm_vit.safetensors").read_bytes())
-    model = km.create_model("hf://owner/name@v1", mlp_dim=256)
+    model = km.create_model("hf://owner/name@v1")
     goldens.assert_golden(model, "timm_vit.safetensors")
-    fine_tuned = km.create_model("hf://owner/name@v1", mlp_dim=256, num_classes=3)
+    fine_tuned = km.create_model("hf://owner/name@v1", num_classes=3)
     assert fine_tuned.output_shape == (None, 3)
 
 
