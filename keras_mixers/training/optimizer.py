@@ -194,7 +194,7 @@ def distances_from_head(paths):
     """The distance in blocks of each weight from the head; 0 for the head."""
     blocks = [re.search(r"(?:^|/)block_(\d+)_", path) for path in paths]
     depth = 1 + max((int(block[1]) for block in blocks if block), default=-1)
-    stem = re.compile(r"(?:^|/)(patch_embed|position_embedding|prefix_tokens|stem_)")
+    stem = re.compile(r"(?:^|/)(patch_|position_embedding|prefix_tokens|embedding_norm|stem_)")
     return [
         depth - int(block[1]) if block else depth + 1 if depth and stem.search(path) else 0
         for path, block in zip(paths, blocks, strict=True)

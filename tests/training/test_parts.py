@@ -13,15 +13,16 @@ pytestmark = pytest.mark.backends
 
 
 def vit():
-    return km.ViT(
-        "Ti/16", input_shape=(16, 16, 1), patch_size=8, hidden_dim=24, depth=3, num_classes=2
-    )
+    size = {"patch_size": 8, "hidden_dim": 24, "depth": 3, "num_classes": 2}
+    norms = ("patches", "embeddings")
+    return km.ViT("Ti/16", input_shape=(16, 16, 1), extra_norms=norms, **size)
 
 
 def test_layer_decay_scales_step_and_weight_decay():
     model = vit()
     rates = {"head": 1, "norm": 1, "block_2_": 1 / 2, "block_0_": 1 / 8, "patch_embed": 1 / 16}
     rates |= {"block_1_": 1 / 4, "position_embedding": 1 / 16, "prefix_tokens": 1 / 16}
+    rates |= {"patch_norm": 1 / 16, "embedding_norm": 1 / 16}
     before = [weight.numpy() for weight in model.weights]
     for gradient, decay in ((1.0, 0.0), (0.0, 0.5)):
         model.set_weights(before)
