@@ -160,6 +160,7 @@ class MultiHeadSelfAttention(Layer):
             self.rotary_frequencies = self.add_weight(
                 shape=(2, self.num_heads, head_dim // 2),
                 initializer=random_frequencies(self.rotary),
+                autocast=False,  # because half precision would change the angles
                 name="rotary_frequencies",
             )
         if self.qk_norm:

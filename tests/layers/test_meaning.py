@@ -110,6 +110,18 @@ def test_other_token_layers_depend_on_token_order(layer):
     assert np.abs(run(layer, x)[:, order] - ops.convert_to_numpy(layer(x[:, order]))).max() > 1e-2
 
 
+def test_learned_rotary_frequencies_keep_their_precision(monkeypatch):
+    """In bfloat16, angles of some radians would be wrong by several percent of a radian."""
+    recorded, module = [], layers.attention
+    monkeypatch.setattr(module, "rotate", lambda _, x, sine, cosine: recorded.append(sine) or x)
+    rotary = layers.Rotary("learned", base=10)
+    for dtype in ("float32", "mixed_bfloat16"):
+        layer = layers.MultiHeadSelfAttention(2, rotary=rotary, grid=(1, 24), dtype=dtype)
+        run(layer, random(1, 24, 16), return_attention_scores=True)
+    precise, mixed = (ops.convert_to_numpy(recorded[i]) for i in (2, -1))  # after the first call
+    np.testing.assert_allclose(mixed, precise, atol=1e-5)
+
+
 def test_attention_dropout_drops_weights_in_training_only():
     layer = layers.MultiHeadSelfAttention(2, attention_dropout_rate=0.5)
     x = random(4, 16, 8)
