@@ -168,6 +168,13 @@ def sequence(name, value, most, expected):
     raise TypeError(f"{expected}. {received(**{name: value})}")
 
 
+def mapping(name, value):
+    """Check a dict."""
+    if not isinstance(value, dict):
+        raise TypeError(f"`{name}` must be a dict. {received(**{name: value})}")
+    return value
+
+
 def text(name, value):
     """Check a string that UTF-8 can hold."""
     if not isinstance(value, str):

@@ -45,17 +45,19 @@ def from_timm(config):
         ValueError: if the architecture is unknown, or no builder has an argument for a field; the
             message names the field.
     """
-    name = config["architecture"]
+    name = arguments.text("architecture", config["architecture"])
     if name not in architectures():
         raise ValueError(
             "`architecture` in config.json must be one that keras_mixers can compute."
             f" {arguments.received(architecture=name)}{arguments.nearest(name, architectures())}"
         )
     architecture = architectures()[name]
-    given = {**config.get("model_args", {})}
+    given = {**arguments.mapping("model_args", config.get("model_args", {}))}
     given.setdefault("num_classes", config.get("num_classes", 1000))
-    channels, *size = config.get("pretrained_cfg", {}).get(
-        "input_size", (3, architecture.size, architecture.size)
+    pretrained = arguments.mapping("pretrained_cfg", config.get("pretrained_cfg", {}))
+    default_size = (3, architecture.size, architecture.size)
+    channels, *size = arguments.sequence(
+        "input_size", pretrained.get("input_size", default_size), 3, "`input_size` must be 3 sizes"
     )
     size = given.pop("img_size", size)
     channels = given.pop("in_chans", channels)
@@ -84,7 +86,7 @@ def converted(given, architecture):
             found["position_prefix"] = not value
         elif name == "mlp_ratio" and is_vit:
             halves = 2 if architecture.variant in BOTH_HALVES else 1
-            found["mlp_dim"] = int(hidden_dim * value) // halves
+            found["mlp_dim"] = int(hidden_dim * arguments.real(name, value, 0.0)) // halves
         elif name == "global_pool" and value in POOLS:
             found["pool"] = POOLS[value]
         elif name == "act_layer" and value in ACTIVATIONS:

@@ -28,7 +28,7 @@ def from_transformers(config):
         ValueError: if the model type is unknown, or no builder can compute what a field says; the
             message names the field.
     """
-    kind = config["model_type"]
+    kind = arguments.text("model_type", config["model_type"])
     if kind not in MODELS:
         known = ", ".join(map(repr, MODELS))
         raise ValueError(
@@ -57,7 +57,7 @@ def sizes(config, patch_size, epsilon, activation="gelu"):
     return {
         "input_shape": (*image, config.get("num_channels", 3)),
         "patch_size": config.get("patch_size", patch_size),
-        "hidden_dim": config.get("hidden_size", 768),
+        "hidden_dim": arguments.integer("hidden_size", config.get("hidden_size", 768)),
         "depth": config.get("num_hidden_layers", 12),
         "num_heads": config.get("num_attention_heads", 12),
         "mlp_dim": config.get("intermediate_size", 3072),
@@ -69,14 +69,16 @@ def sizes(config, patch_size, epsilon, activation="gelu"):
 
 def model_class(config):
     """The name of transformers' class, or None."""
-    return (config.get("architectures") or [None])[0]
+    names = config.get("architectures") or [None]
+    return arguments.sequence("architectures", names, 1, "`architectures` must be a list")[0]
 
 
 def labels(config, classifiers):
     """`num_classes` of a model whose class is one of `classifiers`, else 0."""
     if model_class(config) not in classifiers:
         return 0
-    return config.get("num_labels", len(config.get("id2label", (0, 1))))
+    names = arguments.mapping("id2label", config.get("id2label", {0: "", 1: ""}))
+    return config.get("num_labels", len(names))
 
 
 def vit(config):
@@ -114,7 +116,8 @@ def dinov2(config):
     """DINOv2, with or without registers."""
     require(config, "apply_layernorm", (True,), True)
     found = sizes(config, 14, 1e-6)
-    width = int(found["hidden_dim"] * config.get("mlp_ratio", 4))
+    ratio = arguments.real("mlp_ratio", config.get("mlp_ratio", 4), 0.0)
+    width = int(found["hidden_dim"] * ratio)
     gated = config.get("use_swiglu_ffn", False)
     has_registers = config["model_type"] == "dinov2_with_registers"
     registers = config.get("num_register_tokens", 4 if has_registers else 0)
@@ -169,9 +172,14 @@ def clip(config):
     }
 
 
+def vision(config):
+    """The fields of the image tower of a model of two towers."""
+    return arguments.mapping("vision_config", config.get("vision_config", {}))
+
+
 def clip_of_two_towers(config):
     """The vision tower of a whole CLIP, with its projection."""
-    tower = clip(config.get("vision_config", {}))
+    tower = clip(vision(config))
     return {**tower, "num_classes": config.get("projection_dim", 512)}
 
 
@@ -183,7 +191,7 @@ def siglip(config):
 
 def siglip_of_two_towers(config):
     """The vision tower of a whole SigLIP."""
-    return siglip(config.get("vision_config", {}))
+    return siglip(vision(config))
 
 
 MODELS = {

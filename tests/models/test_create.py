@@ -312,6 +312,32 @@ def test_config_that_no_builder_can_make_names_the_field(config, message, reposi
         km.create_model("hf://owner/name@v1", pretrained=False)
 
 
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"architecture": ["vit"]}, "architecture"),
+        ({**TIMM_CONFIG, "model_args": None}, "model_args"),
+        ({**TIMM_CONFIG, "model_args": {"mlp_ratio": "4"}}, "mlp_ratio"),
+        ({**TIMM_CONFIG, "model_args": {"embed_dim": None}}, "embed_dim"),
+        ({**TIMM_CONFIG, "pretrained_cfg": []}, "pretrained_cfg"),
+        ({**TIMM_CONFIG, "pretrained_cfg": {"input_size": 224}}, "input_size"),
+        ({"model_type": {}}, "model_type"),
+        ({"model_type": "vit", "architectures": 3}, "architectures"),
+        ({"model_type": "vit", "hidden_size": "768"}, "hidden_size"),
+        ({"model_type": "dinov2", "mlp_ratio": "4"}, "mlp_ratio"),
+        ({"model_type": "clip", "vision_config": None}, "vision_config"),
+        (
+            {"model_type": "vit", "architectures": ["ViTForImageClassification"], "id2label": 3},
+            "id2label",
+        ),
+    ],
+)
+def test_field_of_another_type_raises(config, name, repository):
+    write_config(repository, **config)
+    with pytest.raises(TypeError, match=f"`{name}` must be .*Received: {name}="):
+        km.create_model("hf://owner/name@v1", pretrained=False)
+
+
 def test_damaged_config_raises(repository):
     (repository / "config.json").write_bytes(b"\x80{")
     with pytest.raises(ValueError, match=r"config.json must be JSON. Received: '.*config\.json'"):
