@@ -84,7 +84,7 @@ class Serving:
                 stack.enter_context(temporary_attribute("call", calls))
             outputs = self.model_outputs(prepared)
             outputs = {name: keras.ops.cast(y, "float32") for name, y in outputs.items()}
-        if self.preprocessing and "logits" in outputs:
+        if self.preprocessing and len(self.model.outputs) == 1:
             activation = keras.ops.sigmoid if is_sigmoid(self.model) else keras.ops.softmax
             outputs["probabilities"] = activation(outputs["logits"])
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}

@@ -1,5 +1,7 @@
 """Validate the arguments of `export` before anything is written."""
 
+import re
+
 import keras
 
 from keras_mixers import arguments
@@ -31,9 +33,11 @@ def check_model(model):
             f" outputs. {arguments.received(model=model)}"
         )
     names = output_names(model)
-    if len(set(names)) < len(names):
+    reserved = [name for name in names if re.fullmatch(r"images|attention_\d+", name)]
+    if len(set(names)) < len(names) or reserved:
         raise ValueError(
-            "`model` must have outputs of different names, those of the layers that compute them."
+            "`model` must have outputs of different names, those of the layers that compute them,"
+            " and not 'images' or 'attention_0', which have another meaning in the file."
             f" {arguments.received(names=names)}; add a keras.layers.Identity(name=...) to each"
         )
     if len(model.input_shape) != 4 or None in model.input_shape[1:]:

@@ -85,10 +85,10 @@ def test_export_accepts_output_in_any_structure(structure, name, tmp_path):
     assert km.export(model, tmp_path / name, class_names=class_names).largest_difference < 1e-5
 
 
-def two_outputs():
+def two_outputs(first="my_map", second="raw"):
     images = keras.Input((8, 12, 2))
-    raw = keras.layers.Conv2D(3, 4, name="raw")(images)
-    return keras.Model(images, [keras.layers.ReLU(name="my_map")(raw), raw])
+    raw = keras.layers.Conv2D(3, 4, name=second)(images)
+    return keras.Model(images, [keras.layers.ReLU(name=first)(raw), raw])
 
 
 @pytest.mark.parametrize(("file_format", "name"), list(zip(FORMATS, PATHS, strict=True)))
@@ -102,6 +102,17 @@ def test_several_outputs_have_the_names_of_their_layers(file_format, name, tmp_p
     assert report.largest_difference < 1e-4
     with pytest.raises(ValueError, match="`class_names` must be None for a model with several"):
         km.export(model, tmp_path / name, class_names=["a"] * 3)
+
+
+def test_several_outputs_may_have_the_names_of_a_classifiers_outputs():
+    model = random_weights(two_outputs("logits", "probabilities"))
+    preprocessing = km.Preprocessing((8, 12), mean=0.5, std=0.5)
+    images = np.random.default_rng(0).integers(0, 256, (1, 8, 12, 2), "uint8")
+    outputs = Serving(model, preprocessing)(images)
+    for name, expected in zip(
+        ("logits", "probabilities"), model(preprocessing(images)), strict=True
+    ):
+        np.testing.assert_allclose(outputs[name], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"quantize": "int8"}, {"preprocessing": "uint8"}])
@@ -211,6 +222,11 @@ def quantized():
         (lambda: "vit", "model.onnx", "`model` must be a built functional.*'vit'"),
         (two_inputs, "model.onnx", "`model` must be a built functional.*one input"),
         (equal_names, "model.onnx", "`model` must have outputs of different names.*'my_map', 'ra"),
+        (
+            lambda: two_outputs("attention_0"),
+            "model.onnx",
+            "`model` must have outputs of.*not 'images' or 'attention_0'.*'raw'",
+        ),
         (
             any_size,
             "model.onnx",
