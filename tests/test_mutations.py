@@ -181,7 +181,7 @@ MUTATIONS = [
         "layers/test_kernels.py::test_attention_of_long_sequences_loops_over_images[training]",
     ),
     ("models.assemble:stem", "and a.dropout_rate:", "and False:", VIT_ARGUMENTS),
-    ("models.blocks:channel_mixing", "a.mlp_dim, a.activation,", "a.mlp_dim,", VIT_ARGUMENTS),
+    ("models.blocks:channel_mixing", "a.activation,", "", VIT_ARGUMENTS),
     ("models:ViT", "qk_norm=qk_norm", "qk_norm=False", VIT_ARGUMENTS),
     ("models:ViT", "num_heads=num_heads", "num_heads=2", VIT_ARGUMENTS),
     (
@@ -192,7 +192,7 @@ MUTATIONS = [
     ),
     (
         "models.assemble:head",
-        "if a.num_prefix:",
+        "if a.num_prefix and not pools_prefix:",
         "if False:",
         "models/test_assembly.py::test_gap_leaves_out_prefix_tokens",
     ),

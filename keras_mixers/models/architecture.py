@@ -37,8 +37,8 @@ def some_of(*choices):
         expected = f"`{name}` must be a tuple of some of {', '.join(map(repr, choices))}"
         given = arguments.sequence(name, value, len(choices), expected)
         unknown = [each for each in given if each not in choices]
-        if unknown:
-            hint = arguments.nearest(unknown[0], choices)
+        if unknown or len(given) > len(choices):
+            hint = arguments.nearest(unknown[0], choices) if unknown else ""
             raise ValueError(f"{expected}. {arguments.received(**{name: value})}{hint}")
         return tuple(choice for choice in choices if choice in given)
 

@@ -4,6 +4,8 @@ import copy
 from fractions import Fraction
 from typing import Any
 
+import keras
+
 from keras_mixers import arguments, layers
 from keras_mixers.graph import all_layers
 from keras_mixers.layers.base import mixes_tokens
@@ -65,8 +67,13 @@ UNSTATED = {
 
 
 def variant_of(model):
-    """The published variant whose sizes a model's layers have, such as `"ViT S/16"`, or None."""
+    """The published variant whose sizes a model's layers have, such as `"ViT S/16"`, or None.
+
+    Of several variants with the same sizes, it is the one that agrees in most of `details`.
+    """
     parts = all_layers(model)
+    pooled = {id(part.mlp) for part in parts if isinstance(part, layers.AttentionPooling)}
+    parts = [part for part in parts if id(part) not in pooled]  # its MLP may have another width
     mixers = [layer for layer in parts if mixes_tokens(layer)]
     if len(set(map(type, mixers))) != 1:  # a hybrid, or a model without mixers
         return None
@@ -75,12 +82,47 @@ def variant_of(model):
     # Both are None without prefix tokens.
     found["distillation_token"] = bool(found["distillation_token"])
     found["num_registers"] = found["num_registers"] or 0
+    agreements = {}
     for family, table in TABLES.items():
         for variant, row in table.items():
             row = {**UNSTATED, **row} if family == "ViT" else row
             if all(found[name] == row[name] for name in found.keys() & row.keys()):
-                return f"{family} {variant}"
-    return None
+                same = [one == two for one, two in zip(details(parts), stated(row), strict=True)]
+                agreements[f"{family} {variant}"] = sum(same)
+    return max(agreements, key=agreements.get, default=None)
+
+
+def details(parts):
+    """The pooling, the class token, the inner norms and the missing biases of a ViT's layers."""
+    pools = {
+        layers.SelectToken: "token",
+        keras.layers.GlobalAveragePooling1D: "gap",
+        layers.AttentionPooling: "map",
+    }
+    pool = [pools[type(part)] for part in parts if type(part) in pools]
+    attention, mlp = layers.MultiHeadSelfAttention, layers.ChannelMixing
+    return (
+        pool[0] if pool else None,
+        bool(held(parts, layers.PrefixTokens, "class_token")),
+        bool(held(parts, attention, "inner_norm")),
+        bool(held(parts, mlp, "inner_norm")),
+        held(parts, attention, "key_bias") is False,
+        held(parts, layers.PatchEmbed, "use_bias") is False,
+    )
+
+
+def stated(row):
+    """The same as `details`, by a row of the table."""
+    pool, norms = row.get("pool", "token"), row.get("extra_norms", ())
+    without_bias = row.get("without_bias", ())
+    return (
+        pool,
+        row.get("class_token", pool == "token"),
+        "attention" in norms,
+        "mlp" in norms,
+        "key" in without_bias,
+        "patches" in without_bias,
+    )
 
 
 def held(parts, kind, attribute):

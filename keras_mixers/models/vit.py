@@ -223,8 +223,12 @@ def ViT(
         norm_after_pool=norm_after_pool,
         layer_scale_init=layer_scale_init,
     )
+    if pool is not FROM_VARIANT and norm_after_pool is None:
+        sizes["norm_after_pool"] = pool == "gap" and sizes.get("norm_after_pool", False)
+    if class_token is None:
+        sizes["class_token"] = pool == "token" or sizes.get("class_token", sizes["pool"] == "token")
     architecture = Architecture(
-        **{"class_token": sizes["pool"] == "token", **sizes},
+        **sizes,
         input_shape=input_shape,
         num_classes=num_classes,
         representation_size=representation_size,

@@ -116,7 +116,18 @@ def write_timm(arrays, path, grid):
 
 
 def write_google(arrays, path, backbone):
-    """Write an npz file with the spelling of vision_transformer or of big_vision."""
+    """Write an npz file with the spelling of vision_transformer or of big_vision.
+
+    Raises:
+        ValueError: if the model computes what Google's code does not have.
+    """
+    for weight in backbone.roles.values():
+        if getattr(weight.layer, "rotary", None) or getattr(weight.layer, "gated", False):
+            raise ValueError(
+                "`format`='google' must have the model's blocks. Received: layer"
+                f" {weight.layer.name!r} with rotary positions or a gated MLP, which Google's code"
+                " does not have; format='timm' and model.save() keep them"
+            )
     positions = backbone.positions
     old = positions is not None and positions.num_prefix > 0
     named = {google.released_name(key, old): array for key, array in arrays.items()}

@@ -43,7 +43,7 @@ BAD = {
     "pool_prefix": FLAG,
     "rotary": ["dinov3", 100, True],
     "normalization": ["rmsnorm", "", 3],
-    "extra_norms": ["mlp", ("mpl",), 3, {"mlp"}],
+    "extra_norms": ["mlp", ("mpl",), 3, {"mlp"}, ("mlp",) * 5],
     "final_norm": FLAG,
     "norm_after_pool": FLAG,
     "representation_size": SIZE,

@@ -136,6 +136,11 @@ def test_variants_have_the_heads_of_timm():
         ("ViT", "DINOv3-S/16"),
         ("ViT", "DINOv3-S+/16"),
         ("ViT", "AIMv2-L/14"),
+        ("ViT", "SigLIP-B/16"),
+        ("ViT", "I-JEPA-H/14"),
+        ("ViT", "EVA02-CLIP-B/16"),
+        ("ViT", "BEiT3-B/16"),
+        ("ViT", "PE-core-G/14"),
         ("MLPMixer", "S/16"),
         ("ConvMixer", "512/16"),
     ],
@@ -202,3 +207,13 @@ def test_variant_of_a_hybrid_is_none(abstract_weights):
 def test_variant_of_foreign_models_is_none():
     images = keras.Input((32, 32, 3))
     assert variant_of(keras.Model(images, keras.layers.Flatten()(images))) is None
+
+
+@pytest.mark.parametrize("pool", ["token", "gap", "map", None])
+@pytest.mark.parametrize("variant", ["EVA02-Ti/14", "I-JEPA-H/14", "SigLIP-B/16", "DINOv3-S/16"])
+def test_every_pooling_fits_every_variant(variant, pool, abstract_weights):
+    """What the row states of another pooling does not apply."""
+    small = {"depth": 1, "hidden_dim": 48, "num_heads": 3, "num_classes": 4}
+    model = km.ViT(variant, pool=pool, **small)
+    assert model.output_shape[-1] == 4
+    assert len(model.output_shape) == (3 if pool is None else 2)

@@ -97,6 +97,14 @@ def test_save_weights_refuses_weights_without_names(case, form, message, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("more", [{"gated_mlp": True}, {"rotary": km.layers.Rotary()}])
+def test_google_has_no_gated_or_rotary_models(more, tmp_path):
+    model = next(each for each in MODELS if each.id == "vit").make(**more)
+    with pytest.raises(ValueError, match="`format`='google' must have the model's blocks"):
+        km.save_weights(model, tmp_path / "w.npz", format="google")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("path", "form", "message"),
     [
