@@ -97,7 +97,7 @@ def recognise(kind, entries, names, model, backbone, head, adapts):
     patterns = {role_pattern(role)[0] for role in backbone.roles} | {"tokens.class"}
     patterns |= {f"{role}.{weight}" for role in heads.HEADS for weight in DENSE_WEIGHTS.values()}
     form = Format(
-        f"Keras {kind}",
+        "Keras (.keras)" if kind == "keras" else "Keras (.weights.h5)",
         frozenset(backbone.mixers),
         tuple(Rule(pattern, (pattern,), same) for pattern in sorted(patterns)),
         mark="",

@@ -61,7 +61,26 @@ def mismatch_message(context, problems, source, part):
     in_file, in_model = file_depth(context), len(context.backbone.mixers)
     if in_file != in_model:
         lines.append(f"  the file has {in_file} blocks, the model has {in_model}")
+    lines += widths(context)
+    lines += extra_registers(context)
     return "\n".join(lines)
+
+
+def widths(context):
+    """A line if the tokens of file and model have other widths."""
+    width = context.backbone.patch_embed.hidden_dim
+    entry = context.entry("blocks.0.norm1.gamma")
+    if entry is None or len(entry.shape) != 1 or entry.shape[0] == width:
+        return []
+    return [f"  the file has hidden_dim={entry.shape[0]}, the model has {width}"]
+
+
+def extra_registers(context):
+    """A line if the file has register tokens and the model has none."""
+    entry = context.entry("tokens.registers")
+    if entry is None or "tokens.registers" in context.backbone.roles or len(entry.shape) != 3:
+        return []
+    return [f"  num_registers={entry.shape[1]} gives the model the file's register tokens"]
 
 
 def file_depth(context):

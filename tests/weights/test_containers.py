@@ -9,11 +9,18 @@ import goldens
 import keras
 import numpy as np
 import pytest
+from backends import ON_TORCH
 from keras import ops
 
 import keras_mixers as km
 
 VIT = "timm_vit.safetensors"
+
+
+def on_torch(test):
+    """A test of torch's files, on one backend, because reading them does not depend on it."""
+    only = pytest.mark.skipif(not ON_TORCH, reason="torch's files are read the same everywhere")
+    return pytest.mark.backends(only(test))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +72,7 @@ NESTED = {
 }
 
 
-@pytest.mark.backends
+@on_torch
 @pytest.mark.parametrize("part", NESTED)
 @pytest.mark.parametrize("zipped", [True, False])
 def test_torch_dictionaries_are_searched(part, zipped, model, torch, state, tmp_path):
@@ -78,7 +85,7 @@ def test_torch_dictionaries_are_searched(part, zipped, model, torch, state, tmp_
     assert (f"weights set from '{part}'" in str(report)) == bool(part)
 
 
-@pytest.mark.backends
+@on_torch
 def test_objects_next_to_torch_weights_are_ignored(model, torch, state, tmp_path):
     objects = {
         "args": argparse.Namespace(lr=0.1, output=pathlib.Path("run"), best=np.float64(3)),
@@ -95,7 +102,7 @@ def test_objects_next_to_torch_weights_are_ignored(model, torch, state, tmp_path
     assert load(model, path).skipped == {}
 
 
-@pytest.mark.backends
+@on_torch
 @pytest.mark.parametrize(("dtype", "atol"), [("float16", 3e-3), ("bfloat16", 3e-2)])
 def test_torch_dtypes_load(dtype, atol, model, torch, state, tmp_path):
     path = tmp_path / "model.pth"
@@ -105,7 +112,7 @@ def test_torch_dtypes_load(dtype, atol, model, torch, state, tmp_path):
     np.testing.assert_array_equal(model.get_layer("head").get_weights()[0], expected)
 
 
-@pytest.mark.backends
+@on_torch
 def test_torch_float64_keeps_its_precision(torch, state, tmp_path):
     model = goldens.make(VIT, dtype="float64")
     state["norm.bias"] = torch.linspace(0, 1, 64, dtype=torch.float64)
@@ -166,7 +173,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.backends
+@on_torch
 @pytest.mark.parametrize("case", CASES)
 def test_hostile_torch_files_are_refused(case, model, torch, state, tmp_path):
     value, message = hostile(torch, tmp_path)[case]
@@ -183,7 +190,7 @@ def test_hostile_torch_files_are_refused(case, model, torch, state, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["model.pth"]
 
 
-@pytest.mark.backends
+@on_torch
 def test_loading_leaves_torch_as_strict_as_before(model, torch, state, tmp_path):
     path = tmp_path / "model.pth"
     torch.save({"model": state, "args": argparse.Namespace()}, path)
@@ -192,7 +199,7 @@ def test_loading_leaves_torch_as_strict_as_before(model, torch, state, tmp_path)
         torch.load(path, weights_only=True)
 
 
-@pytest.mark.backends
+@on_torch
 def test_torch_shards_load(model, torch, state, tmp_path):
     files = {}
     for i, keys in enumerate(np.array_split(sorted(state), 2)):

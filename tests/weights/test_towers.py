@@ -296,6 +296,13 @@ def test_other_names_load_the_same_weights(case, tmp_path):
     assert_equal_weights(model, expected, zero=["head/bias"] if report.adapted else [])
 
 
+def test_errors_name_the_width_and_the_registers(tmp_path):
+    arrays = towers.arrays("dinov2_reg4")
+    refuse(arrays, tmp_path, "dinov2", "num_registers=4 gives the model the file's")
+    wider = {"hidden_dim": 96, "num_heads": 3}
+    refuse(arrays, tmp_path, "dinov2_reg4", "the file has hidden_dim=48, the model has 96", **wider)
+
+
 def test_attention_pooling_is_skipped_for_a_model_without_it():
     model = towers.make("siglip2_map", pool="gap")
     report = km.load_weights(model, towers.path("siglip2_map"))
