@@ -57,7 +57,7 @@ def feature_maps(
 
     Raises:
         ValueError: if the model is not functional, or does not have one `PatchEmbed`, or has no
-            blocks; if there is no block with such a number; if the tokens of a block are not the
+            blocks; if a block does not exist; if the tokens of a block are not the
             patches; if `prefix_tokens` is True for a model without prefix tokens; if a layer of a
             nested model has the name of another layer.
         TypeError: if `norm` or `prefix_tokens` is not a bool.
@@ -137,8 +137,8 @@ def chosen_blocks(blocks, count):
     """The numbers in `blocks`, counted from 0.
 
     Raises:
-        ValueError: if `blocks` is neither a number nor a sequence of different numbers, or if there
-            is no such block.
+        ValueError: if `blocks` is neither a number nor a sequence of different numbers, or if a
+            block does not exist.
     """
     given = list(blocks) if isinstance(blocks, (list, tuple, range)) else [blocks]
     is_valid = [
@@ -166,7 +166,7 @@ def final_norm(model, end):
     """The layer that normalizes the tokens after the call `end`, which ends the last block.
 
     It reads the stream directly, or through layers without weights that keep its tokens. The
-    result is None if there is no such layer.
+    result is None if the model has none.
     """
     calls, norms = layer_calls(model), []
     stream, other = object(), object()  # instead of tensors

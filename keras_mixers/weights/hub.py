@@ -90,7 +90,7 @@ def download(name, file, revision=None):
         FileNotFoundError: if the repository does not have the file, or if it is not in the cache
             and the hub cannot be reached.
         PermissionError: if the repository is gated and the user has no access.
-        OSError: if there is no such repository or revision, or the download fails.
+        OSError: if the repository or revision does not exist, or the download fails.
     """
     at = f"'{HUB}{name}{f'@{revision}' if revision else ''}/{file}'"
     log_in = "log in with `hf auth login` or set the environment variable HF_TOKEN"

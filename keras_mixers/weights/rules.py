@@ -116,7 +116,7 @@ class Format:
     def prefix(self, key):
         """The text before a name that only this format has: `""`, or text that ends with a dot.
 
-        None if there is no such name in the key.
+        None if the key does not have such a name.
         """
         found = re.search(rf"(?:^|\.)(?={self.mark})", key)
         return key[: found.end()] if found else None
