@@ -2,6 +2,7 @@
 
 from keras_mixers import data, layers, probe, training, tuning, visualize
 from keras_mixers.deprecation import renamed
+from keras_mixers.evaluation import Evaluation, Mistake, evaluate
 from keras_mixers.exporting import ExportReport, export
 from keras_mixers.models import (
     ConvMixer,
@@ -34,10 +35,12 @@ from keras_mixers.weights import (
 __all__ = [
     "Checkpoint",
     "ConvMixer",
+    "Evaluation",
     "ExportReport",
     "Hybrid",
     "LoadReport",
     "MLPMixer",
+    "Mistake",
     "Preprocessing",
     "Recipe",
     "ViT",
@@ -48,6 +51,7 @@ __all__ = [
     "count_flops",
     "create_model",
     "data",
+    "evaluate",
     "export",
     "feature_maps",
     "layers",

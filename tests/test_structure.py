@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "exporting": {"layers", "models", "preprocessing"},
     "training": {"data", "models"},
     "probe": {"layers", "models"},
+    "evaluation": {"data", "models", "probe"},
     "visualize": {"layers", "probe"},
     "tuning": {"data", "exporting", "models", "training"},
 }
@@ -170,8 +171,10 @@ def test_public_names_have_docstrings_with_examples():
             assert text.count("\n") >= 2, thing
             returned = (
                 km.Checkpoint,
+                km.Evaluation,
                 km.ExportReport,
                 km.LoadReport,
+                km.Mistake,
                 km.data.FolderReport,
                 km.data.Info,
                 km.probe.TokenGrid,

@@ -12,6 +12,7 @@ from keras_mixers import arguments, layers
 from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
 from keras_mixers.layers.kernels import reference_kernels
+from keras_mixers.models.outputs import is_sigmoid
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -154,14 +155,6 @@ def calibration_arrays(data):
 def output_names(model):
     """Names of the outputs in the file: `logits`, or names of layers if there are several."""
     return ["logits"] if len(model.outputs) == 1 else list(model.output_names)
-
-
-def is_sigmoid(model):
-    """Whether the model's loss treats each class as a separate decision, so uses a sigmoid."""
-    loss = getattr(model, "loss", None)
-    return getattr(loss, "kind", None) == "sigmoid" or (
-        isinstance(loss, keras.losses.BinaryCrossentropy) and loss.from_logits
-    )
 
 
 def attention_layers(model):

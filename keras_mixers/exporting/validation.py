@@ -7,8 +7,9 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.exporting import onnx
 from keras_mixers.exporting.formats import FORMATS, format_of
-from keras_mixers.exporting.serving import attention_layers, is_sigmoid, output_names
+from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
+from keras_mixers.models.outputs import is_sigmoid
 from keras_mixers.preprocessing import Preprocessing
 
 # Suffixes of files that `export` does not write, and that do not name a folder.
