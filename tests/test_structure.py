@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "training": {"data", "models"},
     "probe": {"layers", "models"},
     "evaluation": {"data", "models", "probe"},
-    "visualize": {"layers", "probe"},
+    "visualize": {"evaluation", "layers", "probe"},
     "tuning": {"data", "exporting", "models", "training"},
 }
 # Modules at the root that every folder may import. They import only each other.

@@ -141,7 +141,8 @@ def batches(model, dataset, classes):
     is_first = True
     for batch in dataset:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ValueError(f"{expected}. Received: {arguments.shown(batch)}")
+            size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
+            raise ValueError(f"{expected}. Received: a {type(batch).__name__}{size}")
         images = numbers_of("dataset", batch[0])
         if not images.shape or len(images):
             check_images(model, images)

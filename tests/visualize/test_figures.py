@@ -21,17 +21,34 @@ def models():
     return {name: random_weights(case(name).make()) for name in names}
 
 
+def in_bins(tenth, last, others=np.nan):
+    """15 bins, of which those with the indices 10 and 14 have values."""
+    return np.array([others] * 10 + [tenth] + [others] * 3 + [last])
+
+
+EVALUATION = km.Evaluation(
+    class_names=("cat", "dog $", "cow\nand more"),
+    confusion=np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]),
+    top5_accuracy=None,
+    bin_counts=in_bins(2, 6, others=0),
+    bin_probabilities=in_bins(0.7, 0.95),
+    bin_accuracies=in_bins(0.5, 1.0),
+    mistakes=(),
+)
+
 # {function: (name of the model, call, number of colour bars)}
 FIGURES = {
     "plot_attention": ("vit", lambda m: visualize.plot_attention(m, IMAGES[0], (1, 2)), 3),
     "plot_attention_distance": ("vit", lambda m: visualize.plot_attention_distance(m, IMAGES), 1),
     "plot_attention_matrix": ("vit", lambda m: visualize.plot_attention_matrix(m, IMAGES[0]), 2),
     "plot_attention_rollout": ("vit", lambda m: visualize.plot_attention_rollout(m, IMAGES[0]), 1),
+    "plot_calibration": ("vit", lambda m: visualize.plot_calibration(EVALUATION), 0),
     "plot_channel_mixing_activations": (
         "mlp_mixer",
         lambda m: visualize.plot_channel_mixing_activations(m, IMAGES[0], units=3),
         3,
     ),
+    "plot_confusion": ("vit", lambda m: visualize.plot_confusion(EVALUATION), 1),
     "plot_depthwise_kernels": ("conv_mixer", visualize.plot_depthwise_kernels, 1),
     "plot_feature_pca": ("vit", lambda m: visualize.plot_feature_pca(m, IMAGES), 0),
     "plot_features": ("vit", lambda m: visualize.plot_features(m, IMAGES[0], "norm"), 0),
@@ -73,6 +90,32 @@ def test_figure_has_title_and_colour_bars(name, models, tmp_path):
     for axes in panels(figure):
         has_label = axes.get_xlabel() or axes.get_ylabel()
         assert has_label or not axes.axison, "visible axes need labels"
+
+
+def test_plot_confusion_shows_fractions_of_the_true_class_and_counts():
+    axes = panels(visualize.plot_confusion(EVALUATION))[0]
+    np.testing.assert_allclose(shown(axes), [[0.75, 0.25, 0], [0, 1, 0], [np.nan] * 3])
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "3", (1, 0): "1", (1, 1): "4"}, "(column, row)"
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["cat", "dog $", "cow and more"]
+
+
+def test_plot_calibration_has_a_bar_for_each_bin():
+    figure = visualize.plot_calibration(EVALUATION)
+    left, right = figure.axes
+    assert figure.get_suptitle() == "Calibration error 8.8%", "(2 * 0.2 + 6 * 0.05) / 8"
+    heights = [bar.get_height() for bar in left.patches]
+    assert len(heights) == 15
+    assert (heights[10], heights[14], sum(heights)) == (0.5, 1.0, 1.5)
+    assert left.patches[10].get_x() == pytest.approx(10 / 15)
+    assert [bar.get_height() for bar in right.patches] == EVALUATION.bin_counts.tolist()
+
+
+@pytest.mark.parametrize("plot", [visualize.plot_confusion, visualize.plot_calibration])
+def test_evaluation_figures_refuse_other_values(plot):
+    with pytest.raises(TypeError, match=r"`evaluation` must be the return value.*\[1\]"):
+        plot([1])
 
 
 def shown(axes):
