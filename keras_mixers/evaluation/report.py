@@ -146,8 +146,9 @@ class Evaluation:
         return f"{self._name(true)} as {self._name(predicted)}"
 
     def _name(self, number):
-        """A class name on one line, not longer than the table allows."""
-        name = " ".join(self.class_names[number].split())
+        """A class name on one line, as UTF-8 can hold it, not longer than the table allows."""
+        text = self.class_names[number].encode("utf-8", "replace").decode()
+        name = " ".join(text.split())
         return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
