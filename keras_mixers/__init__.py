@@ -15,6 +15,7 @@ from keras_mixers.models import (
     list_models,
     variants,
 )
+from keras_mixers.predicting import Prediction, predict
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.probe import (
     attention_maps,
@@ -41,6 +42,7 @@ __all__ = [
     "LoadReport",
     "MLPMixer",
     "Mistake",
+    "Prediction",
     "Preprocessing",
     "Recipe",
     "ViT",
@@ -57,6 +59,7 @@ __all__ = [
     "layers",
     "list_models",
     "load_weights",
+    "predict",
     "pretrained",
     "probe",
     "recipes",

@@ -101,6 +101,10 @@ CALLS = {
     "load(augmentation)": lambda value, _: km.data.load("digits", augmentation=value),
     "load(start)": lambda value, _: km.data.load("digits", start=value),
     "load(data_dir)": lambda value, _: km.data.load("digits", data_dir=value),
+    "predict(files)": lambda value, model: km.predict(
+        model, value, km.Preprocessing(model.input_shape[1:3], mean=0.5, std=0.5)
+    ),
+    "predict(model)": lambda value, _: km.predict(value, IMAGES, km.Preprocessing(8)),
     "export(model)": lambda value, _: km.export(value, "model.onnx"),
     "export(path)": lambda value, model: km.export(model, value),
     "export(preprocessing)": lambda value, model: km.export(
@@ -142,6 +146,8 @@ NAMES = {
     "load(augmentation)": "augmentation",
     "load(start)": "start",
     "load(data_dir)": "data_dir",
+    "predict(files)": "files",
+    "predict(model)": "model",
     "export(model)": "model",
     "export(path)": "path",
     "export(preprocessing)": "preprocessing",

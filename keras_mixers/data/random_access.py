@@ -184,8 +184,8 @@ def from_arrays(images, labels):
     )
 
 
-def from_files(pairs):
-    """`Images` of (path, class index) pairs, RGB in any size."""
+def from_files(pairs, channels=3):
+    """`Images` of (path, class index) pairs in any size, with 1, 3 or 4 channels."""
     import tensorflow as tf
 
     paths = tf.constant([os.fsencode(path) for path, _ in pairs])
@@ -195,10 +195,10 @@ def from_files(pairs):
         return tf.strings.unicode_transcode(paths[index], "UTF-8", "UTF-8", errors="replace")
 
     def read(index):
-        image, problem = traced_decoder(3)(tf.io.read_file(paths[index]))
+        image, problem = traced_decoder(channels)(tf.io.read_file(paths[index]))
         return image, tf.gather(labels, index), problem
 
-    return Images(len(pairs), (None, None, 3), read, name_of)
+    return Images(len(pairs), (None, None, channels), read, name_of)
 
 
 def plain(function):

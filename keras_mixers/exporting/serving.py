@@ -12,7 +12,7 @@ from keras_mixers import arguments, layers
 from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
 from keras_mixers.layers.kernels import reference_kernels
-from keras_mixers.models.outputs import is_sigmoid
+from keras_mixers.models.outputs import probabilities
 from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 
 FLOATS = ("float32", "float16", "bfloat16")
@@ -86,8 +86,7 @@ class Serving:
             outputs = self.model_outputs(prepared)
             outputs = {name: keras.ops.cast(y, "float32") for name, y in outputs.items()}
         if self.preprocessing and len(self.model.outputs) == 1:
-            activation = keras.ops.sigmoid if is_sigmoid(self.model) else keras.ops.softmax
-            outputs["probabilities"] = activation(outputs["logits"])
+            outputs["probabilities"] = probabilities(self.model, outputs["logits"])
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
 
     def model_outputs(self, prepared):

@@ -152,6 +152,13 @@ def check_preprocessing(preprocessing, model):
     """Check that preprocessing makes the images that the model takes, and the model logits."""
     if preprocessing is None:
         return
+    check_makes_input(preprocessing, model)
+    if len(model.outputs) == 1:
+        check_returns_logits(model)
+
+
+def check_makes_input(preprocessing, model):
+    """Check that preprocessing makes the images that the model takes."""
     if not isinstance(preprocessing, Preprocessing):
         raise TypeError(
             "`preprocessing` must be a keras_mixers.Preprocessing."
@@ -164,8 +171,10 @@ def check_preprocessing(preprocessing, model):
             f" size={preprocessing.size} for a model that takes {tuple(size)}"
         )
     preprocessing.check_channels(channels)
-    if len(model.outputs) > 1:
-        return
+
+
+def check_returns_logits(model):
+    """Check that the one output of a model is logits, of which the file makes probabilities."""
     last = producer(model.outputs[0])
     activation = getattr(last, "activation", None)
     if activation not in (None, keras.activations.linear):

@@ -1,0 +1,120 @@
+"""Classify images, and name their most probable classes."""
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_mixers import arguments
+from keras_mixers.exporting import validation
+from keras_mixers.graph import functional
+from keras_mixers.models import outputs
+from keras_mixers.predicting.items import list_items
+from keras_mixers.predicting.prediction import Prediction
+from keras_mixers.predicting.read import read
+from keras_mixers.preprocessing import Preprocessing
+from keras_mixers.probe.outputs import kind_of_output
+
+
+def predict(
+    model: keras.Model,
+    files: str | os.PathLike[str] | Iterable[Any] | Any,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] | None = None,
+    top: int = 5,
+    batch_size: int = 32,
+) -> list[Prediction]:
+    """Classify files, folders of files, or images, and name the most probable classes of each.
+
+    The probabilities are the softmax of the model's logits, or their sigmoid if the model is
+    compiled with `Recipe(loss="sigmoid")`, as in files of `km.export`.
+
+    Files are JPEG, PNG, BMP, WebP, or GIF, of which the first frame is read. Images are turned
+    upright by their EXIF orientation. White is the background of transparent images. Grey files and
+    PIL images become RGB for a model of 3 channels. A progress bar shows the batches if there are
+    several.
+
+    Args:
+        model: a classifier with one input `(N, H, W, C)` and one output, logits or a softmax.
+        files: the path of an image file; a folder, of which the image files are read, by name, and
+            not those in its subfolders; a PIL image; an array `(H, W, C)` with values in 0..255,
+            bytes or floats; or a list of any of them.
+        preprocessing: how to prepare images for the model, such as `info.preprocessing` of
+            `km.data.load` or `pretrained()[name].preprocessing`.
+        class_names: one string for each class; `None` for the class indices as strings.
+        top: how many classes to name. Fewer are named if the model has fewer.
+        batch_size: images in a batch.
+
+    Returns:
+        A list with one `Prediction` for each image, in order.
+
+    Raises:
+        ValueError, TypeError: if an argument is invalid, or if a file is not a readable image; the
+            message names it.
+
+    Example:
+        >>> import numpy as np
+        >>> mean = keras.layers.GlobalAveragePooling2D()
+        >>> classes = keras.layers.Dense(3, kernel_initializer="identity")
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), mean, classes])
+        >>> images = np.zeros((2, 20, 30, 3), "uint8")
+        >>> images[0, ..., 0] = images[1, ..., 2] = 255
+        >>> for prediction in predict(model, images, Preprocessing(8), ["red", "green", "blue"]):
+        ...     print(prediction)
+        image 0: red 78.7%, green 10.7%, blue 10.7%
+        image 1: blue 78.7%, red 10.7%, green 10.7%
+    """
+    check_model(model)
+    validation.check_makes_input(preprocessing, model)
+    num_classes = model.outputs[0].shape[-1]
+    names = arguments.class_names(class_names, num_classes) or list(map(str, range(num_classes)))
+    top = min(arguments.integer("top", top), num_classes)
+    batch_size = arguments.integer("batch_size", batch_size)
+    items = list_items(files)
+
+    images = read(items, preprocessing, model.input_shape[-1])
+    count = -(-len(items) // batch_size)
+    progress = keras.utils.Progbar(count, unit_name="batch") if count > 1 else None
+    predictions = []
+    while batch := list(itertools.islice(images, batch_size)):
+        for values in probabilities(model, np.asarray(preprocessing.normalize(np.stack(batch)))):
+            item = items[len(predictions)]
+            source = item if isinstance(item, str) else len(predictions)
+            best = np.argsort(-values, kind="stable")[:top]
+            best_names, best_values = [names[i] for i in best], values[best].tolist()
+            predictions.append(Prediction(source, tuple(best_names), tuple(best_values)))
+        if progress:
+            progress.add(1)
+    return predictions
+
+
+def probabilities(model, images):
+    """The class probabilities of a batch: `(N, H, W, C) -> (N, num_classes)`, float32."""
+    found = keras.ops.cast(model.predict_on_batch(images), "float32")
+    if kind_of_output(model) == "logits":
+        found = outputs.probabilities(model, found)
+    return keras.ops.convert_to_numpy(found)
+
+
+def check_model(model):
+    """Check that a model classifies images of a known size."""
+    shape = functional(model).input_shape
+    if len(model.inputs) != 1 or len(shape) != 4 or None in shape[1:]:
+        raise ValueError(
+            "`model` must take images, (batch, H, W, C), of a known size. Received: inputs of shape"
+            f" {shape}"
+        )
+    kind = kind_of_output(model)
+    if kind is None:
+        raise ValueError(
+            "`model` must end in logits (a Dense layer without an activation) or in a softmax of"
+            f" logits. Received: {model.name!r}, which does not"
+        )
+    if kind == "logits" and model.outputs[0].shape[-1] == 1 and not outputs.is_sigmoid(model):
+        raise ValueError(
+            "`model` must have two or more classes, or be compiled with Recipe(loss='sigmoid'),"
+            f" because the softmax of one logit is always 1. Received: {model.name!r} with one"
+        )
