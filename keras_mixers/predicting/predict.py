@@ -54,6 +54,7 @@ def predict(
     Raises:
         ValueError, TypeError: if an argument is invalid, or if a file is not a readable image; the
             message names it.
+        OSError: if a folder cannot be listed; the error names it.
 
     Example:
         >>> import numpy as np

@@ -66,7 +66,6 @@ def pillow_pixels(index, image, channels):
     check_channels(channels)
     content = io.BytesIO()
     try:
-        image.load()  # which turns a TIFF file upright, and removes its orientation
         written = image if image.mode in PNG_MODES else image.convert("RGB")
         written.save(content, "PNG", compress_level=0, exif=image.getexif())
         pixels, problem = traced_decoder(channels)(content.getvalue())
