@@ -34,7 +34,9 @@ class LayerwiseAdamW(keras.optimizers.Adam):
         beta_1: decay of the moving average of the gradients.
         beta_2: decay of the moving average of the squared gradients.
         epsilon: added to the square root of the average of the squared gradients.
-        **kwargs: arguments of `keras.optimizers.Adam`, such as `use_ema`.
+        **kwargs: arguments of `keras.optimizers.Adam`, such as `use_ema`. With
+            `gradient_accumulation_steps`, the moving average changes once per update; in Keras it
+            changes with each batch.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
@@ -131,6 +133,15 @@ class LayerwiseAdamW(keras.optimizers.Adam):
                 f" {schedule.final:g}. To train for longer, call `Recipe.compile` again before"
                 " `fit`, which begins a new schedule"
             )
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        # Keras calls this method after each batch, also if it only accumulated the gradients.
+        decay, steps = self.ema_momentum, self.gradient_accumulation_steps or 1
+        if steps > 1:
+            updated = (ops.convert_to_tensor(self._iterations) + 1) % steps == 0
+            self.ema_momentum = ops.where(updated, decay, 1.0)
+        super()._update_model_variables_moving_average(trainable_variables)
+        self.ema_momentum = decay
 
     def _overwrite_model_variables_with_average_value(self, trainable_variables):
         # Keras calls this method at the end of `fit`, if there is a moving average.

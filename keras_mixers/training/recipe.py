@@ -42,22 +42,29 @@ class Recipe(CheckedDataclass):
     `km.data.load`, and `model_arguments` to the builder. `print` shows a recipe as JSON, and
     `dataclasses.replace` returns a recipe with other values.
 
+    A step is one batch. An update of the weights takes `gradient_accumulation_steps` steps and
+    equals an update with one batch of all their images, except for layers that read statistics of
+    a batch, such as BatchNorm. The schedule and the warm-up count steps, also across epochs.
+
     Args:
         epochs: number of epochs.
         batch_size: images per step.
-        learning_rate: the highest learning rate, for this batch size.
+        learning_rate: the highest learning rate, for `batch_size * gradient_accumulation_steps`
+            images per update.
         warmup_epochs: epochs in which the learning rate grows from 0; need not be an integer.
         schedule: how the rate falls after the warm-up: `"cosine"`, `"linear"` or `"one_cycle"`
             (see `WarmUp`).
         final_learning_rate: the learning rate at the end.
-        weight_decay: at each step, a kernel loses learning rate times `weight_decay` of its value.
-            Other weights do not decay.
+        weight_decay: at each update, a kernel loses learning rate times `weight_decay` of its
+            value. Other weights do not decay.
         layer_decay: ratio of a block's learning rate to the next block's, for fine-tuning; 1 for
             equal rates.
         beta_2: AdamW's `beta_2`; `beta_1` is 0.9.
         epsilon: AdamW's `epsilon`.
         clip_norm: largest global norm of the gradients; `None` for no clipping.
-        ema_decay: decay per step of the moving average of the weights, which replaces the weights
+        gradient_accumulation_steps: steps whose gradients are averaged for one update. The images
+            of one update need not fit in memory together.
+        ema_decay: decay per update of the moving average of the weights, which replaces the weights
             at the end of training; `None` for no average. With `keras.callbacks.SwapEMAWeights()`
             in `fit`, Keras also validates with the average.
         loss: `"softmax"` or `"sigmoid"` cross-entropy.
@@ -90,6 +97,7 @@ class Recipe(CheckedDataclass):
     beta_2: float = checked(arguments.rate, 0.999)
     epsilon: float = checked(non_negative, 1e-8)
     clip_norm: float | None = checked(optimizer.positive, None)
+    gradient_accumulation_steps: int = checked(arguments.integer, 1)
     ema_decay: float | None = checked(arguments.rate, None)
     loss: str = checked(one_of(*losses.KINDS), "softmax")
     label_smoothing: float = checked(arguments.rate, 0.0)
@@ -108,7 +116,8 @@ class Recipe(CheckedDataclass):
 
         Raises:
             ValueError, TypeError: if an argument is invalid; the message names it.
-            ValueError: if the warm-up is not shorter than the training.
+            ValueError: if the warm-up is not shorter than the training, or if the training has
+                fewer steps than one update.
         """
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model. {arguments.received(model=model)}")
@@ -119,7 +128,12 @@ class Recipe(CheckedDataclass):
                 "`epochs` must be more than `warmup_epochs`. Received:"
                 f" epochs={epochs}, warmup_epochs={self.warmup_epochs}"
             )
-        steps = epochs * steps_per_epoch
+        steps, accumulated = epochs * steps_per_epoch, self.gradient_accumulation_steps
+        if steps < accumulated:
+            raise ValueError(
+                f"`gradient_accumulation_steps` must be at most {steps}, the steps of all epochs."
+                f" Received: gradient_accumulation_steps={accumulated}"
+            )
         learning_rate = schedule.WarmUp(
             self.learning_rate,
             steps=steps,
@@ -136,6 +150,7 @@ class Recipe(CheckedDataclass):
                 beta_2=self.beta_2,
                 epsilon=self.epsilon,
                 clip_norm=self.clip_norm,
+                gradient_accumulation_steps=accumulated if accumulated > 1 else None,
                 use_ema=self.ema_decay is not None,
                 **averaging,
             ),

@@ -208,7 +208,9 @@ def recompile(model, recipe, steps, initial_epoch):
         pairs = zip(model.optimizer.variables, old_optimizer.variables, strict=True)
         for variable, value in pairs:
             variable.assign(value)
-        model.optimizer.iterations.assign(initial_epoch * steps)
+        # Not `iterations`, which is a quotient and no variable if gradients are accumulated.
+        optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+        optimizer._iterations.assign(initial_epoch * steps)
 
 
 prepare_keras_tuner(SearchSpace)

@@ -201,3 +201,29 @@ def test_part_loads_config_of_version_0_1_0(part, module, config):
     loaded = keras.saving.deserialize_keras_object({**saved, "config": config})
     assert type(loaded) is type(part)
     assert loaded.get_config() == part.get_config() == config
+
+
+def test_accumulated_gradients_train_as_larger_batches():
+    """Rates, clipping, weight decay and the moving average are those of one batch of 8 images."""
+    random = np.random.RandomState(0)
+    images, labels = random.randn(32, 5).astype("float32"), random.randint(0, 3, 32)
+    trained = []
+    for steps, batch_size in ((1, 8), (4, 2)):
+        model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+        model.set_weights([np.ones((5, 3)), np.zeros(3)])
+        options = {"ema_decay": 0.5, "clip_norm": 0.1, "learning_rate": 0.1}
+        recipe = km.Recipe(
+            epochs=2, warmup_epochs=0.5, gradient_accumulation_steps=steps, **options
+        )
+        recipe.compile(model, steps_per_epoch=4 * steps)
+        model.fit(images, labels, batch_size=batch_size, epochs=2, shuffle=False, verbose=0)
+        trained.append(ops.convert_to_numpy(model.weights[0]))
+    assert np.abs(trained[0] - 1).max() > 0.1
+    np.testing.assert_allclose(*trained, atol=1e-5)
+
+
+def test_compile_raises_if_training_has_no_update():
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    recipe = km.Recipe(epochs=2, gradient_accumulation_steps=7)
+    with pytest.raises(ValueError, match="`gradient_accumulation_steps` must be at most 6.*=7"):
+        recipe.compile(model, steps_per_epoch=3)
