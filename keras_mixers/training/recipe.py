@@ -12,7 +12,7 @@ from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_
 from keras_mixers.data import Augmentation
 from keras_mixers.files import write_text
 from keras_mixers.serialization import parse_json
-from keras_mixers.training import losses, optimizer, schedule
+from keras_mixers.training import freezing, losses, optimizer, schedule
 
 
 def _augmentation(name, value):
@@ -59,6 +59,10 @@ class Recipe(CheckedDataclass):
             value. Other weights do not decay.
         layer_decay: ratio of a block's learning rate to the next block's, for fine-tuning; 1 for
             equal rates.
+        frozen_blocks: the stem and this number of first blocks keep their weights, for fine-tuning;
+            `"all"`: everything except the head; 0: nothing. `compile` sets `trainable` of the
+            layers of the backbone and the head, and other layers stay as they are. So a
+            second recipe can train what a first one froze. `None` changes no layer.
         beta_2: AdamW's `beta_2`; `beta_1` is 0.9.
         epsilon: AdamW's `epsilon`.
         clip_norm: largest global norm of the gradients; `None` for no clipping.
@@ -94,6 +98,7 @@ class Recipe(CheckedDataclass):
     final_learning_rate: float = checked(non_negative, 0.0)
     weight_decay: float = checked(non_negative, 0.05)
     layer_decay: float = checked(optimizer.decay_factor, 1.0)
+    frozen_blocks: int | str | None = checked(freezing.number_or_all, None)
     beta_2: float = checked(arguments.rate, 0.999)
     epsilon: float = checked(non_negative, 1e-8)
     clip_norm: float | None = checked(optimizer.positive, None)
@@ -118,6 +123,8 @@ class Recipe(CheckedDataclass):
             ValueError, TypeError: if an argument is invalid; the message names it.
             ValueError: if the warm-up is not shorter than the training, or if the training has
                 fewer steps than one update.
+            ValueError: with `frozen_blocks`, if the model is not functional with one `PatchEmbed`,
+                has fewer blocks, or has nothing else to train.
         """
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model. {arguments.received(model=model)}")
@@ -141,12 +148,14 @@ class Recipe(CheckedDataclass):
             shape=self.schedule,
             final=self.final_learning_rate,
         )
+        # Without a block that trains, the optimizer could not find the order of the layers.
+        blocks_train = self.frozen_blocks is None or freezing.freeze(model, self.frozen_blocks)
         averaging = {} if self.ema_decay is None else {"ema_momentum": self.ema_decay}
         model.compile(
             optimizer.LayerwiseAdamW(
                 learning_rate,
                 weight_decay=self.weight_decay,
-                layer_decay=self.layer_decay,
+                layer_decay=self.layer_decay if blocks_train else 1.0,
                 beta_2=self.beta_2,
                 epsilon=self.epsilon,
                 clip_norm=self.clip_norm,

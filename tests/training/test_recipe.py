@@ -24,6 +24,7 @@ BAD = {
     "final_learning_rate": [-1e-5, None],
     "weight_decay": [-0.1, None, 1e39],
     "layer_decay": [0, 1.1, None],
+    "frozen_blocks": [-1, 1.5, "most", True],
     "beta_2": [1, -0.1],
     "epsilon": [-1, None],
     "clip_norm": [0, -1, "1", 10**400],
@@ -35,7 +36,7 @@ BAD = {
     "model_arguments": [None, [], NESTED, CIRCULAR],
     "source": [None, 3],
 }
-ADDED = {"gradient_accumulation_steps"}  # fields since version 0.1.0
+ADDED = {"gradient_accumulation_steps", "frozen_blocks"}  # fields since version 0.1.0
 
 
 def small_model():
