@@ -11,7 +11,7 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.exporting import validation
 from keras_mixers.graph import functional
-from keras_mixers.models import outputs
+from keras_mixers.models.outputs import is_sigmoid, probabilities
 from keras_mixers.predicting.items import list_items
 from keras_mixers.predicting.prediction import Prediction
 from keras_mixers.predicting.read import read
@@ -81,7 +81,7 @@ def predict(
     progress = keras.utils.Progbar(count, unit_name="batch") if count > 1 else None
     predictions = []
     while batch := list(itertools.islice(images, batch_size)):
-        for values in probabilities(model, np.asarray(preprocessing.normalize(np.stack(batch)))):
+        for values in classify(model, np.asarray(preprocessing.normalize(np.stack(batch)))):
             item = items[len(predictions)]
             source = item if isinstance(item, str) else len(predictions)
             best = np.argsort(-values, kind="stable")[:top]
@@ -92,12 +92,12 @@ def predict(
     return predictions
 
 
-def probabilities(model, images):
+def classify(model, images):
     """The class probabilities of a batch: `(N, H, W, C) -> (N, num_classes)`, float32."""
-    found = keras.ops.cast(model.predict_on_batch(images), "float32")
+    outputs = keras.ops.cast(model.predict_on_batch(images), "float32")
     if kind_of_output(model) == "logits":
-        found = outputs.probabilities(model, found)
-    return keras.ops.convert_to_numpy(found)
+        outputs = probabilities(model, outputs)
+    return keras.ops.convert_to_numpy(outputs)
 
 
 def check_model(model):
@@ -114,7 +114,7 @@ def check_model(model):
             "`model` must end in logits (a Dense layer without an activation) or in a softmax of"
             f" logits. Received: {model.name!r}, which does not"
         )
-    if kind == "logits" and model.outputs[0].shape[-1] == 1 and not outputs.is_sigmoid(model):
+    if kind == "logits" and model.outputs[0].shape[-1] == 1 and not is_sigmoid(model):
         raise ValueError(
             "`model` must have two or more classes, or be compiled with Recipe(loss='sigmoid'),"
             f" because the softmax of one logit is always 1. Received: {model.name!r} with one"
