@@ -15,11 +15,12 @@ from keras import ops
 from keras_mixers import hdf5
 from keras_mixers.arguments import shown
 from keras_mixers.files import replacing
+from keras_mixers.graph import disabled_lora, lora_layers, lora_matrices
 from keras_mixers.serialization import parse_json
 from keras_mixers.training import processes
 
 PROGRESS = "keras_mixers_progress"  # the dataset in the HDF5 file that holds the progress as JSON
-SEEDS = "keras_mixers_seeds"  # the group of the states of seed generators
+SEEDS = "keras_mixers_seeds"  # the group of the states of seed generators, and of LoRA matrices
 LABEL = b"\nkeras_mixers backup 2 blake2b "
 MOST = 2**40  # epochs or batches
 
@@ -148,10 +149,11 @@ def state_of(model):
     import h5py
 
     content = NamedBytes()
-    model.save_weights(content)
+    with disabled_lora(model):  # or Keras would save the sum of a kernel and its LoRA matrices
+        model.save_weights(content)
     with h5py.File(content, "r+") as file:
-        for i, seed in enumerate(seeds(model)):
-            file[f"{SEEDS}/{i}"] = ops.convert_to_numpy(seed)
+        for i, variable in enumerate(seeds_and_lora(model)):
+            file[f"{SEEDS}/{i}"] = ops.convert_to_numpy(variable)
     return content
 
 
@@ -166,14 +168,15 @@ def assign(content, model):
 
     model.load_weights(content)
     with h5py.File(content, "r") as file:
-        for i, seed in enumerate(seeds(model)):
-            seed.assign(file[f"{SEEDS}/{i}"][()])
+        for i, variable in enumerate(seeds_and_lora(model)):
+            variable.assign(file[f"{SEEDS}/{i}"][()])
 
 
-def seeds(model):
-    """The states of seed generators, which Keras does not save with most of its layers."""
+def seeds_and_lora(model):
+    """The states of seed generators, which Keras does not save with most layers; LoRA matrices."""
     weights = {id(weight) for weight in model.weights}
-    return [variable for variable in model.variables if id(variable) not in weights]
+    seeds = [variable for variable in model.variables if id(variable) not in weights]
+    return seeds + [matrix for layer in lora_layers(model) for matrix in lora_matrices(layer)]
 
 
 def layout(content):

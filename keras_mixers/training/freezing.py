@@ -53,12 +53,17 @@ def freeze(model, frozen_blocks):
             "`frozen_blocks` must leave a layer to train, such as the head of a model with"
             f" num_classes. Received: frozen_blocks={frozen_blocks!r} for model {model.name!r}"
         )
-    for container in containers(model, mine):
+    set_trainable(model, places, first)
+    return first < depth
+
+
+def set_trainable(model, places, first):
+    """Freeze the layers before the place `first`, and unfreeze the others and the models around."""
+    for container in containers(model, {id(layer) for layer, _ in places}):
         if not container.trainable:
             container.trainable = True
     for layer, place in places:
         layer.trainable = place >= first
-    return first < depth
 
 
 def layer_places(model, index, depth):

@@ -12,7 +12,7 @@ from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_
 from keras_mixers.data import Augmentation
 from keras_mixers.files import write_text
 from keras_mixers.serialization import parse_json
-from keras_mixers.training import freezing, losses, optimizer, schedule
+from keras_mixers.training import freezing, lora, losses, optimizer, schedule
 
 
 def _augmentation(name, value):
@@ -63,6 +63,11 @@ class Recipe(CheckedDataclass):
             `"all"`: everything except the head; 0: nothing. `compile` sets `trainable` of the
             layers of the backbone and the head, and other layers stay as they are. So a
             second recipe can train what a first one froze. `None` changes no layer.
+        lora_rank: only the head and LoRA matrices of this rank train. `compile` adds them by
+            Keras's `enable_lora` to each Dense layer of the blocks' mixers and MLPs, and freezes
+            all else in the backbone. They start without an effect. Another `compile` with this
+            rank keeps them. `save_weights` and `export` add them to their kernels. `None` adds
+            none. Source: "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
         beta_2: AdamW's `beta_2`; `beta_1` is 0.9.
         epsilon: AdamW's `epsilon`.
         clip_norm: largest global norm of the gradients; `None` for no clipping.
@@ -99,6 +104,7 @@ class Recipe(CheckedDataclass):
     weight_decay: float = checked(non_negative, 0.05)
     layer_decay: float = checked(optimizer.decay_factor, 1.0)
     frozen_blocks: int | str | None = checked(freezing.number_or_all, None)
+    lora_rank: int | None = checked(arguments.integer, None)
     beta_2: float = checked(arguments.rate, 0.999)
     epsilon: float = checked(non_negative, 1e-8)
     clip_norm: float | None = checked(optimizer.positive, None)
@@ -110,8 +116,20 @@ class Recipe(CheckedDataclass):
     model_arguments: dict[str, Any] = checked(_json_dict, default_factory=dict)
     source: str = checked(arguments.text, "")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lora_rank is not None and self.frozen_blocks is not None:
+            raise ValueError(
+                "`frozen_blocks` must be None with `lora_rank`, which freezes the whole backbone."
+                f" Received: frozen_blocks={self.frozen_blocks!r}, lora_rank={self.lora_rank}"
+            )
+
     def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None) -> None:
         """Call `model.compile` with this recipe's optimizer and loss, and the metric `accuracy`.
+
+        With `frozen_blocks` or `lora_rank`, load a `.keras` file with `compile=False` and call this
+        method again. Keras does not save which layers inside a block are frozen, and it saves the
+        sum of a kernel and its LoRA matrices.
 
         Args:
             model: a model that returns logits, `(N, ...) -> (N, num_classes)`.
@@ -123,8 +141,12 @@ class Recipe(CheckedDataclass):
             ValueError, TypeError: if an argument is invalid; the message names it.
             ValueError: if the warm-up is not shorter than the training, or if the training has
                 fewer steps than one update.
-            ValueError: with `frozen_blocks`, if the model is not functional with one `PatchEmbed`,
-                has fewer blocks, or has nothing else to train.
+            ValueError: with `frozen_blocks` or `lora_rank`, if the model is not functional with one
+                `PatchEmbed`.
+            ValueError: with `frozen_blocks`, if the model has fewer blocks, or nothing else to
+                train.
+            ValueError: with `lora_rank`, if the model has LoRA matrices of another rank, is
+                quantized, or has no Dense layer in its blocks.
         """
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model. {arguments.received(model=model)}")
@@ -148,6 +170,8 @@ class Recipe(CheckedDataclass):
             shape=self.schedule,
             final=self.final_learning_rate,
         )
+        if self.lora_rank is not None:
+            lora.add_lora(model, self.lora_rank)
         # Without a block that trains, the optimizer could not find the order of the layers.
         blocks_train = self.frozen_blocks is None or freezing.freeze(model, self.frozen_blocks)
         averaging = {} if self.ema_decay is None else {"ema_momentum": self.ema_decay}

@@ -25,6 +25,7 @@ BAD = {
     "weight_decay": [-0.1, None, 1e39],
     "layer_decay": [0, 1.1, None],
     "frozen_blocks": [-1, 1.5, "most", True],
+    "lora_rank": [0, 1.5, "4"],
     "beta_2": [1, -0.1],
     "epsilon": [-1, None],
     "clip_norm": [0, -1, "1", 10**400],
@@ -36,7 +37,7 @@ BAD = {
     "model_arguments": [None, [], NESTED, CIRCULAR],
     "source": [None, 3],
 }
-ADDED = {"gradient_accumulation_steps", "frozen_blocks"}  # fields since version 0.1.0
+ADDED = {"gradient_accumulation_steps", "frozen_blocks", "lora_rank"}  # fields since version 0.1.0
 
 
 def small_model():
