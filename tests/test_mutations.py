@@ -368,7 +368,7 @@ MUTATIONS = [
     ),
     (
         "training.backup_file:assign",
-        "seeds(model)",
+        "seeds_and_lora(model)",
         "[]",
         "training/test_backup.py::test_backup_keeps_seeds_of_keras_layers",
     ),
