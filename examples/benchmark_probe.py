@@ -41,12 +41,17 @@ import keras_mixers as km
 
 def seconds(functions, rounds):
     """The median time of each function in seconds; the functions are called in turn."""
-    times = np.empty((rounds + 1, len(functions)))
+    return np.median(times_in_turn(functions, rounds), axis=0)
+
+
+def times_in_turn(functions, rounds, untimed=1):
+    """The seconds of each function in each round, `(rounds, functions)`, after untimed rounds."""
+    times = np.empty((untimed + rounds, len(functions)))
     for turn, i in np.ndindex(times.shape):
         start = time.perf_counter()
         functions[i]()
         times[turn, i] = time.perf_counter() - start
-    return np.median(times[1:], axis=0)
+    return times[untimed:]
 
 
 def main():

@@ -14,7 +14,6 @@ of the ratios within a round.
 import argparse
 import pathlib
 import tempfile
-import time
 
 from benchmark import show
 from command_line import start
@@ -39,6 +38,7 @@ if __name__ == "__main__":
 import keras
 import numpy as np
 import onnxruntime
+from benchmark_probe import times_in_turn
 
 import keras_mixers as km
 from keras_mixers import layers
@@ -95,16 +95,6 @@ TASKS = {
 }
 
 
-def times_in_turn(functions, rounds):
-    """The seconds of each function in each round: `(rounds, functions)`."""
-    times = np.empty((rounds + 2, len(functions)))
-    for turn, i in np.ndindex(times.shape):
-        begin = time.perf_counter()
-        functions[i]()
-        times[turn, i] = time.perf_counter() - begin
-    return times[2:]
-
-
 def main():
     args = parse_arguments()
     images = np.random.default_rng(0).normal(size=(args.batch, 224, 224, 3)).astype("float32")
@@ -113,7 +103,7 @@ def main():
         for name, task in TASKS.items():
             models = [attention_model(args, rotary) for rotary in KINDS.values()]
             functions = [task(model, images, pathlib.Path(folder)) for model in models]
-            times = times_in_turn(functions, args.rounds)
+            times = times_in_turn(functions, args.rounds, untimed=2)
             ratios = np.median(times / times[:, :1], axis=0)
             row = {"task": name, "ms_without": round(1000 * np.median(times[:, 0]), 1)}
             rows.append(row | dict(zip(list(KINDS)[1:], np.round(ratios[1:], 2), strict=True)))
