@@ -154,3 +154,8 @@ def quantized_parts(layer, skip=()):
 def mixes_tokens(layer):
     """Whether a layer declares that it mixes tokens; any Keras layer may declare it."""
     return "tokens" in getattr(layer, "mixes", ())
+
+
+def mixes_everything(layer):
+    """Whether a layer declares that it mixes tokens and channels, as a block without a branch."""
+    return {"tokens", "channels"} <= set(getattr(layer, "mixes", None) or ())

@@ -8,6 +8,7 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.graph import functional, layer_calls, run, unnested_outputs
 from keras_mixers.layers import Residual
+from keras_mixers.layers.base import mixes_everything
 from keras_mixers.layers.norms import RMSNormalization
 from keras_mixers.probe.grid import TokenGrid, check_one_stream, token_grid
 from keras_mixers.probe.token_mixers import keeps_tokens_apart
@@ -117,7 +118,7 @@ def block_ends(model):
         is_half = isinstance(node.operation, Residual)
         if is_half and ends and keeps_tokens_apart(node):
             ends[-1] = name  # the second half of a block
-        elif is_half or is_whole_block(node.operation):
+        elif is_half or mixes_everything(node.operation):
             ends.append(name)
     if not ends:
         raise ValueError(
@@ -125,12 +126,6 @@ def block_ends(model):
             f" '{model.name}'"
         )
     return ends
-
-
-def is_whole_block(layer):
-    """Whether a layer outside a `Residual` declares that it mixes tokens and channels."""
-    mixes = getattr(layer, "mixes", None) or ()
-    return "tokens" in mixes and "channels" in mixes
 
 
 def chosen_blocks(blocks, count):

@@ -10,6 +10,7 @@ import keras
 
 from keras_mixers import arguments, layers
 from keras_mixers.graph import graph_layers, lora_layers, lora_matrices, producer, sublayers
+from keras_mixers.layers.base import mixes_everything
 from keras_mixers.layers.norms import RMSNormalization
 from keras_mixers.layers.patch_embed import patch_grid
 
@@ -133,7 +134,7 @@ def read_layer(backbone, layer):
         backbone.positions = layer
         if layer.kind == "learned":
             backbone.roles["positions"] = WeightRole("positions", layer.table, layer)
-    elif is_whole_block(layer):
+    elif mixes_everything(layer) and getattr(layer, "role", None):
         backbone.mixers.append(layer.role)
         backbone.add(f"{backbone.block}.{layer.role}", layer)
     elif isinstance(layer, layers.Residual):
@@ -161,12 +162,6 @@ def read_norm(backbone, layer):
         others = (role,)
     if not any(f"{other}.gamma" in backbone.roles for other in others):
         backbone.add(role, layer)
-
-
-def is_whole_block(layer):
-    """Whether a layer outside a Residual declares that it mixes tokens and channels."""
-    mixes = getattr(layer, "mixes", None) or ()
-    return "tokens" in mixes and "channels" in mixes and bool(getattr(layer, "role", None))
 
 
 def read_half_block(backbone, residual):
