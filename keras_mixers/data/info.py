@@ -22,6 +22,8 @@ class Info:
         skipped: `{reason: number}` of the files in a folder that `load` does not read. The reasons
             are suffixes such as `".tif"`, `"folder inside a class"`, `"not a regular file"`,
             `"broken link"` and others. Hidden files and folders are not counted.
+        multi_label: whether an image may have several labels, or none. Labels are then multi-hot,
+            float32 `(batch, num_classes)`.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Info:
     validation_source: str
     preprocessing: Preprocessing
     skipped: dict[str, int] = dataclasses.field(default_factory=dict, hash=False)
+    multi_label: bool = False
 
     @property
     def judged_by(self) -> str:
