@@ -7,6 +7,7 @@ from keras_mixers.exporting import ExportReport, export
 from keras_mixers.models import (
     ConvMixer,
     Hybrid,
+    ImageModel,
     MLPMixer,
     ViT,
     abstract_weights,
@@ -39,6 +40,7 @@ __all__ = [
     "Evaluation",
     "ExportReport",
     "Hybrid",
+    "ImageModel",
     "LoadReport",
     "MLPMixer",
     "Mistake",

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "layers": set(),
     "preprocessing": {"layers"},
     "weights": {"layers", "preprocessing"},
-    "models": {"layers", "weights"},
+    "models": {"layers", "preprocessing", "weights"},
     "data": {"preprocessing"},
     "exporting": {"layers", "models", "preprocessing"},
     "predicting": {"data", "exporting", "models", "preprocessing", "probe"},

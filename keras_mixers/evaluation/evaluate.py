@@ -11,6 +11,7 @@ from keras_mixers.data import Info
 from keras_mixers.evaluation import metrics
 from keras_mixers.evaluation.labels import class_numbers
 from keras_mixers.evaluation.report import Evaluation, Mistake
+from keras_mixers.models.image_model import fact_of, warn_of_colors
 from keras_mixers.models.outputs import is_sigmoid
 from keras_mixers.probe.images import check_images, numbers_of
 from keras_mixers.probe.outputs import kind_of_output
@@ -22,7 +23,7 @@ TOP = 5
 def evaluate(
     model: keras.Model,
     dataset: Iterable[Any],
-    info: Info | Sequence[str],
+    info: Info | Sequence[str] | None = None,
     *,
     num_mistakes: int = 16,
 ) -> Evaluation:
@@ -40,7 +41,10 @@ def evaluate(
         dataset: batches `(images, labels)`, such as the validation data of `km.data.load`. Images
             are `(N, H, W, C)`, as the model expects them. Labels are class numbers `(N,)` or
             one-hot `(N, num_classes)`.
-        info: the `Info` of the dataset, or only the names of its classes.
+        info: the `Info` of the dataset, or only the names of its classes; `None` for the names of
+            the model (see `ImageModel`). Other names than the model's are used, but not the same
+            names in another order. A warning tells if the `Info` has another mean or standard
+            deviation of the colours than the model.
         num_mistakes: how many of the worst mistakes to keep.
 
     Returns:
@@ -70,7 +74,7 @@ def evaluate(
     """
     kind = kind_of_probabilities(model)
     classes = max(model.outputs[0].shape[-1], 2)
-    names = names_of(info, classes)
+    names = names_of(info, model, classes)
     num_mistakes = arguments.integer("num_mistakes", num_mistakes, 0)
     collected, mistakes, count = [], [], 0
     for images, true in batches(model, dataset, classes):
@@ -119,18 +123,29 @@ def kind_of_probabilities(model):
     return "sigmoid" if is_sigmoid(model) and model.outputs[0].shape[-1] > 1 else "softmax"
 
 
-def names_of(info, classes):
-    """The class names of an `Info`, or a sequence of names, one for each class of the model."""
-    names = getattr(info, "class_names", info)
+def names_of(info, model, classes):
+    """The class names of an `Info`, a sequence of them, or the model's if `info` is None."""
+    known = fact_of(model, "class_names")
+    names = known if info is None else getattr(info, "class_names", info)
     if names is None:
         raise TypeError(
-            "`info` must be the Info of the dataset, or the names of its classes."
-            f" {arguments.received(info=info)}"
+            "`info` must be the Info of the dataset, or the names of its classes, for a model"
+            f" without class names. {arguments.received(info=info)}"
         )
     try:
-        return arguments.class_names(names, classes)
+        names = arguments.class_names(names, classes)
     except (TypeError, ValueError) as error:
         raise type(error)(f"`info` must fit the {classes} classes of `model`: {error}") from None
+    if known and tuple(names) != known and sorted(names) == sorted(known):
+        i = next(i for i, name in enumerate(names) if name != known[i])
+        raise ValueError(
+            "`info` must have the class names in the order of the model's. Received:"
+            f" class {i} is {arguments.shown(names[i])}, the model's is {arguments.shown(known[i])}"
+        )
+    expected = fact_of(model, "preprocessing")
+    if isinstance(info, Info) and expected:
+        warn_of_colors("info", info.preprocessing, expected)
+    return names
 
 
 def batches(model, dataset, classes):

@@ -23,8 +23,8 @@ def export(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    preprocessing: Preprocessing | None = None,
-    class_names: Sequence[str] | None = None,
+    preprocessing: Preprocessing | str | None = validation.FROM_MODEL,
+    class_names: Sequence[str] | str | None = validation.FROM_MODEL,
     target: str = "onnx",
     dtype: str = "float32",
     quantize: str | None = None,
@@ -34,7 +34,7 @@ def export(
     """Export a model to ONNX, TensorFlow Lite or a SavedModel; the end of `path` decides which.
 
     The file takes `images`, float32 `(batch, H, W, C)` with any batch size, and returns `logits`.
-    With `preprocessing` it takes uint8 images of any height and width, and also returns
+    With `preprocessing`, by default the model's, it takes uint8 images of any size and returns also
     `probabilities`: the softmax of the logits, or their sigmoid if the model is compiled with
     `Recipe(loss="sigmoid")`. A SavedModel then also has the signature `serve_encoded`, if the
     images have 1, 3 or 4 channels. It takes JPEG, PNG, GIF, BMP and WebP files of at most 2 ** 26
@@ -61,9 +61,13 @@ def export(
             `dtype`, whatever the model's dtype policy is.
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
             must exist. ONNX weights over 2 GiB go into a second file next to `path`.
-        preprocessing: how to prepare images for the model; it becomes part of the file.
-        class_names: one string for each logit, stored in the file's metadata. For a published
-            model with its own head these are `pretrained()[name].class_names`.
+        preprocessing: how to prepare images for the model; it becomes part of the file. `"model"`
+            for the model's (see `ImageModel`), because who runs the file cannot look it up.
+            `None` for a file that takes prepared images. TensorFlow Lite cannot hold it, so there
+            `"model"` means `None`.
+        class_names: one string for each logit, stored in the file's metadata. `"model"` for the
+            model's, except in TensorFlow Lite, which stores none. `None` for none. Of two names for
+            one logit, the file stores the second.
         target: for ONNX. `"onnx"`: only standard operators, opset 18, for any runtime.
             `"onnxruntime"`: also onnxruntime's `Attention` and `Gelu`, which are faster there.
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and
@@ -99,6 +103,9 @@ def export(
     path, file_format = validation.check_path(path)
     validation.check_model(model)
     validation.check_options(target, dtype, quantize, attention_maps)
+    preprocessing, class_names = validation.meant(
+        model, file_format, preprocessing=preprocessing, class_names=class_names
+    )
     names = validation.check_class_names(class_names, model)
     validation.check_preprocessing(preprocessing, model)
     validation.check_format(

@@ -126,9 +126,11 @@ class Serving:
         fits = images.dtype.kind in "biuf" or images.dtype.name == "bfloat16"
         fits = fits and (images.dtype == "uint8") == (dtype == "uint8")
         if not fits or not shape.is_compatible_with(images.shape):
+            hint = "; with preprocessing=None the file takes prepared images"
             raise ValueError(
                 f"`calibration_data` must hold images as the file takes them: {dtype} of shape"
                 f" {tuple(shape)}. Received: {images.dtype} of shape {images.shape}"
+                f"{hint if self.preprocessing else ''}"
             )
         with np.errstate(over="ignore"):  # because the error below names the argument
             images = images[:most].astype(dtype)

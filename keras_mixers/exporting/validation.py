@@ -9,13 +9,14 @@ from keras_mixers.exporting import onnx
 from keras_mixers.exporting.formats import FORMATS, format_of
 from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
+from keras_mixers.models import image_model
 from keras_mixers.models.outputs import is_sigmoid
-from keras_mixers.preprocessing import Preprocessing
 
 # Suffixes of files that `export` does not write, and that do not name a folder.
 OTHER_FILES = {".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pth", ".safetensors", ".zip"}
 # The defaults of options, where they are not None.
 DEFAULTS = {"target": "onnx", "dtype": "float32"}
+FROM_MODEL = "model"  # the default of `preprocessing` and `class_names`
 
 
 def check_model(model):
@@ -112,6 +113,18 @@ def check_options(target, dtype, quantize, attention_maps):
         )
 
 
+def meant(model, file_format, **facts):
+    """The values of `preprocessing` and `class_names`, where `"model"` means the model's.
+
+    A format that cannot hold the model's value gets None, because the user did not ask for it.
+    """
+    for name, value in facts.items():
+        if isinstance(value, str) and value == FROM_MODEL:
+            is_refused = name in file_format.REFUSES
+            value = None if is_refused else image_model.fact_of(model, name)
+        yield value
+
+
 def check_format(file_format, **options):
     """Raise ValueError if the format does not support one of the options."""
     for refused, instead in file_format.REFUSES.items():
@@ -139,38 +152,20 @@ def check_has_effect(model, attention_maps, quantize, calibration_data):
 
 
 def check_class_names(class_names, model):
-    """The names as a list, or None; a model with several outputs has no classes."""
-    if class_names is not None and len(model.outputs) > 1:
-        raise ValueError(
-            "`class_names` must be None for a model with several outputs."
-            f" {arguments.received(class_names=class_names)}"
-        )
-    return arguments.class_names(class_names, model.outputs[0].shape[-1])
+    """The names of the outputs as a list, or None."""
+    if class_names is None:
+        return None
+    classes = model.outputs[0].shape[-1]
+    return list(image_model.check_class_names(model, class_names)[-classes:])
 
 
 def check_preprocessing(preprocessing, model):
     """Check that preprocessing makes the images that the model takes, and the model logits."""
     if preprocessing is None:
         return
-    check_makes_input(preprocessing, model)
+    image_model.check_makes_input(model, preprocessing)
     if len(model.outputs) == 1:
         check_returns_logits(model)
-
-
-def check_makes_input(preprocessing, model):
-    """Check that preprocessing makes the images that the model takes."""
-    if not isinstance(preprocessing, Preprocessing):
-        raise TypeError(
-            "`preprocessing` must be a keras_mixers.Preprocessing."
-            f" {arguments.received(preprocessing=preprocessing)}"
-        )
-    *size, channels = model.input_shape[1:]
-    if list(preprocessing.size) != size:
-        raise ValueError(
-            "`preprocessing` must make images of the model's size. Received:"
-            f" size={preprocessing.size} for a model that takes {tuple(size)}"
-        )
-    preprocessing.check_channels(channels)
 
 
 def check_returns_logits(model):
@@ -186,11 +181,13 @@ def check_returns_logits(model):
     if name:
         raise ValueError(
             "`model` must end in logits, because with `preprocessing` the file also returns"
-            f" probabilities. Received: a model whose last layer, {last.name!r}, applies {name}"
+            f" probabilities. Received: a model whose last layer, {last.name!r}, applies {name};"
+            " preprocessing=None exports it without"
         )
     if model.outputs[0].shape[-1] == 1 and not is_sigmoid(model):
         raise ValueError(
             "`model` must end in logits of two or more classes, or be compiled with"
             " Recipe(loss='sigmoid'), because the softmax of one logit is always 1. Received: a"
-            f" model whose last layer, {last.name!r}, has one output"
+            f" model whose last layer, {last.name!r}, has one output; preprocessing=None exports it"
+            " without probabilities"
         )

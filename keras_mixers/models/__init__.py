@@ -5,6 +5,7 @@ from keras_mixers.models.conv_mixer import ConvMixer
 from keras_mixers.models.create import create_model, list_models
 from keras_mixers.models.flops import count_flops
 from keras_mixers.models.hybrid import Hybrid
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.models.mixers import LETTERS
 from keras_mixers.models.mlp_mixer import MLPMixer
 from keras_mixers.models.variants import variants
@@ -14,6 +15,7 @@ __all__ = [
     "LETTERS",
     "ConvMixer",
     "Hybrid",
+    "ImageModel",
     "MLPMixer",
     "ViT",
     "abstract_weights",

@@ -15,6 +15,7 @@ from keras_mixers.layers import (
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.layers.norms import NORMALIZATIONS
 from keras_mixers.models.blocks import as_tokens
+from keras_mixers.models.image_model import ImageModel
 
 
 def assemble(architecture, name, dtype=None):
@@ -26,7 +27,7 @@ def assemble(architecture, name, dtype=None):
         x = stem(a, images)
         for i, block in enumerate(a.blocks):
             x = block.apply(a, i, x)
-        return keras.Model(images, head(a, x), name=name)
+        return ImageModel(images, head(a, x), name=name)
 
 
 def stem(a, images):

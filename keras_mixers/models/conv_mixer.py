@@ -14,6 +14,7 @@ from keras_mixers.layers.norms import BatchNormalization
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
 from keras_mixers.models.blocks import Block, as_grid
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.models.published import filled, located, published
 
 
@@ -80,7 +81,7 @@ def ConvMixer(
     gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "conv_mixer",
-) -> keras.Model:
+) -> ImageModel:
     """Build a ConvMixer: patches, then blocks of a depthwise and a pointwise convolution.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
@@ -112,7 +113,7 @@ def ConvMixer(
         name: str, name of the model.
 
     Returns:
-        A functional `keras.Model`.
+        A functional `keras.Model`, as an `ImageModel`.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
@@ -145,4 +146,4 @@ def ConvMixer(
         gradient_checkpointing=gradient_checkpointing,
     )
     source = located(weights, "ConvMixer", VARIANTS, variant, architecture)
-    return filled(assemble(architecture, name, dtype), source)
+    return filled(assemble(architecture, name, dtype), *source)

@@ -4,11 +4,10 @@ import fnmatch
 import inspect
 from typing import Any
 
-import keras
-
 from keras_mixers import arguments
 from keras_mixers.models.conv_mixer import ConvMixer
 from keras_mixers.models.hub_configuration import Selection, configured
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.models.mlp_mixer import MLPMixer
 from keras_mixers.models.variants import TABLES, scaled_widths
 from keras_mixers.models.vit import ViT
@@ -51,11 +50,13 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(fnmatch.filter(checkpoints(), pattern))
 
 
-def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> keras.Model:
+def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> ImageModel:
     """Create a published model with its weights.
 
     The name selects the builder, its variant and arguments, and the file of weights. The model
-    takes images that `keras_mixers.pretrained()[name].preprocessing` prepared. Some checkpoints of
+    has the checkpoint's `preprocessing` in its own size, and the checkpoint's `class_names` if it
+    has the checkpoint's head. With another number of channels, `preprocessing` is None if the
+    checkpoint's channels have different means or standard deviations. Some checkpoints of
     CLIP were trained with quick GELU. timm has two names for them, and only the one with
     `clip_quickgelu` computes it.
 
@@ -74,7 +75,7 @@ def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> ker
             of an MLP that is not given keeps its ratio to `hidden_dim`, rounded down.
 
     Returns:
-        A functional `keras.Model`.
+        A functional `keras.Model`, as an `ImageModel` with the facts of the checkpoint.
 
     Raises:
         ValueError, TypeError: if the name is unknown or an override is invalid; the message

@@ -15,6 +15,7 @@ from keras_mixers.layers import Rotary
 from keras_mixers.layers.position_embedding import KINDS
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.models.mixers import LETTERS, MIXERS
 
 
@@ -54,7 +55,7 @@ def Hybrid(
     gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "hybrid",
-) -> keras.Model:
+) -> ImageModel:
     """Build a model from a pattern: one letter a block says how the block mixes tokens.
 
     `A` is self-attention, `M` an MLP across tokens, `P` an average of neighbours and `F` a Fourier
@@ -128,7 +129,7 @@ def Hybrid(
         name: str, name of the model.
 
     Returns:
-        A functional `keras.Model`.
+        A functional `keras.Model`, as an `ImageModel`.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.

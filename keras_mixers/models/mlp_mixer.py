@@ -13,6 +13,7 @@ from keras_mixers.layers import TokenMixing
 from keras_mixers.models import blocks
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.models.published import filled, located, published
 
 
@@ -69,7 +70,7 @@ def MLPMixer(
     gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "mlp_mixer",
-) -> keras.Model:
+) -> ImageModel:
     """Build an MLP-Mixer: patches, then blocks of an MLP across tokens and one across channels.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
@@ -109,7 +110,7 @@ def MLPMixer(
         name: str, name of the model.
 
     Returns:
-        A functional `keras.Model`.
+        A functional `keras.Model`, as an `ImageModel`.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
@@ -148,4 +149,4 @@ def MLPMixer(
         gradient_checkpointing=gradient_checkpointing,
     )
     source = located(weights, "MLPMixer", VARIANTS, variant, architecture)
-    return filled(assemble(architecture, name, dtype), source)
+    return filled(assemble(architecture, name, dtype), *source)

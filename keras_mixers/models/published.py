@@ -1,5 +1,6 @@
 """Published variants: their sizes and their weights."""
 
+import dataclasses
 from typing import Any
 
 from keras_mixers import arguments
@@ -59,23 +60,25 @@ def check_variant(variant, table):
 
 
 def located(weights, family, table, variant, architecture):
-    """The file that a builder's `weights` means, downloaded; None if `weights` is None.
+    """What a builder's `weights` means: `(path of the downloaded file, its Checkpoint)`.
+
+    The second is None for a file outside the catalog, and both are None if `weights` is None.
 
     Raises:
         ValueError: if the weights need another architecture.
     """
     if weights is None:
-        return None
+        return None, None
 
     def fits(row):
         return not differing(row, table[variant], architecture)
 
     size = architecture.input_shape[:2]
     found = locate.locate(weights, family, variant, size, fits)
-    if isinstance(found, Checkpoint):
-        check_arguments(found, table[variant], architecture)
-        found = locate.download(found)
-    return found
+    if not isinstance(found, Checkpoint):
+        return found, None
+    check_arguments(found, table[variant], architecture)
+    return locate.download(found), found
 
 
 def given_argument(architecture, name):
@@ -111,13 +114,32 @@ def check_arguments(row, variant, architecture):
         )
 
 
-def filled(model, source):
-    """Load the weights of the file `source` into a model, resized to fit, and return the model.
+def filled(model, path, checkpoint):
+    """Load the weights of a file into a model, resized to fit, and return the model.
 
-    If `source` is None, the weights stay random.
+    If `path` is None, the weights stay random. The model gets the facts of the `Checkpoint`.
     """
-    if source is not None:
-        report = load_weights(model, source, adapt=True)
+    if path is not None:
+        report = load_weights(model, path, adapt=True)
         if report.adapted or report.untouched:  # because no weight may change silently
             print(report)
+    if checkpoint is not None:
+        model.preprocessing = fitted(checkpoint.preprocessing, model.input_shape)
+        if model.output_shape[-1] == checkpoint.num_classes:
+            model.class_names = checkpoint.class_names
     return model
+
+
+def fitted(preprocessing, input_shape):
+    """A checkpoint's preprocessing for images of another size or number of channels.
+
+    It is None for other channels if those of the checkpoint differ, because no one knows how the
+    new ones relate to them.
+    """
+    _, *size, channels = input_shape
+    colors = {name: getattr(preprocessing, name) for name in ("mean", "std")}
+    if channels != len(preprocessing.mean):
+        if any(len(set(each)) > 1 for each in colors.values()):
+            return None
+        colors = {name: each[0] for name, each in colors.items()}
+    return dataclasses.replace(preprocessing, size=tuple(size), **colors)

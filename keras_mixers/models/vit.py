@@ -14,6 +14,7 @@ from keras_mixers.layers import MultiHeadSelfAttention, Rotary
 from keras_mixers.models import blocks
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.models.published import FROM_VARIANT, filled, located, published
 from keras_mixers.models.vit_variants import VARIANTS
 
@@ -101,7 +102,7 @@ def ViT(
     gradient_checkpointing: bool = False,
     dtype: str | keras.DTypePolicy | None = None,
     name: str = "vit",
-) -> keras.Model:
+) -> ImageModel:
     """Build a Vision Transformer: patches, then blocks of self-attention and an MLP.
 
     Shapes: `(N, H, W, C) -> (N, num_classes)`. `num_classes=0` and `pool=None` change the output's
@@ -180,7 +181,7 @@ def ViT(
         name: str, name of the model.
 
     Returns:
-        A functional `keras.Model`.
+        A functional `keras.Model`, as an `ImageModel`.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
@@ -241,4 +242,4 @@ def ViT(
         gradient_checkpointing=gradient_checkpointing,
     )
     source = located(weights, "ViT", VARIANTS, variant, architecture)
-    return filled(assemble(architecture, name, dtype), source)
+    return filled(assemble(architecture, name, dtype), *source)

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments
-from keras_mixers.exporting import validation
 from keras_mixers.graph import functional
+from keras_mixers.models.image_model import check_class_names, check_makes_input, fact_of
 from keras_mixers.models.outputs import is_sigmoid, probabilities
 from keras_mixers.predicting.items import list_items
 from keras_mixers.predicting.prediction import Prediction
@@ -22,7 +22,7 @@ from keras_mixers.probe.outputs import kind_of_output
 def predict(
     model: keras.Model,
     files: str | os.PathLike[str] | Iterable[Any] | Any,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
     top: int = 5,
     batch_size: int = 32,
@@ -43,8 +43,9 @@ def predict(
             not those in its subfolders; a PIL image; an array `(H, W, C)` with values in 0..255,
             bytes or floats; or a list of any of them.
         preprocessing: how to prepare images for the model, such as `info.preprocessing` of
-            `km.data.load` or `pretrained()[name].preprocessing`.
-        class_names: one string for each class; `None` for the class indices as strings.
+            `km.data.load`; `None` for the model's (see `ImageModel`).
+        class_names: one string for each output, or two for one output, the logit of the second.
+            `None` for the model's names, and for the indices as strings if it has none.
         top: how many classes to name. Fewer are named if the model has fewer.
         batch_size: images in a batch.
 
@@ -69,10 +70,9 @@ def predict(
         image 1: blue 78.7%, red 10.7%, green 10.7%
     """
     check_model(model)
-    validation.check_makes_input(preprocessing, model)
-    num_classes = model.outputs[0].shape[-1]
-    names = arguments.class_names(class_names, num_classes) or list(map(str, range(num_classes)))
-    top = min(arguments.integer("top", top), num_classes)
+    preprocessing = check_preprocessing(model, preprocessing)
+    names = names_of(model, class_names)
+    top = min(arguments.integer("top", top), len(names))
     batch_size = arguments.integer("batch_size", batch_size)
     items = list_items(files)
 
@@ -84,6 +84,8 @@ def predict(
         for values in classify(model, np.asarray(preprocessing.normalize(np.stack(batch)))):
             item = items[len(predictions)]
             source = item if isinstance(item, str) else len(predictions)
+            if len(names) > len(values):  # two names for one output
+                values = np.append(1 - values, values)
             best = np.argsort(-values, kind="stable")[:top]
             best_names, best_values = [names[i] for i in best], values[best].tolist()
             predictions.append(Prediction(source, tuple(best_names), tuple(best_values)))
@@ -98,6 +100,26 @@ def classify(model, images):
     if kind_of_output(model) == "logits":
         outputs = probabilities(model, outputs)
     return keras.ops.convert_to_numpy(outputs)
+
+
+def check_preprocessing(model, given):
+    """The preprocessing that is given, or the model's, which must make the model's images."""
+    preprocessing = fact_of(model, "preprocessing") if given is None else given
+    if preprocessing is None:
+        raise TypeError(
+            "`preprocessing` must be a keras_mixers.Preprocessing for a model without one."
+            f" Received: preprocessing=None for {model.name!r}; for a km.ImageModel,"
+            " model.set_info(info) sets it"
+        )
+    return check_makes_input(model, preprocessing)
+
+
+def names_of(model, given):
+    """The names of the classes that are given, or the model's, or the indices as strings."""
+    names = fact_of(model, "class_names") if given is None else given
+    if names is None:
+        names = map(str, range(model.outputs[0].shape[-1]))
+    return check_class_names(model, names)
 
 
 def check_model(model):

@@ -9,8 +9,10 @@ from keras_mixers.preprocessing.banded import BandedResampler
 from keras_mixers.preprocessing.layer import PreprocessImages
 from keras_mixers.preprocessing.scale import warn_of_scale
 from keras_mixers.preprocessing.specification import Specification
+from keras_mixers.serialization import registered
 
 
+@registered
 @dataclasses.dataclass(frozen=True)
 class Preprocessing(Specification):
     """What a checkpoint expects of an image: `(central crop of resize(image) / 255 - mean) / std`.

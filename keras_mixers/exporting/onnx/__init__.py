@@ -13,7 +13,7 @@ TARGETS = ("onnx", "onnxruntime")
 REFUSES = {
     ("dtype", "preprocessing"): (
         "quantize='float16' stores the weights in half precision, and preprocessing stays exact"
-        " in float32"
+        " in float32; or prepare the images first, with preprocessing=None"
     )
 }
 
