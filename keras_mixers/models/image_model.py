@@ -1,6 +1,5 @@
 """A functional model that knows how to prepare its images, and the names of its classes."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,30 +9,6 @@ from keras_mixers import arguments
 from keras_mixers.graph import functional
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.serialization import registered, to_json
-
-
-class Fact:
-    """A descriptor: an attribute of an `ImageModel`, None or the result of `check(model, value)`.
-
-    The value lies in `vars(model)`, so that no backend of Keras takes it for a layer or variable.
-    """
-
-    def __init__(self, check):
-        self.check = check
-
-    def __set_name__(self, owner, name):
-        self.name = name
-
-    def __get__(self, model, owner=None):
-        return self if model is None else vars(model).get(self.name)
-
-    def __set__(self, model, value):
-        vars(model)[self.name] = None if value is None else self.check(model, value)
-
-
-def fact(check: Callable) -> Any:
-    """A `Fact`, whose attribute has the type of the annotation."""
-    return Fact(check)
 
 
 def check_makes_input(model, preprocessing):
@@ -64,12 +39,13 @@ def check_class_names(model, names):
             f" {arguments.received(class_names=names)}"
         )
     classes = outputs[0].shape[-1]
-    names = arguments.sequence("class_names", names, max(classes, 2), EXPECTED.format(classes))
-    both = classes == 1 and len(names) == 2
-    return tuple(arguments.class_names(names, 2 if both else classes))
+    expected = f"`class_names` must be {classes} strings, one for each class"
+    names = arguments.sequence("class_names", names, max(classes, 2), expected)
+    return tuple(arguments.class_names(names, 2 if (classes, len(names)) == (1, 2) else classes))
 
 
-EXPECTED = "`class_names` must be {} strings, one for each class"
+# A fact that an `ImageModel` keeps, as an attribute of this name -> its `check(model, value)`.
+FACTS = {"preprocessing": check_makes_input, "class_names": check_class_names}
 
 
 @registered
@@ -106,8 +82,15 @@ class ImageModel(keras.Model):
     """
 
     # Without a constructor, because Keras then treats this class as its own functional models.
-    preprocessing: Preprocessing | None = fact(check_makes_input)
-    class_names: tuple[str, ...] | None = fact(check_class_names)
+    preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FACTS:
+            # Past Keras, because some of its backends replace tuples, or keep layers elsewhere.
+            vars(self)[name] = None if value is None else FACTS[name](self, value)
+        else:
+            super().__setattr__(name, value)
 
     def set_info(self, info: Any) -> None:
         """Set all facts from the `Info` of a dataset that the model is trained on.
@@ -120,9 +103,10 @@ class ImageModel(keras.Model):
             ValueError, TypeError: if `info` does not fit the model. No fact has changed.
 
         Warns:
-            UserWarning: if the model has weights that expect another mean or standard deviation of
-                the colours. Such a model learns more slowly and may be less accurate. Pass
-                `preprocessing=model.preprocessing` to `km.data.load`.
+            UserWarning: if the model's preprocessing before, such as a checkpoint's, has another
+                mean or standard deviation of the colours. The weights then receive other values
+                than in their training; `km.data.load(..., preprocessing=...)` prepares images for
+                them.
         """
         missing = [name for name in FACTS if not hasattr(info, name)]
         if missing:
@@ -165,7 +149,6 @@ class ImageModel(keras.Model):
 
 # Because Keras's older format, `.h5`, names the class of a model without its package.
 keras.saving.get_custom_objects()["ImageModel"] = ImageModel
-FACTS = tuple(name for name, value in vars(ImageModel).items() if isinstance(value, Fact))
 
 
 def fact_of(model: keras.Model, name: str) -> Any:
