@@ -184,6 +184,20 @@ def test_evaluate_refuses_other_data(dataset, expected):
         km.evaluate(identity(3), dataset, NAMES)
 
 
+def test_names_and_colours_of_the_model_are_compared_with_the_info():
+    model, data = identity(3), batches(LOGITS, TRUE)
+    model = km.ImageModel(model.inputs[0], model.outputs[0])
+    model.class_names = NAMES
+    assert km.evaluate(model, data).class_names == tuple(NAMES)
+    assert km.evaluate(model, data, ["x", "y", "z"]).class_names == ("x", "y", "z")
+    with pytest.raises(ValueError, match="`info` must.*order.*class 1 is 'cow', .* 'bee'"):
+        km.evaluate(model, data, ["ant", "cow", "bee"])
+    model.preprocessing = km.Preprocessing(1)
+    info = km.data.Info("", (1, 1, 3), NAMES, 5, 5, "test", km.Preprocessing(1, std=0.2))
+    with pytest.warns(UserWarning, match="`info` prepares images with another std"):
+        km.evaluate(model, data, info)
+
+
 @pytest.mark.parametrize("info", [None, NAMES[:2], 3])
 def test_evaluate_refuses_names_of_other_classes(info):
     with pytest.raises((TypeError, ValueError), match="`info` must"):

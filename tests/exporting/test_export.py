@@ -394,6 +394,63 @@ def test_export_rejects_invalid_options_before_writing(name, options, message, t
     assert not list(tmp_path.iterdir())
 
 
+def with_facts(classes=5):
+    model = MODELS[0].make(num_classes=classes)
+    model = km.ImageModel(model.input, model.output)
+    model.preprocessing = km.Preprocessing((8, 12), mean=0.5, std=0.5)
+    model.class_names = ["good", "bad"] if classes == 1 else list("abcde")
+    return model
+
+
+def file_facts(path):
+    """The dtype of the images in an ONNX file, and its class names."""
+    model = onnx.load(path)
+    names = {fact.key: fact.value for fact in model.metadata_props}.get("class_names")
+    return model.graph.input[0].type.tensor_type.elem_type, names
+
+
+def test_other_facts_than_the_models_can_be_exported(tmp_path):
+    model, path = with_facts(), tmp_path / "model.onnx"
+    km.export(model, path, preprocessing=None, class_names=None)
+    assert file_facts(path) == (onnx.TensorProto.FLOAT, None)
+    km.export(model, path, preprocessing=None, class_names=list("vwxyz"))
+    assert file_facts(path)[1] == '["v", "w", "x", "y", "z"]'
+
+
+def test_tflite_ignores_the_models_facts(tmp_path):
+    (file_format,) = [module for module in FORMATS if module.FORMAT == "tflite"]
+    model, images = with_facts(), case("vit").images(2)
+    km.export(model, tmp_path / "model.tflite")
+    outputs = file_format.load(tmp_path / "model.tflite")(images)
+    np.testing.assert_allclose(outputs["logits"], model(images), atol=1e-4)
+    assert list(outputs) == ["logits"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "float16"}, "`dtype` must.*with `preprocessing`"),
+        (
+            {"quantize": "int8", "calibration_data": np.zeros((3, 8, 12, 2), "float32")},
+            "`calibration_data` must hold.*uint8.*Received: float32",
+        ),
+    ],
+)
+def test_option_that_conflicts_with_the_models_preprocessing_names_none(options, message, tmp_path):
+    with pytest.raises(ValueError, match=f"{message}.*preprocessing=None"):
+        km.export(with_facts(), tmp_path / "model.onnx", **options)
+    assert not list(tmp_path.iterdir())
+    assert km.export(with_facts(), tmp_path / "model.onnx", preprocessing=None, **options)
+
+
+def test_file_of_one_output_stores_the_name_of_its_logit(tmp_path):
+    model = with_facts(1)
+    with pytest.raises(ValueError, match="has one output; preprocessing=None exports it without"):
+        km.export(model, tmp_path / "model.onnx")
+    km.export(model, tmp_path / "model.onnx", preprocessing=None)
+    assert file_facts(tmp_path / "model.onnx") == (onnx.TensorProto.FLOAT, '["bad"]')
+
+
 def test_export_rejects_softmax_model_with_preprocessing(tmp_path):
     inputs = keras.Input((8, 12, 2))
     features = case("vit").make(num_classes=0)(inputs)

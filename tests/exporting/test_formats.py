@@ -134,7 +134,8 @@ def test_serve_encoded_needs_channels_that_files_can_have(tmp_path):
 def test_onnx_applies_preprocessing(target, tmp_path):
     model = rgb_model()
     path = tmp_path / "model.onnx"
-    km.export(model, path, preprocessing=PREPROCESSING, class_names=NAMES, target=target)
+    model.preprocessing, model.class_names = PREPROCESSING, NAMES
+    km.export(model, path, target=target)
     session = onnxruntime.InferenceSession(path)
     (image,) = session.get_inputs()
     assert (image.name, image.type, image.shape[3]) == ("images", "tensor(uint8)", 3)
@@ -143,6 +144,7 @@ def test_onnx_applies_preprocessing(target, tmp_path):
         outputs = session.run(["logits", "probabilities"], {"images": images})
         np.testing.assert_allclose(outputs[0], logits, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(outputs[1], probabilities, atol=1e-5)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == NAMES
 
 
 @pytest.mark.parametrize("name", ["vit", "hybrid_ACMPG"])

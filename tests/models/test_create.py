@@ -152,8 +152,10 @@ def test_create_model_loads_the_weights_of_its_checkpoint(tmp_path, monkeypatch,
     for name in (row.name, row.architecture):
         model = km.create_model(name, input_shape=(32, 32, 3))
         goldens.assert_golden(model, "timm_vit.safetensors")
+        assert model.preprocessing == km.Preprocessing(32)
     model = km.create_model(row.name, input_shape=(32, 32, 3), num_classes=5)
     assert model.output_shape == (None, 5)
+    assert (model.preprocessing, model.class_names) == (km.Preprocessing(32), None)
     assert "'head.weight' has 10 classes, the model has 5" in capsys.readouterr().out
 
 

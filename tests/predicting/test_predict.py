@@ -175,13 +175,40 @@ def test_files_need_1_3_or_4_channels():
     np.testing.assert_allclose(found.probabilities, 0.5)
 
 
+def with_facts(channels, names):
+    model = mean_colour(channels)
+    model = km.ImageModel(model.inputs[0], model.outputs[0])
+    model.preprocessing, model.class_names = PREPROCESSING, names
+    return model
+
+
+def test_facts_of_the_model_are_used_unless_others_are_given():
+    model = with_facts(3, ["red", "green", "blue"])
+    expected = km.predict(mean_colour(), plain(BLUE), PREPROCESSING, ["red", "green", "blue"])
+    assert km.predict(model, plain(BLUE)) == expected
+    assert expected[0].class_names[0] == "blue"
+    black = km.Preprocessing(2, mean=2.0, std=1.0)  # logits -2 and -1 instead of -1 and 1
+    (found,) = km.predict(model, plain(BLUE), black, ["rot", "grün", "blau"], top=1)
+    assert found.class_names == ("blau",)
+    np.testing.assert_allclose(found.probabilities, np.e / (2 + np.e), rtol=1e-5)
+
+
+def test_one_output_with_two_names_gives_both_probabilities():
+    model = with_facts(1, ["good", "bad"])
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    (found,) = km.predict(model, np.full((4, 4, 1), 255, "uint8"))
+    assert found.class_names == ("bad", "good")
+    bad = 1 / (1 + np.exp(-1))
+    np.testing.assert_allclose(found.probabilities, [bad, 1 - bad], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "message"),
     [
         ("model", keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten()]), "logits"),
         ("model", keras.Sequential([keras.Input((None, 2, 3)), keras.layers.Dense(1)]), "size"),
         ("preprocessing", km.Preprocessing(4), "must make images of the model's size"),
-        ("preprocessing", None, "must be a keras_mixers.Preprocessing"),
+        ("preprocessing", None, "must be a keras_mixers.Preprocessing for a model without"),
         ("class_names", ["a", "b"], "must be 3 strings"),
         ("top", 0, "an integer from 1"),
         ("batch_size", 0, "an integer from 1"),

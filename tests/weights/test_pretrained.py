@@ -105,7 +105,7 @@ def distinct(rows):
 def test_check_arguments_accepts_only_the_rows_model(monkeypatch):
     for family in (km.models.vit, km.models.mlp_mixer, km.models.conv_mixer):
         monkeypatch.setattr(family, "assemble", lambda architecture, *_: architecture)
-        monkeypatch.setattr(family, "filled", lambda model, source: model)
+        monkeypatch.setattr(family, "filled", lambda model, *_source: model)
     for row in distinct(CHECKPOINTS):
         builder = getattr(km, row.family)
         variant = km.variants(row.family)[row.variant]
