@@ -126,6 +126,7 @@ def train(args, devices):
         keras.utils.set_random_seed(args.seed)
         with devices():
             model = build(args, recipe, info)
+            model.set_info(info)  # the file of the model then has the preprocessing and the names
             recipe.compile(model, len(batches))
         write_text(args.output / "flags.json", json.dumps(run, indent=2) + "\n")
         recipe.save(args.output / "recipe.json")
@@ -143,9 +144,8 @@ def train(args, devices):
 
 def export(args, model, info):
     """Write the files that a server needs, and run them on a few images."""
-    serving = {"preprocessing": info.preprocessing, "class_names": info.class_names}
-    print(km.export(model, args.output / "model.onnx", **serving))
-    print(km.export(model, args.output / "saved_model", **serving))
+    print(km.export(model, args.output / "model.onnx"))
+    print(km.export(model, args.output / "saved_model"))
     images = [image.numpy() for image, _ in km.data.images(args.dataset).take(COMPARED)]
     for runtime, difference in largest_difference(model, info, images, args.output).items():
         print(f"Largest difference in {runtime}, on {len(images)} test images: {difference:.1e}")

@@ -35,10 +35,14 @@ def symbols():
 
 
 def problems(name):
-    """The errors for a name, except those that only say that Keras's classes have no types."""
+    """The errors for a name, except those that only say that Keras's classes have no types.
+
+    `ImageModel` is partially unknown only because its base class is Keras's.
+    """
     diagnostics = symbols().get(name, {"diagnostics": []})["diagnostics"]
     messages = [found["message"] for found in diagnostics if found["severity"] == "error"]
-    return [text for text in messages if not re.search("base class|metaclass", text)]
+    of_keras = 'base class|metaclass|Return type is "ImageModel"'
+    return [text for text in messages if not re.search(of_keras, text)]
 
 
 def test_public_names_have_known_types():
