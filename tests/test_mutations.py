@@ -349,7 +349,7 @@ MUTATIONS = [
         "exporting/test_onnx.py::test_onnx_second_file_is_removed_with_first",
     ),
     (
-        "training.optimizer:clip_by_global_norm",
+        "training.layerwise:clip_by_global_norm",
         "ops.maximum(norm, clip_norm)",
         "norm",
         "training/test_parts.py::test_optimizer_steps_equal_adamw",

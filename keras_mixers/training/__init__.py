@@ -2,7 +2,7 @@
 
 from keras_mixers.training.backup import Backup
 from keras_mixers.training.losses import Accuracy, Crossentropy
-from keras_mixers.training.optimizer import LayerwiseAdamW
+from keras_mixers.training.optimizer import LayerwiseAdamW, LayerwiseSGD
 from keras_mixers.training.published import recipes
 from keras_mixers.training.recipe import Recipe
 from keras_mixers.training.schedule import WarmUp
@@ -13,6 +13,7 @@ __all__ = [
     "Backup",
     "Crossentropy",
     "LayerwiseAdamW",
+    "LayerwiseSGD",
     "Recipe",
     "WarmUp",
     "layout_map",

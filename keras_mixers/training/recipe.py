@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from typing import Any
 
@@ -12,7 +13,8 @@ from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_
 from keras_mixers.data import Augmentation
 from keras_mixers.files import write_text
 from keras_mixers.serialization import parse_json
-from keras_mixers.training import freezing, lora, losses, optimizer, schedule
+from keras_mixers.training import freezing, layerwise, lora, losses, schedule
+from keras_mixers.training.optimizer import LayerwiseAdamW, LayerwiseSGD
 
 
 def _augmentation(name, value):
@@ -36,7 +38,7 @@ def _json_dict(name, value):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(CheckedDataclass):
-    """Optimizer, learning rate schedule, loss, augmentation and number of epochs, as data.
+    """Optimizer, learning rate schedule, loss, augmentation and length of training, as data.
 
     `compile` prepares a model for plain `model.fit`. Pass `batch_size` and `augmentation` to
     `km.data.load`, and `model_arguments` to the builder. `print` shows a recipe as JSON, and
@@ -46,12 +48,26 @@ class Recipe(CheckedDataclass):
     equals an update with one batch of all their images, except for layers that read statistics of
     a batch, such as BatchNorm. The schedule and the warm-up count steps, also across epochs.
 
+    A recipe for fine-tuning may have its length in steps, or a first stage that trains only the
+    head. Both are resolved by `stages`, whose recipes have neither:
+
+    ```python
+    for stage in recipe.stages(len(train)):
+        stage.compile(model, len(train))
+        model.fit(train, epochs=stage.epochs, shuffle=False)
+    ```
+
     Args:
-        epochs: number of epochs.
+        epochs: number of epochs; `None` for a recipe whose length is in `steps`.
+        steps: number of steps, instead of `epochs`. Training ends with an epoch, so the number is
+            rounded up to whole epochs.
+        head_epochs: number of epochs before the others in which only the head trains, at the same
+            learning rate and without a warm-up.
         batch_size: images per step.
         learning_rate: the highest learning rate, for `batch_size * gradient_accumulation_steps`
             images per update.
         warmup_epochs: epochs in which the learning rate grows from 0; need not be an integer.
+        warmup_steps: steps in which the learning rate grows from 0, with `steps`.
         schedule: how the rate falls after the warm-up: `"cosine"`, `"linear"` or `"one_cycle"`
             (see `WarmUp`).
         final_learning_rate: the learning rate at the end.
@@ -68,6 +84,8 @@ class Recipe(CheckedDataclass):
             all else in the backbone. They start without an effect. Another `compile` with this
             rank keeps them. `save_weights` and `export` add them to their kernels. `None` adds
             none. Source: "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
+        optimizer: `"adamw"` (`LayerwiseAdamW`) or `"sgd"` (`LayerwiseSGD`).
+        momentum: momentum of SGD.
         beta_2: AdamW's `beta_2`; `beta_1` is 0.9.
         epsilon: AdamW's `epsilon`.
         clip_norm: largest global norm of the gradients; `None` for no clipping.
@@ -85,6 +103,7 @@ class Recipe(CheckedDataclass):
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
+        ValueError: if the recipe has both or neither of `epochs` and `steps`.
 
     Example:
         >>> recipe = Recipe(epochs=2, learning_rate=1e-3, augmentation=Augmentation(flip=True))
@@ -95,19 +114,24 @@ class Recipe(CheckedDataclass):
         True
     """
 
-    epochs: int = checked(arguments.integer)
+    epochs: int | None = checked(arguments.integer, None)
+    steps: int | None = checked(arguments.integer, None)
+    head_epochs: int = checked(arguments.count, 0)
     batch_size: int = checked(arguments.integer, 64)
     learning_rate: float = checked(non_negative, 1e-3)
     warmup_epochs: float = checked(non_negative, 0.0)
+    warmup_steps: int = checked(arguments.count, 0)
     schedule: str = checked(one_of(*schedule.SHAPES), "cosine")
     final_learning_rate: float = checked(non_negative, 0.0)
     weight_decay: float = checked(non_negative, 0.05)
-    layer_decay: float = checked(optimizer.decay_factor, 1.0)
+    layer_decay: float = checked(layerwise.decay_factor, 1.0)
     frozen_blocks: int | str | None = checked(freezing.number_or_all, None)
     lora_rank: int | None = checked(arguments.integer, None)
+    optimizer: str = checked(one_of("adamw", "sgd"), "adamw")
+    momentum: float = checked(arguments.rate, 0.9)
     beta_2: float = checked(arguments.rate, 0.999)
     epsilon: float = checked(non_negative, 1e-8)
-    clip_norm: float | None = checked(optimizer.positive, None)
+    clip_norm: float | None = checked(layerwise.positive, None)
     gradient_accumulation_steps: int = checked(arguments.integer, 1)
     ema_decay: float | None = checked(arguments.rate, None)
     loss: str = checked(one_of(*losses.KINDS), "softmax")
@@ -123,6 +147,71 @@ class Recipe(CheckedDataclass):
                 "`frozen_blocks` must be None with `lora_rank`, which freezes the whole backbone."
                 f" Received: frozen_blocks={self.frozen_blocks!r}, lora_rank={self.lora_rank}"
             )
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError(
+                "`epochs` must be given, or `steps` instead. Received:"
+                f" epochs={self.epochs}, steps={self.steps}"
+            )
+        unit, other = ("epochs", "steps") if self.steps is None else ("steps", "epochs")
+        if given := getattr(self, f"warmup_{other}"):
+            raise ValueError(
+                f"`warmup_{other}` must be 0 for a recipe whose length is in {unit}; use"
+                f" `warmup_{unit}`. Received: warmup_{other}={given}"
+            )
+
+    def stages(self, steps_per_epoch: int) -> tuple["Recipe", ...]:
+        """The recipes to compile and fit one after the other, with their lengths in epochs.
+
+        There are two if `head_epochs` is not 0: the first trains the head, the second the rest too.
+        Otherwise there is one. To resume, use a `Backup` for each stage; a stage that is complete
+        then only restores its weights.
+
+        Args:
+            steps_per_epoch: batches per epoch, `len(train)`.
+
+        Raises:
+            ValueError, TypeError: if `steps_per_epoch` is invalid.
+
+        Example:
+            >>> recipe = Recipe(steps=500, warmup_steps=100, head_epochs=5)
+            >>> [(stage.epochs, stage.frozen_blocks) for stage in recipe.stages(4)]
+            [(5, 'all'), (125, 0)]
+        """
+        steps_per_epoch = arguments.integer("steps_per_epoch", steps_per_epoch, 1, 2**40)
+        last = self
+        if self.steps is not None:
+            last = self.for_epochs(math.ceil(self.steps / steps_per_epoch))
+        if not self.head_epochs:
+            return (last,)
+        head = dataclasses.replace(
+            last,
+            epochs=self.head_epochs,
+            head_epochs=0,
+            warmup_epochs=0.0,
+            layer_decay=1.0,
+            frozen_blocks="all",
+            lora_rank=None,
+        )
+        # `None` would leave everything frozen.
+        thaws = self.frozen_blocks is None and self.lora_rank is None
+        frozen = 0 if thaws else self.frozen_blocks
+        return head, dataclasses.replace(last, head_epochs=0, frozen_blocks=frozen)
+
+    def for_epochs(self, epochs: int) -> "Recipe":
+        """The same recipe for another number of epochs; the warm-up remains the same part of it.
+
+        Example:
+            >>> Recipe(epochs=80, warmup_epochs=5).for_epochs(16).warmup_epochs
+            1.0
+        """
+        epochs = arguments.integer("epochs", epochs)
+        if self.epochs is not None:
+            warmup = self.warmup_epochs * epochs / self.epochs
+        else:
+            warmup = self.warmup_steps * epochs / self.steps
+        return dataclasses.replace(
+            self, epochs=epochs, steps=None, warmup_epochs=warmup, warmup_steps=0
+        )
 
     def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None) -> None:
         """Call `model.compile` with this recipe's optimizer and loss, and the metric `accuracy`.
@@ -139,6 +228,7 @@ class Recipe(CheckedDataclass):
 
         Raises:
             ValueError, TypeError: if an argument is invalid; the message names it.
+            ValueError: if the recipe has `steps` or `head_epochs`, which `stages` resolves.
             ValueError: if the warm-up is not shorter than the training, or if the training has
                 fewer steps than one update.
             ValueError: with `frozen_blocks` or `lora_rank`, if the model is not functional with one
@@ -150,6 +240,12 @@ class Recipe(CheckedDataclass):
         """
         if not isinstance(model, keras.Model):
             raise TypeError(f"`model` must be a keras.Model. {arguments.received(model=model)}")
+        for name in ("steps", "head_epochs"):
+            if given := getattr(self, name):
+                raise ValueError(
+                    f"`{name}` must not be given in a recipe to compile. Compile each recipe of"
+                    f" `stages(len(train))` and call `fit` after it. Received: {name}={given}"
+                )
         steps_per_epoch = arguments.integer("steps_per_epoch", steps_per_epoch, 1, 2**40)
         epochs = arguments.integer("epochs", self.epochs if epochs is None else epochs)
         if self.warmup_epochs >= epochs:
@@ -174,19 +270,18 @@ class Recipe(CheckedDataclass):
             lora.add_lora(model, self.lora_rank)
         # Without a block that trains, the optimizer could not find the order of the layers.
         blocks_train = self.frozen_blocks is None or freezing.freeze(model, self.frozen_blocks)
-        averaging = {} if self.ema_decay is None else {"ema_momentum": self.ema_decay}
+        common = {
+            "weight_decay": self.weight_decay,
+            "layer_decay": self.layer_decay if blocks_train else 1.0,
+            "clip_norm": self.clip_norm,
+            "gradient_accumulation_steps": accumulated if accumulated > 1 else None,
+            "use_ema": self.ema_decay is not None,
+            **({} if self.ema_decay is None else {"ema_momentum": self.ema_decay}),
+        }
         model.compile(
-            optimizer.LayerwiseAdamW(
-                learning_rate,
-                weight_decay=self.weight_decay,
-                layer_decay=self.layer_decay if blocks_train else 1.0,
-                beta_2=self.beta_2,
-                epsilon=self.epsilon,
-                clip_norm=self.clip_norm,
-                gradient_accumulation_steps=accumulated if accumulated > 1 else None,
-                use_ema=self.ema_decay is not None,
-                **averaging,
-            ),
+            LayerwiseSGD(learning_rate, momentum=self.momentum, **common)
+            if self.optimizer == "sgd"
+            else LayerwiseAdamW(learning_rate, beta_2=self.beta_2, epsilon=self.epsilon, **common),
             losses.Crossentropy(self.label_smoothing, self.loss),
             metrics=[losses.Accuracy()],
         )

@@ -125,6 +125,34 @@ def test_backup_of_finished_training_changes_nothing(path):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
 
 
+def test_backup_of_each_stage_resumes_fine_tuning(tmp_path, digits_folder):
+    """The head by SGD, then all layers: killed in the second stage, then resumed."""
+    options = {"optimizer": "sgd", "learning_rate": 0.1, "ema_decay": 0.5}
+    recipe = km.Recipe(epochs=2, head_epochs=1, **options)
+
+    def finetune(folder, *callbacks):
+        keras.utils.set_random_seed(0)
+        pool, head = keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(10)
+        model = keras.Sequential([keras.Input((8, 8, 1)), km.layers.PatchEmbed(4, 8), pool, head])
+        for number, stage in enumerate(recipe.stages(BATCHES)):
+            backup = km.training.Backup(folder / f"{number}.weights.h5")
+            start = (backup.epoch, backup.batch)
+            train, _, _ = km.data.load("digits", image_size=8, start=start)
+            stage.compile(model, BATCHES)
+            options = {"initial_epoch": backup.epoch, "epochs": stage.epochs, "shuffle": False}
+            model.fit(train, callbacks=[backup, *callbacks], verbose=0, **options)
+        return model
+
+    expected = finetune(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        finetune(tmp_path / "resumed", AfterSteps(2 * BATCHES + 5, interrupt))
+    found = finetune(tmp_path / "resumed")
+    for one, other in zip(expected.variables, found.variables, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
+    for one, other in zip(expected.optimizer.variables, found.optimizer.variables, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
+
+
 @pytest.mark.parametrize(
     ("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
 )

@@ -7,7 +7,7 @@ from backends import ON_JAX, ON_TORCH
 from keras import ops
 
 import keras_mixers as km
-from keras_mixers.training.optimizer import clip_by_global_norm
+from keras_mixers.training.layerwise import clip_by_global_norm
 
 pytestmark = pytest.mark.backends
 
@@ -18,7 +18,8 @@ def vit():
     return km.ViT("Ti/16", input_shape=(16, 16, 1), extra_norms=norms, **size)
 
 
-def test_layer_decay_scales_step_and_weight_decay():
+@pytest.mark.parametrize("kind", [km.training.LayerwiseAdamW, km.training.LayerwiseSGD])
+def test_layer_decay_scales_step_and_weight_decay(kind):
     model = vit()
     rates = {"head": 1, "norm": 1, "block_2_": 1 / 2, "block_0_": 1 / 8, "patch_embed": 1 / 16}
     rates |= {"block_1_": 1 / 4, "position_embedding": 1 / 16, "prefix_tokens": 1 / 16}
@@ -26,12 +27,12 @@ def test_layer_decay_scales_step_and_weight_decay():
     before = [weight.numpy() for weight in model.weights]
     for gradient, decay in ((1.0, 0.0), (0.0, 0.5)):
         model.set_weights(before)
-        optimizer = km.training.LayerwiseAdamW(0.1, weight_decay=decay, layer_decay=0.5)
+        optimizer = kind(0.1, weight_decay=decay, layer_decay=0.5)
         weights = model.trainable_variables
         optimizer.apply([ops.ones_like(weight.value) * gradient for weight in weights], weights)
         for weight, old in zip(weights, before, strict=True):
             rate = 0.1 * next(r for name, r in rates.items() if weight.path.startswith(name))
-            # The length of Adam's first step is the learning rate.
+            # The length of the first step is the learning rate, for SGD because the gradient is 1.
             moved = rate if gradient else rate * decay * old * ("kernel" in weight.path)
             np.testing.assert_allclose(old - weight.numpy(), moved, atol=1e-6, err_msg=weight.path)
 
@@ -63,6 +64,26 @@ def test_optimizer_steps_equal_adamw():
         for optimizer, variable in pair:
             optimizer.apply([ops.convert_to_tensor(gradient)], [variable])
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-6)
+
+
+def test_sgd_steps_equal_their_formula():
+    """Also after the rate has changed, with a schedule, and with gradients that are clipped."""
+    random = np.random.RandomState(0)
+    expected, velocity = random.randn(5, 3).astype("float32"), np.zeros((5, 3))
+    kernel = keras.Variable(expected, name="kernel")
+    schedule = km.training.WarmUp(0.1, steps=4, warmup_steps=2)
+    options = {"momentum": 0.8, "weight_decay": 0.3, "clip_norm": 2.0}
+    optimizer = km.training.LayerwiseSGD(schedule, **options)
+    optimizer = type(optimizer).from_config(optimizer.get_config())
+    norms = []
+    for step in range(4):
+        gradient = random.randn(5, 3).astype("float32") * (step + 1) * 0.3
+        optimizer.apply([ops.convert_to_tensor(gradient)], [kernel])
+        norms.append(np.linalg.norm(gradient))
+        velocity = 0.8 * velocity + gradient * min(1, 2 / norms[-1])
+        expected = expected - float(schedule(step)) * (velocity + 0.3 * expected)
+    assert min(norms) < 2 < max(norms)
+    np.testing.assert_allclose(ops.convert_to_numpy(kernel), expected, atol=1e-6)
 
 
 def test_clip_by_global_norm_keeps_direction():
@@ -203,7 +224,8 @@ def test_part_loads_config_of_version_0_1_0(part, module, config):
     assert loaded.get_config() == part.get_config() == config
 
 
-def test_accumulated_gradients_train_as_larger_batches():
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_accumulated_gradients_train_as_larger_batches(optimizer):
     """Rates, clipping, weight decay and the moving average are those of one batch of 8 images."""
     random = np.random.RandomState(0)
     images, labels = random.randn(32, 5).astype("float32"), random.randint(0, 3, 32)
@@ -212,13 +234,12 @@ def test_accumulated_gradients_train_as_larger_batches():
         model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
         model.set_weights([np.ones((5, 3)), np.zeros(3)])
         options = {"ema_decay": 0.5, "clip_norm": 0.1, "learning_rate": 0.1}
-        recipe = km.Recipe(
-            epochs=2, warmup_epochs=0.5, gradient_accumulation_steps=steps, **options
-        )
+        options |= {"optimizer": optimizer, "gradient_accumulation_steps": steps}
+        recipe = km.Recipe(epochs=2, warmup_epochs=0.5, **options)
         recipe.compile(model, steps_per_epoch=4 * steps)
         model.fit(images, labels, batch_size=batch_size, epochs=2, shuffle=False, verbose=0)
         trained.append(ops.convert_to_numpy(model.weights[0]))
-    assert np.abs(trained[0] - 1).max() > 0.1
+    assert np.abs(trained[0] - 1).max() > 0.01
     np.testing.assert_allclose(*trained, atol=1e-5)
 
 

@@ -17,15 +17,20 @@ for _ in range(10_000):
 CIRCULAR["itself"] = CIRCULAR
 BAD = {
     "epochs": [0, 1.5, None, 10**400],
+    "steps": [0, 1.5, "500"],
+    "head_epochs": [-1, 1.5, None],
     "batch_size": [0, "64"],
     "learning_rate": [-1, None, float("nan"), 1e300, 10**400],
     "warmup_epochs": [-1, None],
+    "warmup_steps": [-1, 0.5, None, 3],
     "schedule": ["cosin", None, 3],
     "final_learning_rate": [-1e-5, None],
     "weight_decay": [-0.1, None, 1e39],
     "layer_decay": [0, 1.1, None],
     "frozen_blocks": [-1, 1.5, "most", True],
     "lora_rank": [0, 1.5, "4"],
+    "optimizer": ["adam", None],
+    "momentum": [1, -0.1, None],
     "beta_2": [1, -0.1],
     "epsilon": [-1, None],
     "clip_norm": [0, -1, "1", 10**400],
@@ -38,6 +43,7 @@ BAD = {
     "source": [None, 3],
 }
 ADDED = {"gradient_accumulation_steps", "frozen_blocks", "lora_rank"}  # fields since version 0.1.0
+ADDED |= {"steps", "warmup_steps", "head_epochs", "optimizer", "momentum"}
 
 
 def small_model():
@@ -62,11 +68,14 @@ def test_published_recipe_saves_loads_and_compiles(name, tmp_path):
     assert recipe.source
     recipe.save(tmp_path / "recipe.json")
     assert km.Recipe.load(tmp_path / "recipe.json") == recipe
+    *_, last = recipe.stages(steps_per_epoch=100)
     model = small_model()
-    recipe.compile(model, steps_per_epoch=100)
-    rates = schedule(model, recipe.epochs * 100)
+    last.compile(model, steps_per_epoch=100)
+    rates = schedule(model, last.epochs * 100)
     assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-3)
-    assert rates.index(max(rates)) == pytest.approx(recipe.warmup_epochs * 100, abs=2)
+    warmup = recipe.warmup_epochs * 100 + recipe.warmup_steps
+    assert rates.index(max(rates)) == pytest.approx(warmup, abs=2)
+    assert type(model.optimizer).__name__.lower() == f"layerwise{recipe.optimizer}"
     assert rates[-1] == pytest.approx(recipe.final_learning_rate, abs=2e-3 * max(rates))
 
 
@@ -152,6 +161,38 @@ def test_recipe_raises_on_invalid_path_or_model(tmp_path):
     with pytest.raises(IsADirectoryError, match="runs"):
         recipe.save(tmp_path / "runs")
     assert (tmp_path / "runs").is_dir()
+
+
+def test_length_is_in_epochs_or_in_steps():
+    with pytest.raises(ValueError, match="`epochs` must be given, or `steps` instead.*epochs=3"):
+        km.Recipe(epochs=3, steps=5)
+    with pytest.raises(ValueError, match="`warmup_epochs` must be 0 .* use `warmup_steps`.*=0.5"):
+        km.Recipe(steps=5, warmup_epochs=0.5)
+    recipe = km.Recipe(steps=500, warmup_steps=100)
+    with pytest.raises(ValueError, match=r"`steps` must not be given .*stages\(len.*steps=500"):
+        recipe.compile(small_model(), 4)
+    assert [recipe.stages(n)[0].epochs for n in (1, 4, 250, 251, 499, 500, 501)] == [
+        *(500, 125, 2, 2, 2, 1, 1)
+    ]
+    (stage,) = recipe.stages(4)
+    assert (stage.warmup_epochs, stage.steps, stage.warmup_steps) == (25, None, 0)
+    assert stage.stages(9) == (stage,)
+
+
+def test_head_epochs_become_a_stage():
+    options = {"head_epochs": 2, "learning_rate": 0.1, "layer_decay": 0.5, "warmup_epochs": 1}
+    recipe = km.Recipe(epochs=4, **options)
+    with pytest.raises(ValueError, match="`head_epochs` must not be given .*head_epochs=2"):
+        recipe.compile(small_model(), 4)
+    head, rest = recipe.stages(4)
+    assert (head.epochs, head.frozen_blocks, head.learning_rate) == (2, "all", 0.1)
+    assert head.warmup_epochs == 0
+    # Without it, the backbone would remain frozen.
+    assert rest == dataclasses.replace(recipe, head_epochs=0, frozen_blocks=0)
+    for kept in ({"frozen_blocks": 1}, {"lora_rank": 2}):
+        head, rest = dataclasses.replace(recipe, **kept).stages(4)
+        assert rest == dataclasses.replace(recipe, head_epochs=0, **kept)
+        assert (head.frozen_blocks, head.lora_rank) == ("all", None)
 
 
 def test_compile_raises_if_warmup_is_too_long():
