@@ -1,4 +1,4 @@
-"""Published recipes, one row each, and recipes for small datasets.
+"""Published recipes for training, one row each, and recipes for small datasets.
 
 Three values are converted to the units of `Recipe`:
 
@@ -12,6 +12,7 @@ Three values are converted to the units of `Recipe`:
 import dataclasses
 
 from keras_mixers.data import Augmentation
+from keras_mixers.training.published_finetuning import FINETUNING
 from keras_mixers.training.recipe import Recipe
 
 INCEPTION_CROP = (0.08, 1.0)
@@ -173,10 +174,12 @@ RECIPES = {
 def recipes() -> dict[str, Recipe]:
     """Return published recipes, and recipes for small datasets, by name, in a new dict.
 
+    Those for fine-tuning have "fine-tuning", "linear probe" or "LoRA" in their names.
+
     Example:
         >>> recipes()["DeiT"].learning_rate
         0.001
-        >>> sorted(recipes())[:3]
-        ['ConvMixer CIFAR-10', 'ConvMixer CIFAR-10 100 epochs', 'ConvMixer ImageNet']
+        >>> [name for name in recipes() if name.startswith("MAE")]
+        ['MAE fine-tuning B', 'MAE fine-tuning L', 'MAE fine-tuning H']
     """
-    return {name: dataclasses.replace(recipe) for name, recipe in RECIPES.items()}
+    return {name: dataclasses.replace(recipe) for name, recipe in (RECIPES | FINETUNING).items()}

@@ -68,8 +68,8 @@ class Recipe(CheckedDataclass):
             images per update.
         warmup_epochs: epochs in which the learning rate grows from 0; need not be an integer.
         warmup_steps: steps in which the learning rate grows from 0, with `steps`.
-        schedule: how the rate falls after the warm-up: `"cosine"`, `"linear"` or `"one_cycle"`
-            (see `WarmUp`).
+        schedule: how the rate falls after the warm-up: `"cosine"`, `"linear"`, `"one_cycle"` or
+            `"staircase"` (see `WarmUp`).
         final_learning_rate: the learning rate at the end.
         weight_decay: at each update, a kernel loses learning rate times `weight_decay` of its
             value. Other weights do not decay.

@@ -7,7 +7,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.serialization import ConfigFromSignature, registered
 
-SHAPES = ("cosine", "linear", "one_cycle")
+SHAPES = ("cosine", "linear", "one_cycle", "staircase")
 
 
 @registered
@@ -16,13 +16,15 @@ class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedul
 
     With `"cosine"` and `"linear"`, the decline has one phase. With `"one_cycle"` it has two linear
     phases. The first ends at a twentieth of `peak`, after two thirds of the steps that follow the
-    warm-up. The second ends at `final`. The rate of the first step is above 0.
+    warm-up. The second ends at `final`. With `"staircase"`, the rate falls to a tenth after 30, 60
+    and 90 % of all steps, but not below `final`. The rate of the first step is above 0.
 
     Args:
         peak: the highest learning rate.
         steps: number of steps in the whole training.
         warmup_steps: number of steps in which the rate grows.
-        shape: the form of the decline: `"cosine"`, `"linear"` or `"one_cycle"`.
+        shape: the form of the decline: `"cosine"`, `"linear"`, `"one_cycle"` or
+            `"staircase"`.
         final: the learning rate at the last step.
 
     Raises:
@@ -34,7 +36,8 @@ class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedul
         [0.0001, 0.001, 0.0]
 
     Source: "SGDR: Stochastic Gradient Descent with Warm Restarts", arXiv 1608.03983; one cycle:
-    "Patches Are All You Need?", arXiv 2201.09792, as in its authors' training on CIFAR-10.
+    "Patches Are All You Need?", arXiv 2201.09792, as in its authors' training on CIFAR-10;
+    staircase: "Big Transfer (BiT): General Visual Representation Learning", arXiv 1912.11370.
     """
 
     def __init__(
@@ -65,6 +68,9 @@ class WarmUp(ConfigFromSignature, keras.optimizers.schedules.LearningRateSchedul
             decline = self.final + (self.peak - self.final) * (1 + ops.cos(np.pi * progress)) / 2
         elif self.shape == "linear":
             decline = self.final + (self.peak - self.final) * (1 - progress)
+        elif self.shape == "staircase":
+            stairs = [ops.cast(step > part * self.steps, "float32") for part in (0.3, 0.6, 0.9)]
+            decline = ops.maximum(self.peak * 0.1 ** sum(stairs), self.final)
         else:
             low = self.peak / 20
             fast = self.peak + (low - self.peak) * progress * 3 / 2

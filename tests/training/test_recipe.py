@@ -72,7 +72,7 @@ def test_published_recipe_saves_loads_and_compiles(name, tmp_path):
     model = small_model()
     last.compile(model, steps_per_epoch=100)
     rates = schedule(model, last.epochs * 100)
-    assert max(rates) == pytest.approx(recipe.learning_rate, rel=1e-3)
+    assert max(rates) == pytest.approx(recipe.learning_rate, rel=3e-3)
     warmup = recipe.warmup_epochs * 100 + recipe.warmup_steps
     assert rates.index(max(rates)) == pytest.approx(warmup, abs=2)
     assert type(model.optimizer).__name__.lower() == f"layerwise{recipe.optimizer}"
@@ -92,6 +92,15 @@ def test_published_recipes_match_their_sources():
     assert (mixer.loss, mixer.schedule, mixer.final_learning_rate) == ("sigmoid", "linear", 1e-5)
     # 10,000 steps of 4,096 images; the training split is 99 % of ImageNet's training images
     assert mixer.warmup_epochs == pytest.approx(10_000 * 4096 / (0.99 * 1_281_167), rel=2e-3)
+    mae, deit = km.recipes()["MAE fine-tuning B"], km.recipes()["DeiT fine-tuning 384"]
+    assert (mae.learning_rate, mae.layer_decay) == (5e-4 * 1024 / 256, 0.65)
+    assert deit.learning_rate == deit.final_learning_rate == 5e-6
+    probe = km.recipes()["DINOv2 linear probe"]
+    assert (probe.steps, probe.batch_size, probe.frozen_blocks) == (10 * 1250, 8 * 128, "all")
+    bit = km.training.WarmUp(3e-3, 10_000, 500, "staircase")
+    steps = np.array([499, 2999, 3000, 5999, 6000, 8999, 9000, 9999], "float32")
+    expected = [3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5, 3e-6, 3e-6]
+    np.testing.assert_allclose(bit(steps), expected, rtol=1e-5)
     cifar = km.recipes()["ConvMixer CIFAR-10"]
     model = small_model()
     cifar.compile(model, 98)
