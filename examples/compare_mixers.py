@@ -176,10 +176,9 @@ def images_per_second(model, test):
 
 def compare(args):
     """Yield one row per model, and with --without-augmentation a second one."""
-    recipe = km.recipes()[arguments.choice("--recipe", args.recipe, km.recipes())]
-    if args.epochs:
-        warmup = recipe.warmup_epochs * args.epochs / recipe.epochs
-        recipe = dataclasses.replace(recipe, epochs=args.epochs, warmup_epochs=warmup)
+    in_epochs = {name: recipe for name, recipe in km.recipes().items() if recipe.epochs}
+    recipe = in_epochs[arguments.choice("--recipe", args.recipe, in_epochs)]
+    recipe = recipe.for_epochs(args.epochs or recipe.epochs)
     plain = dataclasses.replace(recipe, augmentation=km.data.Augmentation())
     recipes = {"": recipe, **({"without": plain} if args.without_augmentation else {})}
     for name in args.models:

@@ -162,18 +162,16 @@ def finetune(args):
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"finetune.py: {error}") from None
 
-    body = [layer for layer in model.layers if not layer.name.startswith("head")]
-    common = {"learning_rate": args.learning_rate, "clip_norm": 1.0}
-    if args.head_epochs:
-        for layer in body:
-            layer.trainable = False
-        accuracy = fit(km.Recipe(epochs=args.head_epochs, **common), model, train, test)
-        print(f"Test accuracy after training the head: {accuracy:.2%}")
-
-    for layer in body:
-        layer.trainable = True
-    recipe = km.Recipe(epochs=args.epochs, layer_decay=args.layer_decay, **common)
-    print(f"Test accuracy: {fit(recipe, model, train, test):.2%}")
+    recipe = km.Recipe(
+        epochs=args.epochs,
+        head_epochs=args.head_epochs,
+        learning_rate=args.learning_rate,
+        layer_decay=args.layer_decay,
+        clip_norm=1.0,
+    )
+    for stage in recipe.stages(len(train)):
+        when = " after training the head" if stage.frozen_blocks == "all" else ""
+        print(f"Test accuracy{when}: {fit(stage, model, train, test):.2%}")
     save_model(model, args.output / "model.keras")
 
 

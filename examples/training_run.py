@@ -88,11 +88,14 @@ def find_recipe(args):
             f"--recipe must be a JSON file or one of {', '.join(map(repr, named))}. Received:"
             f" {args.recipe!r}"
         )
-    flags = {name: getattr(args, name) for name in ("epochs", "batch_size", "learning_rate")}
+    if recipe.epochs is None and args.epochs is None:
+        raise ValueError(
+            "--epochs must be given for a recipe whose length is in steps. Received: --recipe"
+            f" {args.recipe!r}, of {recipe.steps} steps"
+        )
+    flags = {name: getattr(args, name) for name in ("batch_size", "learning_rate")}
     changed = {name: value for name, value in flags.items() if value is not None}
-    epochs = changed.get("epochs", recipe.epochs)
-    changed["warmup_epochs"] = recipe.warmup_epochs * epochs / recipe.epochs
-    return dataclasses.replace(recipe, **changed)
+    return dataclasses.replace(recipe.for_epochs(args.epochs or recipe.epochs), **changed)
 
 
 def find_backup(args):

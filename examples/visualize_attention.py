@@ -84,11 +84,8 @@ def model_and_images(args, build):
 def train(args, build):
     """Train a model with the recipe "small": (model, test data, info)."""
     refuse_to_overwrite(args, "model.keras")
-    small = km.recipes()["small"]
-    warmup = small.warmup_epochs * args.epochs / small.epochs
-    recipe = dataclasses.replace(
-        small, epochs=args.epochs, warmup_epochs=warmup, weight_decay=args.weight_decay
-    )
+    recipe = km.recipes()["small"].for_epochs(args.epochs)
+    recipe = dataclasses.replace(recipe, weight_decay=args.weight_decay)
     batches, test, info = km.data.load(
         args.dataset,
         image_size=args.image_size,

@@ -128,8 +128,7 @@ class SearchSpace(keras_tuner.HyperModel):
         values = self.configuration(hp)
         same = ("learning_rate", "weight_decay", "schedule", "batch_size", "augmentation")
         return dataclasses.replace(
-            self.recipe,
-            epochs=epochs,
+            self.recipe.for_epochs(epochs),
             warmup_epochs=values["warmup_fraction"] * epochs,
             **{name: values[name] for name in same},
         )
