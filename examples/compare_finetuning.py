@@ -36,6 +36,7 @@ LEAST_STEPS = 100
 EPOCHS = 8  # if they have more steps than LEAST_STEPS
 STEPS_TO_TIME = 30
 RESULTS = ("table.csv", "cost.csv", "picture.png")
+PROGRESS = ("results.json", "pretrained.keras", "pretraining.weights.h5")
 # Each way: the arguments of its recipe, and the learning rates to try.
 METHODS = {
     "linear probe": ({"frozen_blocks": "all"}, (3e-3, 1e-2, 3e-2)),
@@ -191,8 +192,8 @@ def finetune(args, data, pretrained, method, images, rate, seed):
     correct = logits.argmax(-1) == np.concatenate([part[1] for part in parts.values()])
     of_validation, of_test = np.split(correct, [len(data.validation[1])])
     return {
-        "validation": round(100 * of_validation.mean(), 2),
-        "test": round(100 * of_test.mean(), 2),
+        "validation": round(100 * float(of_validation.mean()), 2),
+        "test": round(100 * float(of_test.mean()), 2),
     }
 
 
@@ -200,7 +201,7 @@ class Results:
     """The training runs so far, in a file that each run replaces by a longer one."""
 
     def __init__(self, args):
-        self.path, self.done, self.total = args.output / "results.json", 0, 0
+        self.path, self.done, self.total = args.output / PROGRESS[0], 0, 0
         may_change = ("output", "overwrite", "images", "seeds")
         flags = {n: str(value) for n, value in vars(args).items() if n not in may_change}
         self.content = {"flags": flags, "runs": {}}
@@ -319,6 +320,8 @@ def main():
     try:
         with locked(args.output):
             refuse_to_overwrite(args, *RESULTS)
+            for name in (*RESULTS, *PROGRESS) if args.overwrite else ():
+                (args.output / name).unlink(missing_ok=True)
             study(args)
             print_content(args.output)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag

@@ -12,6 +12,7 @@ Three values are converted to the units of `Recipe`:
 import dataclasses
 
 from keras_mixers.data import Augmentation
+from keras_mixers.training.choice import Facts, choose
 from keras_mixers.training.published_finetuning import FINETUNING
 from keras_mixers.training.recipe import Recipe
 
@@ -169,12 +170,19 @@ RECIPES = {
         source="this package, for tens of thousands of small photos, like CIFAR-10; not measured",
     ),
 }
+# A ViT with two classes, as `Recipe.for_finetuning` reads it.
+SMALL_VIT = Facts(5_500_000, 192, 2, has_head=True, has_dense_blocks=True, has_batch_norm=False)
+CHOSEN = {
+    f"fine-tuning {number:,} images": Recipe(**choose(SMALL_VIT, number))
+    for number in (100, 1_000, 10_000)
+}
 
 
 def recipes() -> dict[str, Recipe]:
     """Return published recipes, and recipes for small datasets, by name, in a new dict.
 
     Those for fine-tuning have "fine-tuning", "linear probe" or "LoRA" in their names.
+    `Recipe.for_finetuning` chooses one for a model and a number of images.
 
     Example:
         >>> recipes()["DeiT"].learning_rate
@@ -182,4 +190,7 @@ def recipes() -> dict[str, Recipe]:
         >>> [name for name in recipes() if name.startswith("MAE")]
         ['MAE fine-tuning B', 'MAE fine-tuning L', 'MAE fine-tuning H']
     """
-    return {name: dataclasses.replace(recipe) for name, recipe in (RECIPES | FINETUNING).items()}
+    return {
+        name: dataclasses.replace(recipe)
+        for name, recipe in (RECIPES | FINETUNING | CHOSEN).items()
+    }

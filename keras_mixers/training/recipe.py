@@ -13,7 +13,7 @@ from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_
 from keras_mixers.data import Augmentation
 from keras_mixers.files import write_text
 from keras_mixers.serialization import parse_json
-from keras_mixers.training import freezing, layerwise, lora, losses, schedule
+from keras_mixers.training import choice, freezing, layerwise, lora, losses, schedule
 from keras_mixers.training.optimizer import LayerwiseAdamW, LayerwiseSGD
 
 
@@ -158,6 +158,51 @@ class Recipe(CheckedDataclass):
                 f"`warmup_{other}` must be 0 for a recipe whose length is in {unit}; use"
                 f" `warmup_{unit}`. Received: warmup_{other}={given}"
             )
+
+    @classmethod
+    def for_finetuning(cls, *, model: keras.Model, num_images: int) -> "Recipe":
+        """Choose a recipe to fine-tune a pretrained model, by fixed rules; `source` has the reason.
+
+        | images         | what trains                                          | steps |
+        |----------------|------------------------------------------------------|-------|
+        | up to 300      | LoRA matrices and the head                           |   150 |
+        | up to 3,000    | LoRA matrices and the head                           |   500 |
+        | more           | the head, then all weights with a layer decay of 0.75 | 3,000 |
+
+        - Less than 10 images per class, or more than 200 million weights: always LoRA.
+        - Blocks without Dense layers, as in ConvMixer, cannot have LoRA: then only the head.
+        - The rank is a 48th of the width, from 4 to 16.
+        - All weights of a model wider than 192 train at a rate that falls as 1 / width.
+        - More than 50 million weights: a fourth of a batch per step, and four steps per update;
+          more than 200 million: an eighth. Not with BatchNorm.
+        - A model with one output: the loss is `"sigmoid"`.
+
+        Use `dataclasses.replace` for other values, such as an augmentation that suits the images
+        or `loss="sigmoid"` for several labels per image.
+
+        Args:
+            model: a functional model with one `PatchEmbed` and its new head; it is not changed.
+            num_images: number of training images.
+
+        Raises:
+            ValueError, TypeError: if an argument is invalid; the message names it.
+
+        Example:
+            >>> import keras_mixers as km
+            >>> model = km.ViT("Ti/16", input_shape=(32, 32, 3), patch_size=8, num_classes=5)
+            >>> recipe = Recipe.for_finetuning(model=model, num_images=1_000)
+            >>> recipe.lora_rank, recipe.steps
+            (4, 500)
+            >>> recipe.source
+            'this package, for 1,000 images, about 200 per class, and 5.4 million weights: LoRA of \
+rank 4, because so few images need few weights that train'
+
+        Source: the head first: "Fine-Tuning can Distort Pretrained Features and Underperform
+        Out-of-Distribution", arXiv 2202.10054; the rate by width: "Tensor Programs V", arXiv
+        2203.03466; the numbers: `examples/compare_finetuning.py`.
+        """
+        num_images = arguments.integer("num_images", num_images, 1, 2**40)
+        return cls(**choice.choose(choice.Facts.of(model), num_images))
 
     def stages(self, steps_per_epoch: int) -> tuple["Recipe", ...]:
         """The recipes to compile and fit one after the other, with their lengths in epochs.
