@@ -6,12 +6,13 @@ weights of published checkpoints by these names. Renaming an attribute therefore
 files that were saved before no longer load.
 """
 
+import operator
 import random
 from typing import Any, Self
 
 import keras
 
-from keras_mixers.graph import sublayers
+from keras_mixers.graph import lora_matrices, sublayers
 from keras_mixers.serialization import ConfigFromSignature
 
 
@@ -78,40 +79,49 @@ class Layer(ConfigFromSignature, keras.layers.Layer):
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
-        self._parts_to_quantize = {}
+        self._parts_to_quantize, self._parts_to_freeze = {}, ()
         if self.rank:
             self.input_spec = keras.layers.InputSpec(ndim=self.rank)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        quantized = quantized_parts(self, skip=config)
-        return {**config, "quantized_parts": quantized} if quantized else config
+        parts = {
+            "quantized_parts": quantized_parts(self, skip=config),
+            "frozen_parts": frozen_parts(self, skip=config),
+        }
+        return {**config, **{name: value for name, value in parts.items() if value}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        arguments = {name: value for name, value in config.items() if name != "quantized_parts"}
+        arguments = dict(config)
+        quantized = arguments.pop("quantized_parts", {})
+        frozen = arguments.pop("frozen_parts", ())
         layer = super().from_config(arguments)
-        layer._parts_to_quantize = dict(config.get("quantized_parts", {}))
+        layer._parts_to_quantize, layer._parts_to_freeze = dict(quantized), tuple(frozen)
         return layer
 
     def build_from_config(self, config):
         super().build_from_config(config)
-        self._quantize_parts()
+        self._restore_parts()
 
     def __call__(self, *args, **kwargs):
         y = super().__call__(*args, **kwargs)
-        if self._parts_to_quantize:
-            self._quantize_parts()
+        if self._parts_to_quantize or self._parts_to_freeze:
+            self._restore_parts()
         return y
 
-    def _quantize_parts(self):
-        """Quantize the parts that were quantized in the saved layer; their weights come later."""
+    def _restore_parts(self):
+        """Quantize and freeze the parts that were so in the saved layer; their weights come later.
+
+        Keras calls this when the parts are built.
+        """
         while self._parts_to_quantize:
             path, (mode, config) = self._parts_to_quantize.popitem()
-            part = self
-            for name in path.split("."):
-                part = getattr(part, name)
+            part = operator.attrgetter(path)(self)
             part.quantize(mode, config=keras.saving.deserialize_keras_object(config))
+        for path in self._parts_to_freeze:
+            operator.attrgetter(path)(self).trainable = False
+        self._parts_to_freeze = ()
 
     def fix_token_count(self, tokens):
         """From now on, Keras raises an error if an input has another number of tokens."""
@@ -149,6 +159,34 @@ def quantized_parts(layer, skip=()):
             found[name] = (part.quantization_mode, config)
         found |= {f"{name}.{rest}": value for rest, value in quantized_parts(part).items()}
     return found
+
+
+def frozen_parts(layer, skip=()):
+    """`["norm", "mixer.score_kernel"]`: the layers and weights inside a layer that do not train, by path.
+
+    Keras saves `trainable` of a layer, but not of the layers that its constructor makes. A layer
+    that trains only LoRA matrices is frozen, because Keras saves their sum with the kernel.
+    `skip` has the attributes that are arguments of the layer, because their own configs say it.
+    """
+    found = []
+    if isinstance(layer, Layer) and layer.trainable:
+        variables = {k: v for k, v in vars(layer).items() if isinstance(v, keras.Variable)}
+        found += [name for name, variable in variables.items() if not variable.trainable]
+    for name, part in sublayers(layer).items():
+        if name in skip or not part.weights:
+            continue
+        if is_frozen(part):
+            found.append(name)
+        else:
+            found += [f"{name}.{rest}" for rest in frozen_parts(part)]
+    return found
+
+
+def is_frozen(layer):
+    """Whether nothing in a layer trains except LoRA matrices."""
+    matrices = {id(matrix) for matrix in lora_matrices(layer)}
+    others = [weight for weight in layer.weights if id(weight) not in matrices]
+    return not layer.trainable or bool(matrices and not any(w.trainable for w in others))
 
 
 def mixes_tokens(layer):

@@ -261,9 +261,9 @@ rank 4, because so few images need few weights that train'
     def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None) -> None:
         """Call `model.compile` with this recipe's optimizer and loss, and the metric `accuracy`.
 
-        With `frozen_blocks` or `lora_rank`, load a `.keras` file with `compile=False` and call this
-        method again. Keras does not save which layers inside a block are frozen, and it saves the
-        sum of a kernel and its LoRA matrices.
+        A `.keras` file keeps which layers are frozen. With `lora_rank`, load it with
+        `compile=False` and call this method again, because Keras saves the sum of a kernel and its
+        LoRA matrices.
 
         Args:
             model: a model that returns logits, `(N, ...) -> (N, num_classes)`.

@@ -98,3 +98,30 @@ def test_freezing_raises_and_changes_nothing():
     for each in (model, headless, plain):
         assert not each.compiled
         assert all(layer.trainable for layer in each.layers)
+
+
+def paths(variables):
+    return [variable.path for variable in variables]
+
+
+@pytest.mark.parametrize("frozen", [1, "all"])
+def test_keras_file_keeps_frozen_layers(frozen, tmp_path):
+    """Keras saves `trainable` of a layer, but not of the layers that its constructor makes."""
+    model = vit(gated_mlp=True, layer_scale_init=1.0, normalization="rms")
+    km.Recipe(epochs=1, frozen_blocks=frozen).compile(model, 1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for other in (loaded, keras.models.clone_model(model)):
+        assert paths(other.trainable_variables) == paths(model.trainable_variables)
+    assert len(loaded.optimizer.variables) == len(model.optimizer.variables)
+    km.Recipe(epochs=1, frozen_blocks=0).compile(loaded, 1)
+    assert paths(loaded.trainable_variables) == paths(loaded.weights)
+
+
+def test_keras_file_keeps_weights_frozen_by_lora(tmp_path):
+    """Also a weight of attention itself, next to the layers that have matrices."""
+    model = vit(score="bilinear", layer_scale_init=1.0)
+    km.Recipe(epochs=1, lora_rank=2).compile(model, 1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras", compile=False)
+    assert trained_parts(loaded) == {"head"}
