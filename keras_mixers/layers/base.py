@@ -162,7 +162,7 @@ def quantized_parts(layer, skip=()):
 
 
 def frozen_parts(layer, skip=()):
-    """`["norm", "mixer.score_kernel"]`: the layers and weights inside a layer that do not train, by path.
+    """`["norm", "mixer.score_kernel"]`: the layers and weights in a layer that do not train.
 
     Keras saves `trainable` of a layer, but not of the layers that its constructor makes. A layer
     that trains only LoRA matrices is frozen, because Keras saves their sum with the kernel.

@@ -1,6 +1,7 @@
 """Training with plain `compile` and `fit`: recipes, their parts, and a backup callback."""
 
 from keras_mixers.training.backup import Backup
+from keras_mixers.training.lora_weights import load_lora_weights, save_lora_weights
 from keras_mixers.training.losses import Accuracy, Crossentropy
 from keras_mixers.training.optimizer import LayerwiseAdamW, LayerwiseSGD
 from keras_mixers.training.published import recipes
@@ -17,5 +18,7 @@ __all__ = [
     "Recipe",
     "WarmUp",
     "layout_map",
+    "load_lora_weights",
     "recipes",
+    "save_lora_weights",
 ]

@@ -1,5 +1,6 @@
 """Recipes that train LoRA matrices."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from backends import ON_JAX, ON_TORCH
 from keras import ops
 
 import keras_mixers as km
+from keras_mixers.exporting.formats import format_of
 from keras_mixers.training.backup_file import restore, state_of
 
 pytestmark = pytest.mark.backends
@@ -93,12 +95,15 @@ def test_saved_models_equal_lora(trained, tmp_path):
         np.testing.assert_allclose(outputs(model), outputs(trained), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ON_JAX or ON_TORCH, reason="only TensorFlow exports")
-def test_exported_model_equals_lora(trained, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(km.export(trained, tmp_path / "model.onnx").path)
-    exported = session.run(["logits"], {"images": IMAGES})[0]
-    np.testing.assert_allclose(exported, outputs(trained), atol=1e-5)
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "saved_model"])
+def test_exported_model_equals_lora(trained, tmp_path, name):
+    if name == "model.onnx":
+        pytest.importorskip("onnxruntime")
+    path = km.export(trained, tmp_path / name).path
+    exported = format_of(path).load(path)(IMAGES)
+    np.testing.assert_allclose(exported["logits"], outputs(trained), atol=1e-5)
 
 
 def test_backup_restores_matrices(trained):
@@ -110,6 +115,173 @@ def test_backup_restores_matrices(trained):
     for path, value in values_of(other).items():
         np.testing.assert_array_equal(value, expected[path], err_msg=path)
     np.testing.assert_array_equal(outputs(other), outputs(trained))
+
+
+@pytest.mark.slow
+def test_interrupted_training_of_lora_resumes_within_an_epoch(tmp_path, digits_folder):
+    def train(backup, *callbacks):
+        start = (backup.epoch, backup.batch)
+        batches, _, info = km.data.load("digits", batch_size=256, start=start)
+        keras.utils.set_random_seed(0)
+        model = km.ViT("Ti/16", depth=1, num_heads=2, **{**SIZE, "num_classes": 10})
+        km.Recipe(epochs=1, learning_rate=0.05, lora_rank=2).compile(model, 6)
+        model.fit(batches, callbacks=[backup, *callbacks], shuffle=False, verbose=0)
+        return model
+
+    def stop(batch, logs):
+        if batch == 2:
+            raise InterruptedError
+
+    expected = train(km.training.Backup(tmp_path / "whole.weights.h5"))
+    path = tmp_path / "backup.weights.h5"
+    with pytest.raises(InterruptedError):
+        train(km.training.Backup(path, 1), keras.callbacks.LambdaCallback(on_train_batch_end=stop))
+    backup = km.training.Backup(path)
+    assert (backup.epoch, backup.batch) == (0, 2)
+    found = values_of(train(backup))
+    for name, value in values_of(expected).items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def lora_file(trained, tmp_path_factory):
+    return km.training.save_lora_weights(trained, tmp_path_factory.mktemp("lora") / "x.lora.h5")
+
+
+def base_of(trained):
+    """The model before the LoRA run, and its outputs."""
+    model, values = vit(), values_of(trained)
+    for variable in model.weights:
+        variable.assign(values[variable.path])
+    model.get_layer("head").bias.assign([1.0, -1.0])  # because the run changed the head
+    return model, outputs(model)
+
+
+def test_lora_weights_belong_to_any_model_with_the_base(trained, lora_file):
+    base, before = base_of(trained)
+    around = keras.Sequential([keras.Input((8, 8, 1)), base])  # the backbone is in another model
+    assert np.abs(base.predict(IMAGES, verbose=0) - outputs(trained)).max() > 0.1
+    for _ in range(2):  # the second time replaces equal matrices
+        km.training.load_lora_weights(around, lora_file)
+        np.testing.assert_array_equal(outputs(base), outputs(trained))
+        np.testing.assert_array_equal(outputs(around), outputs(trained))
+        # Also by the function that Keras had compiled.
+        found = base.predict(IMAGES, verbose=0)
+        np.testing.assert_allclose(found, outputs(trained), atol=1e-5)
+    km.Recipe(epochs=1, lora_rank=2).compile(base, 1)
+    expected = values_of(trained)
+    for path, value in values_of(base).items():
+        np.testing.assert_array_equal(value, expected[path], err_msg=path)
+    assert np.abs(before - outputs(base)).max() > 0.1
+
+
+def test_lora_file_has_only_what_trained(trained, lora_file):
+    with h5py.File(lora_file) as file:
+        names = []
+        file.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        assert {name for name in names if not name.startswith("lora/")} == {
+            "base",
+            "trained/head.kernel",
+            "trained/head.bias",
+        }
+        name = "lora/blocks.1.channel_mixing.fc1.kernel/lora_kernel_b"
+        matrix = trained.get_layer("block_1_channel_mixing").mixer.fc1.lora_kernel_b
+        np.testing.assert_array_equal(file[name], ops.convert_to_numpy(matrix))
+        assert len(names) == 3 + 3 * 2 * 4  # two layers in attention and two in each MLP
+
+
+def test_lora_weights_fit_a_model_with_another_head(trained, lora_file):
+    base, _ = base_of(trained)
+    features = keras.Model(base.input, base.get_layer("pool").output)
+    with pytest.raises(ValueError, match=r"`path` must fit.*head.* head='skip' skips the head"):
+        km.training.load_lora_weights(features, lora_file)
+    assert not any("lora" in path for path in values_of(features))
+    km.training.load_lora_weights(features, lora_file, head="skip")
+    expected = keras.Model(trained.input, trained.get_layer("pool").output)
+    np.testing.assert_array_equal(outputs(features), outputs(expected))
+
+
+def test_lora_weights_of_another_base_warn(lora_file):
+    with pytest.warns(UserWarning, match="were trained with other kernels than those of 'vit'"):
+        km.training.load_lora_weights(vit(), lora_file)
+
+
+def test_lora_file_keeps_weights_of_user_layers(tmp_path):
+    """A BatchNormalization that trains has moving averages, and the run changes them too."""
+
+    def build():
+        inner = km.ViT("Ti/16", depth=1, num_heads=2, **{**SIZE, "num_classes": 0})
+        layers = [keras.layers.BatchNormalization(), keras.layers.Dense(3), keras.layers.Dense(2)]
+        return keras.Sequential([keras.Input((8, 8, 1)), inner, *layers])
+
+    model, other = build(), build()
+    other.set_weights(model.get_weights())
+    km.Recipe(epochs=1, lora_rank=2).compile(model, 1)
+    averages = model.layers[1].non_trainable_variables
+    for variable in (*model.trainable_variables, *averages):
+        variable.assign(variable + 0.5)
+    path = km.training.save_lora_weights(model, tmp_path / "x.lora.h5")
+    km.training.load_lora_weights(other, path)
+    np.testing.assert_array_equal(outputs(other), outputs(model))
+
+
+def changed(path, name, value):
+    """A copy of a LoRA file in which one array has another value, or is absent."""
+    copy = path.with_name("changed.lora.h5")
+    copy.write_bytes(path.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        del file[name]
+        if value is not None:
+            file[name] = value
+    return copy
+
+
+A = "lora/blocks.0.attention.out.kernel/lora_kernel_a"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            A,
+            np.zeros((9, 2)),
+            r"matrices \(9, 2\) and \(2, 8\) for blocks.0.attention.out.kernel, a",
+        ),
+        (A, np.full((8, 2), np.nan), f"{A} must have finite floats"),
+        (A, None, "blocks.0.attention.out.kernel must have lora_kernel_a, .* not lora_alpha, "),
+        (A, np.zeros((8, 3)), r"two matrices of one rank and a number, not \(8, 3\), \(2, 8\)"),
+        ("lora/blocks.0.attention.out.kernel", None, "no matrices for blocks.0.attention.out"),
+        ("trained/head.bias", np.zeros(3), r"head.bias of shape \(3,\), not \(2,\)"),
+        ("base", None, "'base'"),
+    ],
+)
+def test_lora_file_that_does_not_fit_changes_nothing(trained, lora_file, name, value, message):
+    before = values_of(trained)
+    with pytest.raises(ValueError, match=f"`path` must.*Received: path=.*{message}"):
+        km.training.load_lora_weights(trained, changed(lora_file, name, value))
+    for path, now in values_of(trained).items():
+        np.testing.assert_array_equal(now, before[path])
+
+
+def test_lora_weights_raise_for_other_ranks_models_and_files(trained, lora_file, tmp_path):
+    other = vit()
+    km.Recipe(epochs=1, lora_rank=3).compile(other, 1)
+    with pytest.raises(ValueError, match="rank 2 and alpha 2 for .*, where the model has rank 3"):
+        km.training.load_lora_weights(other, lora_file)
+    with pytest.raises(ValueError, match=r"matrices for blocks.1.*, which the model does not have"):
+        shallow = km.ViT("Ti/16", depth=1, num_heads=2, mlp_dim=16, gated_mlp=True, **SIZE)
+        km.training.load_lora_weights(shallow, lora_file)
+    with pytest.raises(ValueError, match="`model` must have LoRA matrices, .*'vit' without any"):
+        km.training.save_lora_weights(vit(), tmp_path / "x.lora.h5")
+    with pytest.raises(ValueError, match=r"`path` must end in '.lora.h5'. Received: .*x.h5"):
+        km.training.save_lora_weights(trained, "x.h5")
+    with pytest.raises(FileNotFoundError):
+        km.training.load_lora_weights(trained, tmp_path / "none.lora.h5")
+    (tmp_path / "text.lora.h5").write_text("no HDF5")
+    with pytest.raises(ValueError, match="must be a file of km.training.save_lora_weights"):
+        km.training.load_lora_weights(trained, tmp_path / "text.lora.h5")
+    with pytest.raises(ValueError, match="`head` must be one of 'keep', 'skip'"):
+        km.training.load_lora_weights(trained, lora_file, head="auto")
 
 
 def test_lora_raises_and_changes_nothing(trained):
