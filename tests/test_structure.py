@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "training": {"data", "models", "weights"},
     "probe": {"layers", "models"},
     "evaluation": {"data", "models", "probe"},
-    "visualize": {"evaluation", "layers", "probe"},
+    "visualize": {"data", "evaluation", "layers", "probe"},
     "tuning": {"data", "exporting", "models", "training"},
 }
 # Modules at the root that every folder may import. They import only each other.

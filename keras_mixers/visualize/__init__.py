@@ -6,7 +6,8 @@ the function in `keras_mixers.probe` with the same name. The others are:
 
 - `plot_attention`, `plot_attention_matrix` and `animate_attention`: `attention_maps`.
 - `attention_explorer`: attention, hidden units, kernels, rollout and relevance on one page.
-- `plot_confusion` and `plot_calibration`: an `Evaluation` of `km.evaluate`.
+- `plot_confusion`, `plot_calibration` and the page of `evaluation_report`: an `Evaluation` of
+  `km.evaluate`.
 - `plot_history`: the learning curves of a training run.
 
 An argument `image` is one image `(H, W, C)`, and `images` is a batch `(N, H, W, C)`. A figure shows
@@ -27,6 +28,7 @@ from keras_mixers.visualize.attention_figures import (
     plot_relevance,
 )
 from keras_mixers.visualize.evaluation_figures import plot_calibration, plot_confusion
+from keras_mixers.visualize.evaluation_report import evaluation_report
 from keras_mixers.visualize.explorer import attention_explorer
 from keras_mixers.visualize.feature_figures import plot_feature_pca, plot_features
 from keras_mixers.visualize.history import plot_history
@@ -40,6 +42,7 @@ from keras_mixers.visualize.weight_figures import (
 __all__ = [
     "animate_attention",
     "attention_explorer",
+    "evaluation_report",
     "plot_attention",
     "plot_attention_distance",
     "plot_attention_matrix",
