@@ -11,16 +11,21 @@ import numpy as np
 
 from keras_mixers import files
 
-LONGEST_NAME = 80  # characters of a class name
+LONGEST_NAME, LONGEST_TITLE = 80, 400  # characters
 SMALL = 64  # pixels; a smaller picture is enlarged with sharp edges
 
 
 def text(value, longest=LONGEST_NAME):
-    """A text of the user on one line, as UTF-8 and HTML can hold it, isolated in its direction."""
+    """A text of the user as HTML, isolated in its direction."""
+    line = html.escape(one_line(value, longest))
+    return f"<bdi>{line}</bdi>" if line else '<span class="none">no name</span>'
+
+
+def one_line(value, longest):
+    """A text without line breaks and control characters, cut to a length, as UTF-8 can hold it."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", value).split())
     line = line.encode("utf-8", "replace").decode()
-    line = line if len(line) <= longest else f"{line[: longest - 1]}…"
-    return f"<bdi>{html.escape(line)}</bdi>" if line else '<span class="none">no name</span>'
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def section(title, *parts):
@@ -34,9 +39,11 @@ def tiles(values):
     return f"<dl>{shown}</dl>"
 
 
-def name_cell(name):
-    """A cell with the name of a class."""
-    return f'<th scope="row" class="name" data-value="{html.escape(name)}">{text(name)}</th>'
+def name_cell(name, tag="th"):
+    """A cell with the name of a class; a `th` is the heading of its row."""
+    scope = ' scope="row"' if tag == "th" else ""
+    value = html.escape(one_line(name, LONGEST_NAME))
+    return f'<{tag}{scope} class="name" data-value="{value}">{text(name)}</{tag}>'
 
 
 def number_cell(number):
@@ -47,9 +54,14 @@ def number_cell(number):
 def share_cell(fraction, missing):
     """A cell with a fraction and a bar of its length; `missing` is the text in place of NaN."""
     if np.isnan(fraction):
-        return f'<td><span class="none">{missing}</span></td>'
+        return missing_cell(missing)
     bar = f'<span class="bar" style="--v:{fraction:.3f}">{percent(fraction)}</span>'
     return f'<td data-value="{fraction:.6f}">{bar}</td>'
+
+
+def missing_cell(reason, kind="number"):
+    """A cell without a value, which says why; sorted after all others."""
+    return f'<td class="{kind}"><span class="none">{reason}</span></td>'
 
 
 def sortable_table(label, headings, rows):
@@ -99,6 +111,7 @@ def percent(fraction):
 def write_page(template, path, title, body):
     """Fill a template next to this file, and write the page: the whole file or nothing."""
     page = (pathlib.Path(__file__).parent / template).read_text(encoding="utf-8")
+    body = f"<h1>{text(title, LONGEST_TITLE)}</h1>\n{body}"
     # In one pass, because a text of the user may look like a placeholder.
-    values = {"%TITLE%": html.escape(title), "%BODY%": body}
+    values = {"%TITLE%": html.escape(one_line(title, LONGEST_TITLE)), "%BODY%": body}
     files.write_text(path, re.sub("%TITLE%|%BODY%", lambda found: values[found[0]], page))

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-LEFT, WIDTH = 48, 480  # of the diagrams, in units of the drawing
+LEFT, WIDTH = 54, 464  # of the diagrams, in units of the drawing
 TOP, HEIGHT = 12, 260  # of the upper diagram
-COUNTS_TOP, COUNTS_HEIGHT = TOP + HEIGHT + 24, 70
-TOTAL = (LEFT + WIDTH + 12, COUNTS_TOP + COUNTS_HEIGHT + 44)
+COUNTS_TOP, COUNTS_HEIGHT = TOP + HEIGHT + 30, 70
+TOTAL = (LEFT + WIDTH + 22, COUNTS_TOP + COUNTS_HEIGHT + 44)
 
 
 def reliability_diagram(counts, probabilities, accuracies):
@@ -29,13 +29,10 @@ def reliability_diagram(counts, probabilities, accuracies):
         parts.append(bar(left, TOP + HEIGHT - height, width, height, title))
         height = COUNTS_HEIGHT * counts[i] / max(counts)
         parts.append(bar(left, COUNTS_TOP + COUNTS_HEIGHT - height, width, height, title))
-    parts.append(
-        f'<line x1="{LEFT}" y1="{TOP + HEIGHT}" x2="{LEFT + WIDTH}" y2="{TOP}"'
-        ' stroke="currentColor" stroke-dasharray="5 4" opacity=".6"/>'
-    )
+    parts.append(f'<line x1="{LEFT}" y1="{TOP + HEIGHT}" x2="{LEFT + WIDTH}" y2="{TOP}"/>')
     for i in np.flatnonzero(counts):
         x, y = LEFT + WIDTH * probabilities[i], TOP + HEIGHT * (1 - accuracies[i])
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="rgb(var(--bad))"/>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
     for fraction in (0, 0.25, 0.5, 0.75, 1):
         y = TOP + HEIGHT * (1 - fraction) + 4
         parts.append(label(LEFT - 6, y, f"{fraction:.0%}", "end"))
@@ -43,7 +40,7 @@ def reliability_diagram(counts, probabilities, accuracies):
         parts.append(label(x, COUNTS_TOP + COUNTS_HEIGHT + 16, f"{fraction:.0%}", "middle"))
     parts += [
         label(LEFT + 6, TOP + 16, "accuracy", "start"),
-        label(LEFT + 6, COUNTS_TOP + 14, f"images (at most {max(counts):,} in a bar)", "start"),
+        label(LEFT, COUNTS_TOP - 6, f"images (at most {max(counts):,} in a bar)", "start"),
         label(LEFT + WIDTH / 2, TOTAL[1] - 8, "probability of the predicted class", "middle"),
     ]
     return (
@@ -54,17 +51,14 @@ def reliability_diagram(counts, probabilities, accuracies):
 
 def frame(top, height):
     """The border of a diagram."""
-    return (
-        f'<rect x="{LEFT}" y="{top}" width="{WIDTH}" height="{height}" fill="none"'
-        ' stroke="currentColor" opacity=".35"/>'
-    )
+    return f'<rect x="{LEFT}" y="{top}" width="{WIDTH}" height="{height}"/>'
 
 
 def bar(left, top, width, height, title):
     """A bar with a title that the pointer shows."""
     return (
-        f'<rect x="{left + 1:.1f}" y="{top:.1f}" width="{width - 2:.1f}" height="{height:.1f}"'
-        f' fill="rgb(var(--good) / .55)">{title}</rect>'
+        f'<rect class="bars" x="{left + 1:.1f}" y="{top:.1f}" width="{width - 2:.1f}"'
+        f' height="{height:.1f}">{title}</rect>'
     )
 
 
