@@ -32,8 +32,8 @@ MAY_IMPORT = {
     "training": {"data", "models", "weights"},
     "probe": {"layers", "models"},
     "evaluation": {"data", "models", "probe"},
-    "visualize": {"data", "evaluation", "layers", "probe"},
-    "tuning": {"data", "exporting", "models", "training"},
+    "visualize": {"data", "evaluation", "layers", "probe", "tuning"},
+    "tuning": {"data", "exporting", "models", "preprocessing", "training", "weights"},
 }
 # Modules at the root that every folder may import. They import only each other.
 OPEN = {"arguments", "deprecation", "files", "graph", "hdf5", "serialization", "version"}
@@ -47,10 +47,13 @@ LATE = {
     PACKAGE / "exporting" / "onnx" / "passes" / "constants.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "last_token.py",
     *(PACKAGE / "layers" / "kernels" / "tensorflow_cpu").glob("*.py"),
+    PACKAGE / "tuning" / "backbones.py",
     PACKAGE / "tuning" / "batches.py",
     PACKAGE / "tuning" / "budget.py",
     PACKAGE / "tuning" / "families.py",
+    PACKAGE / "tuning" / "family.py",
     PACKAGE / "tuning" / "feasible.py",
+    PACKAGE / "tuning" / "fine_tune.py",
     PACKAGE / "tuning" / "hooks.py",
     PACKAGE / "tuning" / "memory.py",
     PACKAGE / "tuning" / "project.py",

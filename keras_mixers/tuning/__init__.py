@@ -6,12 +6,25 @@ from keras_mixers.deprecation import renamed
 
 __all__ = [
     "HyperConvMixer",
+    "HyperFineTune",
     "HyperHybrid",
     "HyperMLPMixer",
     "HyperViT",
+    "SearchResults",
+    "TrialResult",
     "infeasible",
+    "results",
     "within_budget",
 ]
+
+FILES = {
+    "HyperFineTune": "fine_tune",
+    "SearchResults": "table",
+    "TrialResult": "table",
+    "infeasible": "trials",
+    "results": "trials",
+    "within_budget": "search",
+}
 
 
 def __getattr__(name):
@@ -20,7 +33,7 @@ def __getattr__(name):
         return renamed("bounded", __getattr__("within_budget"))
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    file = {"infeasible": "trials", "within_budget": "search"}.get(name, "families")
+    file = FILES.get(name, "families")
     return getattr(importlib.import_module(f"{__name__}.{file}"), name)
 
 

@@ -7,7 +7,7 @@ from keras_tuner.errors import FatalTypeError, FatalValueError
 from keras_mixers import arguments
 
 
-def fit_arguments(recipe, load, data, options):
+def fit_arguments(recipe, load, data, options, load_options):
     """Prepare the arguments of `model.fit` and count the steps of an epoch.
 
     Args:
@@ -16,6 +16,7 @@ def fit_arguments(recipe, load, data, options):
         data: the positional arguments of `model.fit` if `load` is None. Arrays are divided into
             batches by the recipe's batch size. A dataset of batches is used unchanged.
         options: the keywords of `model.fit`.
+        load_options: further keywords of `load`.
 
     Returns:
         (positional arguments of `fit`, keywords of `fit`, steps in an epoch)
@@ -25,7 +26,7 @@ def fit_arguments(recipe, load, data, options):
             instead of failing one trial after the other.
     """
     if load is not None:
-        return load_batches(recipe, load, data, options)
+        return load_batches(recipe, load, data, options, load_options)
     x = data[0] if data else options.get("x")
     if x is None:
         raise FatalTypeError(
@@ -44,7 +45,7 @@ def fit_arguments(recipe, load, data, options):
     return data, options, options.get("steps_per_epoch") or count_batches(x)
 
 
-def load_batches(recipe, load, data, options):
+def load_batches(recipe, load, data, options, load_options):
     """The result of `fit_arguments` for the batches that the function `load` makes."""
     given = [name for name in ("x", "y", "validation_data", "batch_size") if name in options]
     given += ["positional arguments"] if data else []
@@ -54,7 +55,9 @@ def load_batches(recipe, load, data, options):
             " validation, ...), and x, y, batch_size and validation_data must not be passed with"
             f" it. {arguments.received(load=load)} with {', '.join(given) or 'none of these'}"
         )
-    train, validation, *_ = load(batch_size=recipe.batch_size, augmentation=recipe.augmentation)
+    train, validation, *_ = load(
+        batch_size=recipe.batch_size, augmentation=recipe.augmentation, **load_options
+    )
     # Because the pipeline of `load` shuffles, `fit` need not.
     options = {"shuffle": False, **options, "validation_data": validation}
     return (train,), options, options.get("steps_per_epoch") or count_batches(train)

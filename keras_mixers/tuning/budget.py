@@ -13,6 +13,7 @@ from keras_mixers.exporting import export
 
 RUNTIMES = ("keras", "onnxruntime")
 INFEASIBLE_PREFIX = "infeasible: "  # of a trial's message
+LATENCY = "latency_ms"  # the metric of a trial
 LARGEST_LIMIT = 2**60
 
 
@@ -84,13 +85,16 @@ class Budget:
         if self.flops is not None and flops > self.flops:
             raise_over_budget("multiply-adds", flops, "max_flops", self.flops)
 
-    def check_latency(self, model):
-        """Measure the latency of a model and raise if it is over budget."""
+    def measure_latency(self, model):
+        """Milliseconds for one image, or None if the budget has no limit of the latency."""
         if self.latency_ms is None:
-            return
+            return None
         measure = {"keras": keras_latency, "onnxruntime": onnxruntime_latency}[self.latency_of]
-        milliseconds = measure(model)
-        if milliseconds > self.latency_ms:
+        return measure(model)
+
+    def check_latency(self, milliseconds):
+        """Raise if a measured latency is over budget; None was not measured."""
+        if milliseconds is not None and milliseconds > self.latency_ms:
             raise_over_budget(
                 "ms an image", round(milliseconds, 3), "max_latency_ms", self.latency_ms
             )

@@ -6,8 +6,8 @@ from keras_mixers.deprecation import renamed_argument
 from keras_mixers.models import ConvMixer, Hybrid, MLPMixer, ViT
 from keras_mixers.models.mixers import LETTERS
 from keras_mixers.tuning import ranges
+from keras_mixers.tuning.family import FamilySpace
 from keras_mixers.tuning.ranges import Quantity, searched
-from keras_mixers.tuning.space import SearchSpace
 
 # Hidden widths of the MLPs, for the default `hidden_dim`.
 CHANNELS_MLP = {"limits": (128, 1024), "default": 256}
@@ -16,7 +16,7 @@ TOKENS_MLP = {"limits": (32, 256), "default": 64}
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
-class HyperViT(SearchSpace):
+class HyperViT(FamilySpace):
     """A search space of Vision Transformers for KerasTuner.
 
     All quantities from `patch_size` to `augmentation`, and those of the family, can be searched.
@@ -75,7 +75,8 @@ class HyperViT(SearchSpace):
         warmup_fraction: fraction of the training in which the learning rate grows.
         schedule: how the learning rate falls after the warm-up, as in `km.Recipe`.
         batch_size: images in a step. A range doubles from its low end.
-        augmentation: a `km.data.Augmentation` of the training images, or a list of them.
+        augmentation: a `km.data.Augmentation` of the training images, the name of a recipe in
+            `km.recipes()`, which stands for its augmentation, or a list of them.
         recipe: everything about the training that is not searched. Its `epochs` and the quantities
             above are ignored. Its `model_arguments` go to the model's builder, for example
             `{"dtype": "mixed_bfloat16"}`. `None` clips gradients to a norm of 1.
@@ -122,7 +123,7 @@ class HyperViT(SearchSpace):
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
-class HyperMLPMixer(SearchSpace):
+class HyperMLPMixer(FamilySpace):
     """A search space of MLP-Mixers for KerasTuner.
 
     `HyperViT` documents how to search, and the arguments that all families have.
@@ -162,7 +163,7 @@ class HyperMLPMixer(SearchSpace):
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
-class HyperConvMixer(SearchSpace):
+class HyperConvMixer(FamilySpace):
     """A search space of ConvMixers for KerasTuner.
 
     `HyperViT` documents how to search, and the arguments that all families have.
@@ -193,7 +194,7 @@ class HyperConvMixer(SearchSpace):
 
 @renamed_argument("warmup_share", "warmup_fraction")
 @dataclasses.dataclass(eq=False, kw_only=True)
-class HyperHybrid(SearchSpace):
+class HyperHybrid(FamilySpace):
     """A search space of hybrids for KerasTuner, which also searches the mixer of each block.
 
     `HyperViT` documents how to search, and the arguments that all families have.

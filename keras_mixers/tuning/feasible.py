@@ -24,7 +24,7 @@ class FeasibleProposals:
     def __init__(self, space, oracle):
         self.space = space
         self.oracle = oracle
-        self.reasons = {}  # why a model is over budget, or None, by the arguments of its builder
+        self.reasons = {}  # why a configuration is over budget, or None, by its `size_key`
 
     def install(self):
         """Replace the methods of the oracle that propose a configuration."""
@@ -36,12 +36,12 @@ class FeasibleProposals:
         """Whether a configuration, `{name: value}`, is within the budget of the model's size."""
         hp = self.oracle.get_space()
         hp.values = dict(values)
-        model = repr(self.space.arguments_of(hp))
-        if model not in self.reasons:
-            self.reasons[model] = self.reason(hp)
-            if self.reasons[model] and self.oracle.verbose:
-                print(f"Skipped a configuration: {self.reasons[model]}")
-        return self.reasons[model] is None
+        key = self.space.size_key(hp)
+        if key not in self.reasons:
+            self.reasons[key] = self.reason(hp)
+            if self.reasons[key] and self.oracle.verbose:
+                print(f"Skipped a configuration: {self.reasons[key]}")
+        return self.reasons[key] is None
 
     def reason(self, hp):
         """Why the model of a configuration is over budget, or None."""

@@ -19,6 +19,7 @@ def prepare_keras_tuner(space):
     utils.save_json = project.save_json
     BaseTuner.reload = after(project.repair, BaseTuner.reload, space)
     BaseTuner.search = after(prepare_search, BaseTuner.search, space)
+    BaseTuner._activate_all_conditions = without_models(BaseTuner._activate_all_conditions, space)
 
 
 def after(prepare, method, space):
@@ -29,5 +30,26 @@ def after(prepare, method, space):
         if isinstance(tuner.hypermodel, space):
             prepare(tuner)
         return method(tuner, *args, **kwargs)
+
+    return call
+
+
+def without_models(find_conditions, space):
+    """A method of a tuner that finds the conditional hyperparameters of a `space`.
+
+    KerasTuner builds several models for it, when a tuner is created. A space declares its
+    hyperparameters without a model.
+    """
+
+    @functools.wraps(find_conditions)
+    def call(tuner):
+        if not isinstance(tuner.hypermodel, space):
+            return find_conditions(tuner)
+        build = tuner.hypermodel.build
+        tuner.hypermodel.build = tuner.hypermodel.declare_hyperparameters
+        try:
+            return find_conditions(tuner)
+        finally:
+            tuner.hypermodel.build = build
 
     return call

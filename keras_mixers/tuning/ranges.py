@@ -9,6 +9,7 @@ from keras_tuner.errors import FatalValueError
 
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
+from keras_mixers.training import optimizer, recipes
 
 Quantity = int | float | str | list[Any] | tuple[Any, ...]  # what the user passes
 
@@ -76,10 +77,10 @@ class Interval:
     log: bool
 
     def register(self, hp, name):
-        """Register the hyperparameter in `hp` and return its value."""
+        """Register the hyperparameter in `hp` and return its value; None if it is inactive."""
         sampling = "log" if self.log else "linear"
         value = hp.Float(name, self.low, self.high, sampling=sampling, default=self.default)
-        if not self.low <= value <= self.high:
+        if value is not None and not self.low <= value <= self.high:
             raise_outside_space(name, value, f"from {self.low} to {self.high}")
         return value
 
@@ -124,6 +125,15 @@ def reals(name, value, default, log=False, below=arguments.LARGEST_REAL):
             f" logarithmic scale; a list may contain 0. Received: {name}={arguments.shown(value)}"
         )
     return Interval(low, high, min(max(default, low), high), log)
+
+
+def fractions(name, value, default):
+    """`reals` above 0 and at most 1."""
+    if isinstance(value, tuple):
+        low, high = _checked_ends(name, value, optimizer.decay_factor)
+        return Interval(low, high, min(max(default, low), high), log=False)
+    values = _checked_choices(name, value, optimizer.decay_factor)
+    return Choices(tuple(values), _nearest(values, default))
 
 
 def patch_sizes(name, value, input_shape):
@@ -200,7 +210,11 @@ def names(name, value, allowed):
 def augmentations(name, value):
     """`Choices` of `Augmentation`s, stored as text. The first one is the default."""
     _refuse_range(name, value)
-    objects = {as_text(each): each for each in _checked_choices(name, value, _augmentation)}
+    each = _checked_choices(name, value, _augmentation_or_recipe)
+    objects = {
+        given if isinstance(given, str) else as_text(given): found
+        for given, found in zip(each, map(_augmentation, each), strict=True)
+    }
     return Choices(tuple(objects), next(iter(objects)), objects)
 
 
@@ -215,13 +229,20 @@ def as_text(augmentation):
     return ", ".join(f"{argument}={value}" for argument, value in changed.items()) or "none"
 
 
-def _augmentation(name, value):
+def _augmentation_or_recipe(name, value):
+    if isinstance(value, str):
+        return arguments.choice(name, value, recipes())
     if not isinstance(value, Augmentation):
         raise TypeError(
-            f"`{name}` must be km.data.Augmentation(...), or a list of them. Received:"
-            f" {name}={arguments.shown(value)}"
+            f"`{name}` must be km.data.Augmentation(...), a name of km.recipes(), or a list of"
+            f" them. Received: {name}={arguments.shown(value)}"
         )
     return value
+
+
+def _augmentation(given):
+    """An augmentation, or that of the recipe with the given name."""
+    return recipes()[given].augmentation if isinstance(given, str) else given
 
 
 def _nearest(values, default):

@@ -2,22 +2,18 @@
 
 import dataclasses
 
+import keras
 import keras_tuner
 
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
 from keras_mixers.deprecation import warn
-from keras_mixers.models import count_flops
-from keras_mixers.models.abstract import abstract_weights
 from keras_mixers.models.architecture import image_shape
 from keras_mixers.training import Recipe
-from keras_mixers.training.schedule import SHAPES
-from keras_mixers.tuning import ranges
 from keras_mixers.tuning.batches import fit_arguments
-from keras_mixers.tuning.budget import Budget, InfeasibleError, InfeasibleModel
+from keras_mixers.tuning.budget import LATENCY, Budget, InfeasibleError, InfeasibleModel
 from keras_mixers.tuning.hooks import prepare_keras_tuner
 from keras_mixers.tuning.memory import infeasible_if_out_of_memory, released_gradients
-from keras_mixers.tuning.ranges import Quantity, searched
 
 AUGMENTATIONS = [  # without flips, because some images, such as digits, must not be mirrored
     Augmentation(translation=0.1),
@@ -25,38 +21,18 @@ AUGMENTATIONS = [  # without flips, because some images, such as digits, must no
     Augmentation(translation=0.1, rand_augment=(1, 3)),
     Augmentation(translation=0.1, rand_augment=(2, 7), mixup=0.2),
 ]
-# Arguments of a builder that the space sets itself, besides the quantities.
-SET_BY_SPACE = {"input_shape", "num_classes", "pattern", "variant", "num_heads", "weights"}
 # More steps than any training has, so that the learning rate stays at its maximum.
 MANY_STEPS = 2**30
 
 
-@dataclasses.dataclass(eq=False)
 class SearchSpace(keras_tuner.HyperModel):
-    """The quantities of all families, and how a configuration is built, checked and trained.
+    """How a configuration is built, checked and trained.
 
-    A family adds its quantities as fields. It sets `builder` and defines `family_arguments`.
+    A space is a dataclass that inherits from this class. Its fields are `input_shape`,
+    `num_classes`, `recipe`, the limits of its `Budget`, and its quantities. It defines
+    `arguments_of`, `cost_of`, `make_model` and `set_by_space`: the arguments of the model that no
+    recipe may have.
     """
-
-    input_shape: tuple[int, int, int]
-    num_classes: int
-    _: dataclasses.KW_ONLY
-    patch_size: Quantity | None = searched(ranges.patch_sizes, None, needs="input_shape")
-    hidden_dim: Quantity = searched(
-        ranges.integers, ranges.HIDDEN_DIMS, default=ranges.HIDDEN_DIM, step=64
-    )
-    depth: Quantity = searched(ranges.integers, (2, 12), default=4)
-    learning_rate: Quantity = searched(ranges.reals, (3e-4, 5e-3), default=2e-3, log=True)
-    weight_decay: Quantity = searched(ranges.reals, (1e-3, 0.3), default=0.05, log=True)
-    warmup_fraction: Quantity = searched(ranges.reals, (0.0, 0.3), default=0.1, below=1.0)
-    schedule: Quantity = searched(ranges.names, ["cosine", "linear"], allowed=SHAPES)
-    batch_size: Quantity = searched(ranges.integers, (32, 128), default=64, doubling=True)
-    augmentation: Augmentation | list = searched(ranges.augmentations, AUGMENTATIONS)
-    recipe: Recipe | None = None
-    max_params: int | None = None
-    max_flops: int | None = None
-    max_latency_ms: float | None = None
-    latency_of: str = "keras"
 
     def __post_init__(self):
         super().__init__()
@@ -71,7 +47,7 @@ class SearchSpace(keras_tuner.HyperModel):
                 f"`recipe` must be km.Recipe(...). Received: recipe={arguments.shown(self.recipe)}"
             )
         fields = {field.name for field in dataclasses.fields(self)}
-        taken = sorted(set(self.recipe.model_arguments) & (fields | SET_BY_SPACE))
+        taken = sorted(set(self.recipe.model_arguments) & (fields | self.set_by_space))
         if taken:
             raise ValueError(
                 "`recipe` must not have model_arguments that the space searches or sets itself."
@@ -111,18 +87,6 @@ class SearchSpace(keras_tuner.HyperModel):
     def declare_hyperparameters(self, hp):
         self.configuration(hp)
 
-    def arguments_of(self, hp) -> dict:
-        """The arguments of the family's builder for a configuration."""
-        values = self.configuration(hp)
-        return {
-            "input_shape": self.input_shape,
-            "num_classes": self.num_classes,
-            "patch_size": values["patch_size"],
-            "hidden_dim": values["hidden_dim"],
-            **self.family_arguments(values),
-            **self.recipe.model_arguments,
-        }
-
     def recipe_of(self, hp, epochs: int) -> Recipe:
         """The recipe that trains a configuration for this many epochs."""
         values = self.configuration(hp)
@@ -133,14 +97,17 @@ class SearchSpace(keras_tuner.HyperModel):
             **{name: values[name] for name in same},
         )
 
-    def cost_of(self, hp) -> dict[str, int]:
-        """Count parameters and multiply-adds without weights: `{"params": ..., "flops": ...}`.
+    def shown_values(self, hp) -> dict:
+        """The active quantities of a configuration as numbers and text: `{name: value}`."""
+        hp = hp.copy()
+        values = self.configuration(hp)
+        return {
+            name: hp.values.get(name, value) for name, value in values.items() if value is not None
+        }
 
-        For a ViT-B/16 this takes a third of a second.
-        """
-        with abstract_weights():
-            model = self.builder(**self.arguments_of(hp))
-        return {"params": model.count_params(), "flops": count_flops(model)}
+    def size_key(self, hp) -> str:
+        """What the result of `check_size` depends on."""
+        return repr(self.arguments_of(hp))
 
     def check_size(self, hp):
         """Raise an `InfeasibleError` if a configuration has too many weights or multiply-adds."""
@@ -161,7 +128,7 @@ class SearchSpace(keras_tuner.HyperModel):
         try:
             self.check_size(hp)
             with infeasible_if_out_of_memory():
-                model = self.builder(**self.arguments_of(hp))
+                model = self.make_model(hp)
                 recipe.compile(model, MANY_STEPS)
                 # Because Hyperband loads a checkpoint that has the optimizer's moments.
                 model.optimizer.build(model.trainable_variables)
@@ -187,13 +154,27 @@ class SearchSpace(keras_tuner.HyperModel):
             raise InfeasibleError(model.reason)
         with infeasible_if_out_of_memory(), released_gradients():
             # Not if Hyperband resumes a trial, because the trial has passed this check.
-            if not options.get("initial_epoch"):
-                self.budget.check_latency(model)
-            return self._train(hp, model, data, load, options)
+            milliseconds = (
+                None if options.get("initial_epoch") else self.latency_of_model(hp, model)
+            )
+            self.budget.check_latency(milliseconds)
+            history = self._train(hp, model, data, load, options)
+        if milliseconds is not None and isinstance(history, keras.callbacks.History):
+            # KerasTuner saves the metrics of a trial, also those of a worker process.
+            history.history[LATENCY] = [milliseconds] * len(history.epoch)
+        return history
+
+    def latency_of_model(self, hp, model):
+        """Measure the latency of a configuration's model, or None if the budget has no limit."""
+        return self.budget.measure_latency(model)
+
+    def load_options(self, hp) -> dict:
+        """Further keywords of `load`, besides those of the recipe."""
+        return {}
 
     def _train(self, hp, model, data, load, options):
         recipe = self.recipe_of(hp, options.get("epochs", 1))
-        data, options, steps = fit_arguments(recipe, load, data, options)
+        data, options, steps = fit_arguments(recipe, load, data, options, self.load_options(hp))
         recompile(model, recipe, steps, options.get("initial_epoch", 0))
         return model.fit(*data, **options)
 

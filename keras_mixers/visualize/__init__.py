@@ -9,6 +9,7 @@ the function in `keras_mixers.probe` with the same name. The others are:
 - `plot_confusion`, `plot_calibration` and the page of `evaluation_report`: an `Evaluation` of
   `km.evaluate`.
 - `plot_history`: the learning curves of a training run.
+- `plot_search`: the trials of a hyperparameter search, from `km.tuning.results`.
 
 An argument `image` is one image `(H, W, C)`, and `images` is a batch `(N, H, W, C)`. A figure shows
 one image. `plot_attention_distance` averages over a batch. `plot_feature_pca` and the explorer show
@@ -32,6 +33,7 @@ from keras_mixers.visualize.evaluation_report import evaluation_report
 from keras_mixers.visualize.explorer import attention_explorer
 from keras_mixers.visualize.feature_figures import plot_feature_pca, plot_features
 from keras_mixers.visualize.history import plot_history
+from keras_mixers.visualize.search_figures import plot_search
 from keras_mixers.visualize.weight_figures import (
     plot_depthwise_kernels,
     plot_patch_filters,
@@ -57,6 +59,7 @@ __all__ = [
     "plot_patch_filters",
     "plot_position_similarity",
     "plot_relevance",
+    "plot_search",
     "plot_token_mixing_activations",
     "plot_token_mixing_units",
 ]
