@@ -20,7 +20,6 @@ import json
 import pathlib
 import time
 
-from benchmark import show
 from command_line import (
     add_overwrite,
     at_least,
@@ -35,8 +34,7 @@ from command_line import (
 
 TUNERS = ("random", "bayesian", "hyperband")
 VALIDATION_FRACTION = 0.2  # of the training images, for the evaluations of the search
-ERROR_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 40, 60, 80)  # in %
-SMALLEST_ERROR = 0.1  # in %, drawn instead of 0, because the axis is logarithmic
+COLUMNS = ["pattern", "patch_size", "hidden_dim", "learning_rate"]  # of the printed table
 
 
 def parse_arguments():
@@ -196,102 +194,6 @@ def print_trials(tuner, space):
     tuner.on_trial_end = on_trial_end
 
 
-def front(tuner, space):
-    """A row for each trained configuration, sorted by parameters.
-
-    The column "front" has "*" if no cheaper configuration is as accurate. Hyperband trains some
-    configurations in several trials; the row has the best of them.
-    """
-    best = {}
-    for trial in tuner.oracle.trials.values():
-        model = space.arguments_of(trial.hyperparameters)
-        recipe = space.recipe_of(trial.hyperparameters, epochs=1)
-        configuration = json.dumps([model, recipe.get_config()])
-        if trial.status == "COMPLETED" and trial.score >= best.get(configuration, (0,))[0]:
-            best[configuration] = trial.score, trial, model
-    rows = []
-    for score, trial, model in best.values():
-        cost = space.cost_of(trial.hyperparameters)
-        rows.append(
-            {
-                "trial": trial.trial_id,
-                "pattern": model["pattern"],
-                "patch": model["patch_size"],
-                "width": model["hidden_dim"],
-                "parameters": cost["params"],
-                "MFLOPs": round(cost["flops"] / 1e6, 2),
-                "accuracy": round(100 * score, 2),
-            }
-        )
-    rows.sort(key=lambda row: (row["parameters"], -row["accuracy"]))
-    highest = 0
-    for row in rows:
-        row["front"] = "*" if row["accuracy"] > highest else ""
-        highest = max(highest, row["accuracy"])
-    return rows
-
-
-def find_best(tuner):
-    """The configuration with the best accuracy, and of equal ones the lowest loss.
-
-    Accuracies are often equal, because the search evaluates on few images.
-    """
-    completed = [trial for trial in tuner.oracle.trials.values() if trial.status == "COMPLETED"]
-    best = max(completed, key=lambda t: (t.score, -t.metrics.get_best_value("val_loss")))
-    return best.hyperparameters
-
-
-def plot(rows, path, title):
-    """Plot accuracy against parameters: a dot per configuration, darker with more attention.
-
-    The accuracy axis is logarithmic in the error, because good configurations differ little.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
-    best = [row for row in rows if row["front"]]
-    rest = [row for row in rows if not row["front"]]
-
-    def coordinates(rows):
-        errors = [max(100 - row["accuracy"], SMALLEST_ERROR) for row in rows]
-        return [row["parameters"] for row in rows], errors
-
-    xs, ys = coordinates(best)
-    xs, ys = [*xs, max(row["parameters"] for row in rows)], [*ys, ys[-1]]
-    axes.step(xs, ys, where="post", color="#999999", zorder=1, label="best at this cost")
-    for part, size in ((rest, 35), (best, 90)):
-        fractions = [row["pattern"].count("A") / len(row["pattern"]) for row in part]
-        dots = axes.scatter(
-            *coordinates(part),
-            size,
-            fractions,
-            cmap="YlOrRd",
-            vmin=0,
-            vmax=1,
-            edgecolors="#555555",
-            linewidths=0.6,
-            zorder=2,
-        )
-    for row, x, y in zip(best, *coordinates(best), strict=True):
-        axes.annotate(
-            row["pattern"], (x, y), (-6, 6), textcoords="offset points", ha="right", fontsize=9
-        )
-    figure.colorbar(dots, label="fraction of blocks with attention")
-    axes.set(title=title, xlabel="parameters", ylabel="accuracy on validation images, %")
-    axes.set(xscale="log", yscale="log")
-    axes.margins(0.12)
-    lowest, highest = axes.get_ylim()
-    ticks = [error for error in ERROR_TICKS if lowest <= error <= highest]
-    axes.set_yticks(ticks, [f"{100 - error:g}" for error in ticks])
-    axes.set_yticks([], minor=True)
-    axes.invert_yaxis()
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside lower right", frameon=False)
-    save_figure(figure, path, dpi=120)
-
-
 def train(args, space, hp, name):
     """Train a configuration on all training images and evaluate it: (model, recipe)."""
     recipe = space.recipe_of(hp, args.final_epochs)
@@ -343,17 +245,19 @@ def search(args):
     keras.utils.set_random_seed(args.seed)
     tuner.search(load=load, epochs=args.epochs, verbose=0)
 
-    rows = front(tuner, space)
+    results = km.tuning.results(tuner)
     print(f"{len(km.tuning.infeasible(tuner))} configurations were over budget")
-    if not rows:
+    if not results.completed:
         raise SystemExit(
             "tune.py: the search found no configuration within the budget; raise the budget or"
             " --trials"
         )
-    show(rows, args.output / "table.csv")
-    plot(rows, args.output / "picture.png", f"{args.dataset}: hybrids of {' '.join(args.letters)}")
+    print(results.table(COLUMNS))
+    results.save(args.output / "table.csv")
+    figure = km.visualize.plot_search(results, color="hidden_dim", label="pattern")
+    save_figure(figure, args.output / "picture.png", dpi=120)
 
-    model, recipe = train(args, space, find_best(tuner), "Best configuration")
+    model, recipe = train(args, space, results.trials[0].hyperparameters, "Best configuration")
     save_model(model, args.output / "model.keras")
     recipe.save(args.output / "recipe.json")
     print(km.export(model, args.output / "model.onnx", preprocessing=info.preprocessing))

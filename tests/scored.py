@@ -4,6 +4,7 @@ import keras_tuner
 
 import keras_mixers as km
 from keras_mixers.tuning.families import HyperConvMixer
+from keras_mixers.tuning.fine_tune import HyperFineTune
 
 TINY = {
     "patch_size": [2, 4],
@@ -38,6 +39,17 @@ def tiny_memory():
     return OutOfMemory((8, 8, 1), 3, **TINY)
 
 
+TINY_VIT = {"model": "vit_tiny_patch16_224", "hidden_dim": 4, "num_heads": 1, "mlp_dim": 8}
+TINY_CONV = {"model": "convmixer_768_32", "hidden_dim": 4, "kernel_size": 3}
+
+
+def tiny_fine_tune(**more):
+    """A search space of fine-tuning whose backbones have random weights."""
+    random = {"depth": 2, "patch_size": 4, "pretrained": False}
+    backbones = {"vit": {**TINY_VIT, **random}, "conv": {**TINY_CONV, **random}}
+    return ScoredFineTune(backbones, (8, 8, 3), 3, **more)
+
+
 def make(kind, folder, space=None, **options):
     """A tuner of six trials; the default space has infeasible trials."""
     space = space or tiny_memory()
@@ -51,7 +63,7 @@ def make(kind, folder, space=None, **options):
     return getattr(keras_tuner, kind)(space, **{"max_trials": 6, **common})
 
 
-class Scored(HyperConvMixer):
+class ReportScore:
     """Report `score(model)` after one epoch, and train nothing."""
 
     def _train(self, hp, model, data, load, options):
@@ -60,6 +72,14 @@ class Scored(HyperConvMixer):
             callback.set_model(model)
             callback.on_epoch_end(0, logs)
         return logs
+
+
+class Scored(ReportScore, HyperConvMixer):
+    """Cheap trials of a family."""
+
+
+class ScoredFineTune(ReportScore, HyperFineTune):
+    """Cheap trials of fine-tuning."""
 
 
 class OutOfMemory(Scored):

@@ -1,6 +1,7 @@
 """Fine-tuning by LoRA matrices, which Keras's Dense layers add to their kernels."""
 
 import keras
+import numpy as np
 
 from keras_mixers.graph import all_layers, lora_layers, lora_matrices
 from keras_mixers.training.freezing import layer_places, set_trainable
@@ -10,7 +11,8 @@ from keras_mixers.weights.roles import index_weights
 def add_lora(model, rank):
     """Add LoRA matrices to the Dense layers of the blocks, and train only them and the head.
 
-    A layer that has matrices of this rank keeps them.
+    A layer that has matrices of this rank keeps them, unless both are zero, as Keras loads them.
+    Zeros would never change, because the gradient of each matrix is a product with the other one.
 
     Raises:
         ValueError: if there are matrices of another rank, a Dense layer cannot have any, or the
@@ -31,9 +33,17 @@ def add_lora(model, rank):
     for layer in dense:
         if not layer.lora_enabled:
             layer.enable_lora(rank)
+        elif not any(map(has_values, lora_matrices(layer))):
+            start = keras.initializers.HeUniform()  # Keras's own choice in `enable_lora`
+            layer.lora_kernel_a.assign(start(layer.lora_kernel_a.shape))
     set_trainable(model, places, first=depth + 1)
     for block in blocks:
         unfreeze_lora(block)
+
+
+def has_values(variable):
+    """Whether a variable has a value that is not zero."""
+    return bool(np.any(keras.ops.convert_to_numpy(variable)))
 
 
 def check(model, dense, rank):

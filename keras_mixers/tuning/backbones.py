@@ -60,7 +60,8 @@ def read_backbones(value, input_shape, num_classes, model_arguments):
 
     Args:
         value: a name of a model, a list of names, or `{name: arguments}`.
-        input_shape, num_classes: those of each model that has no others.
+        input_shape: of each model that has no other.
+        num_classes: of each model.
         model_arguments: arguments of all models.
 
     Raises:
@@ -91,7 +92,8 @@ def read_backbones(value, input_shape, num_classes, model_arguments):
         try:
             found[arguments.text("backbones", name)] = read_backbone(name, given, common)
         except (ValueError, TypeError) as error:
-            raise type(error)(f"backbone {arguments.shown(name)}: {error}") from error
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"`backbones`, {arguments.shown(name)}: {error}") from error
     return found
 
 

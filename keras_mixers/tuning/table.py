@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from keras_mixers import arguments
@@ -113,27 +114,41 @@ class SearchResults:
         writer.writerows(rows)
         write_text(arguments.output_path(path), text.getvalue())
 
-    def __str__(self) -> str:
-        rows = self.rows()
+    def table(self, names: Sequence[str] | None = None) -> str:
+        """The table that `print` shows, with all quantities or only some.
+
+        Quantities that are equal in all trials are below the table.
+
+        Args:
+            names: the quantities to show; None for all.
+        """
+        rows, quantities = self.rows(), {name for trial in self.trials for name in trial.values}
         if not rows:
             return "no trials"
+        if names is not None:
+            names = arguments.sequence("names", names, len(quantities), "`names` must be a list")
+            hidden = quantities - {arguments.choice("names", name, quantities) for name in names}
+            rows = [{k: v for k, v in row.items() if k not in hidden} for row in rows]
+        if len(self.completed) == len(rows):
+            rows = [{k: v for k, v in row.items() if k != "status"} for row in rows]
         keys = [key for key in rows[0] if any(row[key] not in (None, "") for row in rows)]
-        quantities = {name for trial in self.trials for name in trial.values}
-        same = [
-            key for key in keys if key in quantities and len({str(row[key]) for row in rows}) == 1
-        ]
-        if len(rows) > 1:
-            keys = [key for key in keys if key not in same]
+        equal = {key for key in keys if len({str(row[key]) for row in rows}) == 1 < len(rows)}
+        same = [key for key in keys if key in equal & quantities]
+        keys = [key for key in keys if key not in same]
+
         cells = [keys, *([shown(key, row[key]) for key in keys] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in cells
         ]
-        if len(rows) > 1 and same:
+        if same:
             values = (f"{key}={shown(key, rows[0][key])}" for key in same)
             lines.append(f"in all trials: {', '.join(values)}")
         return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return self.table()
 
 
 def shown(key, value):

@@ -49,7 +49,8 @@ def plot_search(
         ...     values = {"learning_rate": rate}
         ...     return TrialResult(str(i), "completed", score, values, params, 9, None, "", None)
         >>> trials = (trial(0, 0.9, 50_000, 1e-3), trial(1, 0.8, 20_000, 1e-4))
-        >>> figure = plot_search(SearchResults("val_accuracy", "max", trials), color="learning_rate")
+        >>> results = SearchResults("val_accuracy", "max", trials)
+        >>> figure = plot_search(results, color="learning_rate")
         >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
         ('parameters', 'val_accuracy, %')
     """
@@ -67,31 +68,22 @@ def plot_search(
     known = [trial for trial in results.trials if trial.value(x) is not None]
     if not known:
         raise ValueError(f"`x` must be known for a trial. {arguments.received(x=x)}")
+    scored = [trial for trial in known if trial.score is not None]
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = figure.subplots()
     places = dict(zip(known, x_places(axes, x, [trial.value(x) for trial in known]), strict=True))
-    scored = [trial for trial in known if trial.score is not None]
     heights = dict(zip(scored, y_places(axes, results, scored), strict=True))
-    best = [trial for trial in results.front(x) if trial in places] if x in COSTS else scored[:1]
+
+    best = results.front(x) if x in COSTS else scored[:1]
     if x in COSTS and best:
-        steps = [*(places[trial] for trial in best), max(places.values())]
-        levels = [heights[trial] for trial in (*best, best[-1])]
-        axes.step(steps, levels, "--", where="post", color="grey", zorder=1, label="best so far")
+        draw_front(axes, places, heights, best)
     draw_points(axes, places, heights, color)
-    without = [places[trial] for trial in known if trial.score is None]
-    if without:
-        edge = axes.get_xaxis_transform()
-        axes.scatter(
-            without, [0.03] * len(without), 40, "grey", "x", transform=edge, label="no score"
-        )
+    draw_crosses(axes, [places[trial] for trial in known if trial.score is None])
     if label is not None:
-        for trial in best:
-            text = drawable_text(shown(label, trial.value(label)))
-            place = (places[trial], heights[trial])
-            axes.annotate(text, place, (6, 5), textcoords="offset points", fontsize=9, **LITERAL)
+        write_labels(axes, places, heights, best, label)
+
     missing = len(results.trials) - len(known)
-    title = f"{len(known)} trials" + (f" ({missing} without {x})" if missing else "")
-    set_title(axes, title)
+    set_title(axes, f"{len(known)} trials" + (f" ({missing} without {x})" if missing else ""))
     axes.margins(0.1)
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[1]:
@@ -101,6 +93,8 @@ def plot_search(
 
 def x_places(axes, name, values):
     """Places along the x axis, which becomes logarithmic or has texts if the values need it."""
+    from matplotlib.ticker import EngFormatter
+
     axes.set_xlabel(drawable_text(AXIS_LABELS.get(name, name)), **LITERAL)
     numbers, texts = as_numbers(values)
     if texts:
@@ -110,6 +104,8 @@ def x_places(axes, name, values):
         axes.set_xlim(-0.5, len(names) - 0.5)
     elif is_spread(numbers):
         axes.set_xscale("log")
+    if name in ("params", "flops"):
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     return numbers
 
 
@@ -130,6 +126,29 @@ def y_places(axes, results, trials):
     axes.set_yticks([], minor=True)
     axes.set_ylim(high, low)  # because a smaller error is higher
     return errors
+
+
+def draw_front(axes, places, heights, front):
+    """Draw steps through the trials of the front, up to the most expensive trial."""
+    steps = [*(places[trial] for trial in front), max(places.values())]
+    levels = [heights[trial] for trial in (*front, front[-1])]
+    style = {"where": "post", "color": "grey", "zorder": 1, "label": "best up to this cost"}
+    axes.step(steps, levels, "--", **style)
+
+
+def draw_crosses(axes, places):
+    """Draw crosses at the lower edge, for the trials without a score."""
+    if places:
+        style = {"s": 40, "c": "grey", "marker": "x", "label": "no score"}
+        axes.scatter(places, [0.03] * len(places), transform=axes.get_xaxis_transform(), **style)
+
+
+def write_labels(axes, places, heights, trials, name):
+    """Write a value of each of some trials next to its point."""
+    style = {"textcoords": "offset points", "fontsize": 9, **LITERAL}
+    for trial in trials:
+        text = drawable_text(shown(name, trial.value(name)))
+        axes.annotate(text, (places[trial], heights[trial]), (6, 5), **style)
 
 
 def draw_points(axes, places, heights, color):

@@ -293,3 +293,19 @@ def test_lora_raises_and_changes_nothing(trained):
     assert conv.get_layer("patch_embed").trainable and not conv.compiled
     with pytest.raises(ValueError, match="`frozen_blocks` must be None with `lora_rank`.*='all'"):
         km.Recipe(epochs=1, lora_rank=2, frozen_blocks="all")
+
+
+def test_matrices_train_after_keras_has_loaded_weights(trained, tmp_path):
+    """Keras loads the sum of a kernel and its matrices, and both matrices as zeros."""
+    file = tmp_path / "trained.weights.h5"
+    trained.save_weights(file)
+    model = vit()
+    km.Recipe(epochs=1, lora_rank=2).compile(model, 1)
+    model.load_weights(file)
+    km.Recipe(epochs=1, lora_rank=2).compile(model, 1)
+    np.testing.assert_allclose(outputs(model), outputs(trained), atol=1e-5)
+    before = values_of(model)
+    train(model)
+    assert all(
+        np.any(value != before[path]) for path, value in values_of(model).items() if "lora" in path
+    )

@@ -6,14 +6,21 @@ import pathlib
 import shutil
 
 import pytest
-from scored import make, tiny
+from scored import make, tiny, tiny_fine_tune
 
-KINDS = ["RandomSearch", "BayesianOptimization", "Hyperband", "GridSearch"]
+KINDS = ["RandomSearch", "BayesianOptimization", "Hyperband", "GridSearch", "fine-tuning"]
+
+
+def make_search(kind, folder):
+    """A tuner of a family's space, or a RandomSearch of fine-tuning."""
+    if kind == "fine-tuning":
+        return make("RandomSearch", folder, tiny_fine_tune(), project_name="search")
+    return make(kind, folder, tiny(), project_name="search")
 
 
 def interrupted(kind, folder):
     """A project folder with four of six trials, of which the last one is running."""
-    tuner = make(kind, folder, tiny(), project_name="search")
+    tuner = make_search(kind, folder)
     run, started = tuner.run_trial, []
 
     def run_trial(trial, **options):
@@ -29,7 +36,7 @@ def interrupted(kind, folder):
 
 
 def resumed(kind, folder):
-    tuner = make(kind, folder, tiny(), project_name="search")
+    tuner = make_search(kind, folder)
     tuner.search(verbose=0)
     return tuner
 

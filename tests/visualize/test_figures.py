@@ -36,6 +36,22 @@ EVALUATION = km.Evaluation(
     mistakes=(),
 )
 
+
+def trial(number, score, params, **values):
+    """A trial with this score, or one that failed if it is None."""
+    status = "infeasible" if score is None else "completed"
+    return km.tuning.TrialResult(str(number), status, score, values, params, 8, None, "", None)
+
+
+TRIALS = (
+    trial(0, 0.99, 40_000, rate=1e-2, kind="a"),
+    trial(1, 0.98, 900, rate=1e-3, kind="b"),
+    trial(2, 0.9, 2_000, rate=1e-4),
+    trial(3, 0.7, 800, rate=1e-3, kind="a"),
+    trial(4, None, 50_000, rate=1e-3, kind="a"),
+)
+RESULTS = km.tuning.SearchResults("val_accuracy", "max", TRIALS)
+
 # {function: (name of the model, call, number of colour bars)}
 FIGURES = {
     "plot_attention": ("vit", lambda m: visualize.plot_attention(m, IMAGES[0], (1, 2)), 3),
@@ -56,6 +72,7 @@ FIGURES = {
     "plot_patch_filters": ("vit", visualize.plot_patch_filters, 1),
     "plot_position_similarity": ("vit", visualize.plot_position_similarity, 1),
     "plot_relevance": ("vit", lambda m: visualize.plot_relevance(m, IMAGES[0]), 1),
+    "plot_search": ("vit", lambda m: visualize.plot_search(RESULTS, color="rate"), 1),
     "plot_token_mixing_activations": (
         "mlp_mixer",
         lambda m: visualize.plot_token_mixing_activations(m, IMAGES[0]),
@@ -324,6 +341,66 @@ def test_history_shows_training_and_validation():
     for empty in ({}, {"loss": []}, [1, 2]):
         with pytest.raises(ValueError, match="`history` must be the return value of `model.fit`"):
             visualize.plot_history(empty)
+
+
+def points(axes):
+    """All points of an axes: `[(x, y)]`."""
+    return [tuple(map(float, xy)) for part in axes.collections for xy in part.get_offsets()]
+
+
+def test_search_figure_shows_each_trial_and_the_front():
+    figure = visualize.plot_search(RESULTS, color="kind", label="rate")
+    (axes,) = figure.axes
+    # The error in % is the height, because the errors differ by more than a factor of five.
+    expected = [(40_000, 1.0), (900, 2.0), (2_000, 10.0), (800, 30.0), (50_000, 0.03)]
+    np.testing.assert_allclose(sorted(points(axes)), sorted(expected))
+    (front,) = axes.lines
+    np.testing.assert_allclose(front.get_xdata(), [800, 900, 40_000, 50_000])
+    np.testing.assert_allclose(front.get_ydata(), [30, 2, 1, 1])
+    assert [text.get_text() for text in axes.texts] == ["0.001", "0.001", "0.01"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["best up to this cost", "no kind", "a", "b", "no score"]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert axes.yaxis_inverted()
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "99",
+        "98",
+        "95",
+        "90",
+        "80",
+        "60",
+    ]
+
+
+def test_search_figure_shows_texts_and_losses():
+    losses = km.tuning.SearchResults("val_loss", "min", TRIALS[::-1])
+    (axes,) = visualize.plot_search(losses, "kind").axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["a", "b"]
+    assert sorted(points(axes)) == [(0, 0.03), (0, 0.7), (0, 0.99), (1, 0.98)]
+    assert axes.get_title() == "4 trials (1 without kind)"
+    (axes,) = visualize.plot_search(losses).axes
+    assert list(axes.lines[0].get_ydata()) == [0.7, 0.7], "the smallest loss is the cheapest"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"results": 3}, "`results` must be the return value of `km.tuning.results`"),
+        ({"x": "size"}, "`x` must be one of .*'size'"),
+        ({"color": "kinds"}, "`color` must be one of .*Did you mean 'kind'"),
+        ({"x": "latency_ms"}, "`x` must be known for a trial"),
+    ],
+)
+def test_search_figure_refuses_other_values(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        visualize.plot_search(**{"results": RESULTS, **arguments})
+
+
+def test_search_figure_refuses_too_many_colours():
+    trials = tuple(trial(i, 0.5, i + 1, kind=f"kind {i}") for i in range(11))
+    results = km.tuning.SearchResults("val_accuracy", "max", trials)
+    with pytest.raises(ValueError, match="`color` must have at most 10 different texts.* 11"):
+        visualize.plot_search(results, color="kind")
 
 
 def test_animation_has_a_frame_per_patch(models, tmp_path):
