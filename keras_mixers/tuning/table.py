@@ -29,6 +29,11 @@ class TrialResult:
         latency_ms: milliseconds for one image; None if the search did not measure it.
         reason: why the trial has no score; an empty string for completed trials.
         hyperparameters: what `space.build` and `space.recipe_of` take.
+
+    Example:
+        >>> trial = TrialResult("0", "completed", 0.9, {"depth": 2}, 1_000, 9_000, None, "", None)
+        >>> trial.value("depth"), trial.value("params")
+        (2, 1000)
     """
 
     trial_id: str
@@ -55,6 +60,14 @@ class SearchResults:
         direction: `"max"` if a larger score is better, else `"min"`.
         trials: best first. Of equal scores the smaller `val_loss` is better, if it was recorded.
             Trials without a score are last, in the order of the search.
+
+    Example:
+        >>> cheap = TrialResult("0", "completed", 0.9, {"depth": 2}, 1_000, 9_000, None, "", None)
+        >>> large = TrialResult("1", "completed", 0.8, {"depth": 4}, 2_000, 18_000, None, "", None)
+        >>> print(SearchResults("val_accuracy", "max", (cheap, large)))
+        rank  trial  val_accuracy  front  depth  params   flops
+           1      0           0.9      *      2   1,000   9,000
+           2      1           0.8             4   2,000  18,000
     """
 
     objective: str

@@ -63,15 +63,16 @@ def results(tuner: keras_tuner.Tuner) -> SearchResults:
     Example:
         >>> import tempfile
         >>> from keras_mixers import tuning
-        >>> space = tuning.HyperViT((8, 8, 1), 10, depth=1, max_params=10)
+        >>> sizes = {"patch_size": 2, "hidden_dim": 64, "depth": 1, "mlp_dim": 64}
+        >>> space = tuning.HyperViT((8, 8, 1), 10, **sizes, max_params=10)
         >>> tuner = keras_tuner.RandomSearch(
         ...     space, "val_accuracy", max_trials=1, directory=tempfile.mkdtemp()
         ... )
         >>> images, labels = keras.ops.ones((2, 8, 8, 1)), keras.ops.ones((2,))
         >>> tuner.search(images, labels, validation_data=(images, labels), verbose=0)
-        Trial 0 is infeasible: 307,210 parameters, over max_params=10
+        Trial 0 is infeasible: 27,466 parameters, over max_params=10
         >>> results(tuner).trials[0].reason
-        '307,210 parameters, over max_params=10'
+        '27,466 parameters, over max_params=10'
     """
     check_tuner(tuner)
     objective, costs = tuner.oracle.objective, {}
