@@ -9,7 +9,7 @@ from keras_tuner.errors import FatalValueError
 
 from keras_mixers import arguments
 from keras_mixers.data import Augmentation
-from keras_mixers.training import optimizer, recipes
+from keras_mixers.training import layerwise, recipes
 
 Quantity = int | float | str | list[Any] | tuple[Any, ...]  # what the user passes
 
@@ -130,9 +130,9 @@ def reals(name, value, default, log=False, below=arguments.LARGEST_REAL):
 def fractions(name, value, default):
     """`reals` above 0 and at most 1."""
     if isinstance(value, tuple):
-        low, high = _checked_ends(name, value, optimizer.decay_factor)
+        low, high = _checked_ends(name, value, layerwise.decay_factor)
         return Interval(low, high, min(max(default, low), high), log=False)
-    values = _checked_choices(name, value, optimizer.decay_factor)
+    values = _checked_choices(name, value, layerwise.decay_factor)
     return Choices(tuple(values), _nearest(values, default))
 
 
