@@ -11,9 +11,8 @@ from keras_mixers.models import count_flops, create_model
 from keras_mixers.models.abstract import abstract_weights
 from keras_mixers.models.architecture import image_shape
 from keras_mixers.preprocessing import Preprocessing
-from keras_mixers.training.lora import add_lora
+from keras_mixers.tuning.footprint import Footprint, footprint
 from keras_mixers.weights import pretrained
-from keras_mixers.weights.roles import index_weights
 
 SET_BY_SPACE = {"num_classes"}  # of the arguments of `create_model`
 CACHED_BYTES = (
@@ -32,8 +31,7 @@ class Backbone:
         arguments: the other arguments of `create_model`.
         preprocessing: how to prepare an image, at the size and with the channels of the input.
         cost: `{"params": ..., "flops": ...}`.
-        depth: number of blocks.
-        without_lora: why its blocks cannot have LoRA matrices, or None.
+        footprint: the memory of a training step.
     """
 
     model: str
@@ -42,8 +40,7 @@ class Backbone:
     arguments: dict[str, Any]
     preprocessing: Preprocessing
     cost: dict[str, int]
-    depth: int
-    without_lora: str | None
+    footprint: Footprint
 
     def random(self):
         """A model with random weights."""
@@ -114,12 +111,7 @@ def read_backbone(name, given, common):
     with abstract_weights():
         abstract = create_model(model, pretrained=False, **options)
         cost = {"params": abstract.count_params(), "flops": count_flops(abstract)}
-        depth = len(index_weights(abstract).mixers)
-        try:
-            add_lora(abstract, 1)
-            without_lora = None
-        except ValueError:
-            without_lora = "its blocks have no Dense layers for LoRA matrices"
+        memory = footprint(abstract)
     return Backbone(
         model,
         load_published,
@@ -127,8 +119,7 @@ def read_backbone(name, given, common):
         options,
         fitted(stated or published_preprocessing(model, weights), options["input_shape"]),
         cost,
-        depth,
-        without_lora,
+        memory,
     )
 
 

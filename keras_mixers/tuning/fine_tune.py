@@ -12,7 +12,7 @@ from keras_mixers.training import Recipe
 from keras_mixers.training.schedule import SHAPES
 from keras_mixers.tuning import ranges
 from keras_mixers.tuning.backbones import SET_BY_SPACE, BackboneWeights, read_backbones
-from keras_mixers.tuning.budget import InfeasibleError
+from keras_mixers.tuning.budget import InfeasibleError, raise_over_budget
 from keras_mixers.tuning.ranges import Quantity, searched
 from keras_mixers.tuning.space import AUGMENTATIONS, SearchSpace
 
@@ -87,6 +87,10 @@ class HyperFineTune(SearchSpace):
         max_flops: largest number of multiply-adds for an image, as `km.count_flops` counts them.
         max_latency_ms: largest latency for one image on this machine, in milliseconds.
         latency_of: what is timed: `"keras"`, the model; `"onnxruntime"`, its exported file.
+        max_memory_mb: largest memory of a training step in MB (10^6 bytes), as `space.memory_of`
+            estimates it from shapes: weights, gradients, the optimizer's numbers, and what the
+            backward pass needs of `batch_size` images. It depends on the method. It does not count
+            the libraries and the input pipeline. XLA and kernels can need less or more.
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it. This includes
@@ -130,16 +134,19 @@ class HyperFineTune(SearchSpace):
     max_flops: int | None = None
     max_latency_ms: float | None = None
     latency_of: str = "keras"
+    max_memory_mb: float | None = None
     set_by_space = frozenset({*SET_BY_SPACE, "weights", "model", "preprocessing", "pretrained"})
 
     def __post_init__(self):
         super().__post_init__()
+        if self.max_memory_mb is not None:
+            arguments.real("max_memory_mb", self.max_memory_mb, 0.0)
         self.found = read_backbones(
             self.backbones, self.input_shape, self.num_classes, self.recipe.model_arguments
         )
         names = tuple(self.found)
         self.ranges = {"backbone": ranges.Choices(names, names[0]), **self.ranges}
-        if not any(backbone.without_lora is None for backbone in self.found.values()):
+        if not any(backbone.footprint.lora_sides for backbone in self.found.values()):
             self._refuse_lora()
         self.weights = BackboneWeights()
         self.latencies = {}  # {name of a backbone: milliseconds}
@@ -186,7 +193,7 @@ class HyperFineTune(SearchSpace):
 
     def recipe_of(self, hp, epochs: int) -> Recipe:
         """The recipe that trains a configuration for this many epochs."""
-        values, depth = self.configuration(hp), self.backbone_of(hp).depth
+        values, depth = self.configuration(hp), self.backbone_of(hp).footprint.depth
         frozen = {"full": None, "lora": None, "head": "all"}
         if values["method"] == "freeze":
             frozen["freeze"] = max(1, round(values["frozen_fraction"] * depth))
@@ -202,9 +209,14 @@ class HyperFineTune(SearchSpace):
         """Parameters and multiply-adds of the model without LoRA matrices."""
         return self.backbone_of(hp).cost
 
+    def memory_of(self, hp) -> float:
+        """An estimate of the memory of a training step in MB; see `max_memory_mb`."""
+        return self.backbone_of(hp).footprint.bytes_of(self.recipe_of(hp, epochs=1)) / 1e6
+
     def size_key(self, hp) -> str:
         values = self.configuration(hp)
-        return repr((values["backbone"], values["method"], self.latencies.get(values["backbone"])))
+        measured = self.latencies.get(values["backbone"])
+        return repr((values["backbone"], values["method"], measured, self.memory_of(hp)))
 
     def check_size(self, hp):
         """Raise an `InfeasibleError` if the backbone is over budget or does not allow the method.
@@ -212,11 +224,15 @@ class HyperFineTune(SearchSpace):
         A latency counts after it has been measured.
         """
         super().check_size(hp)
-        values, backbone = self.configuration(hp), self.backbone_of(hp)
+        values = self.configuration(hp)
         self.budget.check_latency(self.latencies.get(values["backbone"]))
-        if values["method"] == "lora" and backbone.without_lora:
+        if values["method"] == "lora" and not self.backbone_of(hp).footprint.lora_sides:
             raise InfeasibleError(
-                f"method='lora' for {values['backbone']}: {backbone.without_lora}"
+                f"method='lora' for {values['backbone']}, whose blocks have no Dense layers"
+            )
+        if self.max_memory_mb is not None and self.memory_of(hp) > self.max_memory_mb:
+            raise_over_budget(
+                "MB in training", round(self.memory_of(hp)), "max_memory_mb", self.max_memory_mb
             )
 
     def make_model(self, hp):

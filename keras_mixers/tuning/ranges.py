@@ -230,14 +230,13 @@ def as_text(augmentation):
 
 
 def _augmentation_or_recipe(name, value):
-    if isinstance(value, str):
-        return arguments.choice(name, value, recipes())
-    if not isinstance(value, Augmentation):
-        raise TypeError(
-            f"`{name}` must be km.data.Augmentation(...), a name of km.recipes(), or a list of"
-            f" them. Received: {name}={arguments.shown(value)}"
-        )
-    return value
+    if isinstance(value, Augmentation) or (isinstance(value, str) and value in recipes()):
+        return value
+    hint = arguments.nearest(value, recipes()) if isinstance(value, str) else ""
+    raise (ValueError if isinstance(value, str) else TypeError)(
+        f"`{name}` must be km.data.Augmentation(...), a name of km.recipes(), or a list of them."
+        f" Received: {name}={arguments.shown(value)}{hint}"
+    )
 
 
 def _augmentation(given):

@@ -120,7 +120,7 @@ def test_budget_and_method_refuse_a_backbone(given):
         space.build(hp).fit()
     space = make_space(given)
     model = space.build(configuration(backbone="conv", method="lora"))
-    with pytest.raises(keras_tuner.errors.FailedTrialError, match="'lora' for conv: its blocks"):
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match="'lora' for conv, whose blocks"):
         model.fit()
     assert space.size_key(hp) != space.size_key(configuration(backbone=refused, method="lora"))
 
@@ -159,6 +159,38 @@ def test_frozen_fraction_freezes_at_least_one_block(given):
         for name, fraction in (("vit", 0.25), ("vit", 0.75), ("conv", 0.25), ("conv", 0.75))
     ]
     assert frozen == [1, 2, 1, 2]  # of two and three blocks
+
+
+def test_memory_depends_on_what_trains(given):
+    """A ViT with 5 tokens of width 4 in two blocks, with hand-counted numbers."""
+    rank, batch = 2, 7
+    space = make_space(given, frozen_fraction=0.5, lora_rank=rank, batch_size=batch)
+    stem, block, norm, head = 192 * 4 + 4 + 5 * 4 + 4, 4 * 20 + 16 + 40 + 36, 8, 50
+    # The norm, queries, keys, values, weighted values, weights, result and sum; then the MLP's.
+    activations = (7 * 5 * 4 + 5 * 5) + (3 * 5 * 4 + 2 * 5 * 8)
+    before, after = 16 + 20 + 20, 20 + 4
+    everything = stem + 2 * block + norm + head
+
+    def expected(trained, kept, matrices=0):
+        weights = everything + matrices + 3 * trained
+        return 4 * (weights + batch * (kept + activations)) / 1e6
+
+    matrices = rank * 2 * ((4 + 12) + (4 + 4) + (4 + 8) + (8 + 4))
+    found = {
+        method: space.memory_of(configuration(method=method))
+        for method in ("full", "freeze", "lora", "head")
+    }
+    assert found["full"] == pytest.approx(
+        expected(everything, before + 2 * activations + after + 10)
+    )
+    assert found["freeze"] == pytest.approx(expected(block + norm + head, activations + after + 10))
+    assert found["lora"] == pytest.approx(
+        expected(head + matrices, 2 * activations + after + 10, matrices)
+    )
+    assert found["head"] == pytest.approx(expected(head, 10))
+    limited = make_space(given, max_memory_mb=found["full"] - 1e-6, batch_size=batch)
+    with pytest.raises(keras_tuner.errors.FailedTrialError, match="MB in training, over max_mem"):
+        limited.build(configuration(method="full")).fit()
 
 
 @pytest.fixture
@@ -241,7 +273,11 @@ def test_latency_is_measured_once_for_each_backbone(given, fitted, monkeypatch):
         ({"a": VIT}, {"method": "lore"}, "`method` must be one of.*Did you mean 'lora'"),
         ({"a": VIT}, {"layer_decay": (0.0, 1.0)}, "`layer_decay` must be above 0 and at most 1"),
         ({"a": VIT}, {"frozen_fraction": 1.5}, "`frozen_fraction` must be above 0 and at most 1"),
-        ({"a": VIT}, {"augmentation": "Deit"}, "`augmentation` must be one of.*'DeiT'"),
+        (
+            {"a": VIT},
+            {"augmentation": "Deit"},
+            "`augmentation` must be km.data.*Did you mean 'DeiT'",
+        ),
         (
             {"a": VIT},
             {"recipe": km.Recipe(epochs=1, model_arguments={"weights": "x"})},
