@@ -2,10 +2,10 @@
 
 import numpy as np
 
-LEFT, WIDTH = 54, 464  # of the diagrams, in units of the drawing
+LEFT, WIDTH = 54, 458  # of the diagrams, in units of the drawing
 TOP, HEIGHT = 12, 260  # of the upper diagram
 COUNTS_TOP, COUNTS_HEIGHT = TOP + HEIGHT + 30, 70
-TOTAL = (LEFT + WIDTH + 22, COUNTS_TOP + COUNTS_HEIGHT + 44)
+TOTAL = (LEFT + WIDTH + 28, COUNTS_TOP + COUNTS_HEIGHT + 44)
 
 
 def reliability_diagram(counts, probabilities, accuracies):

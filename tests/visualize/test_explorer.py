@@ -1,8 +1,6 @@
 """The explorer in a browser shows the values of the probe's arrays."""
 
-import pathlib
 import re
-import shutil
 
 import keras
 import numpy as np
@@ -12,23 +10,8 @@ from cases import case, random_weights
 import keras_mixers as km
 from keras_mixers.visualize import explorer, views
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Chromium needs --no-sandbox to run as root in a container. Two flags stop background requests.
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 HYBRID = {"input_shape": (8, 12, 2), "num_classes": 5, **case("hybrid_CA").arguments}
 NAMES = ["cat", "dog", "</script><b>fox", "hen", "owl"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        pytest.skip(reason="needs Chromium (apt install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +35,8 @@ def hybrid(tmp_path_factory):
 class Page:
     """A page in the browser, with the actions of a user."""
 
-    def __init__(self, browser, path, **device):
-        self.context = browser.new_context(viewport={"width": 900, "height": 900}, **device)
-        self.context.set_offline(True)
-        self.page = self.context.new_page()
-        self.errors = []
-        self.page.on("console", self.record)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.requests = []
-        self.page.goto(pathlib.Path(path).as_uri())
-
-    def record(self, message):
-        if message.type == "error":
-            self.errors.append(message.text)
+    def __init__(self, page):
+        self.page = page
 
     def patch(self, row, column, rows=2, columns=3):
         """The position of a patch's centre on the screen."""
@@ -105,20 +76,8 @@ class Page:
 
 
 @pytest.fixture
-def open_page(browser):
-    opened = []
-
-    def open_page(path, **device):
-        opened.append(Page(browser, path, **device))
-        return opened[-1]
-
-    yield open_page
-    for page in opened:
-        assert not page.errors
-        assert all(url.startswith(("file:", "data:")) for url in page.requests), (
-            "the page must not use the network"
-        )
-        page.context.close()
+def open_page(open_in_browser):
+    return lambda path, **device: Page(open_in_browser(path, **device))
 
 
 def weights_of(model, images, layer):
