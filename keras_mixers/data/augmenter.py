@@ -25,11 +25,12 @@ class Augmenter:
             RandAugment(*augmentation.rand_augment, channels) if augmentation.rand_augment else None
         )
 
-    def __call__(self, images, labels, random):
-        """Bytes and class indices -> preprocessed float32 images, and class indices or soft labels.
+    def __call__(self, images, labels, random, weights=None):
+        """Bytes and labels -> preprocessed float32 images, and labels or soft labels.
 
-        Shapes: `(N, H, W, C), (N,) -> (N, H, W, C), (N,)`; soft labels are `(N, num_classes)`.
-        `random` is a `RowRandom`.
+        Shapes: `(N, H, W, C), (N,) -> (N, H, W, C), (N,)`; multi-hot and soft labels are
+        `(N, num_classes)`. With weights `(N,)`, the result has weights as its third part. `random`
+        is a `RowRandom`.
         """
         import tensorflow as tf
 
@@ -45,11 +46,13 @@ class Augmenter:
         if a.erasing:
             images = erase(images, a.erasing, random)
         if a.mixup or a.cutmix:
-            images, labels = self.mix(images, tf.one_hot(labels, self.num_classes), random)
-        return images, labels
+            if labels.shape.rank == 1:
+                labels = tf.one_hot(labels, self.num_classes)
+            images, labels, weights = self.mix(images, labels, random, weights)
+        return (images, labels) if weights is None else (images, labels, weights)
 
-    def mix(self, images, labels, random):
-        """Images and soft labels, each mixed with its neighbour by MixUp or CutMix.
+    def mix(self, images, labels, random, weights):
+        """Images, soft labels and weights, each mixed with its neighbour by MixUp or CutMix.
 
         The neighbours are pairs, 0 and 1, 2 and 3, and so on, in the random order of the epoch. So
         each process can mix its share of a batch, if its size is even. The last image of an odd
@@ -67,9 +70,11 @@ class Augmenter:
             for alpha, mix in mixers
         ]
         chosen = tf.random.stateless_uniform([], random.seed(), maxval=len(mixers), dtype="int32")
-        images, weight = tf.switch_case(chosen, branches)
-        weight = weight[:, None]
-        return images, weight * labels + (1 - weight) * tf.gather(labels, neighbour)
+        images, part = tf.switch_case(chosen, branches)
+        if weights is not None:
+            part, weights = weighted(part, weights, tf.gather(weights, neighbour))
+        part = part[:, None]
+        return images, part * labels + (1 - part) * tf.gather(labels, neighbour), weights
 
 
 def flip(images, random):
@@ -110,6 +115,20 @@ def erase(images, rate, random):
     first_row = random.integers(height)
     noise = tf.gather(strip, first_row[:, None] + tf.range(height))
     return tf.where(inside, noise, images)
+
+
+def weighted(part, weights, other_weights):
+    """The part of an image in its soft label, and the weight of the mixed image.
+
+    The weighted loss of the mixed image is then `part * weight * loss(label) + (1 - part) *
+    other weight * loss(other label)`, for each loss that is affine in the label: cross-entropy of a
+    softmax or of sigmoids, also with label smoothing. Two images of weight 0 keep their part.
+    """
+    import tensorflow as tf
+
+    first, second = part * weights, (1 - part) * other_weights
+    mixed = first + second
+    return tf.where(mixed > 0, tf.math.divide_no_nan(first, mixed), part), mixed
 
 
 def mixup(images, others, weight, random):

@@ -8,8 +8,11 @@ from keras_mixers.data.randomness import RowRandom, fold_in
 PREFETCHED_BATCHES = 4
 
 
-def train_batches(images, info, order, augmentation, start):
-    """A dataset of training batches; each iteration is the next epoch, from `start` on."""
+def train_batches(images, info, order, augmentation, start, class_weights=None):
+    """A dataset of training batches; each iteration is the next epoch, from `start` on.
+
+    `class_weights` is an array with the weight of each class, or None.
+    """
     import tensorflow as tf
 
     images = images.with_channels(info.input_shape[-1])
@@ -22,9 +25,10 @@ def train_batches(images, info, order, augmentation, start):
         image = random_crop(image, info.preprocessing, crop_scale, seed)
         return tf.ensure_shape(image, info.input_shape)
 
-    def augment_batch(epoch, batch, images, labels):
+    def augment_batch(epoch, batch, images, labels, weights=None):
         random = RowRandom(fold_in(order.seed, epoch, batch), order.rows(batch), order.batch_size)
-        return epoch, batch, *augment(images, labels, random)
+        weights = with_class_weights(weights, labels, class_weights)
+        return epoch, batch, *augment(images, labels, random, weights)
 
     return changed_batches(images, order, augment_batch, start, crop if crop_scale else None)
 
@@ -32,8 +36,8 @@ def train_batches(images, info, order, augmentation, start):
 def validation_batches(images, info, order):
     """A dataset of the validation images in a fixed order, preprocessed."""
 
-    def normalize(epoch, batch, images, labels):
-        return epoch, batch, info.preprocessing.normalize(images), labels
+    def normalize(epoch, batch, images, *rest):
+        return epoch, batch, info.preprocessing.normalize(images), *rest
 
     images = images.with_channels(info.input_shape[-1]).resized(info.preprocessing).kept()
     return changed_batches(images, order, normalize)
@@ -45,7 +49,8 @@ def changed_batches(images, order, change_batch, start=(0, 0), change_image=None
     Args:
         images: an `Images`.
         order: an `Order`.
-        change_batch: (epoch, batch, images, labels) -> the same, changed.
+        change_batch: (epoch, batch, images, labels, and the weights of the images if they have
+            weights) -> the same, changed.
         start: (epoch, batch), where the first iteration begins.
         change_image: (image, seed) -> image, before it is put into a batch.
     """
@@ -57,8 +62,21 @@ def changed_batches(images, order, change_batch, start=(0, 0), change_image=None
     return epochs(changed_epoch, order.num_batches, start)
 
 
+def with_class_weights(weights, labels, class_weights):
+    """The weight of each image times the weight of its class; None without either weight."""
+    import tensorflow as tf
+
+    if class_weights is None:
+        return weights
+    of_class = tf.gather(tf.constant(class_weights, tf.float32), labels)
+    return of_class if weights is None else weights * of_class
+
+
 def read_epoch(images, order, epoch, first_batch, change_image=None):
-    """A dataset of (epoch, batch, images, labels) from a batch to the end of an epoch."""
+    """A dataset of (epoch, batch, images, labels) from a batch to the end of an epoch.
+
+    If the images have weights, they are the last part of its elements.
+    """
     import tensorflow as tf
 
     numbers = tf.data.Dataset.range(first_batch, order.num_batches)
@@ -67,7 +85,8 @@ def read_epoch(images, order, epoch, first_batch, change_image=None):
 
         def read_batch(batch):
             positions = batch * order.batch_size + order.rows(batch)
-            read = images.read_batch(tf.gather(indices, positions))
+            rows = tf.gather(indices, positions)
+            read = *images.read_batch(rows), *images.weights_at(rows)
             return epoch, batch, *(of_known_size(part, order) for part in read)
 
         return numbers.map(plain(read_batch), THREADS)
@@ -85,30 +104,20 @@ def read_epoch(images, order, epoch, first_batch, change_image=None):
 
 
 def read_singles(images, order, epoch, first_batch, change_image):
-    """A dataset of (image, label) from a batch to the end of an epoch."""
+    """A dataset of (image, label), or (image, label, weight), to the end of an epoch."""
     import tensorflow as tf
 
-    indices, count = order.indices(epoch), order.count_from(first_batch)
-    if change_image is not None:
-        # With the 1, because the order of the images uses the same numbers with a 0.
-        key = tf.stack([fold_in(order.seed, epoch), 1])
-        seeds = tf.random.stateless_uniform([order.num_images, 2], key, None, None, "int32")
+    if change_image is None:
+        return images.singles(order, epoch, first_batch, lambda position, *parts: parts)
 
-    def index_at(number):
-        return tf.gather(indices, order.position(number, first_batch))
+    # With the 1, because the order of the images uses the same numbers with a 0.
+    key = tf.stack([fold_in(order.seed, epoch), 1])
+    seeds = tf.random.stateless_uniform([order.num_images, 2], key, None, None, "int32")
 
-    def change(number, image, label):
-        if change_image is None:
-            return image, label
-        return change_image(image, tf.gather(seeds, order.position(number, first_batch))), label
+    def change(position, image, *rest):
+        return change_image(image, tf.gather(seeds, position)), *rest
 
-    def read_and_change(number):
-        image, label, _ = images.read(index_at(number))
-        return change(number, image, label)
-
-    if images.read_batch:  # they are in memory, so none of them is unreadable
-        return tf.data.Dataset.range(count).map(plain(read_and_change), THREADS)
-    return images.select(count, index_at).map(plain(change), THREADS)
+    return images.singles(order, epoch, first_batch, change)
 
 
 def of_known_size(tensor, order):

@@ -13,7 +13,8 @@ def epochs(read_epoch, num_batches, start=(0, 0)):
     same time.
 
     Args:
-        read_epoch: (epoch, first batch) -> a dataset of (epoch, batch, images, labels).
+        read_epoch: (epoch, first batch) -> a dataset of (epoch, batch, images, labels), or of
+            (epoch, batch, images, labels, weights).
         num_batches: the number of batches in an epoch.
         start: (epoch, batch), where the first iteration begins.
     """
@@ -31,14 +32,14 @@ def epochs(read_epoch, num_batches, start=(0, 0)):
         first = tf.where(epoch == start_epoch, skipped, 0)
         return read_epoch(epoch, tf.where(epoch == SETUP, none, first))
 
-    def hand_out(epoch, batch, images, labels):
+    def hand_out(epoch, batch, *parts):
         advanced = tf.cond(
             batch == num_batches - 1,
             lambda: next_epoch.assign(tf.maximum(next_epoch, epoch + 1)),
             next_epoch.read_value,
         )
         with tf.control_dependencies([advanced]):
-            return tf.identity(images), tf.identity(labels)
+            return tuple(map(tf.identity, parts))
 
     number = tf.data.Dataset.from_tensors(0).map(plain(lambda _: next_epoch.read_value()))
     batches = number.flat_map(plain(batches_of_epoch)).map(plain(hand_out))

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,28 +26,54 @@ class Images:
     Args:
         count: the number of images.
         shape: (height, width, channels), with None where the images differ.
-        read: index -> (bytes `(H, W, C)`, label, problem): int64, uint8, int64, and a text that is
-            "" for a readable image.
+        read: index -> (bytes `(H, W, C)`, label, problem). The problem is "" for a readable image.
         name_of: index -> what to call the image in an error, as text.
+        labels: () -> an array of all labels.
         read_batch: indices -> (images, labels), if all images are in memory; else None.
+        label_shape: () for class numbers, int64; (num_classes,) for multi-hot labels, float32.
+        weights: the weight of each image in the loss, a float32 tensor `(count,)`, or None.
     """
 
     count: int
     shape: tuple
     read: Callable
     name_of: Callable
+    labels: Callable
     read_batch: Callable | None = None
+    label_shape: tuple = ()
+    weights: Any = None
 
     def part(self, begin, end):
         """The images from index `begin` up to but without `end`."""
-        read_batch = self.read_batch and (lambda indices: self.read_batch(begin + indices))
+        return self.at(np.arange(begin, end))
+
+    def at(self, chosen):
+        """The images at some indices, an int64 array, in their order."""
+        import tensorflow as tf
+
+        def of_chosen(function):
+            return function and (lambda index: function(tf.gather(chosen, index)))
+
         return dataclasses.replace(
             self,
-            count=end - begin,
-            read=lambda index: self.read(begin + index),
-            name_of=lambda index: self.name_of(begin + index),
-            read_batch=read_batch,
+            count=len(chosen),
+            read=of_chosen(self.read),
+            name_of=of_chosen(self.name_of),
+            labels=lambda: self.labels()[chosen],
+            read_batch=of_chosen(self.read_batch),
+            weights=None if self.weights is None else tf.gather(self.weights, chosen),
         )
+
+    @property
+    def label_dtype(self):
+        """The dtype of a label: int64 for class numbers, float32 for multi-hot labels."""
+        return "float32" if self.label_shape else "int64"
+
+    def weights_at(self, indices):
+        """A tuple of the weights of some images, which is empty if the images have no weights."""
+        import tensorflow as tf
+
+        return () if self.weights is None else (tf.gather(self.weights, indices),)
 
     @property
     def fit_into_memory(self):
@@ -96,11 +123,12 @@ class Images:
             ranges = [tf.range(i, min(i + CHUNK, self.count), dtype="int64") for i in starts]
             with tf.device("CPU:0"):  # because a GPU is for the model
                 images, labels = zip(*map(self.read_batch, ranges), strict=True)
-                return from_arrays(tf.concat(images, 0), tf.concat(labels, 0))
+                return from_arrays(tf.concat(images, 0), tf.concat(labels, 0), self.weights)
 
         with tf.device("CPU:0"):
             pixels = tf.Variable(tf.zeros((self.count, *self.shape), tf.uint8), trainable=False)
-            labels = tf.Variable(tf.fill([self.count], tf.constant(-1, tf.int64)), trainable=False)
+            missing = tf.fill((self.count, *self.label_shape), tf.constant(-1, self.label_dtype))
+            labels = tf.Variable(missing, trainable=False)
 
         def read_and_keep(index):
             image, label, problem = self.read(index)
@@ -120,7 +148,7 @@ class Images:
         def read(index):
             label = tf.gather(labels, index)
             return tf.cond(
-                label < 0,
+                tf.reduce_any(label < 0),
                 lambda: read_and_keep(index),
                 lambda: (tf.gather(pixels, index), label, ""),
             )
@@ -154,10 +182,40 @@ class Images:
             return expected + 1, (number, image, label)
 
         end = tf.zeros([side or 0 for side in self.shape], tf.uint8)
-        end = tf.data.Dataset.from_tensors((count, end, tf.constant(0, tf.int64), ""))
+        label = tf.zeros(self.label_shape, self.label_dtype)
+        end = tf.data.Dataset.from_tensors((count, end, label, ""))
         attempted = tf.data.Dataset.range(count).map(plain(read), THREADS).ignore_errors()
         attempted = attempted.concatenate(end)
         return attempted.scan(tf.constant(0, tf.int64), plain(check)).take(count)
+
+    def singles(self, order, epoch, first_batch, change):
+        """A dataset of the images from a batch to the end of an epoch, each changed.
+
+        Args:
+            order: an `Order`.
+            epoch: an int64 scalar.
+            first_batch: an int64 scalar.
+            change: (position in the epoch, image, label, and the weight if there are weights) -> an
+                element of the dataset.
+        """
+        import tensorflow as tf
+
+        indices, count = order.indices(epoch), order.count_from(first_batch)
+
+        def index_at(number):
+            return tf.gather(indices, order.position(number, first_batch))
+
+        def changed(number, image, label):
+            weights = self.weights_at(index_at(number))
+            return change(order.position(number, first_batch), image, label, *weights)
+
+        def read_and_change(number):
+            image, label, _ = self.read(index_at(number))
+            return changed(number, image, label)
+
+        if self.read_batch:  # they are in memory, so none of them is unreadable
+            return tf.data.Dataset.range(count).map(plain(read_and_change), THREADS)
+        return self.select(count, index_at).map(plain(changed), THREADS)
 
     def dataset(self):
         """A dataset of (image, label) in the order of the indices."""
@@ -169,18 +227,26 @@ class Images:
         return without_autotune(images.prefetch(THREADS))
 
 
-def from_arrays(images, labels):
-    """`Images` of two tensors or arrays: bytes `(N, H, W, C)` and class indices `(N,)`."""
+def from_arrays(images, labels, weights=None):
+    """`Images` of tensors or arrays: bytes `(N, H, W, C)`, labels and weights `(N,)`.
+
+    Labels are class indices `(N,)`, or multi-hot `(N, num_classes)`.
+    """
     import tensorflow as tf
 
     with tf.device("CPU:0"):
-        images, labels = tf.convert_to_tensor(images), tf.cast(labels, tf.int64)
+        images, labels = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        labels = tf.cast(labels, tf.float32 if labels.shape.rank == 2 else tf.int64)
+        weights = None if weights is None else tf.cast(weights, tf.float32)
     return Images(
         count=len(labels),
         shape=tuple(images.shape[1:]),
         read=lambda index: (tf.gather(images, index), tf.gather(labels, index), ""),
         name_of=lambda index: tf.strings.format("image {}", index),
+        labels=labels.numpy,
         read_batch=lambda indices: (tf.gather(images, indices), tf.gather(labels, indices)),
+        label_shape=tuple(labels.shape[1:]),
+        weights=weights,
     )
 
 
@@ -198,7 +264,7 @@ def from_files(pairs, channels=3):
         image, problem = traced_decoder(channels)(tf.io.read_file(paths[index]))
         return image, tf.gather(labels, index), problem
 
-    return Images(len(pairs), (None, None, channels), read, name_of)
+    return Images(len(pairs), (None, None, channels), read, name_of, labels.numpy)
 
 
 def plain(function):

@@ -10,7 +10,7 @@ import struct
 
 import numpy as np
 
-from keras_mixers.data.random_access import Images
+from keras_mixers.data.random_access import THREADS, Images, plain, without_autotune
 from keras_mixers.preprocessing.decode import traced_decoder
 
 LENGTH = struct.Struct("<Q")
@@ -46,11 +46,15 @@ def from_records(builder, split):
     paths, file_of, offsets = map(tf.constant, (paths, file_of, offsets))
     shape = tuple(info.features["image"].shape)
 
+    def example_of(record):
+        skip = {"image": tfds.decode.SkipDecoding()}
+        return info.features.deserialize_example(record, decoders=skip)
+
+    def label_of(record):
+        return tf.cast(example_of(record)["label"], tf.int64)
+
     def read(index):
-        record = record_at(paths[tf.gather(file_of, index)], tf.gather(offsets, index))
-        example = info.features.deserialize_example(
-            record, decoders={"image": tfds.decode.SkipDecoding()}
-        )
+        example = example_of(record_at(paths[tf.gather(file_of, index)], tf.gather(offsets, index)))
         image, problem = traced_decoder(shape[-1] or 3)(example["image"])
         return image, tf.cast(example["label"], tf.int64), problem
 
@@ -58,7 +62,11 @@ def from_records(builder, split):
         place = tf.strings.format(" at byte {}", tf.gather(offsets, index))
         return tf.strings.join([paths[tf.gather(file_of, index)], place])
 
-    return Images(offsets.shape[0], (*shape[:-1], shape[-1] or 3), read, name_of)
+    def labels():
+        records = tf.data.TFRecordDataset(paths).map(plain(label_of), THREADS)
+        return np.fromiter(without_autotune(records).as_numpy_iterator(), "int64")
+
+    return Images(offsets.shape[0], (*shape[:-1], shape[-1] or 3), read, name_of, labels)
 
 
 def record_at(path, offset):

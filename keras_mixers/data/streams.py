@@ -29,7 +29,7 @@ class Stream:
     It reads nothing ahead between two epochs. So it can continue with any epoch.
 
     Args:
-        iterator: yields (epoch, batch, images, labels).
+        iterator: yields (epoch, batch, images, labels), or also weights at the end.
         epoch: a variable with the epoch that it reads next.
         state: a variable, `NOT_STARTED`, `STARTED` or `FINISHED`.
         user: a weak reference to the iterator that takes the batches of this epoch.
@@ -74,8 +74,8 @@ class Streams:
     iterated only once.
 
     Args:
-        batches_of_epoch: epoch -> a dataset of (epoch, batch, images, labels).
-        hand_out: (epoch, batch, images, labels) -> (images, labels), when a batch is used.
+        batches_of_epoch: epoch -> a dataset of what `Stream.iterator` yields.
+        hand_out: (epoch, batch, ...) -> what follows the batch, when a batch is used.
         num_batches: the number of batches in an epoch.
     """
 
@@ -114,14 +114,14 @@ class Streams:
         # Before the batch is read, because an unreadable image ends the iteration here.
         started = tf.raw_ops.AssignVariableOp(resource=state, value=STARTED)
         with tf.control_dependencies([started]):
-            epoch, batch, images, labels = tf.raw_ops.IteratorGetNext(
+            epoch, batch, *parts = tf.raw_ops.IteratorGetNext(
                 iterator=stream,
                 output_types=[spec.dtype for spec in specs],
                 output_shapes=[spec.shape for spec in specs],
             )
         new_state = tf.where(batch == self.num_batches - 1, FINISHED, STARTED)
         tf.raw_ops.AssignVariableOp(resource=state, value=new_state)
-        return self.hand_out(epoch, batch, images, labels)
+        return self.hand_out(epoch, batch, *parts)
 
     def iterator(self, epoch, count, spec):
         """An iterator over the `count` batches of one epoch."""
