@@ -1,16 +1,14 @@
 """Load a dataset by its name: batches for training and validation, or single images."""
 
-import math
 import os
 from typing import Any
 
 from keras_mixers import arguments
 from keras_mixers.data import sources
+from keras_mixers.data.assemble import assemble
 from keras_mixers.data.augmentation import Augmentation
-from keras_mixers.data.batches import train_batches, validation_batches
 from keras_mixers.data.info import Info
-from keras_mixers.data.order import Order
-from keras_mixers.data.shard import check_shard, replicas
+from keras_mixers.data.settings import Settings
 from keras_mixers.deprecation import renamed_argument
 from keras_mixers.preprocessing import Preprocessing
 
@@ -24,6 +22,7 @@ def load(
     preprocessing: Preprocessing | None = None,
     augmentation: Augmentation | None = None,
     validation_fraction: float | None = None,
+    class_weight: str | dict[str | int, float] | None = None,
     drop_remainder: bool = False,
     seed: int = 0,
     start: tuple[int, int] = (0, 0),
@@ -64,6 +63,11 @@ def load(
         validation_fraction: fraction of the training images to hold out for validation. `None` for
             the dataset's validation split, else its test split, else a tenth of its training
             images.
+        class_weight: how much the images of a class count in the training loss. `"balanced"` is
+            `n / (K n_k)` for n training images, K classes and n_k images of the class: each class
+            then counts as much as the others. A dict has weights by the name or the number of the
+            class; other classes have weight 1. With weights, `train` has a third part, float32
+            `(batch,)`. `validation` has not.
         drop_remainder: whether `train` drops the last batch of an epoch if it is incomplete. All
             batches then have the same size, which suits several devices and XLA.
         seed: determines the order of the images and their augmentation.
@@ -102,65 +106,21 @@ def load(
         >>> info.class_names[:3], info.num_train, info.validation_source
         (('0', '1', '2'), 1437, 'test')
     """
-    batch_size = arguments.integer("batch_size", batch_size)
-    seed = arguments.integer("seed", seed, 0, 2**31 - 1)
-    drop_remainder = arguments.flag("drop_remainder", drop_remainder)
-    start = _start("start", start)
-    if image_size is not None:
-        image_size = arguments.pair("image_size", image_size)
-    if validation_fraction is not None:
-        validation_fraction = arguments.rate("validation_fraction", validation_fraction)
-        if not validation_fraction:
-            raise ValueError(
-                "`validation_fraction` must be None or above 0. Received: validation_fraction=0"
-            )
-    for argument, value, kind in (
-        ("preprocessing", preprocessing, Preprocessing),
-        ("augmentation", augmentation, Augmentation),
-    ):
-        if value is not None and not isinstance(value, kind):
-            expected = f"`{argument}` must be {kind.__name__}(...) or None"
-            raise TypeError(f"{expected}. {arguments.received(**{argument: value})}")
-    if preprocessing is not None and image_size not in (None, preprocessing.size):
-        raise ValueError(
-            "`image_size` must be None or the size of `preprocessing`. Received:"
-            f" image_size={image_size} and {preprocessing}"
-        )
-
-    shard = check_shard("shard", shard)
-
-    size_is_known = preprocessing is not None or image_size is not None
-    source = sources.find(name, validation_fraction, data_dir, size_is_known)
-    shape = source.train.shape
-    if preprocessing is None:
-        preprocessing = _default_preprocessing(image_size, shape)
-    channels = shape[-1]
-    if channels == 1 and isinstance(preprocessing.mean, tuple):
-        channels = len(preprocessing.mean)  # the channel of grey images is repeated
-    order = Order(source.train.count, batch_size, drop_remainder, seed, shard)
-    _check_order(order, math.lcm(shard[1], replicas()), start)
-    if augmentation is not None and (augmentation.mixup or augmentation.cutmix):
-        _check_pairs(order)
-    num_validation = source.validation.count
-    left_out = num_validation % batch_size % replicas()
-    if left_out:
-        arguments.warn(
-            f"`load` leaves out {left_out} of {num_validation} validation images, because the"
-            f" distribution of Keras divides each batch into {replicas()} equal parts"
-        )
-    info = Info(
-        name=os.fspath(name),
-        input_shape=(*preprocessing.size, channels),
-        class_names=source.class_names,
-        num_train=source.train.count,
-        num_validation=num_validation - left_out,
-        validation_source=source.validation_source,
+    settings = Settings(
+        image_size=image_size,
+        batch_size=batch_size,
         preprocessing=preprocessing,
-        skipped=source.skipped,
+        augmentation=augmentation,
+        validation_fraction=validation_fraction,
+        class_weight=class_weight,
+        drop_remainder=drop_remainder,
+        seed=seed,
+        start=start,
+        shard=shard,
     )
-    train = train_batches(source.train, info, order, augmentation or Augmentation(), start)
-    validation_order = Order(info.num_validation, batch_size, shard=shard)
-    return train, validation_batches(source.validation, info, validation_order), info
+    fraction = settings.validation_fraction
+    source = sources.find(name, fraction, data_dir, settings.size_is_known)
+    return assemble(source, os.fspath(name), settings)
 
 
 def images(
@@ -192,56 +152,3 @@ def images(
     """
     part = arguments.choice("part", part, ("train", "validation"))
     return getattr(sources.find(name, None, data_dir), part).dataset()
-
-
-def _default_preprocessing(image_size, image_shape):
-    """The largest central crop of the right aspect ratio, resized, in [-1, 1]."""
-    return Preprocessing(
-        image_size or image_shape[:2],
-        crop_fraction=1.0,
-        interpolation="bilinear",
-        mean=0.5,
-        std=0.5,
-    )
-
-
-def _check_order(order, parts, start):
-    """Raise a ValueError if the batches do not suit the number of equal parts, or the start."""
-    if order.batch_size % parts:
-        raise ValueError(
-            f"`batch_size` must be a multiple of {parts}, because each batch is divided into"
-            f" {parts} equal parts. Received: batch_size={order.batch_size}"
-        )
-    if order.remainder % parts:
-        raise ValueError(
-            f"`drop_remainder` must be True, because each batch is divided into {parts} equal"
-            f" parts. Received: drop_remainder=False, and a last batch of {order.remainder} images"
-        )
-    if not order.num_batches:
-        raise ValueError(
-            "`batch_size` must be at most the number of training images if drop_remainder=True."
-            f" Received: batch_size={order.batch_size} for {order.num_images} images"
-        )
-    if start[1] >= order.num_batches:
-        raise ValueError(
-            "`start` must be (epoch, batch) with a batch from 0 to"
-            f" {order.num_batches - 1}, because an epoch has {order.num_batches} batches. Received:"
-            f" start={start}"
-        )
-
-
-def _check_pairs(order):
-    """Raise a ValueError if shares would mix other pairs of images than one process does."""
-    size = 2 * order.shard[1]
-    if order.shard[1] > 1 and (order.batch_size % size or order.remainder % size):
-        raise ValueError(
-            f"`batch_size` must be a multiple of {size}, because MixUp and CutMix mix pairs of"
-            f" images in each of {order.shard[1]} shares. Received: batch_size={order.batch_size},"
-            f" and a last batch of {order.remainder or order.batch_size} images"
-        )
-
-
-def _start(name, value):
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise ValueError(f"`{name}` must be (epoch, batch). {arguments.received(**{name: value})}")
-    return tuple(arguments.integer(name, number, 0) for number in value)
