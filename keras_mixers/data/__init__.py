@@ -21,5 +21,6 @@ from keras_mixers.data.augmentation import Augmentation
 from keras_mixers.data.check import FolderReport, check
 from keras_mixers.data.info import Info
 from keras_mixers.data.load import images, load
+from keras_mixers.data.prepare import prepare
 
-__all__ = ["Augmentation", "FolderReport", "Info", "check", "images", "load"]
+__all__ = ["Augmentation", "FolderReport", "Info", "check", "images", "load", "prepare"]

@@ -48,6 +48,11 @@ def balanced(source):
 
     The mean weight of the training images is 1, and each class has the same sum of weights.
     """
+    if source.train.labels is None:
+        raise ValueError(
+            "`class_weight` must be None or a dict for a dataset that does not fit into 1 GiB,"
+            " because its labels are not known. Received: class_weight='balanced'"
+        )
     counts = np.bincount(source.train.labels(), minlength=len(source.class_names))
     if not counts.all():
         name = source.class_names[counts.argmin()]

@@ -37,6 +37,11 @@ class Order:
         return 0 if self.drop_remainder else self.num_images % self.batch_size
 
     @property
+    def num_used(self):
+        """The number of images that an epoch uses."""
+        return self.num_images - (self.num_images % self.batch_size if self.drop_remainder else 0)
+
+    @property
     def share_size(self):
         """The number of images that this process reads of a whole batch."""
         return self.batch_size // self.shard[1]
@@ -65,6 +70,12 @@ class Order:
         import tensorflow as tf
 
         return tf.range(*self.share_of(self.size_of(batch)))
+
+    def is_in_share(self, position):
+        """Whether this process reads the image at a position of the epoch."""
+        batch, row = position // self.batch_size, position % self.batch_size
+        begin, end = self.share_of(self.size_of(batch))
+        return (row >= begin) & (row < end)
 
     def position(self, number, first_batch):
         """The position in the epoch of the `number`-th image from a batch on."""

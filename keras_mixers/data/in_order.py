@@ -1,0 +1,72 @@
+"""Labelled images that can only be read in their order, such as those of a user's dataset."""
+
+import dataclasses
+from typing import Any
+
+from keras_mixers.data.random_access import THREADS, plain
+from keras_mixers.data.randomness import fold_in
+
+SHUFFLED = 1024  # images that a shuffle holds in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class InOrder:
+    """Labelled images that a TensorFlow graph reads one after the other; see `Images`.
+
+    Args:
+        elements: a dataset of (bytes, label), or (bytes, label, weight), that holds all images.
+        count: the number of images.
+        shape: (height, width, channels), with None where the images differ.
+        label_shape: as in `Images`.
+    """
+
+    elements: Any
+    count: int
+    shape: tuple
+    label_shape: tuple = ()
+    labels = None
+    read_batch = None
+
+    def changed(self, change, shape):
+        """The images, changed by a function of one image."""
+        import tensorflow as tf
+
+        def change_first(image, *rest):
+            return tf.ensure_shape(change(image), shape), *rest
+
+        elements = self.elements.map(plain(change_first), THREADS)
+        return dataclasses.replace(self, elements=elements, shape=shape)
+
+    def with_channels(self, channels):
+        """The images, with the channel of grey images repeated."""
+        import tensorflow as tf
+
+        if self.shape[-1] == channels:
+            return self
+        return self.changed(lambda x: tf.repeat(x, channels, -1), (*self.shape[:-1], channels))
+
+    def resized(self, preprocessing):
+        """The images in the size of a `Preprocessing`."""
+        return self.changed(preprocessing.resize, (*preprocessing.size, self.shape[-1]))
+
+    def kept(self):
+        """The same images, because they do not fit into memory."""
+        return self
+
+    def singles(self, order, epoch, first_batch, change):
+        """A dataset of the images from a batch to the end of an epoch; see `Images.singles`.
+
+        It reads the images before that batch again, and does not use them.
+        """
+        import tensorflow as tf
+
+        elements = self.elements
+        if order.seed is not None:
+            seed = tf.cast(fold_in(order.seed, epoch), tf.int64)
+            elements = elements.shuffle(SHUFFLED, seed, reshuffle_each_iteration=False)
+        begin = first_batch * order.batch_size
+        count = tf.maximum(order.num_used - begin, 0)  # 0 reads nothing; less would read everything
+        elements = elements.enumerate().skip(begin).take(count)
+        if order.shard[1] > 1:
+            elements = elements.filter(plain(lambda position, _: order.is_in_share(position)))
+        return elements.map(plain(lambda position, parts: change(position, *parts)), THREADS)
