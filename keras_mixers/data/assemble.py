@@ -35,7 +35,7 @@ def assemble(source, name, settings):
         validation_source=source.validation_source,
         preprocessing=preprocessing,
         skipped=source.skipped,
-        multi_label=bool(source.train.label_shape),
+        multi_label=source.train.num_classes is not None,
     )
     augmentation = settings.augmentation or Augmentation()
     weights = class_weights(settings.class_weight, source)

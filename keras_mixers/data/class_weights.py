@@ -11,7 +11,7 @@ def class_weights(value, source):
     """The weights of the classes, float32 `(num_classes,)`, or None."""
     if value is None:
         return None
-    if source.train.label_shape:
+    if source.train.num_classes is not None:
         raise ValueError(
             "`class_weight` must be None for images with several labels, which do not belong to one"
             " class. Give each image a weight instead. "

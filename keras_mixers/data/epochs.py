@@ -63,7 +63,7 @@ def epochs(read_epoch, num_batches, start=(0, 0)):
         epoch = int(next_epoch.numpy())
         return epoch, first_batch(epoch)
 
-    return with_position(batches, position)
+    return with_position(batches, position, next_epoch.assign)
 
 
 def with_cardinality(dataset, count):

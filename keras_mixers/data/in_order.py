@@ -17,15 +17,20 @@ class InOrder:
         elements: a dataset of (bytes, label), or (bytes, label, weight), that holds all images.
         count: the number of images.
         shape: (height, width, channels), with None where the images differ.
-        label_shape: as in `Images`.
+        num_classes: as in `Images`.
     """
 
     elements: Any
     count: int
     shape: tuple
-    label_shape: tuple = ()
+    num_classes: int | None = None
     labels = None
     read_batch = None
+
+    @property
+    def label_spec(self):
+        """The shape and the dtype of a label."""
+        return ((), "int64") if self.num_classes is None else ((self.num_classes,), "float32")
 
     def changed(self, change, shape):
         """The images, changed by a function of one image."""

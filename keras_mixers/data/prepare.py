@@ -179,11 +179,11 @@ def _check_shapes(train, validation, size_is_known):
             "`image_size` must be given, because the images differ in size. Received:"
             f" image_size=None, and images of the shapes {train.shape} and {validation.shape}"
         )
-    if train.shape[-1] != validation.shape[-1] or train.label_shape != validation.label_shape:
+    if train.shape[-1] != validation.shape[-1] or train.num_classes != validation.num_classes:
         raise ValueError(
             "`validation` must have as many channels and classes as `data`. Received: images of the"
-            f" shapes {validation.shape} and {train.shape}, labels of the shapes"
-            f" {validation.label_shape} and {train.label_shape}"
+            f" shapes {validation.shape} and {train.shape}, and labels of the shapes"
+            f" {validation.label_spec[0]} and {train.label_spec[0]}"
         )
 
 
@@ -199,13 +199,13 @@ def _checked_names(names):
 
 def _names_for(parts, names):
     """The names of the classes, after a check of their number against the labels."""
-    (train, _), in_memory = parts, [part for part in parts if isinstance(part, Images)]
-    if train.label_shape:
-        classes = train.label_shape[0]
-    else:
+    in_memory = [part for part in parts if isinstance(part, Images)]
+    classes = parts[0].num_classes
+    is_multi_label = classes is not None
+    if not is_multi_label:
         classes = max([2, *(int(part.labels().max()) + 1 for part in in_memory)])
     names = tuple(map(str, range(classes))) if names is None else names
-    if len(names) < classes or (train.label_shape and len(names) != classes):
+    if len(names) < classes or (is_multi_label and len(names) != classes):
         raise ValueError(
             f"`class_names` must be {classes} strings, one for each class of the labels."
             f" {arguments.received(class_names=names)}"

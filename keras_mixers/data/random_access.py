@@ -26,11 +26,13 @@ class Images:
     Args:
         count: the number of images.
         shape: (height, width, channels), with None where the images differ.
-        read: index -> (bytes `(H, W, C)`, label, problem). The problem is "" for a readable image.
+        read: index -> (bytes `(H, W, C)`, label, problem): int64, uint8, the label, and a text that
+            is "" for a readable image. The label is an int64 class index, or multi-hot, float32
+            `(num_classes,)`.
         name_of: index -> what to call the image in an error, as text.
         labels: () -> an array of all labels.
         read_batch: indices -> (images, labels), if all images are in memory; else None.
-        label_shape: () for class numbers, int64; (num_classes,) for multi-hot labels, float32.
+        num_classes: the number of classes of multi-hot labels; None for class indices.
         weights: the weight of each image in the loss, a float32 tensor `(count,)`, or None.
     """
 
@@ -40,7 +42,7 @@ class Images:
     name_of: Callable
     labels: Callable
     read_batch: Callable | None = None
-    label_shape: tuple = ()
+    num_classes: int | None = None
     weights: Any = None
 
     def part(self, begin, end):
@@ -65,9 +67,9 @@ class Images:
         )
 
     @property
-    def label_dtype(self):
-        """The dtype of a label: int64 for class numbers, float32 for multi-hot labels."""
-        return "float32" if self.label_shape else "int64"
+    def label_spec(self):
+        """The shape and the dtype of a label."""
+        return ((), "int64") if self.num_classes is None else ((self.num_classes,), "float32")
 
     def weights_at(self, indices):
         """A tuple of the weights of some images, which is empty if the images have no weights."""
@@ -127,8 +129,9 @@ class Images:
 
         with tf.device("CPU:0"):
             pixels = tf.Variable(tf.zeros((self.count, *self.shape), tf.uint8), trainable=False)
-            missing = tf.fill((self.count, *self.label_shape), tf.constant(-1, self.label_dtype))
-            labels = tf.Variable(missing, trainable=False)
+            shape, dtype = self.label_spec
+            unread = tf.fill([self.count, *shape], tf.constant(-1, dtype))
+            labels = tf.Variable(unread, trainable=False)
 
         def read_and_keep(index):
             image, label, problem = self.read(index)
@@ -182,8 +185,7 @@ class Images:
             return expected + 1, (number, image, label)
 
         end = tf.zeros([side or 0 for side in self.shape], tf.uint8)
-        label = tf.zeros(self.label_shape, self.label_dtype)
-        end = tf.data.Dataset.from_tensors((count, end, label, ""))
+        end = tf.data.Dataset.from_tensors((count, end, tf.zeros(*self.label_spec), ""))
         attempted = tf.data.Dataset.range(count).map(plain(read), THREADS).ignore_errors()
         attempted = attempted.concatenate(end)
         return attempted.scan(tf.constant(0, tf.int64), plain(check)).take(count)
@@ -245,7 +247,7 @@ def from_arrays(images, labels, weights=None):
         name_of=lambda index: tf.strings.format("image {}", index),
         labels=labels.numpy,
         read_batch=lambda indices: (tf.gather(images, indices), tf.gather(labels, indices)),
-        label_shape=tuple(labels.shape[1:]),
+        num_classes=labels.shape[1] if labels.shape.rank == 2 else None,
         weights=weights,
     )
 

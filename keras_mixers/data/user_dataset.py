@@ -56,8 +56,8 @@ def images_of_dataset(name, dataset, multi_label, class_names):
         THREADS,
     )
     shape = tuple(elements.element_spec[0].shape)
-    label_shape = (len(class_names),) if multi_label else ()
-    return InOrder(without_autotune(elements), count, shape, label_shape)
+    num_classes = len(class_names) if multi_label else None
+    return InOrder(without_autotune(elements), count, shape, num_classes)
 
 
 def check_elements(name, dataset):
@@ -159,7 +159,7 @@ def images_in_memory(flat, shapes, labels, weights=None):
         read=read,
         name_of=of_labels.name_of,
         labels=of_labels.labels,
-        label_shape=of_labels.label_shape,
+        num_classes=of_labels.num_classes,
         weights=of_labels.weights,
     )
 

@@ -40,7 +40,7 @@ def evaluate(
         model: a functional model that ends in logits, or in a softmax.
         dataset: batches `(images, labels)`, such as the validation data of `km.data.load`. Images
             are `(N, H, W, C)`, as the model expects them. Labels are class numbers `(N,)` or
-            one-hot `(N, num_classes)`.
+            one-hot `(N, num_classes)`. Weights, a third part, are ignored.
         info: the `Info` of the dataset, or only the names of its classes; `None` for the names of
             the model (see `ImageModel`). Other names than the model's are used, but not the same
             names in another order. A warning tells if the `Info` has another mean or standard
@@ -155,7 +155,7 @@ def batches(model, dataset, classes):
         raise TypeError(f"{expected}. {arguments.received(dataset=dataset)}")
     is_first = True
     for batch in dataset:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
             size = f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""
             raise ValueError(f"{expected}. Received: a {type(batch).__name__}{size}")
         images = numbers_of("dataset", batch[0])

@@ -22,15 +22,16 @@ NEAR_END = 4
 class Backup(keras.callbacks.Callback):
     """Save model, optimizer, moving average, seeds and position to one file; resume from it.
 
-    To resume, load the data by `km.data.load` with `start=(backup.epoch, backup.batch)`, and call
-    `fit` with `initial_epoch=backup.epoch`. With the same model, recipe and data, a killed run that
-    is resumed ends with the weights of an uninterrupted run. The file is replaced in one step, so
-    it is always complete. The script `examples/train.py --resume` shows all of this.
+    To resume, load the data by `km.data.load` or `km.data.prepare` with
+    `start=(backup.epoch, backup.batch)`, and call `fit` with `initial_epoch=backup.epoch`. With the
+    same model, recipe and data, a killed run that is resumed ends with the weights of an
+    uninterrupted run. The file is replaced in one step, so it is always complete. The script
+    `examples/train.py --resume` shows all of this.
 
-    Only data from `km.data.load` can begin within an epoch, also after `map` or `prefetch`. Arrays
-    and other datasets, also after `shuffle`, resume at the end of the last whole epoch, so `every`
-    must be `None`. The order of their later batches is up to them: Keras shuffles arrays in another
-    order after a resume.
+    Only data from `km.data.load` and `km.data.prepare` can begin within an epoch, also after `map`
+    or `prefetch`. Arrays and other datasets, also after `shuffle`, resume at the end of the last
+    whole epoch, so `every` must be `None`. The order of their later batches is up to them: Keras
+    shuffles arrays in another order after a resume.
 
     On the first Ctrl-C or SIGTERM, the callback lets the step finish, saves, and ends the process.
     The second one stops at once. If the loss becomes NaN or infinite, training stops with an error
@@ -141,14 +142,14 @@ class Backup(keras.callbacks.Callback):
         self.saves_within_epochs = same_epochs
         if self.every and not same_epochs:
             raise ValueError(
-                "`every` must be None for data that is not from `km.data.load`, or whose epochs"
-                " have another length, because this data cannot begin within an epoch. Received:"
-                f" every={self.every}"
+                "`every` must be None for data that is not from `km.data.load` or `prepare`, or"
+                " whose epochs have another length, because this data cannot begin within an epoch."
+                f" Received: every={self.every}"
             )
         if self.batch and not same_epochs:
             raise ValueError(
                 "`path` must be a backup of the end of an epoch for data that is not from"
-                " `km.data.load`, or whose epochs have another length. Received:"
+                " `km.data.load` or `prepare`, or whose epochs have another length. Received:"
                 f" path={self.path}, saved within epoch {self.epoch + 1}, after batch {self.batch}"
             )
         if origin is not None and origin.keras_mixers_position() != position:

@@ -8,6 +8,7 @@ the function in `keras_mixers.probe` with the same name. The others are:
 - `attention_explorer`: attention, hidden units, kernels, rollout and relevance on one page.
 - `plot_confusion`, `plot_calibration` and the page of `evaluation_report`: an `Evaluation` of
   `km.evaluate`.
+- `plot_batch`: the images of a batch of `km.data.load`, with augmentation.
 - `plot_history`: the learning curves of a training run.
 - `plot_search`: the trials of a hyperparameter search, from `km.tuning.results`.
 
@@ -28,6 +29,7 @@ from keras_mixers.visualize.attention_figures import (
     plot_attention_rollout,
     plot_relevance,
 )
+from keras_mixers.visualize.batch_figure import plot_batch
 from keras_mixers.visualize.evaluation_figures import plot_calibration, plot_confusion
 from keras_mixers.visualize.evaluation_report import evaluation_report
 from keras_mixers.visualize.explorer import attention_explorer
@@ -49,6 +51,7 @@ __all__ = [
     "plot_attention_distance",
     "plot_attention_matrix",
     "plot_attention_rollout",
+    "plot_batch",
     "plot_calibration",
     "plot_channel_mixing_activations",
     "plot_confusion",
