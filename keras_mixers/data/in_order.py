@@ -67,11 +67,31 @@ class InOrder:
 
         elements = self.elements
         if order.seed is not None:
-            seed = tf.cast(fold_in(order.seed, epoch), tf.int64)
-            elements = elements.shuffle(SHUFFLED, seed, reshuffle_each_iteration=False)
+            elements = shuffled(elements, fold_in(order.seed, epoch))
         begin = first_batch * order.batch_size
         count = tf.maximum(order.num_used - begin, 0)  # 0 reads nothing; less would read everything
         elements = elements.enumerate().skip(begin).take(count)
         if order.shard[1] > 1:
             elements = elements.filter(plain(lambda position, _: order.is_in_share(position)))
         return elements.map(plain(lambda position, parts: change(position, *parts)), THREADS)
+
+
+def shuffled(dataset, key):
+    """The dataset in another order, which depends only on the key, an int32 scalar.
+
+    `Dataset.shuffle` would also use the global seed, and it needs a seed that is not a tensor.
+    """
+    import tensorflow as tf
+
+    specs = tf.nest.flatten(dataset.element_spec)
+    variant = tf.raw_ops.ShuffleDatasetV3(
+        input_dataset=tf.data.experimental.to_variant(dataset),
+        buffer_size=tf.constant(SHUFFLED, tf.int64),
+        seed=tf.cast(key, tf.int64),
+        seed2=tf.constant(1, tf.int64),  # because two zeros give a random order
+        seed_generator=tf.raw_ops.DummySeedGenerator(),
+        reshuffle_each_iteration=False,
+        output_types=[spec.dtype for spec in specs],
+        output_shapes=[spec.shape for spec in specs],
+    )
+    return tf.data.experimental.from_variant(variant, dataset.element_spec)

@@ -4,6 +4,9 @@ import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.data.random_access import CHUNK, from_arrays
+from keras_mixers.preprocessing.scale import LARGEST_NORMALIZED
+
+LOWEST, HIGHEST = -256, 511  # because a resize may leave values somewhat outside of 0..255
 
 
 def images_of_arrays(name, value, multi_label):
@@ -40,29 +43,29 @@ def array_of(name, part, value):
 
 
 def as_bytes(name, pixels):
-    """Images with values in 0..255 as bytes, rounded half up as a preprocessing does."""
+    """Images with values in 0..255 as bytes: rounded half up and clipped, as a resize does."""
     if pixels.dtype == np.uint8:
         return pixels
     converted = np.empty(pixels.shape, "uint8")
     for begin in range(0, len(pixels), CHUNK):
         part = pixels[begin : begin + CHUNK]
-        if not (part.min() >= 0 and part.max() <= 255):  # true for NaN too
-            raise scale_error(name, f"{part.min():.3g} to {part.max():.3g}")
-        converted[begin : begin + CHUNK] = np.floor(part + 0.5) if part.dtype.kind == "f" else part
+        if not (part.min() >= LOWEST and part.max() <= HIGHEST):  # true for NaN too
+            raise scale_error(name, f"from {part.min():.3g} to {part.max():.3g}")
+        converted[begin : begin + CHUNK] = np.clip(np.floor(part.astype("float32") + 0.5), 0, 255)
     check_scale(name, converted.max(), pixels.dtype)
     return converted
 
 
 def check_scale(name, highest, dtype):
-    """Raise a ValueError if the highest byte is that of floats in 0..1."""
-    if dtype.kind == "f" and highest == 1:
-        raise scale_error(name, "0 to 1")
+    """Raise a ValueError if the highest byte is that of floats in 0..1, or of normalized ones."""
+    if dtype.kind == "f" and 0 < highest <= LARGEST_NORMALIZED:
+        raise scale_error(name, f"at most {highest}")
 
 
 def scale_error(name, values):
     """The error about images that are not in 0..255."""
     return ValueError(
-        f"The images of `{name}` must be bytes, or floats in 0..255. Received: values from {values}"
+        f"The images of `{name}` must be bytes, or floats in 0..255. Received: values {values}"
     )
 
 

@@ -13,7 +13,13 @@ from keras_mixers.data.random_access import (
     plain,
     without_autotune,
 )
-from keras_mixers.data.user_arrays import check_scale, checked_labels, checked_weights
+from keras_mixers.data.user_arrays import (
+    HIGHEST,
+    LOWEST,
+    check_scale,
+    checked_labels,
+    checked_weights,
+)
 
 PARTS = "(image, label) or (image, label, weight)"
 
@@ -98,10 +104,11 @@ def bytes_in_graph(name, spec):
             image = image[..., None]
         if spec.dtype == tf.uint8:
             return image
-        is_valid = tf.reduce_all((image >= 0) & (image <= 255))
+        image = tf.cast(image, tf.float32)
+        is_valid = tf.reduce_all((image >= LOWEST) & (image <= HIGHEST))
         message = f"The images of `{name}` must be bytes, or floats in 0..255"
         with tf.control_dependencies([tf.debugging.Assert(is_valid, [message])]):
-            return tf.cast(tf.floor(tf.cast(image, tf.float32) + 0.5), tf.uint8)
+            return tf.cast(tf.clip_by_value(tf.floor(image + 0.5), 0, 255), tf.uint8)
 
     return bytes_of
 
