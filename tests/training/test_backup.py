@@ -118,6 +118,35 @@ def test_backup_resumes_within_and_between_epochs(path, tmp_path):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
 
 
+def test_backup_resumes_arrays_within_an_epoch(path):
+    random = np.random.RandomState(0)
+    data = random.randint(0, 256, (80, 3, 3, 1)).astype("uint8"), np.arange(80) % 10, np.arange(80)
+
+    def train_arrays(backup, *callbacks):
+        batches, _, info = km.data.prepare(
+            data,
+            batch_size=8,
+            augmentation=km.data.Augmentation(mixup=1.0),
+            class_weight={3: 2.0},
+            start=(backup.epoch, backup.batch),
+        )
+        keras.utils.set_random_seed(0)
+        model = linear(info)
+        km.Recipe(epochs=2, learning_rate=1e-2).compile(model, len(batches))
+        arguments = {"initial_epoch": backup.epoch, "callbacks": [backup, *callbacks]}
+        model.fit(batches, epochs=2, shuffle=False, verbose=0, **arguments)
+        return model
+
+    expected = train_arrays(km.training.Backup(path.with_name("whole.weights.h5")))
+    with pytest.raises(Interrupted):
+        train_arrays(km.training.Backup(path, every=2), AfterSteps(13, interrupt))
+    backup = km.training.Backup(path)
+    assert (backup.epoch, backup.batch) == (1, 4)
+    found = train_arrays(backup)
+    for one, other in zip(expected.weights, found.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
+
+
 def test_backup_of_finished_training_changes_nothing(path):
     trained = train(km.training.Backup(path))
     again = train(km.training.Backup(path))

@@ -51,6 +51,18 @@ TRIALS = (
     trial(4, None, 50_000, rate=1e-3, kind="a"),
 )
 RESULTS = km.tuning.SearchResults("val_accuracy", "max", TRIALS)
+INFO = km.data.Info(
+    name="animals",
+    input_shape=(4, 6, 3),
+    class_names=("cat", "dog $", "cow\nand more"),
+    num_train=3,
+    num_validation=1,
+    validation_source="test",
+    preprocessing=km.Preprocessing((4, 6), mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)),
+)
+PIXELS = np.random.RandomState(0).uniform(size=(3, 4, 6, 3)).astype("float32")
+SOFT = np.array([[0.3, 0.7, 0], [0, 0, 0], [1, 0.004, 1]], "float32")
+BATCH = (PIXELS - (0.4, 0.5, 0.6)) / (0.1, 0.2, 0.3), SOFT, np.array([0.25, 1, 2])
 
 # {function: (name of the model, call, number of colour bars)}
 FIGURES = {
@@ -58,6 +70,7 @@ FIGURES = {
     "plot_attention_distance": ("vit", lambda m: visualize.plot_attention_distance(m, IMAGES), 1),
     "plot_attention_matrix": ("vit", lambda m: visualize.plot_attention_matrix(m, IMAGES[0]), 2),
     "plot_attention_rollout": ("vit", lambda m: visualize.plot_attention_rollout(m, IMAGES[0]), 1),
+    "plot_batch": ("vit", lambda m: visualize.plot_batch([BATCH], INFO), 0),
     "plot_calibration": ("vit", lambda m: visualize.plot_calibration(EVALUATION), 0),
     "plot_channel_mixing_activations": (
         "mlp_mixer",
@@ -127,6 +140,56 @@ def test_plot_calibration_has_a_bar_for_each_bin():
     assert (heights[10], heights[14], sum(heights)) == (0.5, 1.0, 1.5)
     assert left.patches[10].get_x() == pytest.approx(10 / 15)
     assert [bar.get_height() for bar in right.patches] == EVALUATION.bin_counts.tolist()
+
+
+def test_plot_batch_shows_images_labels_and_weights():
+    all_axes = panels(visualize.plot_batch([BATCH], INFO))
+    titles = [axes.get_title().replace("\N{NO-BREAK SPACE}", " ") for axes in all_axes]
+    assert titles == [
+        "dog $ 0.7, cat 0.3\nweight 0.25",
+        "none\nweight 1",
+        "cat, cow and more\nweight 2",
+    ]
+    for axes, pixels in zip(all_axes, PIXELS, strict=True):
+        np.testing.assert_allclose(shown(axes), pixels, atol=1e-6)
+    (axes,) = panels(visualize.plot_batch([(BATCH[0], np.array([2, 0, 1]))], INFO, count=1))
+    assert axes.get_title() == "cow and more"
+
+
+def test_plot_batch_does_not_move_the_dataset():
+    """Also if the epoch has one batch, which ends with it, and if a prefetch reads all batches."""
+    images = np.arange(8, dtype="uint8")[:, None, None, None] + np.zeros((8, 2, 2, 1), "uint8")
+    data = images, np.arange(8)
+
+    def labels_of(train):
+        return np.concatenate([labels for _, labels in train.as_numpy_iterator()]).tolist()
+
+    for batch_size, change in ((8, lambda train: train), (3, lambda train: train.prefetch(9))):
+        arguments = {"batch_size": batch_size, "validation": data, "start": (2, 0)}
+        train, _, info = km.data.prepare(data, **arguments)
+        figure = visualize.plot_batch(change(train), info)
+        assert train.keras_mixers_position() == (2, 0)
+        titles = [axes.get_title() for axes in panels(figure)]
+        first, second = labels_of(train), labels_of(train)
+        assert titles == [str(label) for label in first[:batch_size]]
+        assert first != second
+
+
+@pytest.mark.parametrize(
+    ("dataset", "info", "message"),
+    [
+        (3, INFO, "`dataset` must yield batches.*3"),
+        ([], INFO, "`dataset` must yield batches.*none"),
+        ([(PIXELS,)], INFO, "`dataset` must yield batches.*a tuple"),
+        ([(PIXELS[..., 0], SOFT)], INFO, r"`dataset` must have images.*\(4, 6, 3\).*\(3, 4, 6\)"),
+        ([(PIXELS, np.array([0, 1, 3]))], INFO, "`dataset` must have labels of the 3.*from 0 to 3"),
+        ([(PIXELS, SOFT[:, :2])], INFO, r"`dataset` must have labels.*\(3, 2\)"),
+        ([BATCH], ["cat", "dog", "cow"], "`info` must be the Info"),
+    ],
+)
+def test_plot_batch_raises_on_other_data(dataset, info, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        visualize.plot_batch(dataset, info)
 
 
 @pytest.mark.parametrize("plot", [visualize.plot_confusion, visualize.plot_calibration])
