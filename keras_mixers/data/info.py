@@ -11,13 +11,13 @@ class Info:
     """The facts about a dataset that a model, or an export of the model, needs.
 
     Args:
-        name: the name that was passed to `load`.
+        name: the name that was passed to `load`; `"arrays"` or `"dataset"` for `prepare`.
         input_shape: (height, width, channels) of the images that the model receives.
         class_names: one name per class, in the order of the class indices.
         num_train: number of training images.
         num_validation: number of validation images.
         validation_source: the split of the validation images: `"validation"`, `"test"`, or
-            `"train"` if `load` held them out of the training images.
+            `"train"` if they were held out of the training images.
         preprocessing: the preprocessing of each image; `km.export` accepts it too.
         skipped: `{reason: number}` of the files in a folder that `load` does not read. The reasons
             are suffixes such as `".tif"`, `"folder inside a class"`, `"not a regular file"`,

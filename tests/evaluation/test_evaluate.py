@@ -102,6 +102,12 @@ def test_evaluate_reads_each_form_of_labels(labels, evaluation):
     np.testing.assert_array_equal(found.confusion, evaluation.confusion)
 
 
+def test_evaluate_ignores_weights(evaluation):
+    weighted = [(*batch, np.zeros(len(batch[1]))) for batch in batches(LOGITS, TRUE)]
+    found = km.evaluate(identity(3), weighted, NAMES)
+    np.testing.assert_array_equal(found.confusion, evaluation.confusion)
+
+
 def test_evaluate_takes_probabilities_of_a_softmax_as_they_are(evaluation):
     found = km.evaluate(identity(3, "softmax"), batches(LOGITS, TRUE), NAMES)
     assert found.calibration_error == pytest.approx(evaluation.calibration_error, rel=1e-5)
