@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "probe": {"layers", "models"},
     "evaluation": {"data", "models", "probe"},
     "visualize": {"data", "evaluation", "layers", "probe", "tuning"},
-    "tuning": {"data", "exporting", "models", "preprocessing", "training", "weights"},
+    "tuning": {"data", "exporting", "layers", "models", "preprocessing", "training", "weights"},
 }
 # Modules at the root that every folder may import. They import only each other.
 OPEN = {"arguments", "deprecation", "files", "graph", "hdf5", "serialization", "version"}
