@@ -16,6 +16,7 @@ from keras_mixers.evaluation import metrics
 NAMES = ["<script>x</script>", "a \"b\" & 'c'", "Grüße", "x" * 300, "%TITLE%", "\udc80", "", "a\nb"]
 # (true class, predicted class, number of images); no image has class 7, and none is taken for 6.
 FOUND = [(i, i, 10 + i) for i in range(6)] + [(0, 1, 5), (2, 1, 3), (5, 0, 1), (6, 7, 2)]
+BINS = ("bin_counts", "bin_probabilities", "bin_accuracies")
 
 
 def evaluation_of(found, names, mistakes=()):
@@ -24,7 +25,13 @@ def evaluation_of(found, names, mistakes=()):
     correct = pairs[:, 0] == pairs[:, 1]
     bins = metrics.calibration_bins(np.where(correct, 0.95, 0.55), correct)
     confusion = metrics.confusion_matrix(*pairs.T, len(names))
-    return km.Evaluation(tuple(names), confusion, 0.875, *bins, tuple(mistakes))
+    return km.Evaluation(
+        class_names=tuple(names),
+        confusion=confusion,
+        top5_accuracy=0.875,
+        mistakes=tuple(mistakes),
+        **dict(zip(BINS, bins, strict=True)),
+    )
 
 
 @pytest.fixture(scope="module")
