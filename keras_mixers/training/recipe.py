@@ -82,8 +82,9 @@ class Recipe(CheckedDataclass):
         lora_rank: only the head and LoRA matrices of this rank train. `compile` adds them by
             Keras's `enable_lora` to each Dense layer of the blocks' mixers and MLPs, and freezes
             all else in the backbone. They start without an effect. Another `compile` with this
-            rank keeps them. `save_weights` and `export` add them to their kernels. `None` adds
-            none. Source: "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
+            rank keeps them. `save_weights` and `export` add them to their kernels, and
+            `km.training.save_lora_weights` writes only them and the head. `None` adds none. Source:
+            "LoRA: Low-Rank Adaptation of Large Language Models", arXiv 2106.09685.
         optimizer: `"adamw"` (`LayerwiseAdamW`) or `"sgd"` (`LayerwiseSGD`).
         momentum: momentum of SGD.
         beta_2: AdamW's `beta_2`; `beta_1` is 0.9.
