@@ -97,7 +97,7 @@ def test_saved_models_equal_lora(trained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(ON_JAX or ON_TORCH, reason="only TensorFlow exports")
-@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "saved_model"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
 def test_exported_model_equals_lora(trained, tmp_path, name):
     if name == "model.onnx":
         pytest.importorskip("onnxruntime")
@@ -127,6 +127,7 @@ def test_training_of_lora_resumes_within_an_epoch(tmp_path, digits_folder):
         keras.utils.set_random_seed(0)
         model = km.ViT("Ti/16", depth=1, num_heads=2, **{**SIZE, "num_classes": 10})
         km.Recipe(epochs=1, learning_rate=0.05, lora_rank=2).compile(model, 6)
+        model.run_eagerly = True  # because tracing a step takes longer than all steps
         model.fit(batches, callbacks=[backup, *callbacks], shuffle=False, verbose=0)
         return values_of(model)
 
