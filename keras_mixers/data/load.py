@@ -67,7 +67,8 @@ def load(
             `n / (K n_k)` for n training images, K classes and n_k images of the class: each class
             then counts as much as the others. A dict has weights by the name or the number of the
             class; other classes have weight 1. With weights, `train` has a third part, float32
-            `(batch,)`. `validation` has not.
+            `(batch,)`. `validation` has not. With MixUp or CutMix, do not use the `class_weight` of
+            `fit` instead: it weights a mixed image by its largest soft label only.
         drop_remainder: whether `train` drops the last batch of an epoch if it is incomplete. All
             batches then have the same size, which suits several devices and XLA.
         seed: determines the order of the images and their augmentation.

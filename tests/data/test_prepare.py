@@ -86,15 +86,18 @@ def test_validation_is_held_out_at_random_but_fixed():
     images = np.arange(50, dtype="uint8")[:, None, None] + np.zeros((50, 2, 2), "uint8")
     parts = []
     for seed in (0, 1):
-        parts += km.data.prepare((images, np.arange(50)), seed=seed, validation_fraction=0.2)[:2]
+        data = images, np.arange(50), np.arange(50)
+        parts += km.data.prepare(data, seed=seed, validation_fraction=0.2)[:2]
     train, held_out, _, again = (np.concatenate(classes_of(part)) for part in parts)
     np.testing.assert_array_equal(held_out, again)
     assert sorted([*train, *held_out]) == list(range(50))
     assert len(held_out) == 10
     assert held_out.tolist() != list(range(10))
     assert 15 < held_out.mean() < 35, "not the images of the first or the last classes"
-    (pixels, labels), *_ = batches(parts[1])
-    np.testing.assert_allclose((pixels[:, 0, 0, 0] + 1) * 127.5, labels, atol=1e-4)
+    for part in parts[:2]:
+        (pixels, labels, weights), *_ = batches(part)
+        np.testing.assert_allclose((pixels[:, 0, 0, 0] + 1) * 127.5, labels, atol=1e-4)
+        np.testing.assert_array_equal(weights, labels)
 
 
 @pytest.mark.parametrize(("fits", "crop_scale"), [(True, None), (False, (0.5, 1))])
@@ -144,18 +147,21 @@ def test_large_dataset_is_shuffled_by_epoch_and_resumes(nothing_fits):
 
 def test_shares_of_a_large_dataset_make_up_its_batches():
     images = InOrder(DATASET.take(13), 13, IMAGES.shape[1:])
-    epoch, first = (tf.constant(number, tf.int64) for number in (2, 1))
 
-    def weights_of(shard):
-        read = read_epoch(images, Order(13, 4, seed=3, shard=shard), epoch, first)
+    def weights_of(shard, epoch=2, first_batch=1):
+        place = (tf.constant(number, tf.int64) for number in (epoch, first_batch))
+        read = read_epoch(images, Order(13, 4, seed=3, shard=shard), *place)
         return [batch[-1].tolist() for batch in batches(read)]
 
     whole, *shares = map(weights_of, [(0, 1), (0, 2), (1, 2)])
+    orders = [np.concatenate(weights_of((0, 1), epoch, 0)).tolist() for epoch in (2, 3)]
+    assert orders[0] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(WEIGHTS[:13].tolist())
     assert [len(each) for each in whole] == [4, 4, 1]
     assert [one + other for one, other in zip(*shares, strict=True)] == whole
 
 
-def test_resume_at_the_end_reads_nothing_of_a_large_dataset_before(nothing_fits):
+def test_epoch_reads_each_image_of_a_large_dataset_once(nothing_fits):
     """The setup of an iterator has no batch, and must not read the dataset to find none."""
     read = []
 
@@ -167,9 +173,9 @@ def test_resume_at_the_end_reads_nothing_of_a_large_dataset_before(nothing_fits)
     spec = tf.TensorSpec((6, 5, 3), "uint8"), tf.TensorSpec((), "int64")
     dataset = tf.data.Dataset.from_generator(examples, output_signature=spec)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(8))
-    train = km.data.prepare(dataset, batch_size=4, validation=dataset, class_names=NAMES)[0]
+    train = km.data.prepare(dataset, batch_size=3, validation=dataset, class_names=NAMES)[0]
     read.clear()
-    assert len(list(train)) == 2
+    assert len(list(train)) == 3
     assert sorted(read) == list(range(8))
 
 
