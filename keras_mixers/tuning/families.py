@@ -58,7 +58,8 @@ class HyperViT(FamilySpace):
     from the trials that are intact. Another space or budget needs another `directory` of the tuner.
     `within_budget` documents several processes.
 
-    After the search, `tuner.get_best_models()` loads models as they were trained. For the `best`
+    `print(km.tuning.results(tuner))` shows all trials as a table. After the search,
+    `tuner.get_best_models()` loads models as they were trained. For the `best`
     configuration of `tuner.get_best_hyperparameters()`, `space.arguments_of(best)` returns the
     arguments of the model and `space.cost_of(best)` its cost. `space.build(best)` and
     `space.recipe_of(best, epochs)` return a new model and the recipe to train it.
