@@ -1,5 +1,6 @@
 """Training with plain `compile` and `fit`: recipes, their parts, and a backup callback."""
 
+from keras_mixers.training.average_precision import AveragePrecision
 from keras_mixers.training.backup import Backup
 from keras_mixers.training.lora_weights import load_lora_weights, save_lora_weights
 from keras_mixers.training.losses import Accuracy, Crossentropy
@@ -11,6 +12,7 @@ from keras_mixers.training.sharding import layout_map
 
 __all__ = [
     "Accuracy",
+    "AveragePrecision",
     "Backup",
     "Crossentropy",
     "LayerwiseAdamW",

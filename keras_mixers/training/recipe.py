@@ -14,6 +14,7 @@ from keras_mixers.data import Augmentation
 from keras_mixers.files import write_text
 from keras_mixers.serialization import parse_json
 from keras_mixers.training import choice, freezing, layerwise, lora, losses, schedule
+from keras_mixers.training.average_precision import AveragePrecision
 from keras_mixers.training.optimizer import LayerwiseAdamW, LayerwiseSGD
 
 
@@ -97,6 +98,9 @@ class Recipe(CheckedDataclass):
             in `fit`, Keras also validates with the average.
         loss: `"softmax"` or `"sigmoid"` cross-entropy.
         label_smoothing: fraction of each label that is spread evenly over all classes.
+        multi_label: whether an image may have several labels, or none, as for `info.multi_label`.
+            `compile` then uses the metric `average_precision` instead of `accuracy`. The loss must
+            be `"sigmoid"`.
         augmentation: the augmentation of training images.
         model_arguments: arguments of the model that belong to the recipe, such as
             `{"stochastic_depth_rate": 0.1}`.
@@ -137,6 +141,7 @@ class Recipe(CheckedDataclass):
     ema_decay: float | None = checked(arguments.rate, None)
     loss: str = checked(one_of(*losses.KINDS), "softmax")
     label_smoothing: float = checked(arguments.rate, 0.0)
+    multi_label: bool = checked(arguments.flag, False)
     augmentation: Augmentation = checked(_augmentation, default_factory=Augmentation)
     model_arguments: dict[str, Any] = checked(_json_dict, default_factory=dict)
     source: str = checked(arguments.text, "")
@@ -147,6 +152,11 @@ class Recipe(CheckedDataclass):
             raise ValueError(
                 "`frozen_blocks` must be None with `lora_rank`, which freezes the whole backbone."
                 f" Received: frozen_blocks={self.frozen_blocks!r}, lora_rank={self.lora_rank}"
+            )
+        if self.multi_label and self.loss != "sigmoid":
+            raise ValueError(
+                "`loss` must be 'sigmoid' with `multi_label`, because a softmax chooses one class."
+                f" Received: loss={self.loss!r}"
             )
         if (self.epochs is None) == (self.steps is None):
             raise ValueError(
@@ -179,7 +189,7 @@ class Recipe(CheckedDataclass):
         - A model with one output: the loss is `"sigmoid"`.
 
         Use `dataclasses.replace` for other values, such as an augmentation that suits the images
-        or `loss="sigmoid"` for several labels per image.
+        or `loss="sigmoid", multi_label=True` for several labels per image.
 
         Args:
             model: a functional model with one `PatchEmbed` and its new head; it is not changed.
@@ -260,7 +270,9 @@ rank 4, because so few images need few weights that train'
         )
 
     def compile(self, model: keras.Model, steps_per_epoch: int, epochs: int | None = None) -> None:
-        """Call `model.compile` with this recipe's optimizer and loss, and the metric `accuracy`.
+        """Call `model.compile` with this recipe's optimizer and loss, and a metric.
+
+        The metric is `accuracy`, or `average_precision` with `multi_label`.
 
         A `.keras` file keeps which layers are frozen. With `lora_rank`, load it with
         `compile=False` and call this method again, because Keras saves the sum of a kernel and its
@@ -329,7 +341,7 @@ rank 4, because so few images need few weights that train'
             if self.optimizer == "sgd"
             else LayerwiseAdamW(learning_rate, beta_2=self.beta_2, epsilon=self.epsilon, **common),
             losses.Crossentropy(self.label_smoothing, self.loss),
-            metrics=[losses.Accuracy()],
+            metrics=[AveragePrecision() if self.multi_label else losses.Accuracy()],
         )
         if model.built:
             # Because a training step that creates variables is traced twice by TensorFlow.

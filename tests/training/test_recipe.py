@@ -38,12 +38,13 @@ BAD = {
     "ema_decay": [1, -0.1, "0.9"],
     "loss": ["mse", None],
     "label_smoothing": [1, -0.1, None],
+    "multi_label": [1, "yes", None],
     "augmentation": [None, {}],
     "model_arguments": [None, [], NESTED, CIRCULAR],
     "source": [None, 3],
 }
 ADDED = {"gradient_accumulation_steps", "frozen_blocks", "lora_rank"}  # fields since version 0.1.0
-ADDED |= {"steps", "warmup_steps", "head_epochs", "optimizer", "momentum"}
+ADDED |= {"steps", "warmup_steps", "head_epochs", "optimizer", "momentum", "multi_label"}
 
 
 def small_model():
