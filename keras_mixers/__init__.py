@@ -2,7 +2,13 @@
 
 from keras_mixers import data, layers, probe, training, tuning, visualize
 from keras_mixers.deprecation import renamed
-from keras_mixers.evaluation import Evaluation, Mistake, evaluate
+from keras_mixers.evaluation import (
+    Evaluation,
+    LabelMistake,
+    Mistake,
+    MultiLabelEvaluation,
+    evaluate,
+)
 from keras_mixers.exporting import ExportReport, export
 from keras_mixers.models import (
     ConvMixer,
@@ -41,9 +47,11 @@ __all__ = [
     "ExportReport",
     "Hybrid",
     "ImageModel",
+    "LabelMistake",
     "LoadReport",
     "MLPMixer",
     "Mistake",
+    "MultiLabelEvaluation",
     "Prediction",
     "Preprocessing",
     "Recipe",

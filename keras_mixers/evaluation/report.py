@@ -1,14 +1,12 @@
-"""The result of an evaluation: arrays, the numbers that follow from them, and a table."""
+"""The result for images with one class: arrays, the numbers that follow from them, a table."""
 
 import dataclasses
 
 import numpy as np
 
 from keras_mixers.evaluation import metrics
-
-MOST_ROWS = 20  # classes in the table
-MOST_LINES = 5  # of each list of mistakes
-LONGEST_NAME = 30  # characters of a class name in the table
+from keras_mixers.evaluation.result import MOST_LINES, Result
+from keras_mixers.evaluation.text import images, percent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,8 +29,8 @@ class Mistake:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Evaluation:
-    """What `evaluate` measured. `print` shows a table.
+class Evaluation(Result):
+    """What `evaluate` measured for images with one class each. `print` shows a table.
 
     Attributes:
         class_names: one name per class.
@@ -49,12 +47,8 @@ class Evaluation:
             largest first.
     """
 
-    class_names: tuple[str, ...]
     confusion: np.ndarray
     top5_accuracy: float | None
-    bin_counts: np.ndarray
-    bin_probabilities: np.ndarray
-    bin_accuracies: np.ndarray
     mistakes: tuple[Mistake, ...]
 
     @property
@@ -88,20 +82,8 @@ class Evaluation:
         """
         return metrics.ratio(self.confusion.diagonal(), self.counts)
 
-    @property
-    def calibration_error(self) -> float:
-        """The expected calibration error, with 15 equal bins.
-
-        The mean over the images of |accuracy - mean probability| of their bin.
-
-        Source: "On Calibration of Modern Neural Networks", arXiv 1706.04599.
-        """
-        return metrics.calibration_error(
-            self.bin_counts, self.bin_probabilities, self.bin_accuracies
-        )
-
     def __str__(self) -> str:
-        blocks = [[self._summary()], self._table(), self._confused(), self._worst()]
+        blocks = [[self._summary()], self._classes(), self._confused(), self._worst()]
         return "\n\n".join("\n".join(lines) for lines in blocks if lines)
 
     def _summary(self):
@@ -111,20 +93,9 @@ class Evaluation:
         head = f"{images(self.num_images)}, {len(self.class_names)} classes"
         return f"{head}: {', '.join(shown)}"
 
-    def _table(self):
-        """Rows of all classes in their order, or of the classes with the lowest recall."""
-        rows, title = np.arange(len(self.class_names)), []
-        if len(rows) > MOST_ROWS:
-            rows = np.argsort(self.recall, kind="stable")[:MOST_ROWS]  # NaN comes last
-            title = [f"the {MOST_ROWS} classes with the lowest recall"]
-        width = max(len("class"), *(len(self._name(row)) for row in rows))
-        lines = [f"{'class':{width}}  images  precision  recall"]
-        lines += [
-            f"{self._name(row):{width}}  {self.counts[row]:6}"
-            f"  {percent(self.precision[row]):>9}  {percent(self.recall[row]):>6}"
-            for row in rows
-        ]
-        return title + lines
+    def _classes(self):
+        fractions = {"precision": self.precision, "recall": self.recall}
+        return self._table("class", self.counts, fractions, "recall")
 
     def _confused(self):
         off = self.confusion - np.diag(self.confusion.diagonal())
@@ -144,19 +115,3 @@ class Evaluation:
 
     def _mistaken(self, true, predicted):
         return f"{self._name(true)} as {self._name(predicted)}"
-
-    def _name(self, number):
-        """A class name on one line, as UTF-8 can hold it, not longer than the table allows."""
-        text = self.class_names[number].encode("utf-8", "replace").decode()
-        name = " ".join(text.split())
-        return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
-
-
-def images(count):
-    """A number of images as text."""
-    return f"{count} image" if count == 1 else f"{count} images"
-
-
-def percent(fraction):
-    """A fraction as text; NaN becomes a dash."""
-    return "-" if np.isnan(fraction) else f"{fraction:.1%}"

@@ -10,7 +10,7 @@ from keras_mixers.exporting.formats import FORMATS, format_of
 from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.models import image_model
-from keras_mixers.models.outputs import is_sigmoid
+from keras_mixers.models.outputs import check_one_logit
 
 # Suffixes of files that `export` does not write, and that do not name a folder.
 OTHER_FILES = {".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pth", ".safetensors", ".zip"}
@@ -184,10 +184,4 @@ def check_returns_logits(model):
             f" probabilities. Received: a model whose last layer, {last.name!r}, applies {name};"
             " preprocessing=None exports it without"
         )
-    if model.outputs[0].shape[-1] == 1 and not is_sigmoid(model):
-        raise ValueError(
-            "`model` must end in logits of two or more classes, or be compiled with"
-            " Recipe(loss='sigmoid'), because the softmax of one logit is always 1. Received: a"
-            f" model whose last layer, {last.name!r}, has one output; preprocessing=None exports it"
-            " without probabilities"
-        )
+    check_one_logit(model)

@@ -1,16 +1,64 @@
-"""What the outputs of a model mean."""
+"""What the outputs of a model mean: logits or probabilities, of one choice or of several."""
 
 import keras
 
+from keras_mixers.graph import layer_calls
+
+
+def kind_of_output(model):
+    """`"logits"`, `"probabilities"`, or `None` for features, tokens or several outputs.
+
+    Logits come from a `Dense` layer without an activation, or from the average of such layers.
+    Probabilities come from a softmax of two or more logits.
+    """
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        return None
+    last = list(layer_calls(model).values())[-1]
+    layer = last.operation
+    activation = getattr(layer, "activation", None)
+    if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
+        return "probabilities" if model.outputs[0].shape[-1] > 1 else None
+    if isinstance(layer, keras.layers.Average):
+        layers = [node.operation for node in last.parent_nodes]
+    else:
+        layers = [layer]
+    linear = keras.activations.linear
+    dense = all(isinstance(each, keras.layers.Dense) for each in layers)
+    return "logits" if dense and all(each.activation is linear for each in layers) else None
+
 
 def is_sigmoid(model):
-    """Whether the model's loss treats each class as a separate decision, so uses a sigmoid."""
+    """Whether each output is a separate decision: the model's loss uses a sigmoid of each logit.
+
+    One output of a model that is not compiled is one too, because the softmax of one logit is
+    always 1.
+    """
+    if kind_of_output(model) == "probabilities":
+        return False
     loss = getattr(model, "loss", None)
+    if loss is None:
+        return model.outputs[0].shape[-1] == 1
+    binary = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
     return getattr(loss, "kind", None) == "sigmoid" or (
-        isinstance(loss, keras.losses.BinaryCrossentropy) and loss.from_logits
+        isinstance(loss, binary) and loss.from_logits
     )
 
 
-def probabilities(model, logits):
-    """The probabilities that a model's logits mean: their softmax, or a sigmoid of each."""
-    return keras.ops.sigmoid(logits) if is_sigmoid(model) else keras.ops.softmax(logits)
+def check_one_logit(model):
+    """Raise a ValueError if a model has one logit, and its loss does not use a sigmoid."""
+    if model.outputs[0].shape[-1] == 1 and not is_sigmoid(model):
+        raise ValueError(
+            "`model` must have two or more outputs, or be compiled with Recipe(loss='sigmoid'),"
+            " because the softmax of one logit is always 1. Received:"
+            f" {model.name!r} with one output and the loss {model.loss!r}"
+        )
+
+
+def probabilities(model, outputs):
+    """The probabilities that the outputs `(N, num_classes)` mean.
+
+    They are the softmax of logits, or a sigmoid of each, or the outputs of a softmax.
+    """
+    if kind_of_output(model) == "probabilities":
+        return outputs
+    return keras.ops.sigmoid(outputs) if is_sigmoid(model) else keras.ops.softmax(outputs)

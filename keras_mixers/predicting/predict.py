@@ -11,12 +11,16 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.graph import functional
 from keras_mixers.models.image_model import check_class_names, check_makes_input, fact_of
-from keras_mixers.models.outputs import is_sigmoid, probabilities
+from keras_mixers.models.outputs import (
+    check_one_logit,
+    is_sigmoid,
+    kind_of_output,
+    probabilities,
+)
 from keras_mixers.predicting.items import list_items
 from keras_mixers.predicting.prediction import Prediction
 from keras_mixers.predicting.read import read
 from keras_mixers.preprocessing import Preprocessing
-from keras_mixers.probe.outputs import kind_of_output
 
 
 def predict(
@@ -30,7 +34,12 @@ def predict(
     """Classify files, folders of files, or images, and name the most probable classes of each.
 
     The probabilities are the softmax of the model's logits, or their sigmoid if the model is
-    compiled with `Recipe(loss="sigmoid")`, as in files of `km.export`.
+    compiled with `Recipe(loss="sigmoid")`, as in files of `km.export`. Those of a sigmoid are
+    independent: an image may have several labels, or none. `print` separates the classes above 50%
+    from the others.
+
+    A model with one output decides between two classes: the sigmoid of its logit is the probability
+    of class 1. With one class name, that class is present or not.
 
     Files are JPEG, PNG, BMP, WebP, or GIF, of which the first frame is read. Images are turned
     upright by their EXIF orientation. White is the background of transparent images. Grey files and
@@ -46,7 +55,8 @@ def predict(
             `km.data.load`; `None` for the model's (see `ImageModel`).
         class_names: one string for each output, or two for one output, the logit of the second.
             `None` for the model's names, and for the indices as strings if it has none.
-        top: how many classes to name. Fewer are named if the model has fewer.
+        top: how many classes to name. Fewer are named if the model has fewer. Of independent
+            probabilities, all above 50% are named.
         batch_size: images in a batch.
 
     Returns:
@@ -72,7 +82,8 @@ def predict(
     check_model(model)
     preprocessing = check_preprocessing(model, preprocessing)
     names = names_of(model, class_names)
-    top = min(arguments.integer("top", top), len(names))
+    independent = is_sigmoid(model) and len(names) == model.outputs[0].shape[-1]
+    top = arguments.integer("top", top)
     batch_size = arguments.integer("batch_size", batch_size)
     items = list_items(files)
 
@@ -84,22 +95,27 @@ def predict(
         for values in classify(model, np.asarray(preprocessing.normalize(np.stack(batch)))):
             item = items[len(predictions)]
             source = item if isinstance(item, str) else len(predictions)
-            if len(names) > len(values):  # two names for one output
-                values = np.append(1 - values, values)
-            best = np.argsort(-values, kind="stable")[:top]
-            best_names, best_values = [names[i] for i in best], values[best].tolist()
-            predictions.append(Prediction(source, tuple(best_names), tuple(best_values)))
+            predictions.append(named(source, values, names, top, independent))
         if progress:
             progress.add(1)
     return predictions
 
 
+def named(source, values, names, top, independent):
+    """The `Prediction` of one image from the outputs' probabilities."""
+    if len(values) < len(names):  # one output, which decides between two classes
+        values = np.concatenate([1 - values, values])
+    count = max(top, np.count_nonzero(values > 0.5)) if independent else top
+    best = np.argsort(-values, kind="stable")[:count]
+    return Prediction(
+        source, tuple(names[i] for i in best), tuple(values[best].tolist()), independent
+    )
+
+
 def classify(model, images):
     """The class probabilities of a batch: `(N, H, W, C) -> (N, num_classes)`, float32."""
     outputs = keras.ops.cast(model.predict_on_batch(images), "float32")
-    if kind_of_output(model) == "logits":
-        outputs = probabilities(model, outputs)
-    return keras.ops.convert_to_numpy(outputs)
+    return keras.ops.convert_to_numpy(probabilities(model, outputs))
 
 
 def check_preprocessing(model, given):
@@ -118,7 +134,9 @@ def names_of(model, given):
     """The names of the classes that are given, or the model's, or the indices as strings."""
     names = fact_of(model, "class_names") if given is None else given
     if names is None:
-        names = map(str, range(model.outputs[0].shape[-1]))
+        names = map(
+            str, range(max(2, model.outputs[0].shape[-1]))
+        )  # one output decides between two
     return check_class_names(model, names)
 
 
@@ -136,8 +154,5 @@ def check_model(model):
             "`model` must end in logits (a Dense layer without an activation) or in a softmax of"
             f" logits. Received: {model.name!r}, which does not"
         )
-    if kind == "logits" and model.outputs[0].shape[-1] == 1 and not is_sigmoid(model):
-        raise ValueError(
-            "`model` must have two or more classes, or be compiled with Recipe(loss='sigmoid'),"
-            f" because the softmax of one logit is always 1. Received: {model.name!r} with one"
-        )
+    if kind == "logits":
+        check_one_logit(model)

@@ -11,16 +11,28 @@ class Prediction:
         source: the path of the file as text, or the index of another image in `files`.
         class_names: the names of the classes.
         probabilities: their probabilities.
+        independent: whether each probability is a separate decision, so that an image may have
+            several labels or none.
     """
 
     source: str | int
     class_names: tuple[str, ...]
     probabilities: tuple[float, ...]
+    independent: bool = False
 
     def __str__(self) -> str:
         source = f"image {self.source}" if isinstance(self.source, int) else self.source
-        pairs = zip(self.class_names, self.probabilities, strict=True)
-        return printable(f"{source}: {', '.join(f'{name} {value:.1%}' for name, value in pairs)}")
+        pairs = list(zip(self.class_names, self.probabilities, strict=True))
+        if not self.independent:
+            return printable(f"{source}: {shown(pairs)}")
+        labels = [pair for pair in pairs if pair[1] > 0.5]
+        others = f"; at most 50%: {shown(pairs[len(labels) :])}" if pairs[len(labels) :] else ""
+        return printable(f"{source}: {shown(labels) or 'no label'}{others}")
+
+
+def shown(pairs):
+    """Names and probabilities as text."""
+    return ", ".join(f"{name} {value:.1%}" for name, value in pairs)
 
 
 def printable(text):

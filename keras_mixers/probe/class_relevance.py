@@ -8,10 +8,10 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.graph import layer_calls, run
 from keras_mixers.layers import Residual
+from keras_mixers.models.outputs import kind_of_output
 from keras_mixers.probe.attention import Layers, attention_path, read_out
 from keras_mixers.probe.collect import batches, mixer_input, mixer_of, to_numpy
 from keras_mixers.probe.images import check_images, numbers_of
-from keras_mixers.probe.outputs import kind_of_output
 
 
 def relevance(

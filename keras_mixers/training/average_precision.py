@@ -24,11 +24,11 @@ class AveragePrecision(keras.metrics.Metric):
     it that have the label. Labels without an image are left out of the mean, and images without a
     label count. Without any label the result is 0.
 
-    The metric keeps the number of images in each of 2047 bins of logits, 24 KiB for a label, because
-    a compiled step cannot keep the logits of an unknown number of images. The width of a bin is
-    about 1% of the logit, and 0.001 near 0. Images in one bin count as if each was in its middle.
-    For 1,000 to 40,000 random images, logits with a standard deviation of 1 or more, and 20 labels,
-    the error was at most 0.0005, and 0.004 for one label. `km.evaluate` computes the exact value.
+    The metric counts the images in 2047 bins of logits, which takes 24 KiB for a label, because a
+    compiled step cannot keep the logits of an unknown number of images. The width of a bin is about
+    1% of the logit, and 0.001 near 0. Images in one bin count as if each was in its middle. For
+    1,000 to 40,000 random images, logits with a standard deviation of 1 or more, and 20 labels, the
+    error was at most 0.0005, and 0.004 for one label. `km.evaluate` computes the exact value.
 
     A soft label counts as that fraction of an image. Labels may also be class numbers.
 

@@ -14,7 +14,7 @@ from keras_mixers import arguments, files
 from keras_mixers.probe.attention import Layers
 from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.images import check_images
-from keras_mixers.probe.outputs import kind_of_output, predict
+from keras_mixers.probe.outputs import is_classifier, predict
 from keras_mixers.probe.scale import scale_checked, warn_of_bytes
 from keras_mixers.visualize.canvas import DIVERGING, SEQUENTIAL, background
 from keras_mixers.visualize.views import encoded, finite, views_of
@@ -119,7 +119,7 @@ def predictions(model, images, class_names):
         ValueError: if there is not one name for each class, or the model is not a classifier and
             `class_names` is not `None`.
     """
-    if kind_of_output(model) is None:
+    if not is_classifier(model):
         if class_names is not None:
             raise ValueError(
                 "`class_names` must be None for a model that does not end in logits or a softmax."

@@ -1,8 +1,8 @@
 """Evaluations of models that return chosen logits, against values computed by hand."""
 
-import keras
 import numpy as np
 import pytest
+from identity import batches, identity
 
 import keras_mixers as km
 
@@ -10,24 +10,6 @@ import keras_mixers as km
 LOGITS = np.array([[4, 0, 0], [0, 1, 0], [3, 0, 0], [0, 0, 2], [0, 2, 0]], "float32")
 TRUE = np.array([0, 1, 1, 2, 2])
 NAMES = ["ant", "bee", "cow"]
-
-
-def identity(classes, activation=None, **compiled):
-    """A model whose logits are its images `(1, 1, classes)`."""
-    dense = keras.layers.Dense(
-        classes, activation, use_bias=False, kernel_initializer="identity", name="logits"
-    )
-    model = keras.Sequential([keras.Input((1, 1, classes)), keras.layers.Flatten(), dense])
-    if compiled:
-        model.compile(**compiled)
-    return model
-
-
-def batches(logits, labels, size=2):
-    """The dataset that gives a model of `identity` these logits."""
-    images = np.asarray(logits, "float32")[:, None, None, :]
-    starts = range(0, len(images), size)
-    return [(images[i : i + size], labels[i : i + size]) for i in starts]
 
 
 def softmax_of_one(logit, classes):

@@ -65,13 +65,47 @@ def test_progress_is_shown_for_several_batches(capsys):
     assert one == several and len(one) == 5
 
 
+def sigmoid(logit):
+    return 1 / (1 + np.exp(-logit))
+
+
 def test_sigmoid_model_gives_independent_probabilities():
+    """All labels above 50% are named, also if they are more than `top`."""
+    model = mean_colour()
+    model.compile(loss=km.training.Crossentropy(kind="sigmoid"))
+    names = ["red", "green", "blue"]
+    yellow, black = km.predict(
+        model, [plain((255, 255, 0)), plain((0, 0, 0))], PREPROCESSING, names, top=1
+    )
+    assert yellow.class_names == ("red", "green")
+    np.testing.assert_allclose(yellow.probabilities, sigmoid(1), rtol=1e-5)
+    assert black.class_names == ("red",)
+    np.testing.assert_allclose(black.probabilities, sigmoid(-1), rtol=1e-5)
+    assert str(black) == "image 1: no label; at most 50%: red 26.9%"
+    (found,) = km.predict(model, plain((255, 255, 0)), PREPROCESSING, names)
+    assert str(found) == "image 0: red 73.1%, green 73.1%; at most 50%: blue 26.9%"
+
+
+def test_one_output_decides_between_two_classes_or_about_one():
     model = mean_colour(1)
-    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
-    image = np.full((4, 4, 1), 255, "uint8")
-    (found,) = km.predict(model, image, PREPROCESSING, ["defect"])
-    assert found.class_names == ("defect",)
-    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-1)), rtol=1e-5)
+    white = np.full((4, 4, 1), 255, "uint8")
+    for loss in (None, keras.losses.BinaryCrossentropy(from_logits=True)):
+        if loss:
+            model.compile(loss=loss)
+        (both,) = km.predict(model, white, PREPROCESSING, ["good", "defect"])
+        assert both.class_names == ("defect", "good")
+        np.testing.assert_allclose(both.probabilities, [sigmoid(1), sigmoid(-1)], rtol=1e-5)
+        assert str(both) == "image 0: defect 73.1%, good 26.9%"
+        (one,) = km.predict(model, white, PREPROCESSING, ["defect"])
+        assert str(one) == "image 0: defect 73.1%"
+        (unnamed,) = km.predict(model, white, PREPROCESSING)
+        assert unnamed.class_names == ("1", "0")
+        data = [(white[None, :2, :2] / 127.5 - 1, np.array([1]))]
+        found = km.evaluate(model, data, ["good", "defect"])
+        assert found.accuracy == 1
+        np.testing.assert_allclose(found.bin_probabilities[10], both.probabilities[0], rtol=1e-5)
+    with pytest.raises(ValueError, match="`class_names` must be 2 strings"):
+        km.predict(model, white, PREPROCESSING, ["a", "b", "c"])
 
 
 def test_softmax_of_the_model_is_not_applied_twice():
@@ -220,14 +254,22 @@ def test_wrong_arguments_are_refused(argument, value, message):
         km.predict(files=plain(RED), **arguments)
 
 
-def test_model_of_one_logit_needs_a_sigmoid():
-    dense = keras.layers.Dense(1)
-    model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), dense])
-    with pytest.raises(ValueError, match="`model` must have two or more classes"):
-        km.predict(model, plain(RED), PREPROCESSING)
+def test_one_logit_with_another_loss_is_refused():
+    """A regression has no probabilities. `km.export` refuses it too."""
+    model = mean_colour(1)
+    model.compile(loss="mse")
+    image = np.zeros((1, 2, 2, 1))
+    for call in (
+        lambda: km.predict(model, image, PREPROCESSING),
+        lambda: km.evaluate(model, [(image, [0])], ["good", "defect"]),
+    ):
+        with pytest.raises(ValueError, match="`model` must have two or more outputs, .*'mse'"):
+            call()
 
 
 def test_prediction_prints_one_readable_line():
     found = km.Prediction("a\n\udcff.jpg", ("cat", "d\tog"), (0.98765, 0.01235))
     assert str(found) == r"a\n\udcff.jpg: cat 98.8%, d\tog 1.2%"
     assert str(km.Prediction(3, ("cat",), (1.0,))) == "image 3: cat 100.0%"
+    none = km.Prediction(3, ("cat",), (0.5,), independent=True)
+    assert str(none) == "image 3: no label; at most 50%: cat 50.0%"

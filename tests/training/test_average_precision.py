@@ -10,6 +10,7 @@ import keras_mixers as km
 
 COMPILED = [way for way in WAYS if "jit_compile" in way] or WAYS
 
+
 def average_precision(labels, scores, weights=None):
     """Mean over the images with the label of the precision at each; equal scores are one step."""
     weights = np.ones(len(scores)) if weights is None else weights

@@ -224,7 +224,7 @@ def test_exported_probabilities_follow_the_loss(loss, classes):
     np.testing.assert_allclose(outputs["probabilities"], activation(outputs["logits"]), rtol=1e-6)
     model.compile("sgd", "mse")
     if classes == 1:
-        with pytest.raises(ValueError, match=r"compiled with Recipe\(loss='sigmoid'\).*one output"):
+        with pytest.raises(ValueError, match=r"compiled with Recipe\(loss='sigmoid'\).*'mse'"):
             validation.check_preprocessing(preprocessing, model)
 
 
