@@ -59,6 +59,7 @@ def evaluate(
             valid for the model, or if the model returns NaN or infinity.
 
     Example:
+        >>> import numpy as np
         >>> images = np.array([[3.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 2.0]]).reshape(4, 1, 1, 2)
         >>> logits = keras.layers.Dense(2, use_bias=False, kernel_initializer="identity")
         >>> model = keras.Sequential([keras.Input((1, 1, 2)), keras.layers.Flatten(), logits])
@@ -74,6 +75,10 @@ def evaluate(
         <BLANKLINE>
         worst mistakes, by the probability of the predicted class
           image 2: dog as cat (73.1%)
+        >>> several = np.array([[1, 0], [1, 1], [0, 0], [0, 1]])
+        >>> found = evaluate(model, [(images, several)], ["cat", "dog"], multi_label=True)
+        >>> found.average_precision.round(3)
+        array([0.75, 1.  ])
     """
     check_classifies(model)
     num_mistakes = arguments.integer("num_mistakes", num_mistakes, 0)

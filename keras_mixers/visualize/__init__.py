@@ -6,8 +6,8 @@ the function in `keras_mixers.probe` with the same name. The others are:
 
 - `plot_attention`, `plot_attention_matrix` and `animate_attention`: `attention_maps`.
 - `attention_explorer`: attention, hidden units, kernels, rollout and relevance on one page.
-- `plot_confusion`, `plot_calibration` and the page of `evaluation_report`: an `Evaluation` of
-  `km.evaluate`.
+- `plot_confusion`, `plot_average_precision`, `plot_calibration`, and the page of
+  `evaluation_report`: a result of `km.evaluate`.
 - `plot_batch`: the images of a batch of `km.data.load`, with augmentation.
 - `plot_history`: the learning curves of a training run.
 - `plot_search`: the trials of a hyperparameter search, from `km.tuning.results`.
@@ -30,7 +30,11 @@ from keras_mixers.visualize.attention_figures import (
     plot_relevance,
 )
 from keras_mixers.visualize.batch_figure import plot_batch
-from keras_mixers.visualize.evaluation_figures import plot_calibration, plot_confusion
+from keras_mixers.visualize.evaluation_figures import (
+    plot_average_precision,
+    plot_calibration,
+    plot_confusion,
+)
 from keras_mixers.visualize.evaluation_report import evaluation_report
 from keras_mixers.visualize.explorer import attention_explorer
 from keras_mixers.visualize.feature_figures import plot_feature_pca, plot_features
@@ -51,6 +55,7 @@ __all__ = [
     "plot_attention_distance",
     "plot_attention_matrix",
     "plot_attention_rollout",
+    "plot_average_precision",
     "plot_batch",
     "plot_calibration",
     "plot_channel_mixing_activations",

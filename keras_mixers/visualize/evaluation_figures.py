@@ -1,11 +1,11 @@
-"""Figures of an `Evaluation`: the confusion matrix and the calibration."""
+"""Figures of what `km.evaluate` returns: confusion, average precision and calibration."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keras_mixers import arguments
-from keras_mixers.evaluation import Evaluation
+from keras_mixers.evaluation import Evaluation, MultiLabelEvaluation
 from keras_mixers.visualize.canvas import LITERAL, SEQUENTIAL, add_colorbar, drawable_text, panels
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MOST_NUMBERED = 20  # classes whose cells hold numbers, because smaller cells have no room
 MOST_NAMED = 60  # classes whose rows and columns have names
+MOST_BARS = 40  # labels in the figure of average precision
 LONGEST_NAME = 20  # characters of a class name at an axis
 
 
@@ -23,7 +24,7 @@ def plot_confusion(evaluation: Evaluation) -> "Figure":
     for at most 20 classes. The row of a class without images is empty.
 
     Args:
-        evaluation: the return value of `km.evaluate`.
+        evaluation: the return value of `km.evaluate`, for images with one class.
 
     Returns:
         A matplotlib `Figure`.
@@ -40,7 +41,7 @@ def plot_confusion(evaluation: Evaluation) -> "Figure":
         >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
         ('predicted class', 'true class')
     """
-    check_evaluation(evaluation)
+    check_evaluation(evaluation, Evaluation, "images with one class")
     counts, classes = evaluation.confusion, len(evaluation.class_names)
     title = f"Confusion matrix (accuracy {evaluation.accuracy:.1%})"
     figure, (axes,) = panels(1, title, side=min(2.4 + 0.35 * classes, 9))
@@ -52,9 +53,7 @@ def plot_confusion(evaluation: Evaluation) -> "Figure":
             colour = "black" if fractions[row, column] > 0.6 else "white"
             axes.text(column, row, counts[row, column], ha="center", va="center", color=colour)
     if classes <= MOST_NAMED:
-        names = [
-            drawable_text(" ".join(name.split())[:LONGEST_NAME]) for name in evaluation.class_names
-        ]
+        names = [axis_name(name) for name in evaluation.class_names]
         axes.set_xticks(range(classes), names, rotation=90, **LITERAL)
         axes.set_yticks(range(classes), names, **LITERAL)
     axes.set_xlabel("predicted class")
@@ -62,12 +61,67 @@ def plot_confusion(evaluation: Evaluation) -> "Figure":
     return figure
 
 
-def plot_calibration(evaluation: Evaluation) -> "Figure":
-    """Plot a reliability diagram: the accuracy of the images by their predicted probability.
+def plot_average_precision(evaluation: MultiLabelEvaluation) -> "Figure":
+    """Plot a bar for each label: its average precision, with precision and recall at 0.5.
 
-    Each bar is one of the 15 bins of `Evaluation.calibration_error`. Bars on the diagonal are
-    calibrated: below it, the model is overconfident. A second panel has the number of images in
-    each bin.
+    The label with the lowest average precision is at the top. Of more than 40 labels, the figure
+    has the 40 lowest. A label without images has no bar. The number of images with the label is
+    next to its name.
+
+    Args:
+        evaluation: the return value of `km.evaluate`, for images with several labels.
+
+    Returns:
+        A matplotlib `Figure`.
+
+    Raises:
+        TypeError: if `evaluation` is not a `MultiLabelEvaluation`.
+
+    Example:
+        >>> import numpy as np
+        >>> import keras_mixers as km
+        >>> images, labels = np.random.rand(8, 4, 4, 1), np.eye(2)[[0, 1] * 4]
+        >>> layers = [keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)]
+        >>> batches, names = [(images, labels)], ["cat", "dog"]
+        >>> evaluation = km.evaluate(keras.Sequential(layers), batches, names, multi_label=True)
+        >>> figure = plot_average_precision(evaluation)
+        >>> sorted(label.get_text() for label in figure.axes[0].get_yticklabels())
+        ['cat (4)', 'dog (4)']
+    """
+    check_evaluation(evaluation, MultiLabelEvaluation, "images with several labels")
+    rows = np.argsort(evaluation.average_precision, kind="stable")[:MOST_BARS]  # NaN comes last
+    lowest = (
+        f" (bars: the {MOST_BARS} lowest labels)" if len(evaluation.class_names) > MOST_BARS else ""
+    )
+    title = f"Mean average precision {evaluation.mean_average_precision:.1%}{lowest}"
+    side = 5.0
+    figure, (axes,) = panels(1, title, side=side, aspect=(0.9 + 0.22 * len(rows)) / side)
+    places = np.arange(len(rows))
+    values = np.nan_to_num(evaluation.average_precision[rows])
+    axes.barh(places, values, color="steelblue", label="average precision")
+    at_half = {"linestyle": "", "markersize": 6}
+    axes.plot(
+        evaluation.precision[rows], places, "o", color="crimson", label="precision", **at_half
+    )
+    axes.plot(evaluation.recall[rows], places, "d", color="orange", label="recall", **at_half)
+    names = [f"{axis_name(evaluation.class_names[i])} ({evaluation.counts[i]})" for i in rows]
+    axes.set_yticks(places, names, **LITERAL)
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.5, -0.5))
+    axes.set_xlabel("average precision; precision and recall at probability 0.5")
+    axes.set_ylabel("label (images)")
+    axes.grid(axis="x", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+def plot_calibration(evaluation: Evaluation | MultiLabelEvaluation) -> "Figure":
+    """Plot a reliability diagram: the accuracy of predictions by their probability.
+
+    Each bar is one of the 15 bins of `calibration_error`. Bars on the diagonal are calibrated:
+    below it, the model is overconfident. A second panel has the number of images in each bin. For
+    images with several labels, a prediction is about one label of an image, and its accuracy is the
+    fraction with the label.
 
     Args:
         evaluation: the return value of `km.evaluate`.
@@ -76,7 +130,7 @@ def plot_calibration(evaluation: Evaluation) -> "Figure":
         A matplotlib `Figure`.
 
     Raises:
-        TypeError: if `evaluation` is not an `Evaluation`.
+        TypeError: if `evaluation` is neither an `Evaluation` nor a `MultiLabelEvaluation`.
 
     Example:
         >>> import keras_mixers as km
@@ -89,7 +143,7 @@ def plot_calibration(evaluation: Evaluation) -> "Figure":
 
     Source: "On Calibration of Modern Neural Networks", arXiv 1706.04599, figure 1.
     """
-    check_evaluation(evaluation)
+    check_evaluation(evaluation, (Evaluation, MultiLabelEvaluation))
     error = evaluation.calibration_error
     figure, (left, right) = panels(2, f"Calibration error {error:.1%}", side=3.2, columns=2)
     edges = np.linspace(0, 1, len(evaluation.bin_counts) + 1)
@@ -105,20 +159,32 @@ def plot_calibration(evaluation: Evaluation) -> "Figure":
         label="mean of a bin",
     )
     left.legend(loc="upper left")
-    left.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    left.set(xlim=(0, 1), ylim=(0, 1.02))
     right.bar(edges[:-1], evaluation.bin_counts, **bars)
-    right.set(xlim=(0, 1), ylabel="images")
+    right.set(xlim=(0, 1))
+    if isinstance(evaluation, Evaluation):
+        labels = "probability of the predicted class", "accuracy", "images"
+    else:
+        labels = "probability of a label", "fraction with the label", "images and labels"
+        right.set_yscale("log")  # because most labels of an image are absent
+    left.set_ylabel(labels[1])
+    right.set_ylabel(labels[2])
     for axes in (left, right):
-        axes.set_xlabel("probability of the predicted class")
+        axes.set_xlabel(labels[0])
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
     return figure
 
 
-def check_evaluation(evaluation):
-    """Raise a TypeError for anything except an `Evaluation`."""
-    if not isinstance(evaluation, Evaluation):
+def axis_name(name):
+    """A class name, short enough for an axis."""
+    return drawable_text(" ".join(name.split())[:LONGEST_NAME])
+
+
+def check_evaluation(evaluation, kinds, of=""):
+    """Raise a TypeError for anything except a result of `km.evaluate` of these kinds."""
+    if not isinstance(evaluation, kinds):
         raise TypeError(
-            "`evaluation` must be the return value of `km.evaluate`."
+            f"`evaluation` must be the return value of `km.evaluate`{of and f' for {of}'}."
             f" {arguments.received(evaluation=evaluation)}"
         )

@@ -25,7 +25,7 @@ def evaluation_report(
     calibration, and the worst mistakes with their images, at most 48.
 
     Args:
-        evaluation: the return value of `km.evaluate`.
+        evaluation: the return value of `km.evaluate`, for images with one class.
         path: path of the file, ending in `.html`. The function writes the whole file or nothing.
         info: the `Info` of the dataset. It gives the name of the dataset, and its preprocessing
             turns the images back into pictures. Without it, values outside 0..1 are rescaled.
@@ -47,7 +47,7 @@ def evaluation_report(
         >>> evaluation_report(evaluation, page, info, model_name="linear").name
         'report.html'
     """
-    check_evaluation(evaluation)
+    check_evaluation(evaluation, Evaluation, "images with one class")
     path = arguments.file_path(path, ".html")
     check_info(info, evaluation)
     title = title_of(info, model_name)

@@ -1,4 +1,4 @@
-"""The files of a model whose loss uses a sigmoid return the sigmoid of its logits, in all formats."""
+"""The files of a model whose loss uses a sigmoid return the sigmoid of its logits."""
 
 import io
 

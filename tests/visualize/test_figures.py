@@ -1,5 +1,7 @@
 """Figures show the arrays of `keras_mixers.probe` at the right positions."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -64,6 +66,18 @@ PIXELS = np.random.RandomState(0).uniform(size=(3, 4, 6, 3)).astype("float32")
 SOFT = np.array([[0.3, 0.7, 0], [0, 0, 0], [1, 0.004, 1]], "float32")
 BATCH = (PIXELS - (0.4, 0.5, 0.6)) / (0.1, 0.2, 0.3), SOFT, np.array([0.25, 1, 2])
 
+LABELS = km.MultiLabelEvaluation(
+    class_names=("cat", "dog $", "cow"),
+    confusion=np.array([[[4, 1], [1, 2]], [[6, 0], [2, 0]], [[7, 1], [0, 0]]]),
+    average_precision=np.array([0.8, 0.4, np.nan]),
+    exact_match=0.5,
+    bin_counts=in_bins(4, 20, others=0),
+    bin_probabilities=in_bins(0.7, 0.95),
+    bin_accuracies=in_bins(0.5, 1.0),
+    false_positives=(),
+    false_negatives=(),
+)
+
 # {function: (name of the model, call, number of colour bars)}
 FIGURES = {
     "plot_attention": ("vit", lambda m: visualize.plot_attention(m, IMAGES[0], (1, 2)), 3),
@@ -71,6 +85,7 @@ FIGURES = {
     "plot_attention_matrix": ("vit", lambda m: visualize.plot_attention_matrix(m, IMAGES[0]), 2),
     "plot_attention_rollout": ("vit", lambda m: visualize.plot_attention_rollout(m, IMAGES[0]), 1),
     "plot_batch": ("vit", lambda m: visualize.plot_batch([BATCH], INFO), 0),
+    "plot_average_precision": ("vit", lambda m: visualize.plot_average_precision(LABELS), 0),
     "plot_calibration": ("vit", lambda m: visualize.plot_calibration(EVALUATION), 0),
     "plot_channel_mixing_activations": (
         "mlp_mixer",
@@ -192,10 +207,47 @@ def test_plot_batch_raises_on_other_data(dataset, info, message):
         visualize.plot_batch(dataset, info)
 
 
-@pytest.mark.parametrize("plot", [visualize.plot_confusion, visualize.plot_calibration])
-def test_evaluation_figures_refuse_other_values(plot):
-    with pytest.raises(TypeError, match=r"`evaluation` must be the return value.*\[1\]"):
-        plot([1])
+def test_plot_calibration_names_the_pairs_of_several_labels():
+    left, right = visualize.plot_calibration(LABELS).axes
+    assert left.get_xlabel() == "probability of a label"
+    assert (left.get_ylabel(), right.get_ylabel()) == (
+        "fraction with the label",
+        "images and labels",
+    )
+    assert [bar.get_height() for bar in right.patches] == LABELS.bin_counts.tolist()
+
+
+def test_plot_average_precision_has_the_lowest_label_at_the_top():
+    axes = visualize.plot_average_precision(LABELS).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["dog $ (2)", "cat (3)", "cow (0)"]
+    assert axes.get_ylim()[0] > axes.get_ylim()[1], "the first name is at the top"
+    assert [bar.get_width() for bar in axes.patches] == [0.4, 0.8, 0]
+    precision, recall = (line.get_xdata() for line in axes.lines)
+    np.testing.assert_allclose(precision, [np.nan, 2 / 3, 0])
+    np.testing.assert_allclose(recall, [0, 2 / 3, np.nan])
+    many = dataclasses.replace(
+        LABELS,
+        class_names=("cat",) * 60,
+        confusion=np.ones((60, 2, 2), int),
+        average_precision=np.arange(60) / 60,
+    )
+    figure = visualize.plot_average_precision(many)
+    assert [bar.get_width() for bar in figure.axes[0].patches] == (np.arange(40) / 60).tolist()
+    assert figure.get_suptitle() == "Mean average precision 49.2% (bars: the 40 lowest labels)"
+
+
+@pytest.mark.parametrize(
+    ("plot", "evaluation"),
+    [
+        (visualize.plot_confusion, LABELS),
+        (visualize.plot_average_precision, EVALUATION),
+        (visualize.plot_calibration, [1]),
+    ],
+)
+def test_evaluation_figures_refuse_other_values(plot, evaluation):
+    with pytest.raises(TypeError, match="`evaluation` must be the return value of `km.evaluate`"):
+        plot(evaluation)
 
 
 def shown(axes):
