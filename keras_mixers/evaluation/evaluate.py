@@ -47,7 +47,7 @@ def evaluate(
             deviation of the colours than the model.
         num_mistakes: how many of the worst mistakes to keep, of each kind.
         multi_label: whether an image may have several labels or none. `None`: `info.multi_label`,
-            or False for names of classes. The labels themselves never decide it.
+            or that of the model if `info` is not an `Info`. The labels never decide it.
 
     Returns:
         An `Evaluation`, or a `MultiLabelEvaluation` for images with several labels; `print` shows
@@ -83,7 +83,7 @@ def evaluate(
     check_classifies(model)
     num_mistakes = arguments.integer("num_mistakes", num_mistakes, 0)
     if multi_label is None:
-        multi_label = getattr(info, "multi_label", False)
+        multi_label = getattr(info, "multi_label", bool(fact_of(model, "multi_label")))
     outputs = model.outputs[0].shape[-1]
     if arguments.flag("multi_label", multi_label):
         return evaluate_labels(model, dataset, names_of(info, model, outputs), num_mistakes)

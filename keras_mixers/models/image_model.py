@@ -1,4 +1,4 @@
-"""A functional model that knows how to prepare its images, and the names of its classes."""
+"""A functional model that knows how to prepare its images, and what its outputs mean."""
 
 from typing import Any
 
@@ -41,11 +41,22 @@ def check_class_names(model, names):
     classes = outputs[0].shape[-1]
     expected = f"`class_names` must be {classes} strings, one for each class"
     names = arguments.sequence("class_names", names, max(classes, 2), expected)
-    return tuple(arguments.class_names(names, 2 if (classes, len(names)) == (1, 2) else classes))
+    if classes == 1 and len(names) != 1:
+        classes = 2
+    return tuple(arguments.class_names(names, classes))
+
+
+def check_multi_label(_model, value):
+    """Check a bool."""
+    return arguments.flag("multi_label", value)
 
 
 # A fact that an `ImageModel` keeps, as an attribute of this name -> its `check(model, value)`.
-FACTS = {"preprocessing": check_makes_input, "class_names": check_class_names}
+FACTS = {
+    "preprocessing": check_makes_input,
+    "class_names": check_class_names,
+    "multi_label": check_multi_label,
+}
 
 
 @registered
@@ -65,6 +76,9 @@ class ImageModel(keras.Model):
             can set it; the size and the number of channels must be the model's.
         class_names: a tuple with the name of each output, or None. A model with one output may have
             two, of which the output is the logit of the second. You can set it.
+        multi_label: whether an image may have several labels or none, so that each probability is
+            the sigmoid of a logit, also if the model is not compiled. None: not known. You can set
+            it, and `Recipe(multi_label=True).compile` does.
 
     Raises:
         ValueError, TypeError: if a value does not fit the model; the message names the attribute.
@@ -84,6 +98,7 @@ class ImageModel(keras.Model):
     # Without a constructor, because Keras then treats this class as its own functional models.
     preprocessing: Preprocessing | None = None
     class_names: tuple[str, ...] | None = None
+    multi_label: bool | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in FACTS:
@@ -97,7 +112,7 @@ class ImageModel(keras.Model):
 
         Args:
             info: the `Info` of `km.data.load`, or another object with `preprocessing` and
-                `class_names`, such as a `Checkpoint`.
+                `class_names`, such as a `Checkpoint`, whose `multi_label` is then not known.
 
         Raises:
             ValueError, TypeError: if `info` does not fit the model. No fact has changed.
@@ -108,16 +123,15 @@ class ImageModel(keras.Model):
                 than in their training; `km.data.load(..., preprocessing=...)` prepares images for
                 them.
         """
-        missing = [name for name in FACTS if not hasattr(info, name)]
-        if missing:
+        if not (hasattr(info, "preprocessing") and hasattr(info, "class_names")):
             raise TypeError(
-                f"`info` must be the Info of km.data.load, or have {' and '.join(FACTS)}."
+                "`info` must be the Info of km.data.load, or have preprocessing and class_names."
                 f" {arguments.received(info=info)}"
             )
         before = {name: getattr(self, name) for name in FACTS}
         try:
             for name in FACTS:
-                setattr(self, name, getattr(info, name))
+                setattr(self, name, getattr(info, name, None))
         except (TypeError, ValueError):
             vars(self).update(before)
             raise

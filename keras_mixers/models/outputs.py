@@ -3,6 +3,7 @@
 import keras
 
 from keras_mixers.graph import layer_calls
+from keras_mixers.models.image_model import fact_of
 
 
 def kind_of_output(model):
@@ -28,20 +29,21 @@ def kind_of_output(model):
 
 
 def is_sigmoid(model):
-    """Whether each output is a separate decision: the model's loss uses a sigmoid of each logit.
+    """Whether each output is a separate decision, so that its probability is a sigmoid.
 
-    One output of a model that is not compiled is one too, because the softmax of one logit is
-    always 1.
+    The model's loss decides it, and then the model's fact `multi_label`, which a file keeps if it
+    is loaded with `compile=False`. One output of a model that is not compiled is a separate
+    decision too, because the softmax of one logit is always 1.
     """
     if kind_of_output(model) == "probabilities":
         return False
     loss = getattr(model, "loss", None)
-    if loss is None:
-        return model.outputs[0].shape[-1] == 1
-    binary = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
-    return getattr(loss, "kind", None) == "sigmoid" or (
-        isinstance(loss, binary) and loss.from_logits
-    )
+    if isinstance(loss, (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)):
+        return loss.from_logits
+    if hasattr(loss, "kind"):  # km.training.Crossentropy
+        return loss.kind == "sigmoid"
+    is_single = loss is None and model.outputs[0].shape[-1] == 1
+    return is_single or bool(fact_of(model, "multi_label"))
 
 
 def check_one_logit(model):

@@ -12,6 +12,7 @@ from keras_mixers import arguments
 from keras_mixers.arguments import CheckedDataclass, checked, non_negative, one_of
 from keras_mixers.data import Augmentation
 from keras_mixers.files import write_text
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.serialization import parse_json
 from keras_mixers.training import choice, freezing, layerwise, lora, losses, schedule
 from keras_mixers.training.average_precision import AveragePrecision
@@ -343,6 +344,8 @@ rank 4, because so few images need few weights that train'
             losses.Crossentropy(self.label_smoothing, self.loss),
             metrics=[AveragePrecision() if self.multi_label else losses.Accuracy()],
         )
+        if self.multi_label and isinstance(model, ImageModel):
+            model.multi_label = True  # so that the file says it, also without the loss
         if model.built:
             # Because a training step that creates variables is traced twice by TensorFlow.
             model.optimizer.build(model.trainable_variables)

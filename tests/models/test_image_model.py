@@ -27,6 +27,7 @@ def tiny(classes=3, shape=(4, 6, 3), outputs=1):
 def with_facts():
     model = tiny()
     model.preprocessing, model.class_names = PREPROCESSING, list(NAMES)
+    model.multi_label = True
     return model
 
 
@@ -44,6 +45,7 @@ def test_file_and_copy_have_the_facts(tmp_path):
     loaded = saved_and_loaded(model, tmp_path)
     assert type(loaded) is km.ImageModel
     assert facts(loaded) == facts(copy.deepcopy(loaded)) == (PREPROCESSING, NAMES)
+    assert loaded.multi_label is True
     outer = keras.Sequential([keras.Input((4, 6, 3)), model])
     assert facts(saved_and_loaded(outer, tmp_path).layers[0]) == (PREPROCESSING, NAMES)
 
@@ -119,7 +121,7 @@ def test_one_output_may_have_two_names_and_several_have_none():
     for names in (("good", "bad"), ("bad",)):
         binary.class_names = names
         assert binary.class_names == names
-    with pytest.raises(ValueError, match="`class_names` must be 1 strings"):
+    with pytest.raises(ValueError, match="`class_names` must be 2 strings"):
         binary.class_names = NAMES
     maps = tiny(outputs=2)
     maps.preprocessing = PREPROCESSING
@@ -138,6 +140,7 @@ def test_set_info_sets_all_facts_or_none(recwarn):
     model.set_info(info())
     model.set_info(info(preprocessing=dataclasses.replace(PREPROCESSING, std=(0.5,) * 3)))
     assert facts(model)[1] == NAMES and not recwarn
+    assert model.multi_label is False
     with pytest.raises(ValueError, match="`class_names` must be 3 strings"):
         model.set_info(info(preprocessing=PREPROCESSING, class_names=("ant",)))
     assert model.preprocessing.std == (0.5,) * 3

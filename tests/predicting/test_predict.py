@@ -86,6 +86,26 @@ def test_sigmoid_model_gives_independent_probabilities():
     assert str(found) == "image 0: red 73.1%, green 73.1%; at most 50%: blue 26.9%"
 
 
+def test_model_file_keeps_several_labels_without_the_loss(tmp_path):
+    """The loss in the file says it, the fact does without the loss, and another loss wins."""
+    images = keras.Input((2, 2, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(images)
+    model = km.ImageModel(images, keras.layers.Dense(3, kernel_initializer="identity")(mean))
+    km.Recipe(epochs=1, loss="sigmoid", multi_label=True).compile(model, 1)
+    model.save(tmp_path / "model.keras")
+    for compiled in (True, False):
+        loaded = keras.models.load_model(tmp_path / "model.keras", compile=compiled)
+        assert loaded.multi_label
+        (found,) = km.predict(loaded, plain(RED), PREPROCESSING, ["red", "green", "blue"])
+        assert str(found) == "image 0: red 73.1%; at most 50%: green 26.9%, blue 26.9%"
+    data = [(np.ones((1, 2, 2, 3), "float32"), [[1, 0, 0]])]
+    assert isinstance(km.evaluate(loaded, data, ["r", "g", "b"]), km.MultiLabelEvaluation)
+    loaded.compile(loss=km.training.Crossentropy())
+    (found,) = km.predict(loaded, plain(RED), PREPROCESSING)
+    assert not found.independent
+    np.testing.assert_allclose(sum(found.probabilities), 1, rtol=1e-5)
+
+
 def test_one_output_decides_between_two_classes_or_about_one():
     model = mean_colour(1)
     white = np.full((4, 4, 1), 255, "uint8")
