@@ -1,60 +1,31 @@
-"""Check a folder of images before training."""
+"""Report what a folder or a CSV file of images contains, before training."""
 
-import dataclasses
+import collections
 import os
-import pathlib
+import statistics
 
 from keras_mixers import arguments
-from keras_mixers.data.folder import described, list_folder
-from keras_mixers.data.random_access import DAMAGED, THREADS, from_files, plain, without_autotune
-
-
-@dataclasses.dataclass(frozen=True)
-class FolderReport:
-    """What `check` found in a folder of images; `print` shows it.
-
-    Args:
-        name: the path of the folder.
-        class_names: one name per class, in the order of the class indices.
-        num_images: `{split: number of image files}`.
-        bad: `{path: problem}` of the files that are not readable images.
-        skipped: `{reason: paths}` of the files and folders that `load` does not read.
-        smallest: (height, width) of the readable image with the fewest pixels, or None.
-        largest: (height, width) of the readable image with the most pixels, or None.
-    """
-
-    name: str
-    class_names: tuple[str, ...]
-    num_images: dict[str, int]
-    bad: dict[str, str]
-    skipped: dict[str, list[str]]
-    smallest: tuple[int, int] | None
-    largest: tuple[int, int] | None
-
-    def __str__(self) -> str:
-        counts = ", ".join(f"{count} in {split}" for split, count in self.num_images.items())
-        lines = [f"{self.name}: {len(self.class_names)} classes, images: {counts}"]
-        if self.smallest and self.largest:
-            small, large = ("{} x {}".format(*size) for size in (self.smallest, self.largest))
-            lines.append(f"height x width: from {small} to {large} pixels")
-        if self.skipped:
-            lines.append(f"skipped: {described(self.skipped)}")
-        lines.append(f"not readable: {len(self.bad)}")
-        lines += [f"  {path}: {problem}" for path, problem in self.bad.items()]
-        text = "\n".join(lines)
-        return os.fsencode(text).decode("utf-8", "backslashreplace")
+from keras_mixers.data.decoded import decoded
+from keras_mixers.data.progress import in_threads
+from keras_mixers.data.readable import NOT_AN_IMAGE, readable
+from keras_mixers.data.report import FolderReport
+from keras_mixers.data.sources import listing_of
+from keras_mixers.preprocessing.pillow import kind_of_image
 
 
 def check(name: str | os.PathLike[str]) -> FolderReport:
-    """Decode each image of a folder, and list the files that are not readable images.
+    """Decode each image of a folder or a CSV file, and report what `load` would read.
 
-    Training ends at the first such file. Call this function before training to find all of them.
+    Training ends at the first file that is not a readable image, or `load(on_error="skip")` leaves
+    them out. Call this function before training to find all of them. It also finds pictures that
+    are there several times: in several splits, which makes the validation too good, or with
+    different labels. A progress bar appears if it takes more than 2 seconds.
 
     Args:
-        name: the path of a folder of images, as for `load`.
+        name: the path of a folder of images or of a CSV file, as for `load`.
 
     Raises:
-        ValueError, TypeError: if `name` is not a folder of images by class.
+        ValueError, TypeError: if `name` is not a folder of images by class or such a CSV file.
 
     Example:
         >>> import pathlib, tempfile
@@ -64,59 +35,74 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
         ...     file = pathlib.Path(photos, path)
         ...     file.parent.mkdir(exist_ok=True)
         ...     keras.utils.save_img(file, keras.ops.zeros((8, 9, 3)))
-        >>> _ = file.write_bytes(b"not an image")
+        >>> _ = file.write_bytes(file.read_bytes()[:40])
         >>> report = check(photos)
         >>> report.num_images, report.smallest, list(report.bad.values())
-        ({'train': 3}, (8, 9), ['its format is not JPEG, PNG, GIF, BMP or WebP'])
+        ({'train': 3}, (8, 9), ['it is damaged or incomplete'])
+        >>> [len(paths) for paths in report.conflicting]
+        [2]
     """
-    root = arguments.path("name", name, "the path of a folder")
-    if not root.is_dir():
-        raise ValueError(f"`name` must be the path of a folder. {arguments.received(name=name)}")
-    folder = list_folder(root)
-    sizes, bad = sizes_and_problems([pair for pairs in folder.images.values() for pair in pairs])
+    listing = listing_of(arguments.path("name", name, "the path of a folder or of a CSV file"))
+    labels = {path: label for pairs in listing.images.values() for path, label in pairs}
+    found = readable(list(labels))
+    skipped, bad = dict(listing.skipped), dict(found.problems)
+    if listing.lines:  # the user names each file of a CSV file, so it must be an image
+        bad |= dict.fromkeys(found.no_images, NOT_AN_IMAGE)
+    elif found.no_images:
+        skipped["not an image"] = found.no_images
+    left_out = {*found.no_images, *bad}
+    images, damaged = decoded([path for path in labels if path not in left_out], found.converted)
+    rotated, changed = kinds(list(images))
+    duplicates = groups_of_equals(images)
+    in_train = {path for path, _ in listing.images["train"]}
+    by_area = sorted((image.size for image in images.values()), key=lambda size: size[0] * size[1])
+    medians = [statistics.median_low(sides) for sides in zip(*by_area, strict=True)]
     return FolderReport(
         name=os.fspath(name),
-        class_names=folder.class_names,
-        num_images={split: len(pairs) for split, pairs in folder.images.items()},
-        bad=bad,
-        skipped=folder.skipped,
-        smallest=min(sizes, key=area, default=None),
-        largest=max(sizes, key=area, default=None),
+        class_names=listing.class_names,
+        num_images={split: len(pairs) for split, pairs in listing.images.items()},
+        bad=bad | damaged,
+        skipped=skipped,
+        smallest=by_area[0] if by_area else None,
+        largest=by_area[-1] if by_area else None,
+        median=(medians[0], medians[1]) if medians else None,
+        **counts(listing, images),
+        rotated=rotated,
+        changed=changed,
+        duplicates=duplicates,
+        in_several_splits=[g for g in duplicates if 0 < len(in_train.intersection(g)) < len(g)],
+        conflicting=[g for g in duplicates if len({labels[path] for path in g}) > 1],
     )
 
 
-def sizes_and_problems(pairs):
-    """The (height, width) of each readable image, and `{path: problem}` of the other files."""
-    import tensorflow as tf
-
-    images = from_files(pairs)
-
-    def size_and_problem(index):
-        image, _, problem = images.read(index)
-        return index, tf.shape(image)[:2], problem
-
-    found = tf.data.Dataset.range(len(pairs)).map(plain(size_and_problem), THREADS).ignore_errors()
-    sizes, problems = {}, {}
-    for index, size, problem in without_autotune(found).as_numpy_iterator():
-        sizes[index] = tuple(size.tolist())
-        problems[index] = problem.decode()
-    bad = {
-        path: problems.get(i) or why_damaged(path)
-        for i, (path, _) in enumerate(pairs)
-        if problems.get(i, DAMAGED)
-    }
-    return [size for i, size in sizes.items() if not problems[i]], bad
+def groups_of_equals(images):
+    """The groups of paths whose images have the same pixels, as sorted tuples."""
+    groups = collections.defaultdict(list)
+    for path, image in images.items():
+        groups[image.fingerprint].append(path)
+    return sorted(tuple(sorted(paths)) for paths in groups.values() if len(paths) > 1)
 
 
-def why_damaged(path):
-    """Whether a file cannot be opened, or is damaged."""
-    try:
-        with pathlib.Path(path).open("rb"):
-            return "it is damaged or incomplete"
-    except OSError as error:
-        return f"it cannot be opened: {error.strerror}"
+def kinds(paths):
+    """The rotated images, and `{kind: paths}` of the images whose values change."""
+    rotated, changed = [], collections.defaultdict(list)
+    found = in_threads(kind_of_image, paths, "Reading the kinds of the images")
+    for path, (orientation, kinds_of_path) in zip(paths, found, strict=True):
+        if orientation != 1:
+            rotated.append(path)
+        for kind in kinds_of_path:
+            changed[kind].append(path)
+    return rotated, dict(changed)
 
 
-def area(size):
-    """The number of pixels."""
-    return size[0] * size[1]
+def counts(listing, images):
+    """The numbers of readable images of each split with each label, and without a label."""
+    per_class, without_labels = {}, {}
+    for split, pairs in listing.images.items():
+        labels = [label for path, label in pairs if path in images]
+        if listing.multi_label:
+            without_labels[split] = labels.count(())
+            labels = [index for indices in labels for index in indices]
+        count = collections.Counter(labels)
+        per_class[split] = {name: count[i] for i, name in enumerate(listing.class_names)}
+    return {"num_per_class": per_class, "num_without_labels": without_labels}

@@ -1,46 +1,24 @@
 """List the images in a folder by class, in a fixed order."""
 
 import collections
-import dataclasses
 import itertools
 import os
 import pathlib
 import random
 import stat
 
-# TensorFlow decodes these formats. It finds out the format of a file from its content.
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+from keras_mixers.data.listing import SPLITS, Listing, described
+
+# Files with other suffixes are skipped unread. The format of a file is found from its content.
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 LARGEST_FILE = 2**28  # bytes: more than an image with the most pixels that are decoded
 # What systems and programs add to folders. Names that begin with a dot are ignored too.
 ADDED_BY_SYSTEMS = {"__macosx", "@eadir", "desktop.ini", "lost+found", "thumbs.db"}
-SPLITS = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 LAYOUT = "a folder of images by class, class/image.jpg or train/class/image.jpg"
 
 
-@dataclasses.dataclass(frozen=True)
-class Folder:
-    """The images of a folder.
-
-    Args:
-        class_names: one name per class, in the order of the class indices.
-        images: `{split: [(absolute path, class index), ...]}` in a fixed order that mixes the
-            classes. `"train"` is always a key.
-        skipped: `{reason: [absolute path, ...]}` of the files and folders that are not read.
-    """
-
-    class_names: tuple
-    images: dict
-    skipped: dict
-
-
 def list_folder(root):
-    """The `Folder` at a path.
+    """The `Listing` of a folder.
 
     Raises:
         ValueError: if the layout is ambiguous, if a class has no images, if there is only one
@@ -60,7 +38,7 @@ def list_folder(root):
         pairs = [(path, labels[name]) for name in names for path in by_class.get(name, ())]
         random.Random(split).shuffle(pairs)
         images[split] = pairs
-    return Folder(printable(names), images, dict(skipped))
+    return Listing(printable(names), images, dict(skipped))
 
 
 def split_folders(root):
@@ -192,11 +170,6 @@ def check_classes(root, found, skipped):
                 f"`name` must be {LAYOUT}, with the same classes in each split. {received} has"
                 f" classes in {split!r} that 'train' lacks: {', '.join(map(repr, extra))}"
             )
-
-
-def described(skipped):
-    """The counts of skipped files as text: "3 .tif, 1 broken link"."""
-    return ", ".join(f"{len(paths)} {reason}" for reason, paths in sorted(skipped.items()))
 
 
 def printable(names):

@@ -19,9 +19,10 @@ class Info:
         validation_source: the split of the validation images: `"validation"`, `"test"`, or
             `"train"` if they were held out of the training images.
         preprocessing: the preprocessing of each image; `km.export` accepts it too.
-        skipped: `{reason: number}` of the files in a folder that `load` does not read. The reasons
-            are suffixes such as `".tif"`, `"folder inside a class"`, `"not a regular file"`,
-            `"broken link"` and others. Hidden files and folders are not counted.
+        skipped: `{reason: number}` of the files in a folder or a CSV file that `load` does not
+            read. The reasons are suffixes such as `".txt"`, `"not an image"`, `"unreadable"` with
+            `on_error="skip"`, `"folder inside a class"`, `"not a regular file"`, `"broken link"`
+            and others. Hidden files and folders are not counted.
         multi_label: whether an image may have several labels, or none. Labels are then multi-hot,
             float32 `(batch, num_classes)`.
     """

@@ -1,4 +1,4 @@
-"""Load a dataset by its name: batches for training and validation, or single images."""
+"""Load a dataset by its name or path: batches for training and validation, or single images."""
 
 import os
 from typing import Any
@@ -28,11 +28,13 @@ def load(
     start: tuple[int, int] = (0, 0),
     shard: tuple[int, int] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    on_error: str = "raise",
 ) -> tuple[Any, Any, Info]:
-    """Load batches for training and validation from a TFDS dataset or a folder of images.
+    """Load batches for training and validation from a TFDS dataset, a folder or a CSV file.
 
     Images are float32, `(batch, H, W, C)`, as `info.preprocessing` makes them. Labels are int64
-    class indices, `(batch,)`.
+    class indices, `(batch,)`. If images may have several labels, they are multi-hot, float32
+    `(batch, num_classes)`, and `info.multi_label` is True.
 
     Each iteration over `train` is the next epoch: a new random permutation of all images, which are
     augmented again. Pass `shuffle=False` to `fit`, because `train` is already shuffled. Order and
@@ -43,16 +45,33 @@ def load(
     epoch, by random access to the files.
 
     A folder has one folder of images per class, as in `class/image.jpg`. It may instead have
-    `train/`, and `validation/` (or `val/`) or `test/`, with the folders of the classes in each. The
-    files are JPEG, PNG, BMP, WebP, or GIF, of which `load` reads the first frame. JPEG images are
-    turned upright by their EXIF orientation. White is the background of transparent images. Hidden
-    files and folders are ignored; a warning and `info.skipped` count the other files that are not
-    read. `km.data.check` finds the files that are not readable images.
+    `train/`, and `validation/` (or `val/`) or `test/`, with the folders of the classes in each.
+    Hidden files and folders are ignored. A warning and `info.skipped` count the other files that
+    are not images.
+
+    A CSV file has one line for each image. Its first line names the columns:
+
+    - `path`: the path of the image, from the folder of the CSV file.
+    - `label`: the name of its class. Instead, `labels` may have several names separated by `;`, or
+      none. Or each column that has another name is a class, with a 1 for the images that have it
+      and a 0 for the others.
+    - `split`, optional: `train`, `validation` (or `val`) or `test`.
+
+    Next to `label` or `labels`, other columns are ignored. Classes are sorted by name, or as
+    numbers if all names are numbers. Columns of 0 and 1 keep their order.
+
+    Files are JPEG, PNG, BMP, WebP, GIF or TIFF. The first frame or page is read. Images are turned
+    upright by their EXIF orientation. White is the background of transparent images. Grey and CMYK
+    images become RGB, and values of 16 bits their high byte. TensorFlow cannot decode TIFF,
+    animated WebP and some BMP and GIF files. `load` converts them once to PNG files in
+    `~/.keras/keras_mixers/images`, and removes those that no `load` has used for 30 days. The
+    environment variable `KERAS_HOME` names another folder instead of `~/.keras`. `km.data.check`
+    reports what a folder or a CSV file contains.
 
     Args:
         name: `"digits"`, which is bundled with scikit-learn and needs no network; a TFDS name such
-            as `"cifar10"`; or the path of a folder of images, or of a version of a dataset that
-            TFDS has prepared.
+            as `"cifar10"`; or the path of a folder of images, of a CSV file, or of a version of a
+            dataset that TFDS has prepared.
         image_size: height and width in pixels, an int or a pair; `None` for the dataset's size.
         batch_size: images in a batch.
         preprocessing: the preprocessing of each image, such as a checkpoint's. `None` for the
@@ -83,6 +102,9 @@ def load(
             do not fill them, and warns.
         data_dir: where TFDS stores prepared datasets; `None` for its default,
             `~/tensorflow_datasets`.
+        on_error: `"raise"` an error for a file that is not a readable image, or `"skip"` it. To
+            find all such files before training, `"skip"` decodes each image once. The files are
+            counted in `info.skipped`, and a warning names the first ones.
 
     Returns:
         `(train, validation, info)`: two `tf.data.Dataset`s, and the `Info` with the class names,
@@ -97,8 +119,11 @@ def load(
         ValueError: if the images differ in size and `image_size` is `None`.
         ValueError: if a folder contains no images, lacks images of a class, has only one class, or
             if it is not clear whether a folder `train` is a class.
-        tf.errors.OpError: during iteration, if a file is not a readable image; the message names
-            the file.
+        ValueError: if a CSV file does not have this form; the message names the line.
+        ValueError: with `on_error="raise"`, if a file is empty, is missing or cannot be converted.
+        tf.errors.OpError: during iteration with `on_error="raise"`, if another file is damaged; the
+            message names the file.
+        OSError: if a folder cannot be listed, or a converted image cannot be written.
 
     Example:
         >>> train, validation, info = load("digits", image_size=16)
@@ -120,7 +145,8 @@ def load(
         shard=shard,
     )
     fraction = settings.validation_fraction
-    source = sources.find(name, fraction, data_dir, settings.size_is_known)
+    on_error = arguments.choice("on_error", on_error, ("raise", "skip"))
+    source = sources.find(name, fraction, data_dir, settings.size_is_known, on_error)
     return assemble(source, os.fspath(name), settings)
 
 
@@ -132,8 +158,8 @@ def images(
 ) -> Any:
     """Load single images without preprocessing, in a fixed order.
 
-    Images are bytes, `(H, W, C)`, each with its class index. They are for code that preprocesses
-    images itself, such as an exported model and its calibration.
+    Images are bytes, `(H, W, C)`, each with its class index or its multi-hot label. They are for
+    code that preprocesses images itself, such as an exported model and its calibration.
 
     Args:
         name: as in `load`.

@@ -1,4 +1,4 @@
-"""The images of a dataset, from scikit-learn's digits, a TFDS name or a folder."""
+"""The images of a dataset, from scikit-learn's digits, a TFDS name, a folder or a CSV file."""
 
 import dataclasses
 import math
@@ -8,8 +8,10 @@ import pathlib
 import numpy as np
 
 from keras_mixers import arguments
-from keras_mixers.data.folder import described, list_folder
+from keras_mixers.data.csv_file import list_csv
+from keras_mixers.data.folder import list_folder
 from keras_mixers.data.random_access import KEPT_BYTES, Images, from_arrays, from_files
+from keras_mixers.data.readable import select
 from keras_mixers.data.records import from_records
 
 # Held out of the training images if a dataset has no other split and the user gives no fraction.
@@ -35,37 +37,56 @@ class Source:
     skipped: dict = dataclasses.field(default_factory=dict)
 
 
-def find(name, validation_fraction, data_dir, size_is_known=True):
-    """The `Source` of a name or a folder."""
-    expected = "'digits', a TFDS dataset such as 'cifar10', or a folder"
+def find(name, validation_fraction, data_dir, size_is_known=True, on_error="raise"):
+    """The `Source` of a name, a folder or a CSV file."""
+    expected = "'digits', a TFDS dataset such as 'cifar10', a folder, or a CSV file"
     path, name = arguments.path("name", name, expected), os.fspath(name)
     if data_dir is not None:
         arguments.path("data_dir", data_dir, "a path or None")
         data_dir = arguments.text("data_dir", os.fspath(data_dir))  # because TFDS needs UTF-8
     is_prepared = (path / "dataset_info.json").is_file()  # a folder that TFDS has written
-    if name != "digits" and path.is_dir() and not is_prepared:
-        return folder_source(name, validation_fraction, size_is_known)
+    is_csv = path.suffix.lower() == ".csv"
+    if name != "digits" and (path.is_dir() or is_csv) and not is_prepared:
+        return source_of_files(path, validation_fraction, size_is_known, on_error)
     return named_source(name, validation_fraction, data_dir, size_is_known)
 
 
-def folder_source(name, validation_fraction, size_is_known):
-    """The `Source` of a folder of images by class."""
-    folder = list_folder(name)
+def listing_of(path):
+    """The `Listing` of a folder of images by class, or of a CSV file."""
+    if path.is_dir():
+        return list_folder(path)
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return list_csv(path)
+    raise ValueError(
+        "`name` must be the path of a folder or of a CSV file that exists."
+        f" {arguments.received(name=os.fspath(path))}"
+    )
+
+
+def source_of_files(path, validation_fraction, size_is_known, on_error):
+    """The `Source` of a folder or of a CSV file."""
+    name, listing = os.fspath(path), listing_of(path)
     check_size_is_known(name, size_is_known)
-    if folder.skipped:
-        arguments.warn(f"`load` skips files in {name!r}: {described(folder.skipped)}")
-    sizes = {split: len(pairs) for split, pairs in folder.images.items()}
-    validation_source, num_validation = choose_validation(name, sizes, validation_fraction)
-    train, validation = folder.images["train"], folder.images[validation_source]
+    split, _ = choose_validation(name, sizes_of(listing), validation_fraction)
+    listing, converted = select(name, listing, dict.fromkeys(("train", split)), on_error)
+    validation_source, num_validation = choose_validation(
+        name, sizes_of(listing), validation_fraction
+    )
+    train, validation = listing.images["train"], listing.images[validation_source]
     if validation_source == "train":
         train, validation = train[num_validation:], train[:num_validation]
     return Source(
-        train=from_files(train),
-        validation=from_files(validation),
+        train=from_files(train, converted=converted, num_classes=listing.num_hot),
+        validation=from_files(validation, converted=converted, num_classes=listing.num_hot),
         validation_source=validation_source,
-        class_names=folder.class_names,
-        skipped={reason: len(paths) for reason, paths in folder.skipped.items()},
+        class_names=listing.class_names,
+        skipped={reason: len(paths) for reason, paths in listing.skipped.items()},
     )
+
+
+def sizes_of(listing):
+    """`{split: number of images}`."""
+    return {split: len(pairs) for split, pairs in listing.images.items()}
 
 
 def named_source(name, validation_fraction, data_dir, size_is_known):
@@ -141,7 +162,7 @@ def named_builder(name, data_dir):
     except (tfds.core.DatasetNotFoundError, ValueError):  # ValueError: for a path, for example
         known = ["digits", *tfds.list_builders(with_community_datasets=False)]
         raise ValueError(
-            "`name` must be 'digits', a TFDS dataset, or a folder that exists."
+            "`name` must be 'digits', a TFDS dataset, or a folder or CSV file that exists."
             f" {arguments.received(name=name)}{arguments.nearest(name, known)}"
         ) from None
 

@@ -41,10 +41,10 @@ def predict(
     A model with one output decides between two classes: the sigmoid of its logit is the probability
     of class 1. With one class name, that class is present or not.
 
-    Files are JPEG, PNG, BMP, WebP, or GIF, of which the first frame is read. Images are turned
-    upright by their EXIF orientation. White is the background of transparent images. Grey files and
-    PIL images become RGB for a model of 3 channels. A progress bar shows the batches if there are
-    several.
+    Files are JPEG, PNG, BMP, WebP, GIF or TIFF. The first frame or page is read. Images are turned
+    upright by their EXIF orientation. White is the background of transparent images. Grey and CMYK
+    files and PIL images become RGB for a model of 3 channels. Values of 16 bits become their high
+    byte. A progress bar shows the batches if there are several.
 
     Args:
         model: a classifier with one input `(N, H, W, C)` and one output, logits or a softmax.

@@ -1,17 +1,18 @@
 """Read the images of any kind of item, each in the size of the model."""
 
-import io
-
 import numpy as np
 
 from keras_mixers import arguments
-from keras_mixers.data.check import sizes_and_problems
+from keras_mixers.data.decoded import decoded
 from keras_mixers.data.random_access import from_files
+from keras_mixers.data.readable import NOT_AN_IMAGE, decoders_of
 from keras_mixers.predicting.items import is_pillow
-from keras_mixers.preprocessing.decode import CHANNELS, traced_decoder
+from keras_mixers.preprocessing.decode import CHANNELS
+from keras_mixers.preprocessing.header import PILLOW, TENSORFLOW
+from keras_mixers.preprocessing.pillow import eight_bits, open_image
+from keras_mixers.preprocessing.pixels import to_channels
 from keras_mixers.probe.images import check_finite
 
-PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # that Pillow writes as PNG
 READABLE = "`files` must be readable images"
 
 
@@ -22,12 +23,19 @@ def read(items, preprocessing, channels):
         ValueError, TypeError: if an item is not a readable image; the message names it.
     """
     paths = [item for item in items if isinstance(item, str)]
-    files = file_pixels(paths, preprocessing, channels)
+    if paths or any(map(is_pillow, items)):
+        check_channels(channels)
+    decoders = dict(zip(paths, decoders_of(paths), strict=True))
+    for_tensorflow = [path for path in paths if decoders[path] == TENSORFLOW]
+    files = file_pixels(for_tensorflow, preprocessing, channels)
     for index, item in enumerate(items):
-        if isinstance(item, str):
+        decoder = decoders[item] if isinstance(item, str) else None
+        if decoder == TENSORFLOW:
             yield next(files)
-        elif is_pillow(item):
+        elif decoder == PILLOW or is_pillow(item):
             yield preprocessing.resize(pillow_pixels(index, item, channels)).numpy()
+        elif isinstance(item, str):
+            raise ValueError(f"{READABLE}. Received: {item!r}: {decoder or NOT_AN_IMAGE}")
         else:
             yield preprocessing.resize(array_pixels(index, item, channels)).numpy()
 
@@ -38,15 +46,14 @@ def file_pixels(paths, preprocessing, channels):
 
     if not paths:
         return
-    check_channels(channels)
     images = from_files([(path, 0) for path in paths], channels).resized(preprocessing)
     found = iter(images.dataset())
     for path in paths:
         try:
             yield next(found)[0].numpy()
         except tf.errors.OpError as error:
-            _, bad = sizes_and_problems([(path, 0)])
-            problem = bad.get(path, arguments.reason(error))
+            _, problems = decoded([path], {})
+            problem = problems.get(path, arguments.reason(error))
             raise ValueError(f"{READABLE}. Received: {path!r}: {problem}") from None
 
 
@@ -59,22 +66,15 @@ def check_channels(channels):
         )
 
 
-def pillow_pixels(index, image, channels):
-    """The pixels of a PIL image as those of a file: upright, and over white."""
-    import tensorflow as tf
-
-    check_channels(channels)
-    content = io.BytesIO()
+def pillow_pixels(index, item, channels):
+    """The pixels of a PIL image, or of a file that Pillow decodes: upright, and over white."""
+    is_path = isinstance(item, str)
     try:
-        written = image if image.mode in PNG_MODES else image.convert("RGB")
-        written.save(content, "PNG", compress_level=0, exif=image.getexif())
-        pixels, problem = traced_decoder(channels)(content.getvalue())
-        problem = problem.numpy().decode()
-    except (OSError, ValueError, SyntaxError, tf.errors.OpError) as error:
-        problem = arguments.reason(error)
-    if problem:
-        raise ValueError(f"{READABLE}. Received: image {index}, {image!r}: {problem}")
-    return pixels
+        image = open_image(item) if is_path else eight_bits(item)
+    except (OSError, ValueError, SyntaxError) as error:
+        name = repr(item) if is_path else f"image {index}, {item!r}"
+        raise ValueError(f"{READABLE}. Received: {name}: {arguments.reason(error)}") from None
+    return to_channels(np.atleast_3d(image), channels)
 
 
 def array_pixels(index, image, channels):

@@ -1,7 +1,55 @@
-"""Read the size of an image from the header of its file, inside a TensorFlow graph."""
+"""Read from the header of an image file who decodes it, and its size.
+
+`decoder_of` decides before training, in Python. The other functions are part of a TensorFlow graph.
+They find the size, and refuse the files that TensorFlow decodes wrongly.
+"""
 
 HEADER = 32  # bytes, which hold the size of an image in each format except JPEG and GIF
+HEAD = 2**16  # bytes of a GIF file in which `decoder_of` searches for its first frame
 GRAPHIC_CONTROL, NO_COLOR = 0xF9, -1  # the block of GIF that names a transparent colour
+TENSORFLOW, PILLOW = "TensorFlow", "Pillow"
+FORMATS = "JPEG, PNG, GIF, BMP, WebP or TIFF"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two have sizes of 64 bits
+
+
+def decoder_of(file):
+    """Who decodes an image: `TENSORFLOW`, `PILLOW`, or "" if it is not in one of the `FORMATS`.
+
+    Pillow reads the files that TensorFlow cannot decode, or of which it shows other pixels: TIFF,
+    animated WebP, BMP with compression or few bits, and GIF whose first frame is smaller than the
+    image.
+
+    Args:
+        file: an open binary file.
+    """
+    head = file.read(2 * HEADER).ljust(2 * HEADER, b"\0")
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+        return TENSORFLOW
+    if head.startswith(TIFF):
+        return PILLOW
+    if head.startswith(b"RIFF") and head[8:15] == b"WEBPVP8":
+        return PILLOW if head[15:16] == b"X" and head[20] & 2 else TENSORFLOW
+    if head.startswith(b"GIF8"):
+        head += file.read(HEAD)
+        at = first_gif_block(head)
+        return TENSORFLOW if head[at : at + 9] == b",\0\0\0\0" + head[6:10] else PILLOW
+    if head.startswith(b"BM"):
+        bits, compression = int.from_bytes(head[28:30], "little"), head[30:34]
+        is_plain = compression == b"\0\0\0\0" and bits in (8, 24, 32)
+        is_masked = compression == b"\3\0\0\0" and head[54:58] == b"\0\0\xff\0" and bits == 32
+        return TENSORFLOW if is_plain or is_masked else PILLOW
+    return ""
+
+
+def first_gif_block(head):
+    """Where a GIF file has its first block that is not an extension."""
+    at = 13 + (3 * 2 ** (head[10] % 8 + 1) if head[10] >= 128 else 0)
+    while head[at : at + 1] == b"!":
+        at += 2
+        while any(size := head[at : at + 1]):
+            at += size[0] + 1
+        at += 1
+    return at
 
 
 def jpeg_header(content):
@@ -35,7 +83,7 @@ def other_header(content):
     none = tf.zeros([2], tf.int64)
     cases = [
         (is_png, lambda: sized(png_size(octets))),
-        (starts(b"GIF8"), lambda: (*first_gif_frame(content), "")),
+        (starts(b"GIF8"), lambda: first_gif_frame(content)),
         (starts(b"BM"), lambda: sized(bmp_size(octets), bmp_problem(content, octets))),
         (is_webp & starts(b"VP8 ", 12), lambda: sized(lossy_webp_size(octets))),
         (is_webp & starts(b"VP8L", 12), lambda: sized(lossless_webp_size(octets))),
@@ -107,8 +155,9 @@ def extended_webp(octets):
 
 
 def first_gif_frame(content):
-    """(height, width) of the first frame of a GIF file, and the file up to the end of this frame.
+    """(height, width) of the first frame of a GIF file, the file up to its end, and the problem.
 
+    A frame that does not cover the image is a problem, because TensorFlow returns only the frame.
     TensorFlow decodes all frames before it drops all but the first one. It also ignores the
     transparent colour, so this function makes that colour white.
     """
@@ -146,6 +195,8 @@ def first_gif_frame(content):
     frame = octets[start : start + HEADER]
     is_frame = tf.cast(tf.equal(frame[0], ord(",")), tf.int64)
     size = tf.stack([number(frame, first, 2) for first in (7, 5)]) * is_frame
+    place = tf.concat([tf.zeros([4], tf.int64), octets[6:10]], 0)  # that of the whole image
+    is_part = tf.equal(is_frame, 1) & tf.reduce_any(tf.not_equal(frame[1:9], place))
     end = tf.minimum(after_blocks(after_colors(frame[9], start + 10) + 1), count)
     has_own_colors = frame[9] >= 128
     colors = tf.where(has_own_colors, start + 10, 13)
@@ -155,7 +206,8 @@ def first_gif_frame(content):
     content = tf.cond(white, lambda: replaced(content, color, b"\xff" * 3), lambda: content)
     header = tf.strings.substr(content, tf.zeros_like(end), tf.minimum(header_end, count))
     # Without the extensions before the frame, because one of them says what is transparent.
-    return size, tf.strings.join([header, tf.strings.substr(content, start, end - start), b";"])
+    frame = tf.strings.join([header, tf.strings.substr(content, start, end - start), b";"])
+    return size, frame, tf.where(is_part, "its first frame does not cover the image", "")
 
 
 def replaced(content, at, part):

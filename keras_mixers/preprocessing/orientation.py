@@ -40,12 +40,14 @@ def exif_orientation(content):
 
 
 def png_orientation(content):
-    """The EXIF orientation of a PNG file, if it is before the pixels; 1 if it has none."""
+    """The EXIF orientation of a PNG file, before or after its pixels; 1 if it has none."""
     import tensorflow as tf
 
+    end = tf.maximum(tf.strings.length(content) - SEARCHED, 0)
+    parts = [tf.strings.substr(content, start, SEARCHED) for start in (0, end)]
     return tf.cond(
-        tf.strings.regex_full_match(tf.strings.substr(content, 0, SEARCHED), r"\C*eXIf\C*"),
-        lambda: outlined(orientation_in_chunks, 8, b"eXIf", b"IDAT")(content),
+        tf.reduce_any(tf.strings.regex_full_match(parts, r"\C*eXIf\C*")),
+        lambda: outlined(orientation_in_chunks, 8, b"eXIf", b"IEND")(content),
         lambda: tf.constant(1, tf.int64),
     )
 

@@ -47,7 +47,7 @@ def test_folder_of_splits_uses_its_test_split(by_class):
 
 
 def test_unreadable_image_raises_with_its_path(by_class):
-    (by_class / "dog" / "3.PNG").write_bytes(b"not an image")
+    (by_class / "dog" / "3.PNG").write_bytes(b"\x89PNG\r\n\x1a\n not an image")
     train, validation, _ = km.data.load(by_class, image_size=4)
     message = rf"{by_class.resolve()}/dog/3.PNG is not a readable image"
     with pytest.raises(tf.errors.OpError, match=message):
@@ -93,17 +93,17 @@ def test_error_names_missing_file_whose_name_is_not_utf8(by_class, position):
 def test_check_lists_every_file_that_is_not_readable(by_class):
     (by_class / "cat" / "3.png").write_bytes(b"")
     (by_class / "dog" / "4.PNG").write_bytes(b"\xff\xd8\xff\xe0")
-    (by_class / "dog" / "notes.tif").write_bytes(b"II")
+    (by_class / "dog" / "notes.txt").write_bytes(b"II")
     report = km.data.check(by_class)
     assert report.bad == {
         f"{by_class}/cat/3.png": "it is empty",
         f"{by_class}/dog/4.PNG": "it is damaged or incomplete",
     }
     assert report.num_images == {"train": 20}
-    assert report.skipped == {".tif": [f"{by_class}/dog/notes.tif"]}
+    assert report.skipped == {".txt": [f"{by_class}/dog/notes.txt"]}
     assert (report.smallest, report.largest) == ((6, 5), (4, 8))
     assert "not readable: 2\n" in str(report)
-    with pytest.raises(ValueError, match="`name` must be the path of a folder.*'digits'"):
+    with pytest.raises(ValueError, match="`name` must be the path of a folder or of a CSV.*'digits'"):
         km.data.check("digits")
 
 
@@ -123,12 +123,12 @@ def test_load_counts_files_that_it_skips(by_class):
     (cat / "circle.jpg").symlink_to(cat / "circle.jpg")
     with (cat / "sparse.jpg").open("wb") as file:
         file.truncate(2**40)
-    with pytest.warns(UserWarning, match=r"`load` skips files in .*: 1 \.heic, 2 \.tif, .*1 over"):
+    with pytest.warns(UserWarning, match=r"`load` skips files in .*: 1 \.heic, .*2 not an image"):
         train, validation, info = km.data.load(by_class, image_size=4)
     assert info.class_names == ("cat", "dog")
     assert info.skipped == {
         ".heic": 1,
-        ".tif": 2,
+        "not an image": 2,
         "no suffix": 1,
         "not a regular file": 2,
         "broken link": 2,

@@ -194,8 +194,8 @@ def test_folder_is_read_without_its_other_files(tmp_path):
     for name in ("b.png", "a.PNG", "more/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         plain(RED).save(tmp_path / name)
-    (tmp_path / "scan.tif").write_bytes(b"II")
-    with pytest.warns(UserWarning, match=r"`predict` skips files in .*: 1 \.tif, 1 folder$"):
+    (tmp_path / "scan.heic").write_bytes(b"II")
+    with pytest.warns(UserWarning, match=r"`predict` skips files in .*: 1 \.heic, 1 folder$"):
         found = km.predict(mean_colour(), tmp_path, PREPROCESSING)
     assert [each.source for each in found] == [str(tmp_path / "a.PNG"), str(tmp_path / "b.png")]
     (tmp_path / "a.PNG").unlink()

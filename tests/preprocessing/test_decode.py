@@ -135,7 +135,7 @@ def large(kind):
         content[16:24] = (b"\0\0" + side[::-1]) * 2
     elif kind == "GIF":
         at = content.index(b",", 13) + 5
-        content[at : at + 4] = side * 2
+        content[at : at + 4] = content[6:10] = side * 2
     elif kind == "BMP":
         content[18:26] = (side + b"\0\0") * 2
     else:  # WebP has at most 16,383
