@@ -40,6 +40,13 @@ def shown(value):
         return f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
 
 
+def one_line(text):
+    r"""The text in one line: line breaks and bytes that are not UTF-8 as `\n`, `\udcff`."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def reason(error):
     """The text of an error that another error quotes, which is short too."""
     return str(error)[: 10 * LONGEST_TEXT]

@@ -6,6 +6,7 @@ import statistics
 
 from keras_mixers import arguments
 from keras_mixers.data.decoded import decoded
+from keras_mixers.data.listing import SPLITS
 from keras_mixers.data.progress import in_threads
 from keras_mixers.data.readable import NOT_AN_IMAGE, readable
 from keras_mixers.data.report import FolderReport
@@ -43,6 +44,7 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
         [2]
     """
     listing = listing_of(arguments.path("name", name, "the path of a folder or of a CSV file"))
+    splits = [split for split in dict.fromkeys(SPLITS.values()) if split in listing.images]
     labels = {path: label for pairs in listing.images.values() for path, label in pairs}
     found = readable(list(labels))
     skipped, bad = dict(listing.skipped), dict(found.problems)
@@ -60,13 +62,13 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
     return FolderReport(
         name=os.fspath(name),
         class_names=listing.class_names,
-        num_images={split: len(pairs) for split, pairs in listing.images.items()},
+        num_images={split: len(listing.images[split]) for split in splits},
         bad=bad | damaged,
         skipped=skipped,
         smallest=by_area[0] if by_area else None,
         largest=by_area[-1] if by_area else None,
         median=(medians[0], medians[1]) if medians else None,
-        **counts(listing, images),
+        **counts(listing, splits, images),
         rotated=rotated,
         changed=changed,
         duplicates=duplicates,
@@ -95,11 +97,11 @@ def kinds(paths):
     return rotated, dict(changed)
 
 
-def counts(listing, images):
+def counts(listing, splits, images):
     """The numbers of readable images of each split with each label, and without a label."""
     per_class, without_labels = {}, {}
-    for split, pairs in listing.images.items():
-        labels = [label for path, label in pairs if path in images]
+    for split in splits:
+        labels = [label for path, label in listing.images[split] if path in images]
         if listing.multi_label:
             without_labels[split] = labels.count(())
             labels = [index for indices in labels for index in indices]

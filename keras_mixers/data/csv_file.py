@@ -106,7 +106,7 @@ def image_of(path, row, lines):
     if image in lines:
         raise ValueError(
             f"the column 'path' repeats {name!r} of line {lines[image]}; an image has one line, and"
-            f" several labels stand in the column 'labels', separated by {SEPARATOR!r}"
+            f" the column 'labels' has several labels, separated by {SEPARATOR!r}"
         )
     return image
 
@@ -189,7 +189,7 @@ def mixed_indices(images, class_names, multi_label):
     index = {name: i for i, name in enumerate(class_names)}
     mixed = {}
     for split, pairs in images.items():
-        indexed = [(image, tuple(index[label] for label in labels)) for image, labels in pairs]
+        indexed = [(image, tuple(sorted(map(index.get, labels)))) for image, labels in pairs]
         mixed[split] = indexed if multi_label else [(image, label) for image, (label,) in indexed]
         random.Random(split).shuffle(mixed[split])
     return mixed

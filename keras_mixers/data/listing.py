@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_mixers import arguments
+
 SPLITS = {
     "train": "train",
     "val": "validation",
@@ -38,7 +40,8 @@ class Listing:
 
     def named(self, path):
         """What to call a file in a message: its path, and in a CSV file its line."""
-        return f"{path} (line {self.lines[path]})" if path in self.lines else path
+        line = f" (line {self.lines[path]})" if path in self.lines else ""
+        return f"{arguments.one_line(path)}{line}"
 
 
 def described(skipped):

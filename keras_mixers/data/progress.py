@@ -11,7 +11,7 @@ WAIT = 2.0  # seconds before the bar appears
 
 
 class Progress:
-    """Keras's progress bar, which appears if the work takes more than `WAIT` seconds.
+    """Keras's progress bar, which appears `WAIT` seconds after the first file if work remains.
 
     Args:
         count: the number of files.
@@ -20,10 +20,11 @@ class Progress:
 
     def __init__(self, count, title):
         self.bar, self.title = keras.utils.Progbar(count, unit_name="file"), title
-        self.begin = time.monotonic()
+        self.begin = None
 
     def update(self, done):
         """Show that so many files are done."""
+        self.begin = self.begin or time.monotonic()
         if self.title and time.monotonic() - self.begin < WAIT:
             return
         if self.title:

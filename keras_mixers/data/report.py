@@ -1,8 +1,8 @@
 """What `check` found, as data and as text."""
 
 import dataclasses
-import os
 
+from keras_mixers import arguments
 from keras_mixers.data.listing import described
 
 MOST_LINES = 20  # files or classes that the text names of each kind
@@ -74,8 +74,7 @@ class FolderReport:
             if paths:
                 lines.append(f"{title}: {len(paths)}")
                 lines += first(f"  {', '.join(group)}" for group in paths)
-        text = "\n".join(lines)
-        return os.fsencode(text).decode("utf-8", "backslashreplace")
+        return "\n".join(map(arguments.one_line, lines))
 
 
 def class_lines(report):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from keras_mixers import arguments
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -24,19 +26,12 @@ class Prediction:
         source = f"image {self.source}" if isinstance(self.source, int) else self.source
         pairs = list(zip(self.class_names, self.probabilities, strict=True))
         if not self.independent:
-            return printable(f"{source}: {shown(pairs)}")
+            return arguments.one_line(f"{source}: {shown(pairs)}")
         labels = [pair for pair in pairs if pair[1] > 0.5]
         others = f"; at most 50%: {shown(pairs[len(labels) :])}" if pairs[len(labels) :] else ""
-        return printable(f"{source}: {shown(labels) or 'no label'}{others}")
+        return arguments.one_line(f"{source}: {shown(labels) or 'no label'}{others}")
 
 
 def shown(pairs):
     """Names and probabilities as text."""
     return ", ".join(f"{name} {value:.1%}" for name, value in pairs)
-
-
-def printable(text):
-    r"""The text in one line: line breaks and bytes that are not UTF-8 as `\n`, `\udcff`."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )

@@ -13,13 +13,17 @@ def open_image(path):
     Raises:
         ValueError: if the file is not a readable image; the message is the problem.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path, formats=READ_BY_PILLOW) as image:
             return eight_bits(image)
+    except UnidentifiedImageError as error:
+        raise ValueError("it is damaged or incomplete") from error
     except OSError as error:
         raise ValueError(error.strerror or f"it is damaged or incomplete ({error})") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"it has more than {MAX_PIXELS} pixels") from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file raises many kinds of errors

@@ -103,7 +103,9 @@ def test_check_lists_every_file_that_is_not_readable(by_class):
     assert report.skipped == {".txt": [f"{by_class}/dog/notes.txt"]}
     assert (report.smallest, report.largest) == ((6, 5), (4, 8))
     assert "not readable: 2\n" in str(report)
-    with pytest.raises(ValueError, match="`name` must be the path of a folder or of a CSV.*'digits'"):
+    with pytest.raises(
+        ValueError, match="`name` must be the path of a folder or of a CSV.*'digits'"
+    ):
         km.data.check("digits")
 
 
@@ -137,17 +139,6 @@ def test_load_counts_files_that_it_skips(by_class):
         "over 256 MiB": 1,
     }
     assert sum(len(labels) for part in (train, validation) for _, labels in part) == 20
-
-
-def test_load_reads_each_format(tmp_path):
-    for i, suffix in enumerate((".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")):
-        for name, value in (("black", 0), ("white", 255)):
-            (tmp_path / name).mkdir(exist_ok=True)
-            Image.new("RGB", (6, 5), (value,) * 3).save(tmp_path / name / f"{i}{suffix}")
-    train, validation, info = km.data.load(tmp_path, image_size=4)
-    assert info.num_train + info.num_validation == 12
-    for images, labels in train.concatenate(validation):
-        np.testing.assert_allclose(images[:, 0, 0, 0], 2.0 * labels.numpy() - 1)
 
 
 def test_load_turns_upright_and_lays_over_white(tmp_path):
@@ -231,3 +222,57 @@ def test_links_to_images_and_folders_are_read(by_class, tmp_path_factory):
     (by_class / "cat" / "back").symlink_to(root)
     with pytest.warns(UserWarning, match="1 folder inside a class"):
         assert km.data.load(root, image_size=4)[2].num_train == 19
+
+
+def test_load_skips_files_that_are_not_readable(by_class):
+    """Before training: with a damage after the header, a damaged checksum, and no pixels."""
+    good = (by_class / "dog" / "3.PNG").read_bytes()
+    contents = {"cut.png": good[:-20], "sum.png": good[:-13] + b"?" + good[-12:], "zero.gif": b""}
+    for name, content in contents.items():
+        (by_class / "dog" / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"on_error='skip'.*1 cannot be read: .*zero.gif: it is e"):
+        km.data.load(by_class, image_size=4)
+    with pytest.raises(ValueError, match="`on_error` must be one of 'raise', 'skip'"):
+        km.data.load(by_class, on_error="ignore")
+    with pytest.warns(
+        UserWarning, match=r"3 unreadable \(.*zero.gif: it is empty; .*cut.png: it i"
+    ):
+        train, validation, info = km.data.load(by_class, image_size=4, on_error="skip")
+    assert info.skipped == {"unreadable": 3}
+    assert sum(len(labels) for part in (train, validation) for _, labels in part) == 20
+
+
+def test_load_needs_a_readable_image_of_each_class(by_class):
+    for file in (by_class / "dog").iterdir():
+        file.write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="10 unreadable"),
+        pytest.raises(ValueError, match="readable images of every class.*without one of 'dog'"),
+    ):
+        km.data.load(by_class, image_size=4, on_error="skip")
+
+
+def test_check_finds_pictures_that_are_there_several_times(by_class):
+    """In the same class, in other classes, in several splits, and in another format."""
+    for name in ("cat", "dog"):
+        (by_class / "train").mkdir(exist_ok=True)
+        (by_class / name).rename(by_class / "train" / name)
+    cat, dog, test = (by_class / name for name in ("train/cat", "train/dog", "test/cat"))
+    test.mkdir(parents=True)
+    (dog / "same.png").write_bytes((cat / "1.png").read_bytes())
+    Image.open(cat / "2.png").save(test / "other.bmp")
+    (dog / "copy.png").write_bytes((dog / "5.PNG").read_bytes())
+    (cat / "square.png").write_bytes(tf.io.encode_png(np.full((5, 6, 3), 30, "uint8")).numpy())
+    (test / "gone.png").write_bytes(b"")
+    report = km.data.check(by_class)
+    conflict = (f"{cat}/1.png", f"{dog}/same.png")
+    leak = (f"{test}/other.bmp", f"{cat}/2.png")
+    assert report.duplicates == [leak, conflict, (f"{dog}/5.PNG", f"{dog}/copy.png")]
+    assert report.in_several_splits == [leak]
+    assert report.conflicting == [conflict]
+    assert report.num_per_class == {"train": {"cat": 11, "dog": 12}, "test": {"cat": 1, "dog": 0}}
+    assert report.median == (5, 5)
+    text = str(report)
+    assert "  cat: 11 in train, 1 in test\n  dog: 12 in train, 0 in test\n" in text
+    assert f"several times: 3\n  {leak[0]}, {leak[1]}\n" in text
+    assert "different labels (some labels are wrong): 1\n" in text

@@ -9,6 +9,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from keras_mixers.preprocessing.decode import MAX_PIXELS, decode_image
+from keras_mixers.preprocessing.header import PILLOW, TENSORFLOW, decoder_of
 
 pytestmark = pytest.mark.one_backend("TensorFlow decodes the images on each backend")
 PIXELS = np.kron(
@@ -78,6 +79,7 @@ FILES = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_decode_image_equals_pillow(kind):
+    assert decoder_of(io.BytesIO(FILES[kind])) == TENSORFLOW
     expected = shown(FILES[kind]).astype(int)
     assert np.abs(decoder()(FILES[kind]).numpy() - expected).max() == 0
 
@@ -151,21 +153,29 @@ def test_decode_image_refuses_too_many_pixels(kind):
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("content", "problem", "decoded_by"),
     [
-        (b"", "it is empty"),
-        (b"<html></html>", "its format is not JPEG, PNG, GIF, BMP or WebP"),
-        (encoded(RGB, "TIFF"), "its format is not"),
-        (encoded(RGB.convert("1"), "BMP"), "it is a BMP of 1 bits"),
-        (FILES["png"][:20], "its size is 0"),
-        (FILES["gif"][:30], "its size is 0"),
+        (b"", "it is empty", ""),
+        (b"<html></html>", "its format is not JPEG, PNG, GIF, BMP or WebP", ""),
+        (encoded(RGB, "TIFF"), "its format is not", PILLOW),
+        (encoded(RGB, "TIFF", big_tiff=True), "its format is not", PILLOW),
+        (encoded(RGB.convert("1"), "BMP"), "it is a BMP of 1 bits", PILLOW),
+        (FILES["png"][:20], "its size is 0", TENSORFLOW),
+        (FILES["gif"][:30], "its size is 0", PILLOW),
+        (
+            FILES["gif"][:6] + b"\xff\0" + FILES["gif"][8:],
+            "its first frame does not cover the image",
+            PILLOW,
+        ),
         (
             encoded(RGB, "WEBP", save_all=True, append_images=[ImageOps.invert(RGB)]),
             "it is an animated WebP",
+            PILLOW,
         ),
     ],
 )
-def test_decode_image_names_a_file_that_is_not_readable(content, problem):
+def test_decode_image_names_a_file_that_is_not_readable(content, problem, decoded_by):
+    assert decoder_of(io.BytesIO(content)) == decoded_by
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"cat.jpg.*readable image: {problem}"):
         decoder()(content)
 
