@@ -26,7 +26,7 @@ def decoded(paths, converted):
 
     Args:
         paths: the paths of image files.
-        converted: `{path: the PNG file that is read instead}`.
+        converted: `{path: the converted file that is read instead}`.
     """
     import tensorflow as tf
 

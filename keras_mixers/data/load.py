@@ -63,10 +63,10 @@ def load(
     Files are JPEG, PNG, BMP, WebP, GIF or TIFF. The first frame or page is read. Images are turned
     upright by their EXIF orientation. White is the background of transparent images. Grey and CMYK
     images become RGB, and values of 16 bits their high byte. TensorFlow cannot decode TIFF,
-    animated WebP and some BMP and GIF files. `load` converts them once to PNG files in
-    `~/.keras/keras_mixers/images`, and removes those that no `load` has used for 30 days. The
-    environment variable `KERAS_HOME` names another folder instead of `~/.keras`. `km.data.check`
-    reports what a folder or a CSV file contains.
+    animated WebP and some BMP and GIF files. `load` converts them once to files in
+    `~/.keras/keras_mixers/images` of at most 4 bytes per pixel, and removes those that were not
+    used for 30 days. The environment variable `KERAS_HOME` names another folder instead of
+    `~/.keras`. `km.data.check` reports what a folder or a CSV file contains.
 
     Args:
         name: `"digits"`, which is bundled with scikit-learn and needs no network; a TFDS name such

@@ -258,7 +258,7 @@ def from_files(pairs, channels=3, converted=None, num_classes=None):
     Args:
         pairs: (path, class index), or with `num_classes` (path, class indices), for each image.
         channels: 1, 3 or 4.
-        converted: `{path: the PNG file that is read instead}`.
+        converted: `{path: the converted file that is read instead}`.
         num_classes: the number of classes, for multi-hot labels.
     """
     import tensorflow as tf

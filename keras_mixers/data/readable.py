@@ -1,7 +1,7 @@
 """Find the files that are readable images, and convert those that TensorFlow does not decode.
 
 A Python function inside tf.data could call Pillow, but it can keep a process from ending, and its
-threads wait for each other. So Pillow writes PNG files once, and TensorFlow reads them.
+threads wait for each other. So Pillow converts files once, and TensorFlow reads them.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Readable:
     """Which files are images.
 
     Args:
-        converted: `{path: the PNG file that TensorFlow reads instead}`.
+        converted: `{path: the converted file that TensorFlow reads instead}`.
         no_images: `[path, ...]` of the files that are in none of the formats.
         problems: `{path: problem}` of the files that cannot be read.
     """
@@ -73,7 +73,7 @@ def decoder_or_problem(path):
 
 
 def select(name, listing, splits, on_error):
-    """The `Listing` of the readable images of some splits, and `{path: its PNG file}`.
+    """The `Listing` of the readable images of some splits, and `{path: its converted file}`.
 
     Args:
         name: what the user calls the dataset.

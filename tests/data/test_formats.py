@@ -1,4 +1,4 @@
-"""Image files of each kind: read as Pillow shows them, or named; and their conversion to PNG."""
+"""Image files of each kind: read as Pillow shows them, or named; and their conversion."""
 
 import csv
 import errno
@@ -208,7 +208,7 @@ def test_full_disk_is_an_error_that_names_the_file(tmp_path, home, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match=rf"No space left on device.*/a.tif.*PNG: '{home}'"):
+    with pytest.raises(OSError, match=rf"No space left on device.*/a.tif.*converted: '{home}'"):
         converted([str(tmp_path / "a.tif")])
     assert list(home.iterdir()) == []
 
@@ -218,5 +218,5 @@ def test_home_that_cannot_be_written_is_replaced_by_a_temporary_folder(tmp_path,
     (tmp_path / "file").touch()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="Converted images are kept only until this process ends"):
-        (png,) = converted([str(tmp_path / "a.tif")])[0].values()
-    np.testing.assert_array_equal(np.asarray(Image.open(png)), PIXELS[..., :3])
+        (kept,) = converted([str(tmp_path / "a.tif")])[0].values()
+    np.testing.assert_array_equal(np.asarray(Image.open(kept)), PIXELS[..., :3])
