@@ -6,6 +6,7 @@ from PIL import Image
 
 import keras_mixers as km
 from keras_mixers.data.csv_file import list_csv
+from keras_mixers.data.random_access import from_files
 
 
 def write(folder, text, encoding="utf-8"):
@@ -108,3 +109,8 @@ def test_multi_hot_labels_reach_the_batches(tmp_path):
         values = (images[:, 0, 0, 0] + 1) * 127.5
         np.testing.assert_allclose(labels @ [10, 20, 40], values, atol=1e-3)
         assert (set(labels.ravel()) <= {0, 1}) != are_mixed
+
+
+def test_all_multi_hot_labels_are_one_array():
+    images = from_files([("a", (2,)), ("b", ()), ("c", (0, 2))], num_classes=3)
+    np.testing.assert_array_equal(images.labels(), [[0, 0, 1], [0, 0, 0], [1, 0, 1]])
