@@ -5,14 +5,18 @@ import pathlib
 
 from keras_mixers import arguments
 from keras_mixers.data import Info
-from keras_mixers.evaluation import Evaluation
-from keras_mixers.visualize import html
+from keras_mixers.evaluation import Evaluation, MultiLabelEvaluation
+from keras_mixers.visualize import evaluation_sections, html, label_sections
 from keras_mixers.visualize.evaluation_figures import check_evaluation
-from keras_mixers.visualize.evaluation_sections import sections
+
+SECTIONS = {
+    Evaluation: evaluation_sections.sections,
+    MultiLabelEvaluation: label_sections.sections,
+}
 
 
 def evaluation_report(
-    evaluation: Evaluation,
+    evaluation: Evaluation | MultiLabelEvaluation,
     path: str | os.PathLike[str],
     info: Info | None = None,
     *,
@@ -22,10 +26,11 @@ def evaluation_report(
 
     The page is one file and needs no network. It shows the accuracy, a table of the classes that a
     click sorts, the confusion matrix (the most frequent confusions for more than 20 classes), the
-    calibration, and the worst mistakes with their images, at most 48.
+    calibration, and the worst mistakes with their images, at most 48. For images with several
+    labels it shows the average precision, and the false positives and negatives of each label.
 
     Args:
-        evaluation: the return value of `km.evaluate`, for images with one class.
+        evaluation: the return value of `km.evaluate`.
         path: path of the file, ending in `.html`. The function writes the whole file or nothing.
         info: the `Info` of the dataset. It gives the name of the dataset, and its preprocessing
             turns the images back into pictures. Without it, values outside 0..1 are rescaled.
@@ -47,11 +52,12 @@ def evaluation_report(
         >>> evaluation_report(evaluation, page, info, model_name="linear").name
         'report.html'
     """
-    check_evaluation(evaluation, Evaluation, "images with one class")
+    check_evaluation(evaluation, tuple(SECTIONS))
     path = arguments.file_path(path, ".html")
     check_info(info, evaluation)
     title = title_of(info, model_name)
-    html.write_page("evaluation_report.html", path, title, sections(evaluation, info))
+    body = SECTIONS[type(evaluation)](evaluation, info)
+    html.write_page("evaluation_report.html", path, title, body)
     return path
 
 

@@ -1,15 +1,13 @@
-"""The sections of a page about an `Evaluation`."""
+"""The sections of a page about an `Evaluation`, for images with one class."""
 
 import numpy as np
 
 from keras_mixers.visualize import html
-from keras_mixers.visualize.canvas import drawable
 from keras_mixers.visualize.evaluation_figures import MOST_NUMBERED
-from keras_mixers.visualize.explorer import picture_of
+from keras_mixers.visualize.mistake_pictures import MOST_PICTURES, mistake_picture
 from keras_mixers.visualize.reliability import reliability_diagram
 
 MOST_PAIRS = 30  # of a true and a predicted class
-MOST_PICTURES = 48
 DEEP = 0.85  # opacity of a cell from which its text is white
 
 
@@ -164,10 +162,8 @@ def mistakes(evaluation, info):
         caption = (
             f'<span class="wrong">predicted: {predicted} ({html.percent(each.probability)})</span>'
             f"<span>true: {true}</span>"
-            f'<span class="note">image {each.index:,}</span>'
         )
-        source = picture_of(drawable("image", restored(each.image, info)))
-        items.append(html.picture(source, f"image {each.index}", caption))
+        items.append(mistake_picture(each, info, caption))
     if not items:
         none = evaluation.accuracy == 1
         text = "The model made no mistakes." if none else "The evaluation kept no images."
@@ -178,15 +174,6 @@ def mistakes(evaluation, info):
         " label in the dataset looks like this too.</p>",
         html.pictures(items),
     )
-
-
-def restored(image, info):
-    """An image as the dataset has it, in 0..1: the inverse of the normalization."""
-    if info is None:
-        return image
-    info.preprocessing.check_channels(image.shape[-1])
-    mean, std = np.array(info.preprocessing.mean), np.array(info.preprocessing.std)
-    return np.clip(image * std + mean, 0, 1)
 
 
 def off_diagonal(evaluation):

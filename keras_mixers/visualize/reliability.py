@@ -6,46 +6,50 @@ LEFT, WIDTH = 54, 458  # of the diagrams, in units of the drawing
 TOP, HEIGHT = 12, 260  # of the upper diagram
 COUNTS_TOP, COUNTS_HEIGHT = TOP + HEIGHT + 30, 70
 TOTAL = (LEFT + WIDTH + 28, COUNTS_TOP + COUNTS_HEIGHT + 44)
+NAMES = ("accuracy", "images", "probability of the predicted class")
 
 
-def reliability_diagram(counts, probabilities, accuracies):
-    """The accuracy of the images by their predicted probability, and the numbers of images.
+def reliability_diagram(counts, probabilities, accuracies, names=NAMES, logarithmic=False):
+    """The accuracy of predictions by their probability, and the numbers of predictions.
 
     Args:
-        counts: `(bins,)`, images in each bin.
-        probabilities: `(bins,)`, mean probability of a bin; NaN without images.
-        accuracies: `(bins,)`, fraction of correct images of a bin; NaN without images.
+        counts: `(bins,)`, predictions in each bin.
+        probabilities: `(bins,)`, mean probability of a bin; NaN without predictions.
+        accuracies: `(bins,)`, fraction of correct predictions of a bin; NaN without predictions.
+        names: what `accuracies`, `counts` and `probabilities` are.
+        logarithmic: whether the bars of the counts are logarithmic.
     """
-    bins = len(counts)
-    width = WIDTH / bins
+    width = WIDTH / len(counts)
+    heights = np.log1p(counts) if logarithmic else counts
     parts = [frame(TOP, HEIGHT), frame(COUNTS_TOP, COUNTS_HEIGHT)]
     for i in np.flatnonzero(counts):
         left = LEFT + i * width
         title = (
-            f"<title>{counts[i]:,} images, mean probability {probabilities[i]:.1%},"
-            f" accuracy {accuracies[i]:.1%}</title>"
+            f"<title>{names[1]}: {counts[i]:,}, mean probability: {probabilities[i]:.1%},"
+            f" {names[0]}: {accuracies[i]:.1%}</title>"
         )
         height = HEIGHT * accuracies[i]
         parts.append(bar(left, TOP + HEIGHT - height, width, height, title))
-        height = COUNTS_HEIGHT * counts[i] / max(counts)
+        height = COUNTS_HEIGHT * heights[i] / max(heights)
         parts.append(bar(left, COUNTS_TOP + COUNTS_HEIGHT - height, width, height, title))
     parts.append(f'<line x1="{LEFT}" y1="{TOP + HEIGHT}" x2="{LEFT + WIDTH}" y2="{TOP}"/>')
     for i in np.flatnonzero(counts):
         x, y = LEFT + WIDTH * probabilities[i], TOP + HEIGHT * (1 - accuracies[i])
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+    scale = "logarithmic, " if logarithmic else ""
     for fraction in (0, 0.25, 0.5, 0.75, 1):
         y = TOP + HEIGHT * (1 - fraction) + 4
         parts.append(label(LEFT - 6, y, f"{fraction:.0%}", "end"))
         x = LEFT + WIDTH * fraction
         parts.append(label(x, COUNTS_TOP + COUNTS_HEIGHT + 16, f"{fraction:.0%}", "middle"))
     parts += [
-        label(LEFT + 6, TOP + 16, "accuracy", "start"),
-        label(LEFT, COUNTS_TOP - 6, f"images (at most {max(counts):,} in a bar)", "start"),
-        label(LEFT + WIDTH / 2, TOTAL[1] - 8, "probability of the predicted class", "middle"),
+        label(LEFT + 6, TOP + 16, names[0], "start"),
+        label(LEFT, COUNTS_TOP - 6, f"{names[1]} ({scale}at most {max(counts):,})", "start"),
+        label(LEFT + WIDTH / 2, TOTAL[1] - 8, names[2], "middle"),
     ]
     return (
         f'<svg viewBox="0 0 {TOTAL[0]} {TOTAL[1]}" role="img"'
-        f' aria-label="Accuracy by predicted probability">{"".join(parts)}</svg>'
+        f' aria-label="{names[0]} by {names[2]}">{"".join(parts)}</svg>'
     )
 
 

@@ -160,6 +160,36 @@ def test_page_of_many_classes_lists_confusions(evaluation, tmp_path):
     assert not page.sources
 
 
+def test_page_of_several_labels_has_the_numbers_of_the_evaluation(info, pixels, tmp_path):
+    image = info.preprocessing.standardize(pixels.astype("float32"))
+    bins = metrics.calibration_bins(np.array([0.02, 0.03, 0.7, 0.9]), np.array([0, 0, 1, 0]))
+    evaluation = km.MultiLabelEvaluation(
+        class_names=("a <b>", "never", "absent"),
+        **dict(zip(BINS, bins, strict=True)),
+        confusion=np.array([[[90, 2], [3, 5]], [[99, 0], [1, 0]], [[98, 2], [0, 0]]]),
+        average_precision=np.array([0.75, 0.25, np.nan]),
+        exact_match=0.9,
+        false_positives=(km.LabelMistake(4, 2, 0.875, image),),
+        false_negatives=(),
+    )
+    path = km.visualize.evaluation_report(evaluation, tmp_path / "report.html")
+    page = Reader(path)
+    (table,) = page.tables
+    assert table[1:] == [
+        ["a <b>", "8", "75.0%", "62.5%", "71.4%", "2", "3", "0"],
+        ["never", "1", "25.0%", "0.0%", "never predicted", "0", "1", "1"],
+        ["absent", "0", "no images", "no images", "0.0%", "2", "0", "2"],
+    ]
+    assert page.texts[page.texts.index("mean average precision") + 1] == "50.0%"
+    assert page.texts[page.texts.index("exact match") + 1] == "90.0%"
+    texts = " ".join(page.texts)
+    assert "a label has a probability of 41.2%, and an image has 25.0% of the labels" in texts
+    assert "absent (87.5%) image 4" in texts
+    assert texts.endswith("Worst false negatives The evaluation kept no images.")
+    assert len(page.sources) == 1
+    assert not re.search("nan|infinity", re.sub(r"base64,[\w+/=]+", "", path.read_text()), re.I)
+
+
 def test_report_raises_and_keeps_the_existing_page(evaluation, info, tmp_path):
     path = tmp_path / "report.html"
     path.write_text("before")

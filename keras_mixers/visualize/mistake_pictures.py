@@ -1,0 +1,25 @@
+"""The pictures of mistakes on a page about an evaluation."""
+
+import numpy as np
+
+from keras_mixers.visualize import html
+from keras_mixers.visualize.canvas import drawable
+from keras_mixers.visualize.explorer import picture_of
+
+MOST_PICTURES = 48  # of each kind of mistake
+
+
+def mistake_picture(mistake, info, caption):
+    """The image of a mistake with a caption; `info` is an `Info` or None."""
+    source = picture_of(drawable("image", restored(mistake.image, info)))
+    number = f'<span class="note">image {mistake.index:,}</span>'
+    return html.picture(source, f"image {mistake.index}", f"{caption}{number}")
+
+
+def restored(image, info):
+    """An image as the dataset has it, in 0..1: the inverse of the normalization."""
+    if info is None:
+        return image
+    info.preprocessing.check_channels(image.shape[-1])
+    mean, std = np.array(info.preprocessing.mean), np.array(info.preprocessing.std)
+    return np.clip(image * std + mean, 0, 1)
