@@ -184,4 +184,4 @@ def check_returns_logits(model):
             f" probabilities. Received: a model whose last layer, {last.name!r}, applies {name};"
             " preprocessing=None exports it without"
         )
-    check_one_logit(model)
+    check_one_logit(model, "; preprocessing=None exports it without probabilities")

@@ -46,13 +46,16 @@ def is_sigmoid(model):
     return is_single or bool(fact_of(model, "multi_label"))
 
 
-def check_one_logit(model):
-    """Raise a ValueError if a model has one logit, and its loss does not use a sigmoid."""
+def check_one_logit(model, hint=""):
+    """Raise a ValueError if a model has one logit, and its loss does not use a sigmoid.
+
+    `hint` ends the message.
+    """
     if model.outputs[0].shape[-1] == 1 and not is_sigmoid(model):
         raise ValueError(
             "`model` must have two or more outputs, or be compiled with Recipe(loss='sigmoid'),"
             " because the softmax of one logit is always 1. Received:"
-            f" {model.name!r} with one output and the loss {model.loss!r}"
+            f" {model.name!r} with one output and the loss {model.loss!r}{hint}"
         )
 
 

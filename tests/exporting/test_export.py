@@ -445,7 +445,8 @@ def test_option_that_conflicts_with_the_models_preprocessing_names_none(options,
 
 def test_file_of_one_output_stores_the_name_of_its_logit(tmp_path):
     model = with_facts(1)
-    with pytest.raises(ValueError, match="has one output; preprocessing=None exports it without"):
+    model.compile(loss="mse")
+    with pytest.raises(ValueError, match="'mse'; preprocessing=None exports it without"):
         km.export(model, tmp_path / "model.onnx")
     km.export(model, tmp_path / "model.onnx", preprocessing=None)
     assert file_facts(tmp_path / "model.onnx") == (onnx.TensorProto.FLOAT, '["bad"]')
