@@ -1,38 +1,48 @@
-"""Fine-tune a published checkpoint: first a new head, then all layers, the early ones slower.
+"""Fine-tune a published model on your own images: check, train, evaluate, look inside, export.
 
-    python examples/finetune.py vit_tiny_patch16_224.augreg_in21k --dataset oxford_flowers102
-    python examples/finetune.py weights.safetensors --family ViT --variant Ti/16 \\
-        --set patch_size=4 depth=4 hidden_dim=64 num_heads=2 mlp_dim=128 --image-size 24
+    python examples/finetune.py photos              # photos/cat/1.jpg, photos/dog/1.jpg, ...
+    python examples/finetune.py photos.csv          # a CSV file of paths and labels
+    python examples/finetune.py photos --resume     # resumes after Ctrl-C, a kill or a power cut
+    python examples/finetune.py photos --checkpoint vit_small_patch14_dinov2 --image-size 224
+    python examples/finetune.py digits --checkpoint weights.safetensors --family ViT \\
+        --variant Ti/16 --set patch_size=4 depth=4 hidden_dim=64 num_heads=2 mlp_dim=128
 
-The first form takes a name in km.pretrained(), which also states how to prepare the images. The
-second form takes any file that km.load_weights reads. --family and --variant name the builder and
-its row; --set gives the arguments in which the file's architecture differs from this row. The
-result is model.keras in the output folder.
+The checkpoint is a name of km.list_models(), or a file that km.load_weights reads. For a file,
+--family and --variant name the builder and its row, and --set gives the arguments in which the
+file's architecture differs from this row. The script chooses the recipe by the model and the number
+of images. The output folder then contains model.keras, recipe.json, flags.json, history.png,
+evaluation.html (figures and the worst mistakes), explorer.html (attention, hidden units and
+kernels), model.onnx and saved_model/.
 """
 
 import argparse
 import ast
 import dataclasses
+import json
+import math
 import pathlib
 
 from command_line import (
-    add_overwrite,
     at_least,
+    describe_data,
     locked,
+    positive_float,
     print_content,
-    refuse_to_overwrite,
+    save_figure,
     save_model,
     start,
 )
+from training_run import (
+    check_same_run,
+    fixed_flags,
+    named_recipe,
+    read_run,
+    replaced,
+    short_errors,
+)
 
 FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
-
-
-def fraction(text):
-    number = float(text)
-    if not 0 < number <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, not {text}")
-    return number
+EXPLORED = 8  # validation images in explorer.html
 
 
 def setting(text):
@@ -46,47 +56,43 @@ def setting(text):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("checkpoint", help="a name in km.pretrained(), or a file")
+    settings = {"nargs": "*", "action": "extend", "type": setting, "default": []}
+    parser.add_argument("dataset", help="a folder, a CSV file, digits, or a name in TFDS")
+    parser.add_argument(
+        "--checkpoint",
+        default="vit_small_patch16_224.augreg_in21k_ft_in1k",
+        help="a name of km.list_models(), or a file",
+    )
     parser.add_argument("--family", choices=FAMILIES, help="for a file: its builder")
     parser.add_argument("--variant", help="for a file: the builder's row that is most similar")
     parser.add_argument(
         "--set",
-        nargs="*",
-        action="extend",
-        type=setting,
-        default=[],
+        **settings,
         metavar="NAME=VALUE",
         help="for a file: the arguments that differ from the row, such as depth=4",
     )
-    parser.add_argument("--dataset", default="digits", help="digits, a name in TFDS, or a folder")
     parser.add_argument(
-        "--image-size",
-        type=at_least(1),
-        help="in pixels; without it, the size of the checkpoint if known",
+        "--image-size", type=at_least(1), help="in pixels; by default the checkpoint's"
     )
+    parser.add_argument("--recipe", help="a name in km.recipes() or a JSON file, not the script's")
+    parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's length")
+    parser.add_argument("--batch-size", type=at_least(1), help="replaces the recipe's value")
+    parser.add_argument("--learning-rate", type=positive_float, help="replaces the recipe's value")
     parser.add_argument(
-        "--head-epochs", type=at_least(0), default=5, help="epochs that train only the new head"
+        "--augmentation",
+        **settings,
+        metavar="NAME=VALUE",
+        help="replaces the recipe's: arguments of km.data.Augmentation, such as flip=True",
     )
-    parser.add_argument(
-        "--epochs", type=at_least(1), default=10, help="epochs that train all layers"
-    )
-    parser.add_argument("--batch-size", type=at_least(1), default=64, help="images per step")
-    parser.add_argument(
-        "--learning-rate", type=fraction, default=1e-3, help="learning rate of the head"
-    )
-    parser.add_argument(
-        "--layer-decay",
-        type=fraction,
-        default=0.75,
-        help="learning rate of a block divided by the rate of the block after it",
-    )
-    parser.add_argument(
-        "--seed", type=at_least(0), default=0, help="seed of the new head and the order"
-    )
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("out"), help="folder")
-    add_overwrite(parser)
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the head and the order")
+    parser.add_argument("--output", type=pathlib.Path, default="finetuned", help="folder")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="resume the run in --output")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in --output")
     return parser.parse_args()
 
 
@@ -96,87 +102,149 @@ if __name__ == "__main__":
 import keras
 
 import keras_mixers as km
+from keras_mixers.files import write_text
 
 
-def find_checkpoint(args):
-    """(family, variant, builder's arguments, preprocessing or None) of the checkpoint."""
-    row = km.pretrained().get(args.checkpoint)
-    if row and (args.family or args.variant or args.set):
+def build(args, info):
+    """The model of the checkpoint, with a new head for the classes of the data."""
+    sizes = {"num_classes": info.num_classes}
+    if not args.family:
+        if args.image_size:
+            sizes["input_shape"] = (args.image_size, args.image_size, 3)
+        return km.create_model(args.checkpoint, **sizes)
+    sizes["input_shape"] = info.input_shape
+    model = getattr(km, args.family)(args.variant, **sizes, **dict(args.set))
+    print(km.load_weights(model, args.checkpoint, head="skip", adapt=True))
+    return model
+
+
+def find_recipe(args, model, info):
+    """The recipe of --recipe, or the one for this model and number of images; with other flags."""
+    if args.recipe:
+        recipe = named_recipe(args.recipe)
+    else:
+        recipe = km.Recipe.for_finetuning(model=model, num_images=info.num_train)
+    recipe = replaced(recipe.for_epochs(args.epochs) if args.epochs else recipe, args)
+    if args.augmentation:
+        augmentation = km.data.Augmentation(**dict(args.augmentation))
+        recipe = dataclasses.replace(recipe, augmentation=augmentation)
+    if info.multi_label:
+        recipe = dataclasses.replace(recipe, loss="sigmoid", multi_label=True)
+    return recipe
+
+
+def load(args, preprocessing, **stage):
+    """`km.data.load` with the flags; files that are not readable images are left out."""
+    size = {"image_size": args.image_size or 224} if preprocessing is None else {}
+    return km.data.load(
+        args.dataset, preprocessing=preprocessing, on_error="skip", seed=args.seed, **size, **stage
+    )
+
+
+def begin(args):
+    """Refuse to mix two runs; with --overwrite, delete the earlier one."""
+    earlier = [args.output / "model.keras", args.output / "flags.json"]
+    if args.overwrite:
+        for path in [*earlier, *args.output.glob("stage_*.weights.h5")]:
+            path.unlink(missing_ok=True)
+    found = [path for path in earlier if path.exists()]
+    if found and not args.resume:
         raise ValueError(
-            "--family, --variant and --set must be left out for a name in km.pretrained(),"
-            f" which states them. Received: {args.checkpoint!r} with one of these flags"
+            "--output must be another folder, or --resume or --overwrite must be given. Received:"
+            f" --output {args.output}, where a run has written {found[0].name}"
         )
-    if row:
-        return row.family, row.variant, row.arguments, row.preprocessing
-    if not (args.family and args.variant):
-        raise ValueError(
-            "CHECKPOINT must be a name in km.pretrained(), or a file with --family and --variant."
-            f" Received: {args.checkpoint!r}"
-        )
-    return args.family, args.variant, dict(args.set), None
 
 
-def fit(recipe, model, train, test):
-    """Compile and train the model, and return its accuracy on the test images."""
-    recipe.compile(model, len(train))
-    # `shuffle=False`, because the pipeline shuffles already.
-    model.fit(train, validation_data=test, epochs=recipe.epochs, shuffle=False)
-    return model.evaluate(test, verbose=0)[1]
+def prepare(args):
+    """The model with a new head, its recipe, and the record of the run in flags.json."""
+    # Only to count the images and the classes: the recipe and the head depend on them.
+    _, _, info = load(args, None)
+    keras.utils.set_random_seed(args.seed)  # after loading, because preparing data draws numbers
+    model = build(args, info)
+    recipe = find_recipe(args, model, info)
+    run = {"flags": fixed_flags(args), "recipe": json.loads(str(recipe))}
+    run["data"] = describe_data(args, info)
+    if (args.output / "flags.json").exists():
+        check_same_run(args, read_run(args), **run)
+    write_text(args.output / "flags.json", json.dumps(run, indent=2) + "\n")
+    recipe.save(args.output / "recipe.json")
+    print(f"Recipe: {recipe.source}")
+    return model, recipe
+
+
+def train(args, model, recipe):
+    """Train each stage of the recipe from its backup, and write model.keras and history.png."""
+    preprocessing, history = model.preprocessing, {}
+    _, _, info = load(args, preprocessing)
+    model.set_info(info)
+    stages = recipe.stages(math.ceil(info.num_train / recipe.batch_size))
+    for i, stage in enumerate(stages):
+        backup = km.training.Backup(args.output / f"stage_{i}.weights.h5")
+        batches, validation, _ = load(
+            args,
+            preprocessing,
+            batch_size=stage.batch_size,
+            augmentation=stage.augmentation,
+            start=(backup.epoch, backup.batch),
+        )
+        stage.compile(model, len(batches))
+        trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
+        print(
+            f"Stage {i + 1} of {len(stages)}: {trained:,} of {model.count_params():,} weights train"
+        )
+        with short_errors("finetune.py", backup):
+            model.fit(
+                batches,
+                validation_data=validation,
+                epochs=stage.epochs,
+                initial_epoch=backup.epoch,
+                shuffle=False,  # because the pipeline shuffles
+                callbacks=[backup],
+            )
+        history = {name: history.get(name, []) + values for name, values in backup.history.items()}
+    save_figure(km.visualize.plot_history(history), args.output / "history.png", dpi=120)
+    save_model(model, args.output / "model.keras")
+
+
+def report(args, model):
+    """Evaluate the model, and write the two pages and the exports."""
+    _, validation, info = load(args, model.preprocessing)
+    evaluation = km.evaluate(model, validation, info)
+    print(evaluation)
+    km.visualize.evaluation_report(evaluation, args.output / "evaluation.html", info)
+    images = next(iter(validation))[0][:EXPLORED]
+    names = info.class_names
+    km.visualize.attention_explorer(model, images, args.output / "explorer.html", class_names=names)
+    print(km.export(model, args.output / "model.onnx"))
+    print(km.export(model, args.output / "saved_model"))
+
+
+def finetune(args):
+    begin(args)
+    if not (args.output / "model.keras").exists():
+        if pathlib.Path(args.dataset).exists():
+            print(km.data.check(args.dataset))
+        train(args, *prepare(args))
+        for path in args.output.glob("stage_*.weights.h5"):
+            path.unlink()
+    # Without the optimizer, which counts LoRA matrices that the file has added to their kernels.
+    report(args, keras.models.load_model(args.output / "model.keras", compile=False))
+    print_content(args.output)
 
 
 def main():
     args = parse_arguments()
+    if keras.backend.backend() != "tensorflow":  # checked before the training, not after it
+        raise SystemExit("finetune.py: the export needs TensorFlow: set KERAS_BACKEND=tensorflow")
     try:
         with locked(args.output):
             finetune(args)
-            print_content(args.output)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"finetune.py: {error}") from None
-
-
-def finetune(args):
-    """Train the head and then all layers, and write model.keras."""
-    try:
-        family, variant, settings, preprocessing = find_checkpoint(args)
-        refuse_to_overwrite(args, "model.keras")
-        if preprocessing and args.image_size:
-            preprocessing = dataclasses.replace(preprocessing, size=args.image_size)
-        train, test, info = km.data.load(
-            args.dataset,
-            image_size=args.image_size,
-            batch_size=args.batch_size,
-            preprocessing=preprocessing,
-            seed=args.seed,
-        )
-        # After loading, because preparing a dataset uses random numbers.
-        keras.utils.set_random_seed(args.seed)
-        settings = {**settings, "input_shape": info.input_shape}
-        builder = getattr(km, family)
-        if preprocessing:  # a name in the catalog: the builder downloads the file
-            features = builder(variant, num_classes=0, weights=args.checkpoint, **settings)
-            head = keras.layers.Dense(info.num_classes, dtype="float32", name="head")
-            model = keras.Model(features.input, head(features.output), name=features.name)
-        else:
-            model = builder(variant, num_classes=info.num_classes, **settings)
-            print(km.load_weights(model, args.checkpoint, head="skip", adapt=True))
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise SystemExit(f"finetune.py: {error}") from None
-
-    recipe = km.Recipe(
-        epochs=args.epochs,
-        head_epochs=args.head_epochs,
-        learning_rate=args.learning_rate,
-        layer_decay=args.layer_decay,
-        clip_norm=1.0,
-    )
-    for stage in recipe.stages(len(train)):
-        when = " after training the head" if stage.frozen_blocks == "all" else ""
-        print(f"Test accuracy{when}: {fit(stage, model, train, test):.2%}")
-    save_model(model, args.output / "model.keras")
 
 
 if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("\nfinetune.py: interrupted; nothing more is written") from None
+        raise SystemExit("\nfinetune.py: interrupted; resume with --resume") from None

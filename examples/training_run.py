@@ -74,28 +74,36 @@ def training_parser(description):
     return parser, long
 
 
-def find_recipe(args):
-    """The recipe of --recipe, with the values that other flags replace."""
+def named_recipe(name):
+    """The recipe with this name in `km.recipes()`, or in this JSON file."""
     import keras_mixers as km
 
     named = km.recipes()
-    if args.recipe in named:
-        recipe = named[args.recipe]
-    elif pathlib.Path(args.recipe).is_file():
-        recipe = km.Recipe.load(args.recipe)
-    else:
-        raise ValueError(
-            f"--recipe must be a JSON file or one of {', '.join(map(repr, named))}. Received:"
-            f" {args.recipe!r}"
-        )
+    if name in named:
+        return named[name]
+    if pathlib.Path(name).is_file():
+        return km.Recipe.load(name)
+    raise ValueError(
+        f"--recipe must be a JSON file or one of {', '.join(map(repr, named))}. Received: {name!r}"
+    )
+
+
+def replaced(recipe, args):
+    """The recipe with the values of --batch-size and --learning-rate, if they are given."""
+    flags = {name: getattr(args, name) for name in ("batch_size", "learning_rate")}
+    given = {name: value for name, value in flags.items() if value is not None}
+    return dataclasses.replace(recipe, **given)
+
+
+def find_recipe(args):
+    """The recipe of --recipe, with the values that other flags replace."""
+    recipe = named_recipe(args.recipe)
     if recipe.epochs is None and args.epochs is None:
         raise ValueError(
             "--epochs must be given for a recipe whose length is in steps. Received: --recipe"
             f" {args.recipe!r}, of {recipe.steps} steps"
         )
-    flags = {name: getattr(args, name) for name in ("batch_size", "learning_rate")}
-    changed = {name: value for name, value in flags.items() if value is not None}
-    return dataclasses.replace(recipe.for_epochs(args.epochs or recipe.epochs), **changed)
+    return replaced(recipe.for_epochs(args.epochs or recipe.epochs), args)
 
 
 def find_backup(args):
