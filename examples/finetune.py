@@ -118,11 +118,9 @@ def build(args, info):
     return model
 
 
-def find_recipe(args, model, info):
-    """The recipe of --recipe, or the one for this model and number of images; with other flags."""
-    if args.recipe:
-        recipe = named_recipe(args.recipe)
-    else:
+def complete(args, recipe, model, info):
+    """The recipe, or if it is None the one for this model and number of images, with the flags."""
+    if recipe is None:
         recipe = km.Recipe.for_finetuning(model=model, num_images=info.num_train)
     recipe = replaced(recipe.for_epochs(args.epochs) if args.epochs else recipe, args)
     if args.augmentation:
@@ -157,11 +155,12 @@ def begin(args):
 
 def prepare(args):
     """The model with a new head, its recipe, and the record of the run in flags.json."""
+    recipe = named_recipe(args.recipe) if args.recipe else None  # before a download
     # Only to count the images and the classes: the recipe and the head depend on them.
     _, _, info = load(args, None)
     keras.utils.set_random_seed(args.seed)  # after loading, because preparing data draws numbers
     model = build(args, info)
-    recipe = find_recipe(args, model, info)
+    recipe = complete(args, recipe, model, info)
     run = {"flags": fixed_flags(args), "recipe": json.loads(str(recipe))}
     run["data"] = describe_data(args, info)
     if (args.output / "flags.json").exists():

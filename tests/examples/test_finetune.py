@@ -8,7 +8,8 @@ import goldens
 import keras
 import numpy as np
 import pytest
-from run_example import run_example
+from PIL import Image
+from run_example import load_example, run_example
 
 import keras_mixers as km
 from keras_mixers.models import published
@@ -20,60 +21,102 @@ ITS_ARCHITECTURE = [
     *("--family", "ViT", "--variant", "Ti/16", "--set", "patch_size=8", "hidden_dim=64"),
     *("depth=2", "num_heads=4", "mlp_dim=256", "--image-size", "24"),
 ]
+RESULTS = {
+    "evaluation.html",
+    "explorer.html",
+    "flags.json",
+    "history.png",
+    "model.keras",
+    "model.onnx",
+    "recipe.json",
+    "saved_model",
+}
+
+
+def contents(folder):
+    return {path.name for path in folder.iterdir() if path.name[0] != "."}
 
 
 @pytest.mark.slow
-def test_finetune_trains_head_and_model(tmp_path, digits_folder):
-    """The README's command trains the file that the README's code writes."""
+@pytest.mark.filterwarnings("ignore:`load` skips files")  # the broken file, which is counted
+def test_finetune_runs_on_a_folder_and_resumes(tmp_path, monkeypatch):
+    """The README's command trains the file that the README's code writes, and goes on after a kill.
+
+    The photos are a bright and a dark class, and a file that is not an image.
+    """
     (command,) = re.findall(r"^python examples/(finetune\.py (?:.*\\\n)*.*)$", README, re.M)
-    example, file, *arguments = shlex.split(command.replace("\\\n", " "))
+    example, *arguments = shlex.split(command.replace("\\\n", " "))
     small = {"patch_size": 8, "hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 128}
     model = km.ViT("Ti/16", input_shape=(32, 32, 3), num_classes=10, **small)
-    km.save_weights(model, tmp_path / file, format="timm")
-    few = ["--head-epochs", "1", "--epochs", "1", "--output", "here"]
-    output, message = run_example(example, file, *arguments, *few, cwd=tmp_path)
+    km.save_weights(model, tmp_path / "vit.safetensors", format="timm")
+    generator = np.random.default_rng(0)
+    for label, low in (("bright", 128), ("dark", 0)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(20):
+            pixels = generator.integers(low, low + 128, (30, 40, 3), dtype="uint8")
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    (tmp_path / "photos" / "dark" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    few = ["--epochs", "2", "--output", "here"]
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_example(example, *arguments, *few, cwd=tmp_path, save_model=killed)
+    assert contents(tmp_path / "here") >= {"stage_0.weights.h5", "flags.json"}
+    _, message = run_example(example, *arguments, *few, cwd=tmp_path)
+    assert "--resume or --overwrite must be given" in message
+    output, message = run_example(example, *arguments, *few, "--resume", cwd=tmp_path)
     assert not message
+    assert "Epoch 1/2" not in output, "the training was finished already"
+    assert "not readable: 1" in output
     assert "positions: resized from 4 x 4 to 3 x 3 (bicubic_antialias)" in output
-    assert "patch_embed.kernel: from 3 channels to 1" in output
-    head_only, accuracy = re.findall(r"Test accuracy.*: ([\d.]+)%", output)
-    assert 0 < float(head_only) <= 100
-    assert float(head_only) != float(accuracy), "the second stage trains too"
-    saved = keras.models.load_model(tmp_path / "here" / "model.keras")
-    assert saved(np.zeros((1, 24, 24, 1), "float32")).shape == (1, 10)
+    assert "4 images, 2 classes: accuracy" in output
+    assert contents(tmp_path / "here") == RESULTS
+    saved = keras.models.load_model(tmp_path / "here" / "model.keras", compile=False)
+    assert saved.class_names == ("bright", "dark")
+    assert saved.preprocessing.size == (24, 24)
+    assert km.Recipe.load(tmp_path / "here" / "recipe.json").lora_rank == 4
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["none"], "finetune.py: CHECKPOINT must be a name.*'none'"),
-        (["none.npz", *ITS_ARCHITECTURE], "finetune.py: `source` must be a file.*'none.npz'"),
-        ([str(TIMM_VIT), *ITS_ARCHITECTURE, "--set", "depth=3"], "the file has 2 blocks"),
-        (["none", "--layer-decay", "0"], "--layer-decay: must be above 0 and at most 1, not 0"),
+        (["--checkpoint", "none"], "finetune.py: `name` must be a name of km.list_models"),
+        (["--checkpoint", "none.npz", *ITS_ARCHITECTURE], "`source` must be a file.*'none.npz'"),
+        (["--checkpoint", str(TIMM_VIT), *ITS_ARCHITECTURE, "--set", "depth=3"], "has 2 blocks"),
+        (["--learning-rate", "0"], "--learning-rate: must be a finite number above 0, not 0"),
+        (["--recipe", "none"], "--recipe must be a JSON file or one of .*'none'"),
     ],
 )
 def test_finetune_names_a_wrong_argument(arguments, message, tmp_path, digits_folder):
-    _, found = run_example("finetune.py", *arguments, cwd=tmp_path)
+    _, found = run_example("finetune.py", "digits", *arguments, cwd=tmp_path)
     assert re.search(message, found, re.DOTALL), found
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
-def test_finetune_takes_a_name_of_the_catalog(tmp_path, digits_folder, monkeypatch):
+def test_finetune_builds_a_name_of_the_catalog(tmp_path, digits_folder, monkeypatch):
+    """Grey images get three channels, and the checkpoint's preprocessing."""
     architecture = {"hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 256, "patch_size": 8}
     settings = {**architecture, "input_shape": (32, 32, 3)}
-    preprocessing = km.Preprocessing(32)
+    preprocessing = km.Preprocessing(32, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.2))
     row = km.Checkpoint("a_vit.here", "ViT", "Ti/16", settings, "", "timm", 10, preprocessing)
-    monkeypatch.setattr(locate, "checkpoints", lambda: {row.name: row})
-    monkeypatch.setattr(
-        published, "check_arguments", lambda *_: None
-    )  # its sizes are not published
+    for module in (locate, published, km.models.create):
+        if hasattr(module, "checkpoints"):
+            monkeypatch.setattr(module, "checkpoints", lambda: {row.name: row})
+    # Because its sizes are not published.
+    monkeypatch.setattr(published, "check_arguments", lambda *_: None)
     monkeypatch.setattr(locate, "download", lambda row: TIMM_VIT)
-    assert km.pretrained("ViT") == {"a_vit.here": row}
-    few = ["--head-epochs", "0", "--epochs", "1"]
-    output, message = run_example("finetune.py", "a_vit.here", *few, cwd=tmp_path)
-    assert not message
-    assert "Test accuracy:" in output
-    saved = keras.models.load_model(tmp_path / "out" / "model.keras")
-    assert saved.input_shape == (None, 32, 32, 3), "grey images are loaded with three channels"
-    _, message = run_example("finetune.py", "a_vit.here", "--set", "depth=3", cwd=tmp_path)
-    assert "must be left out for a name in km.pretrained()" in message
+    example = load_example("finetune")
+    monkeypatch.setattr("sys.argv", ["finetune.py", "digits", "--checkpoint", "a_vit.here"])
+    args = example.parse_arguments()
+    args.output = tmp_path
+    model, recipe = example.prepare(args)
+    assert model.preprocessing == preprocessing
+    assert recipe.source.startswith("this package, for 1,437 images, about 144 per class")
+    train, _, info = example.load(args, model.preprocessing)
+    assert info.input_shape == (32, 32, 3)
+    assert next(iter(train))[0].shape[1:] == (32, 32, 3)
