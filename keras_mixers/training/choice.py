@@ -13,7 +13,7 @@ FEW_PER_CLASS = 10
 MEDIUM, LARGE = 50_000_000, 200_000_000  # weights
 BYTES = 16  # for each weight that AdamW trains: itself, its gradient and two moments, in float32
 HEAD_STEPS = 100
-WIDTH = 192  # all weights of a wider model train at a lower rate
+WIDTH = 128  # of the model on which the rates were measured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,7 @@ def choose(facts, num_images):
     parts = 8 if facts.weights > LARGE else 4 if facts.weights > MEDIUM else 1
     parts = 1 if facts.has_batch_norm else parts
     way, reason = choose_way(facts, row, per_class)
+    way["learning_rate"] *= min(1.0, WIDTH / facts.width)
     if way.get("frozen_blocks") == 0 and facts.has_head:
         way["head_epochs"] = math.ceil(HEAD_STEPS * row.batch_size / num_images)
     return {
@@ -105,15 +106,15 @@ def choose_way(facts, row, per_class):
         reason = ""
     if reason and facts.has_dense_blocks:
         rank = min(max(4, facts.width // 48), 16)
-        way = {"lora_rank": rank, "learning_rate": 3e-3, "weight_decay": 0.0}
+        way = {"lora_rank": rank, "learning_rate": 1e-2, "weight_decay": 0.0}
         return way, f"LoRA of rank {rank}, because {reason}"
     if reason and facts.has_head:
-        way = {"frozen_blocks": "all", "learning_rate": 1e-2, "weight_decay": 0.0}
+        way = {"frozen_blocks": "all", "learning_rate": 0.1, "weight_decay": 0.0}
         return way, f"only the head, because {reason}, and no block has a Dense layer for LoRA"
     way = {
         "frozen_blocks": 0,
         "layer_decay": 0.75,
-        "learning_rate": 1e-3 * min(1.0, WIDTH / facts.width),
+        "learning_rate": 3e-3,
         "weight_decay": 0.05,
     }
     return way, "all weights, the early blocks slower"

@@ -41,8 +41,9 @@ def test_few_images_per_class_choose_lora():
 def test_size_chooses_rank_rate_and_steps_per_update():
     widths = (128, 192, 384, 768, 1024)
     assert [recipe_of(9, width=width).lora_rank for width in widths] == [4, 4, 8, 16, 16]
-    rates = [recipe_of(9_999, width=width).learning_rate for width in widths]
-    np.testing.assert_allclose(rates, [1e-3, 1e-3, 5e-4, 2.5e-4, 1.875e-4])
+    rates = [recipe_of(9_999, width=width).learning_rate for width in (64, *widths)]
+    np.testing.assert_allclose(rates, [3e-3, 3e-3, 2e-3, 1e-3, 5e-4, 3.75e-4])
+    assert recipe_of(9).learning_rate == 1e-2
     for weights, parts in ((50_000_000, 1), (50_000_001, 4), (200_000_000, 4), (200_000_001, 8)):
         recipe = recipe_of(9_999, weights=weights)
         assert recipe.gradient_accumulation_steps == parts
