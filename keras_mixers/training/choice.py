@@ -9,7 +9,6 @@ from keras_mixers.graph import all_layers, graph_layers
 from keras_mixers.training.freezing import has_trainable, layer_places
 from keras_mixers.weights.roles import index_weights
 
-FEW_PER_CLASS = 10
 MEDIUM, LARGE = 50_000_000, 200_000_000  # weights
 BYTES = 16  # for each weight that AdamW trains: itself, its gradient and two moments, in float32
 HEAD_STEPS = 100
@@ -23,13 +22,12 @@ class Row:
     most: float
     steps: int
     batch_size: int
-    prefers_lora: bool
 
 
 ROWS = (
-    Row(300, steps=150, batch_size=32, prefers_lora=True),
-    Row(3_000, steps=500, batch_size=32, prefers_lora=True),
-    Row(math.inf, steps=3_000, batch_size=64, prefers_lora=False),
+    Row(300, steps=150, batch_size=32),
+    Row(3_000, steps=500, batch_size=32),
+    Row(math.inf, steps=3_000, batch_size=64),
 )
 
 
@@ -79,7 +77,7 @@ def choose(facts, num_images):
     # Equal images per update in smaller steps, but not for BatchNorm, which sees one step.
     parts = 8 if facts.weights > LARGE else 4 if facts.weights > MEDIUM else 1
     parts = 1 if facts.has_batch_norm else parts
-    way, reason = choose_way(facts, row, per_class)
+    way, reason = choose_way(facts, row)
     way["learning_rate"] *= min(1.0, WIDTH / facts.width)
     if way.get("frozen_blocks") == 0 and facts.has_head:
         way["head_epochs"] = math.ceil(HEAD_STEPS * row.batch_size / num_images)
@@ -96,21 +94,18 @@ def choose(facts, num_images):
     }
 
 
-def choose_way(facts, row, per_class):
+def choose_way(facts, row):
     """(the arguments that say what trains, the reason)."""
-    if facts.weights > LARGE:
-        reason = f"gradients and AdamW's moments of all would take {facts.gigabytes:.0f} GB"
-    elif row.prefers_lora or per_class < FEW_PER_CLASS:
-        reason = "so few images need few weights that train"
-    else:
-        reason = ""
-    if reason and facts.has_dense_blocks:
+    if facts.weights > MEDIUM and facts.has_dense_blocks:
         rank = min(max(4, facts.width // 48), 16)
         way = {"lora_rank": rank, "learning_rate": 1e-2, "weight_decay": 0.0}
-        return way, f"LoRA of rank {rank}, because {reason}"
-    if reason and facts.has_head:
+        return way, (
+            f"LoRA of rank {rank}, because to train all weights would take"
+            f" {facts.gigabytes:.1f} GB without activations"
+        )
+    if facts.has_batch_norm and facts.has_head and row is ROWS[0]:
         way = {"frozen_blocks": "all", "learning_rate": 0.1, "weight_decay": 0.0}
-        return way, f"only the head, because {reason}, and no block has a Dense layer for LoRA"
+        return way, "only the head, because BatchNorm would take its statistics from few images"
     way = {
         "frozen_blocks": 0,
         "layer_decay": 0.75,

@@ -175,17 +175,19 @@ class Recipe(CheckedDataclass):
     def for_finetuning(cls, *, model: keras.Model, num_images: int) -> "Recipe":
         """Choose a recipe to fine-tune a pretrained model, by fixed rules; `source` has the reason.
 
-        | images         | what trains                                          | steps |
-        |----------------|------------------------------------------------------|-------|
-        | up to 300      | LoRA matrices and the head                           |   150 |
-        | up to 3,000    | LoRA matrices and the head                           |   500 |
-        | more           | the head, then all weights with a layer decay of 0.75 | 3,000 |
+        | images         | steps | images per update |
+        |----------------|-------|-------------------|
+        | up to 300      |   150 | 32                |
+        | up to 3,000    |   500 | 32                |
+        | more           | 3,000 | 64                |
 
-        - Less than 10 images per class, or more than 200 million weights: always LoRA.
-        - Blocks without Dense layers, as in ConvMixer, cannot have LoRA: then only the head.
-        - The rank is a 48th of the width, from 4 to 16.
-        - The learning rate is 0.01 for LoRA, 0.1 for only the head, and 0.003 for all weights, as was
-          best on a ViT of width 128. It falls as 1 / width for wider models.
+        - More than 50 million weights: LoRA and the head, to save memory. The rank is a 48th of the
+          width, from 4 to 16. Blocks without Dense layers, as in ConvMixer, cannot have LoRA.
+        - With BatchNorm and up to 300 images: only the head.
+        - Otherwise the head for about 100 steps, then all weights with a layer decay of 0.75. All
+          weights were more accurate than LoRA on 100 images in the study named below.
+        - The learning rate is 0.01 for LoRA, 0.1 for only the head, and 0.003 for all weights, the
+          best or nearly the best in that study. It falls as 1 / width if the width exceeds 128.
         - More than 50 million weights: a fourth of a batch per step, and four steps per update;
           more than 200 million: an eighth. Not with BatchNorm.
         - A model with one output: the loss is `"sigmoid"`.
@@ -204,11 +206,11 @@ class Recipe(CheckedDataclass):
             >>> import keras_mixers as km
             >>> model = km.ViT("Ti/16", input_shape=(32, 32, 3), patch_size=8, num_classes=5)
             >>> recipe = Recipe.for_finetuning(model=model, num_images=1_000)
-            >>> recipe.lora_rank, recipe.steps
+            >>> recipe.head_epochs, recipe.steps
             (4, 500)
             >>> recipe.source
-            'this package, for 1,000 images, about 200 per class, and 5.4 million weights: LoRA of \
-rank 4, because so few images need few weights that train'
+            'this package, for 1,000 images, about 200 per class, and 5.4 million weights: all \
+weights, the early blocks slower'
 
         Source: the head first: "Fine-Tuning can Distort Pretrained Features and Underperform
         Out-of-Distribution", arXiv 2202.10054; the rate by width: "Tensor Programs V", arXiv
