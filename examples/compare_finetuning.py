@@ -8,6 +8,14 @@ the other classes, the same number of each class. The learning rate of each way 
 that is best on validation images with the first seed. The table shows the accuracy on the test
 images of the new classes.
 
+The study gave these accuracies in %: the mean of three seeds, and the lowest and highest.
+
+    method         100 images            1,000 images          trained   optimizer and gradients
+    linear probe   77.67 (76.3..79.7)    84.70 (84.4..84.9)      0.1 %   0.01 MB
+    LoRA           78.67 (76.9..80.4)    89.01 (88.7..89.5)      4.5 %   0.45 MB
+    full           80.93 (80.0..82.3)    89.43 (88.8..90.4)      100 %   9.65 MB
+    from scratch   78.09 (77.2..79.8)    not measured            100 %   9.65 MB
+
 After Ctrl-C or a kill, run the same command again to resume the study. The output folder contains
 each training run in results.json, and at the end table.csv, cost.csv and picture.png.
 """
