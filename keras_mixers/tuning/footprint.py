@@ -16,8 +16,7 @@ from keras_mixers.training.freezing import layer_places
 from keras_mixers.weights.roles import index_weights
 
 FLOAT_BYTES = 4
-# AdamW has two moments for each weight, and the step has its gradient.
-NUMBERS_PER_TRAINED_WEIGHT = 3
+OPTIMIZER_NUMBERS = {"adamw": 2, "sgd": 1}  # for each weight: its moments or its velocity
 HEAD = math.inf
 
 
@@ -48,7 +47,7 @@ class Footprint:
             trained = self.weights[HEAD] + more
         else:
             trained = sum(count for place, count in self.weights.items() if place >= first)
-        copies = NUMBERS_PER_TRAINED_WEIGHT
+        copies = 1 + OPTIMIZER_NUMBERS[recipe.optimizer]  # with the gradient
         copies += (recipe.gradient_accumulation_steps > 1) + (recipe.ema_decay is not None)
         stored = sum(self.weights.values()) + more + copies * trained
         kept = sum(size for place, size in self.activations.items() if place >= first)

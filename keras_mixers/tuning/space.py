@@ -46,6 +46,11 @@ class SearchSpace(keras_tuner.HyperModel):
             raise TypeError(
                 f"`recipe` must be km.Recipe(...). Received: recipe={arguments.shown(self.recipe)}"
             )
+        if self.recipe.head_epochs:
+            raise ValueError(
+                "`recipe` must not have `head_epochs`, because each trial is one training."
+                f" Received: a recipe with head_epochs={self.recipe.head_epochs}"
+            )
         fields = {field.name for field in dataclasses.fields(self)}
         taken = sorted(set(self.recipe.model_arguments) & (fields | self.set_by_space))
         if taken:

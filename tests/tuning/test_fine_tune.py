@@ -188,6 +188,9 @@ def test_memory_depends_on_what_trains(given):
         expected(head + matrices, 2 * activations + after + 10, matrices)
     )
     assert found["head"] == pytest.approx(expected(head, 10))
+    sgd = make_space(given, recipe=km.Recipe(epochs=1, optimizer="sgd"), batch_size=batch)
+    saved = found["full"] - sgd.memory_of(configuration(method="full"))
+    assert saved == pytest.approx(4 * everything / 1e6), "one number less for each weight"
     limited = make_space(given, max_memory_mb=found["full"] - 1e-6, batch_size=batch)
     with pytest.raises(keras_tuner.errors.FailedTrialError, match="MB in training, over max_mem"):
         limited.build(configuration(method="full")).fit()
@@ -282,6 +285,11 @@ def test_latency_is_measured_once_for_each_backbone(given, fitted, monkeypatch):
             {"a": VIT},
             {"recipe": km.Recipe(epochs=1, model_arguments={"weights": "x"})},
             "`recipe` must not have model_arguments.*'weights'",
+        ),
+        (
+            {"a": VIT},
+            {"recipe": km.Recipe(epochs=1, head_epochs=2)},
+            "`recipe` must not have `head_epochs`.*head_epochs=2",
         ),
     ],
 )
