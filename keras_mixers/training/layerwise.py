@@ -44,9 +44,8 @@ class Layerwise(keras.optimizers.Optimizer):
     @learning_rate.setter
     def learning_rate(self, value):
         if not callable(value):
-            number = (
-                float(value) if hasattr(value, "dtype") else value
-            )  # a callback's may be a tensor
+            # A callback's may be a tensor.
+            number = float(value) if hasattr(value, "dtype") else value
             value = arguments.non_negative("learning_rate", number)
         if self.assigned_rate is None or callable(value):
             keras.optimizers.Optimizer.learning_rate.fset(self, value)

@@ -15,9 +15,8 @@ from keras_mixers.tuning.footprint import Footprint, footprint
 from keras_mixers.weights import pretrained
 
 SET_BY_SPACE = {"num_classes"}  # of the arguments of `create_model`
-CACHED_BYTES = (
-    2**31
-)  # of weights in memory, in addition to those of the backbone that was last used
+# The most bytes of weights in memory. The backbone that was last used is kept in any case.
+CACHED_BYTES = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
