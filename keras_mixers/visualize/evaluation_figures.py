@@ -99,7 +99,7 @@ def plot_average_precision(evaluation: MultiLabelEvaluation) -> "Figure":
     places = np.arange(len(rows))
     values = np.nan_to_num(evaluation.average_precision[rows])
     axes.barh(places, values, color="steelblue", label="average precision")
-    at_half = {"linestyle": "", "markersize": 6}
+    at_half = {"linestyle": "", "markersize": 6, "clip_on": False}  # whole markers at 0 and 1
     axes.plot(
         evaluation.precision[rows], places, "o", color="crimson", label="precision", **at_half
     )
@@ -158,7 +158,7 @@ def plot_calibration(evaluation: Evaluation | MultiLabelEvaluation) -> "Figure":
         color="crimson",
         label="mean of a bin",
     )
-    left.legend(loc="upper left")
+    left.legend(loc="best")  # above the bars of an overconfident model, else below the diagonal
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     right.bar(edges[:-1], evaluation.bin_counts, **bars)
     right.set(xlim=(0, 1))
@@ -178,7 +178,10 @@ def plot_calibration(evaluation: Evaluation | MultiLabelEvaluation) -> "Figure":
 
 def axis_name(name):
     """A class name, short enough for an axis."""
-    return drawable_text(" ".join(name.split())[:LONGEST_NAME])
+    line = " ".join(name.split())
+    if len(line) > LONGEST_NAME:
+        line = f"{line[: LONGEST_NAME - 3].rstrip()}..."
+    return drawable_text(line)
 
 
 def check_evaluation(evaluation, kinds, of=""):

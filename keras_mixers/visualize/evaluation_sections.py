@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_mixers.visualize import html
 from keras_mixers.visualize.evaluation_figures import MOST_NUMBERED
-from keras_mixers.visualize.mistake_pictures import MOST_PICTURES, mistake_picture
+from keras_mixers.visualize.mistake_pictures import MOST_PICTURES, mistake_picture, mistakes_section
 from keras_mixers.visualize.reliability import reliability_diagram
 
 MOST_PAIRS = 30  # of a true and a predicted class
@@ -30,7 +30,7 @@ def headline(evaluation):
         values["top-5 accuracy"] = html.percent(evaluation.top5_accuracy)
     values["calibration error"] = html.percent(evaluation.calibration_error)
     values["images"] = f"{evaluation.num_images:,}"
-    values["mistakes"] = f"{evaluation.num_images - evaluation.confusion.trace():,}"
+    values["mistakes"] = f"{num_mistakes(evaluation):,}"
     values["classes"] = f"{len(evaluation.class_names):,}"
     return html.tiles(values)
 
@@ -152,9 +152,8 @@ def calibration(evaluation):
 
 def mistakes(evaluation, info):
     """The images of the worst mistakes."""
-    shown = evaluation.mistakes[:MOST_PICTURES]
     items = []
-    for each in shown:
+    for each in evaluation.mistakes[:MOST_PICTURES]:
         true, predicted = (
             html.text(evaluation.class_names[number])
             for number in (each.true_class, each.predicted_class)
@@ -164,16 +163,18 @@ def mistakes(evaluation, info):
             f"<span>true: {true}</span>"
         )
         items.append(mistake_picture(each, info, caption))
-    if not items:
-        none = evaluation.accuracy == 1
-        text = "The model made no mistakes." if none else "The evaluation kept no images."
-        return html.section("Worst mistakes", f"<p>{text}</p>")
-    return html.section(
+    return mistakes_section(
         "Worst mistakes",
-        f"<p>The {len(items)} mistakes with the largest probability of the predicted class. A wrong"
-        " label in the dataset looks like this too.</p>",
-        html.pictures(items),
+        "mistakes: those with the largest probability of the predicted class. A wrong label in the"
+        " dataset looks like this too.",
+        items,
+        num_mistakes(evaluation),
     )
+
+
+def num_mistakes(evaluation):
+    """How many images the model predicts wrongly."""
+    return int(evaluation.num_images - evaluation.confusion.trace())
 
 
 def off_diagonal(evaluation):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_mixers.visualize import html
-from keras_mixers.visualize.mistake_pictures import MOST_PICTURES, mistake_picture
+from keras_mixers.visualize.mistake_pictures import MOST_PICTURES, mistake_picture, mistakes_section
 from keras_mixers.visualize.reliability import reliability_diagram
 
 
@@ -17,15 +17,17 @@ def sections(evaluation, info):
             evaluation,
             info,
             "Worst false positives",
-            "labels that the images do not have, with the largest probabilities",
+            "wrong labels: those with the largest probabilities.",
             evaluation.false_positives,
+            int(evaluation.confusion[:, 0, 1].sum()),
         ),
         mistakes(
             evaluation,
             info,
             "Worst false negatives",
-            "labels that the model does not predict, with the smallest probabilities",
+            "missed labels: those with the smallest probabilities.",
             evaluation.false_negatives,
+            int(evaluation.confusion[:, 1, 0].sum()),
         ),
     )
     return "\n".join(parts)
@@ -100,14 +102,11 @@ def calibration(evaluation):
     )
 
 
-def mistakes(evaluation, info, title, kind, found):
-    """The images of one kind of mistake; `kind` says what they are."""
-    shown = found[:MOST_PICTURES]
-    if not shown:
-        return html.section(title, "<p>The evaluation kept no images.</p>")
+def mistakes(evaluation, info, title, kind, found, number):
+    """The images of one kind of mistake, of which the evaluation counted a number."""
     items = []
-    for each in shown:
+    for each in found[:MOST_PICTURES]:
         name = html.text(evaluation.class_names[each.label])
         caption = f'<span class="wrong">{name} ({html.percent(each.probability)})</span>'
         items.append(mistake_picture(each, info, caption))
-    return html.section(title, f"<p>The {len(items)} {kind}.</p>", html.pictures(items))
+    return mistakes_section(title, kind, items, number)

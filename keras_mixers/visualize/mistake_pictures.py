@@ -16,6 +16,16 @@ def mistake_picture(mistake, info, caption):
     return html.picture(source, f"image {mistake.index}", f"{caption}{number}")
 
 
+def mistakes_section(title, kind, items, number):
+    """A section with pictures of some of a number of mistakes; `kind` says what and which."""
+    if not number:
+        return html.section(title, "<p>The model made none.</p>")
+    if not items:
+        return html.section(title, "<p>The evaluation kept no images.</p>")
+    counts = f"{len(items)} of {number:,}"
+    return html.section(title, f"<p>{counts} {kind}</p>", html.pictures(items))
+
+
 def restored(image, info):
     """An image as the dataset has it, in 0..1: the inverse of the normalization."""
     if info is None:

@@ -156,7 +156,8 @@ def test_page_of_many_classes_lists_confusions(evaluation, tmp_path):
     assert len(page.sources) == 48
     perfect = evaluation_of([(0, 0, 1)], names)
     page = Reader(km.visualize.evaluation_report(perfect, tmp_path / "report.html"))
-    assert page.texts.count("The model made no mistakes.") == 2
+    assert "The model made no mistakes." in page.texts
+    assert page.texts[-1] == "The model made none."
     assert not page.sources
 
 
@@ -185,8 +186,13 @@ def test_page_of_several_labels_has_the_numbers_of_the_evaluation(info, pixels, 
     texts = " ".join(page.texts)
     assert "a label has a probability of 41.2%, and an image has 25.0% of the labels" in texts
     assert "absent (87.5%) image 4" in texts
+    assert "1 of 4 wrong labels: those with the largest probabilities." in texts
     assert texts.endswith("Worst false negatives The evaluation kept no images.")
     assert len(page.sources) == 1
+    perfect = evaluation.confusion * [[1, 1], [0, 1]]
+    evaluation = dataclasses.replace(evaluation, confusion=perfect)
+    page = Reader(km.visualize.evaluation_report(evaluation, tmp_path / "perfect.html"))
+    assert " ".join(page.texts).endswith("Worst false negatives The model made none.")
     assert not re.search("nan|infinity", re.sub(r"base64,[\w+/=]+", "", path.read_text()), re.I)
 
 

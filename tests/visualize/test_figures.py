@@ -228,12 +228,13 @@ def test_plot_average_precision_has_the_lowest_label_at_the_top():
     np.testing.assert_allclose(recall, [0, 2 / 3, np.nan])
     many = dataclasses.replace(
         LABELS,
-        class_names=("cat",) * 60,
+        class_names=("worn on the legs or feet",) * 60,
         confusion=np.ones((60, 2, 2), int),
         average_precision=np.arange(60) / 60,
     )
     figure = visualize.plot_average_precision(many)
     assert [bar.get_width() for bar in figure.axes[0].patches] == (np.arange(40) / 60).tolist()
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "worn on the legs... (2)"
     assert figure.get_suptitle() == "Mean average precision 49.2% (bars: the 40 lowest labels)"
 
 
