@@ -26,7 +26,7 @@ class LabelMistake:
     image: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class MultiLabelEvaluation(Result):
     """What `evaluate` measured for images with several labels or none. `print` shows a table.
 

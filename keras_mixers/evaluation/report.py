@@ -28,7 +28,7 @@ class Mistake:
     image: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation(Result):
     """What `evaluate` measured for images with one class each. `print` shows a table.
 

@@ -11,7 +11,7 @@ MOST_ROWS = 20  # classes in the table
 MOST_LINES = 5  # of each list of mistakes
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
     """The part of a result that does not depend on how many labels an image has."""
 
