@@ -158,7 +158,6 @@ def plot_calibration(evaluation: Evaluation | MultiLabelEvaluation) -> "Figure":
         color="crimson",
         label="mean of a bin",
     )
-    left.legend(loc="best")  # above the bars of an overconfident model, else below the diagonal
     left.set(xlim=(0, 1), ylim=(0, 1.02))
     right.bar(edges[:-1], evaluation.bin_counts, **bars)
     right.set(xlim=(0, 1))
@@ -173,6 +172,7 @@ def plot_calibration(evaluation: Evaluation | MultiLabelEvaluation) -> "Figure":
         axes.set_xlabel(labels[0])
         axes.grid(alpha=0.3)
         axes.set_axisbelow(True)
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
