@@ -79,8 +79,9 @@ class HyperViT(FamilySpace):
         augmentation: a `km.data.Augmentation` of the training images, the name of a recipe in
             `km.recipes()`, which stands for its augmentation, or a list of them.
         recipe: everything about the training that is not searched. Its `epochs` and the quantities
-            above are ignored. Its `model_arguments` go to the model's builder, for example
-            `{"dtype": "mixed_bfloat16"}`. `None` clips gradients to a norm of 1.
+            above are ignored, and it must not have `head_epochs`. Its `model_arguments` go to the
+            model's builder, for example `{"dtype": "mixed_bfloat16"}`. `None` clips gradients to a
+            norm of 1.
         max_params: largest number of weights of a model. `None` means no limit, here and below.
         max_flops: largest number of multiply-adds for an image, as `km.count_flops` counts them.
         max_latency_ms: largest latency for one image on this machine, in milliseconds. It is

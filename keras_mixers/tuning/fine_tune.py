@@ -81,8 +81,8 @@ class HyperFineTune(SearchSpace):
         augmentation: a `km.data.Augmentation` of the training images, the name of a recipe in
             `km.recipes()`, which stands for its augmentation, or a list of them.
         recipe: everything about the training that is not searched. Its `epochs` and the quantities
-            above are ignored. Its `model_arguments` go to `km.create_model`. `None` clips gradients
-            to a norm of 1.
+            above are ignored, and it must not have `head_epochs`. Its `model_arguments` go to
+            `km.create_model`. `None` clips gradients to a norm of 1.
         max_params: largest number of weights of a model, without LoRA matrices. `None` means no
             limit, here and below.
         max_flops: largest number of multiply-adds for an image, as `km.count_flops` counts them.
