@@ -21,9 +21,9 @@ UNUSED = 30 * 24 * 3600  # seconds after which a file that no `load` has used is
 def converted(paths):
     """`{path: its converted file}` and `{path: problem}` of image files that Pillow decodes.
 
-    The name of a converted file changes with the path, the size and the modification time of the
-    image. Several processes can convert the same images at the same time. An interrupted conversion
-    leaves complete files only.
+    The name of a converted file changes if the image changes (see `version_of`). Several processes
+    can convert the same images at the same time. An interrupted conversion leaves complete files
+    only.
 
     Raises:
         OSError: if a file cannot be written, for example because the disk is full.
@@ -45,8 +45,7 @@ def file_or_problem(path, folder, temporary):
         status = pathlib.Path(path).stat()
     except OSError as error:
         return None, f"it cannot be opened: {error.strerror}"
-    key = f"{VERSION}\0{status.st_size}\0{status.st_mtime_ns}\0".encode() + os.fsencode(path)
-    kept = folder / f"{hashlib.sha256(key).hexdigest()[:40]}.image"
+    kept = folder / f"{version_of(path, status)}.image"
     if kept.exists():
         with contextlib.suppress(OSError):  # another user may have written it
             os.utime(kept)  # because it is used
@@ -66,6 +65,17 @@ def file_or_problem(path, folder, temporary):
         problem = f"{error.strerror or error}, while {path!r} was converted"
         raise OSError(error.errno, problem, str(folder)) from error
     return kept, ""
+
+
+def version_of(path, status):
+    """A text that changes with the path of a file and, as far as its status shows, its content.
+
+    The modification time is not enough. Archives and `cp -p` restore it, and uncompressed images of
+    equal sides have equal sizes. Only the system sets the time of the last change of the status.
+    """
+    facts = (VERSION, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    key = "\0".join(map(str, facts)).encode() + b"\0" + os.fsencode(path)
+    return hashlib.sha256(key).hexdigest()[:40]
 
 
 def write(image, file):

@@ -184,6 +184,16 @@ def test_image_is_converted_once_until_it_changes(tmp_path, home, monkeypatch):
     assert list(home.iterdir()) == [second]
 
 
+def test_another_image_of_the_same_size_and_time_is_converted(tmp_path):
+    """Archives store one time for all files, and TIFF files of equal sides have equal sizes."""
+    path = str(tmp_path / "a.tif")
+    for image in (RGB, INVERSE):
+        image.save(path)
+        os.utime(path, (1e9, 1e9))
+        (kept,) = converted([path])[0].values()
+        np.testing.assert_array_equal(np.asarray(Image.open(kept)), np.asarray(image))
+
+
 def test_interrupted_conversion_leaves_complete_files(tmp_path, home, monkeypatch):
     paths = [str(tmp_path / f"{i}.tif") for i in range(200)]
     for path in paths:
