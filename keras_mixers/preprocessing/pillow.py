@@ -33,21 +33,29 @@ def open_image(path):
 def kind_of_image(path):
     """The EXIF orientation of an image file, and what `load` changes of it; reads the header only.
 
+    Pillow refuses some files that TensorFlow reads, such as a PNG file with a damaged comment. They
+    have no kind.
+
     Returns:
         1 to 8, and a tuple of some of "grey", "CMYK", "with alpha" and "16 bits".
     """
     from PIL import Image
 
-    with Image.open(path) as image:
-        # Pillow would decode a PNG file to find EXIF data after the pixels.
-        has_exif = image.format != "PNG" or "exif" in image.info
-        orientation = image.getexif().get(ORIENTATION, 1) if has_exif else 1
-        kinds = {
-            "grey": image.mode in ("1", "L", "LA", *GREY_OF_16_BITS),
-            "CMYK": image.mode == "CMYK",
-            "with alpha": image.has_transparency_data,
-            "16 bits": image.format in ("PNG", "TIFF") and ";16" in str(image.tile),
-        }
+    try:
+        with Image.open(path) as image:
+            # Pillow would decode a PNG file to find EXIF data after the pixels.
+            has_exif = image.format != "PNG" or "exif" in image.info
+            orientation = image.getexif().get(ORIENTATION, 1) if has_exif else 1
+            kinds = {
+                "grey": image.mode in ("1", "L", "LA", *GREY_OF_16_BITS),
+                "CMYK": image.mode == "CMYK",
+                "with alpha": image.has_transparency_data,
+                "16 bits": image.format in ("PNG", "TIFF") and ";16" in str(image.tile),
+            }
+    except MemoryError:
+        raise
+    except Exception:  # a damaged file raises many kinds of errors
+        return 1, ()
     return orientation, tuple(kind for kind, applies in kinds.items() if applies)
 
 

@@ -91,6 +91,10 @@ def test_error_names_missing_file_whose_name_is_not_utf8(by_class, position):
 
 
 def test_check_lists_every_file_that_is_not_readable(by_class):
+    """A PNG file with a damaged comment is readable, although Pillow refuses it."""
+    good = (by_class / "cat" / "5.png").read_bytes()
+    comment = b"\0\0\0\3tEXta\0b" + b"crc?"
+    (by_class / "cat" / "5.png").write_bytes(good[:33] + comment + good[33:])
     (by_class / "cat" / "3.png").write_bytes(b"")
     (by_class / "dog" / "4.PNG").write_bytes(b"\xff\xd8\xff\xe0")
     (by_class / "dog" / "notes.txt").write_bytes(b"II")
