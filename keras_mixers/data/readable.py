@@ -83,7 +83,7 @@ def select(name, listing, splits, on_error):
 
     Raises:
         ValueError: if on_error is "raise" and a file is known to be unreadable, or if no image of a
-            class remains for training.
+            class remains for training, or none of a split.
     """
     images = {split: listing.images[split] for split in splits}
     paths = [path for pairs in images.values() for path, _ in pairs]
@@ -114,7 +114,7 @@ def select(name, listing, splits, on_error):
         split: [pair for pair in pairs if pair[0] not in left_out]
         for split, pairs in images.items()
     }
-    check_classes_remain(name, listing, images["train"])
+    check_images_remain(name, listing, images)
     return dataclasses.replace(listing, images=images, skipped=skipped), found.converted
 
 
@@ -124,10 +124,10 @@ def named(listing, problems):
     return "; ".join(texts[:MOST_NAMED]) + ("; ..." if len(texts) > MOST_NAMED else "")
 
 
-def check_classes_remain(name, listing, pairs):
-    """Raise a ValueError if no image of a class can be read."""
+def check_images_remain(name, listing, images):
+    """Raise a ValueError if no image of a class, or of a split, can be read."""
     remaining = set()
-    for _, label in pairs:
+    for _, label in images["train"]:
         remaining.update(label if listing.multi_label else [label])
     missing = [text for i, text in enumerate(listing.class_names) if i not in remaining]
     if missing:
@@ -135,3 +135,9 @@ def check_classes_remain(name, listing, pairs):
             "`name` must have readable images of every class for training. Received:"
             f" name={os.fspath(name)!r}, without one of {', '.join(map(repr, missing))}"
         )
+    for split, pairs in images.items():
+        if not pairs:
+            raise ValueError(
+                "`name` must have readable images in each split. Received:"
+                f" name={os.fspath(name)!r}, without one in {split!r}"
+            )

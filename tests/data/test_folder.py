@@ -256,6 +256,20 @@ def test_load_needs_a_readable_image_of_each_class(by_class):
         km.data.load(by_class, image_size=4, on_error="skip")
 
 
+def test_load_does_not_replace_a_split_that_is_not_readable(by_class):
+    """Otherwise the validation would silently be held out of the training images."""
+    for name in ("cat", "dog"):
+        (by_class / "train").mkdir(exist_ok=True)
+        (by_class / name).rename(by_class / "train" / name)
+    write_image(by_class / "test" / "cat" / "1.png", 1)
+    (by_class / "test" / "cat" / "1.png").write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="1 unreadable"),
+        pytest.raises(ValueError, match="readable images in each split.*without one in 'test'"),
+    ):
+        km.data.load(by_class, image_size=4, on_error="skip")
+
+
 def test_check_finds_pictures_that_are_there_several_times(by_class):
     """In the same class, in other classes, in several splits, and in another format."""
     for name in ("cat", "dog"):
