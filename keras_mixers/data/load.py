@@ -119,6 +119,7 @@ def load(
         ValueError: if the images differ in size and `image_size` is `None`.
         ValueError: if a folder contains no images, lacks images of a class, has only one class, or
             if it is not clear whether a folder `train` is a class.
+        ValueError: if no image of a class for training, or of a split, is readable.
         ValueError: if a CSV file does not have this form; the message names the line.
         ValueError: with `on_error="raise"`, if a file is empty, is missing or cannot be converted.
         tf.errors.OpError: during iteration with `on_error="raise"`, if another file is damaged; the
@@ -155,6 +156,7 @@ def images(
     part: str = "validation",
     *,
     data_dir: str | os.PathLike[str] | None = None,
+    on_error: str = "raise",
 ) -> Any:
     """Load single images without preprocessing, in a fixed order.
 
@@ -165,6 +167,7 @@ def images(
         name: as in `load`.
         part: `"train"`, or `"validation"` for the images that `load` uses for validation.
         data_dir: as in `load`.
+        on_error: as in `load`. With another value, another part of a folder may be held out.
 
     Returns:
         A `tf.data.Dataset` of (image, label).
@@ -178,4 +181,5 @@ def images(
         ([8, 8, 1], 'uint8')
     """
     part = arguments.choice("part", part, ("train", "validation"))
-    return getattr(sources.find(name, None, data_dir), part).dataset()
+    on_error = arguments.choice("on_error", on_error, ("raise", "skip"))
+    return getattr(sources.find(name, None, data_dir, on_error=on_error), part).dataset()

@@ -242,7 +242,9 @@ def test_load_skips_files_that_are_not_readable(by_class):
         UserWarning, match=r"3 unreadable \(.*zero.gif: it is empty; .*cut.png: it i"
     ):
         train, validation, info = km.data.load(by_class, image_size=4, on_error="skip")
+        held_out = km.data.images(by_class, on_error="skip")
     assert info.skipped == {"unreadable": 3}
+    assert [label for _, label in held_out] == [i for _, labels in validation for i in labels]
     assert sum(len(labels) for part in (train, validation) for _, labels in part) == 20
 
 
