@@ -134,9 +134,8 @@ def names_of(model, given):
     """The names of the classes that are given, or the model's, or the indices as strings."""
     names = fact_of(model, "class_names") if given is None else given
     if names is None:
-        names = map(
-            str, range(max(2, model.outputs[0].shape[-1]))
-        )  # one output decides between two
+        classes = max(2, model.outputs[0].shape[-1])  # because one output decides between two
+        names = map(str, range(classes))
     return check_class_names(model, names)
 
 

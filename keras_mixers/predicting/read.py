@@ -26,6 +26,9 @@ def read(items, preprocessing, channels):
     if paths or any(map(is_pillow, items)):
         check_channels(channels)
     decoders = dict(zip(paths, decoders_of(paths), strict=True))
+    for path, decoder in decoders.items():  # before the first batch is classified
+        if decoder not in (TENSORFLOW, PILLOW):
+            raise ValueError(f"{READABLE}. Received: {path!r}: {decoder or NOT_AN_IMAGE}")
     for_tensorflow = [path for path in paths if decoders[path] == TENSORFLOW]
     files = file_pixels(for_tensorflow, preprocessing, channels)
     for index, item in enumerate(items):
@@ -34,8 +37,6 @@ def read(items, preprocessing, channels):
             yield next(files)
         elif decoder == PILLOW or is_pillow(item):
             yield preprocessing.resize(pillow_pixels(index, item, channels)).numpy()
-        elif isinstance(item, str):
-            raise ValueError(f"{READABLE}. Received: {item!r}: {decoder or NOT_AN_IMAGE}")
         else:
             yield preprocessing.resize(array_pixels(index, item, channels)).numpy()
 

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import keras_mixers as km
+from keras_mixers.predicting.read import read
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 PREPROCESSING = km.Preprocessing(2, crop_fraction=1.0, mean=0.5, std=0.5)
@@ -177,6 +178,14 @@ def test_broken_file_is_named(tmp_path):
     (tmp_path / "2.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(ValueError, match=r"`files` must be readable.*/2\.jpg': it is damaged"):
         km.predict(mean_colour(), tmp_path, PREPROCESSING, batch_size=1)
+
+
+def test_file_that_is_no_image_is_named_before_others_are_classified(tmp_path):
+    plain(RED).save(tmp_path / "1.png")
+    (tmp_path / "2.jpg").write_bytes(b"<html></html>")
+    paths = [str(tmp_path / name) for name in ("1.png", "2.jpg")]
+    with pytest.raises(ValueError, match=r"`files` must be.*/2\.jpg': its format is not JPEG"):
+        next(read(paths, PREPROCESSING, 3))
 
 
 def test_broken_pillow_image_is_named(tmp_path):
