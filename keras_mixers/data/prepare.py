@@ -134,7 +134,7 @@ def prepare(
         train=train,
         validation=held_out,
         validation_source=validation_source,
-        class_names=_names_for([train, held_out], class_names),
+        class_names=_names_for([train, held_out], [data, validation], class_names),
     )
     return assemble(source, "dataset" if hasattr(data, "element_spec") else "arrays", settings)
 
@@ -197,17 +197,29 @@ def _checked_names(names):
     return names
 
 
-def _names_for(parts, names):
+def _names_for(parts, values, names):
     """The names of the classes, after a check of their number against the labels."""
-    in_memory = [part for part in parts if isinstance(part, Images)]
-    classes = parts[0].num_classes
-    is_multi_label = classes is not None
-    if not is_multi_label:
-        classes = max([2, *(int(part.labels().max()) + 1 for part in in_memory)])
+    classes, widths = parts[0].num_classes, [n for n in map(_width_of_labels, values) if n]
+    is_exact = classes is not None or widths
+    if classes is None:
+        in_memory = [part for part in parts if isinstance(part, Images)]
+        classes = max([2, *widths, *(int(part.labels().max()) + 1 for part in in_memory)])
     names = tuple(map(str, range(classes))) if names is None else names
-    if len(names) < classes or (is_multi_label and len(names) != classes):
+    if len(names) < classes or (is_exact and len(names) != classes):
         raise ValueError(
             f"`class_names` must be {classes} strings, one for each class of the labels."
             f" {arguments.received(class_names=names)}"
         )
     return names
+
+
+def _width_of_labels(value):
+    """The number of classes of one-hot or multi-hot labels; None for class numbers.
+
+    A class may have no images, so the labels themselves do not show it.
+    """
+    if value is None:
+        return None
+    is_dataset = hasattr(value, "element_spec")
+    shape = value.element_spec[1].shape if is_dataset else np.shape(value[1])[1:]
+    return shape[0] if len(shape) == 1 and shape[0] != 1 else None  # (N, 1) are class numbers

@@ -94,11 +94,12 @@ def checked_labels(name, labels, count, multi_label):
             f"The labels of `{name}` must have the shape ({count},) or ({count}, num_classes) for"
             f" {count} images. Received: shape {labels.shape}"
         )
-    is_valid = (labels >= 0) & (labels == np.floor(labels))
+    most = arguments.LARGEST_INTEGER
+    is_valid = (labels >= 0) & (labels < most) & (labels == np.floor(labels))
     if not is_valid.all():
         raise ValueError(
-            f"The labels of `{name}` must be class numbers, integers from 0. Received:"
-            f" {labels[~is_valid][0]}"
+            f"The labels of `{name}` must be class numbers, integers from 0 to {most - 1}."
+            f" Received: {labels[~is_valid][0]}"
         )
     return labels.astype("int64")
 

@@ -184,6 +184,8 @@ def test_labels_in_all_forms_are_the_same():
     for labels in (LABELS[:, None], LABELS.astype("float32"), one_hot, one_hot.tolist()):
         found = user_arrays.images_of_arrays("data", (IMAGES, labels), False)
         assert (found.labels().tolist(), found.num_classes) == (LABELS.tolist(), None)
+    for data in ((IMAGES, np.eye(5)[LABELS]), DATASET.map(lambda x, y, _: (x, tf.one_hot(y, 5)))):
+        assert km.data.prepare(data)[2].class_names == ("0", "1", "2", "3", "4")
     train, _, info = km.data.prepare((IMAGES, one_hot), multi_label=True)
     assert info.multi_label
     assert info.class_names == ("0", "1", "2", "3")
@@ -219,7 +221,9 @@ def test_multi_hot_labels_are_mixed(nothing_fits):
         (([IMAGES[0], IMAGES[0, :2]], [0, 1]), {}, "images of `data` must be an array"),
         ((IMAGES, LABELS[:3]), {}, r"labels of `data` must have the shape \(40,\).*\(3,\)"),
         ((IMAGES, LABELS + 0.5), {}, "labels of `data` must be class numbers.*0.5"),
-        ((IMAGES, LABELS - 1), {}, "labels of `data` must be class numbers.*-1"),
+        ((IMAGES, LABELS - 1), {}, "labels of `data` must be class numbers.*Received: -1"),
+        ((IMAGES, LABELS + 10**9), {}, "labels of `data` must be class numbers.*1000000000"),
+        ((IMAGES, np.where(LABELS, LABELS, np.inf)), {}, "labels of `data` must be.*inf"),
         ((IMAGES, LABELS.astype(str)), {}, "labels of `data` must be an array of numbers"),
         ((IMAGES, np.ones((40, 2))), {}, "labels of `data` must be.*pass multi_label=True"),
         ((IMAGES, LABELS), {"multi_label": True}, r"must have the shape \(40, num_classes\)"),
@@ -228,6 +232,7 @@ def test_multi_hot_labels_are_mixed(nothing_fits):
         ((IMAGES, LABELS, -WEIGHTS), {}, "weights of `data` must be at least 0"),
         ((IMAGES, LABELS, 0 * WEIGHTS), {}, "weights of `data` must be.*one above 0"),
         ((IMAGES, LABELS), {"class_names": NAMES[:2]}, "`class_names` must be 4 strings"),
+        ((IMAGES, np.eye(5)[LABELS]), {"class_names": NAMES}, "`class_names` must be 5 strings"),
         ((IMAGES, LABELS), {"class_names": "abcd"}, "`class_names` must be different strings"),
         ((IMAGES, LABELS), {"class_names": ["a"] * 4}, "`class_names` must be different strings"),
         ((IMAGES[:1], [0]), {}, "`data` must have more images than are held out.*1 image"),
