@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from keras_mixers.data.image_files import from_files
 from keras_mixers.data.progress import Progress
-from keras_mixers.data.random_access import THREADS, from_files, plain, without_autotune
+from keras_mixers.data.random_access import THREADS, plain, without_autotune
 
 INCOMPLETE = "it is damaged or incomplete"
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from keras_mixers.data.labelled import Labelled
 from keras_mixers.data.random_access import THREADS, plain
 from keras_mixers.data.randomness import fold_in
 
@@ -10,7 +11,7 @@ SHUFFLED = 1024  # images that a shuffle holds in memory
 
 
 @dataclasses.dataclass(frozen=True)
-class InOrder:
+class InOrder(Labelled):
     """Labelled images that a TensorFlow graph reads one after the other; see `Images`.
 
     Args:
@@ -27,11 +28,6 @@ class InOrder:
     labels = None
     read_batch = None
 
-    @property
-    def label_spec(self):
-        """The shape and the dtype of a label."""
-        return ((), "int64") if self.num_classes is None else ((self.num_classes,), "float32")
-
     def changed(self, change, shape):
         """The images, changed by a function of one image."""
         import tensorflow as tf
@@ -41,18 +37,6 @@ class InOrder:
 
         elements = self.elements.map(plain(change_first), THREADS)
         return dataclasses.replace(self, elements=elements, shape=shape)
-
-    def with_channels(self, channels):
-        """The images, with the channel of grey images repeated."""
-        import tensorflow as tf
-
-        if self.shape[-1] == channels:
-            return self
-        return self.changed(lambda x: tf.repeat(x, channels, -1), (*self.shape[:-1], channels))
-
-    def resized(self, preprocessing):
-        """The images in the size of a `Preprocessing`."""
-        return self.changed(preprocessing.resize, (*preprocessing.size, self.shape[-1]))
 
     def kept(self):
         """The same images, because they do not fit into memory."""

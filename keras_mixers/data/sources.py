@@ -10,7 +10,8 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.data.csv_file import list_csv
 from keras_mixers.data.folder import list_folder
-from keras_mixers.data.random_access import KEPT_BYTES, Images, from_arrays, from_files
+from keras_mixers.data.image_files import from_files
+from keras_mixers.data.random_access import KEPT_BYTES, Images, from_arrays
 from keras_mixers.data.readable import select
 from keras_mixers.data.records import from_records
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from keras_mixers import arguments
 from keras_mixers.data.decoded import decoded
-from keras_mixers.data.random_access import from_files
+from keras_mixers.data.image_files import from_files
 from keras_mixers.data.readable import NOT_AN_IMAGE, decoders_of
 from keras_mixers.predicting.items import is_pillow
 from keras_mixers.preprocessing.decode import CHANNELS

@@ -6,7 +6,7 @@ from PIL import Image
 
 import keras_mixers as km
 from keras_mixers.data.csv_file import list_csv
-from keras_mixers.data.random_access import from_files
+from keras_mixers.data.image_files import from_files
 
 
 def write(folder, text, encoding="utf-8"):

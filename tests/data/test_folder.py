@@ -8,7 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_mixers as km
-from keras_mixers.data.random_access import from_files
+from keras_mixers.data.image_files import from_files
 
 
 def write_image(path, value, size=(6, 5), channels=3):
