@@ -56,9 +56,11 @@ def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> Ima
     The name selects the builder, its variant and arguments, and the file of weights. The model
     has the checkpoint's `preprocessing` in its own size, and the checkpoint's `class_names` if it
     has the checkpoint's head. With another number of channels, `preprocessing` is None if the
-    checkpoint's channels have different means or standard deviations. Some checkpoints of
-    CLIP were trained with quick GELU. timm has two names for them, and only the one with
-    `clip_quickgelu` computes it.
+    checkpoint's channels have different means or standard deviations. A model of a repository or of
+    a file has no facts; set them, or pass an `Info` to `set_info`.
+
+    Some checkpoints of CLIP were trained with quick GELU. timm has two names for them, and only the
+    one with `clip_quickgelu` computes it.
 
     Args:
         name: a checkpoint of `list_models()`, such as `"vit_small_patch14_dinov2.lvd142m"`; an
@@ -75,7 +77,8 @@ def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> Ima
             of an MLP that is not given keeps its ratio to `hidden_dim`, rounded down.
 
     Returns:
-        A functional `keras.Model`, as an `ImageModel` with the facts of the checkpoint.
+        A functional `keras.Model`, as an `ImageModel`. Its `preprocessing` and `class_names` are
+        those of the checkpoint, as far as they fit.
 
     Raises:
         ValueError, TypeError: if the name is unknown or an override is invalid; the message
