@@ -28,6 +28,14 @@ def kind_of_output(model):
     return "logits" if dense and all(each.activation is linear for each in layers) else None
 
 
+SIGMOID_LOSSES = (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)
+SOFTMAX_LOSSES = (
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.CategoricalFocalCrossentropy,
+    keras.losses.SparseCategoricalCrossentropy,
+)
+
+
 def is_sigmoid(model):
     """Whether each output is a separate decision, so that its probability is a sigmoid.
 
@@ -38,8 +46,10 @@ def is_sigmoid(model):
     if kind_of_output(model) == "probabilities":
         return False
     loss = getattr(model, "loss", None)
-    if isinstance(loss, (keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy)):
+    if isinstance(loss, SIGMOID_LOSSES):
         return loss.from_logits
+    if isinstance(loss, SOFTMAX_LOSSES):
+        return False
     if hasattr(loss, "kind"):  # km.training.Crossentropy
         return loss.kind == "sigmoid"
     is_single = loss is None and model.outputs[0].shape[-1] == 1

@@ -101,10 +101,14 @@ def test_model_file_keeps_several_labels_without_the_loss(tmp_path):
         assert str(found) == "image 0: red 73.1%; at most 50%: green 26.9%, blue 26.9%"
     data = [(np.ones((1, 2, 2, 3), "float32"), [[1, 0, 0]])]
     assert isinstance(km.evaluate(loaded, data, ["r", "g", "b"]), km.MultiLabelEvaluation)
-    loaded.compile(loss=km.training.Crossentropy())
-    (found,) = km.predict(loaded, plain(RED), PREPROCESSING)
-    assert not found.independent
-    np.testing.assert_allclose(sum(found.probabilities), 1, rtol=1e-5)
+    for loss in (
+        km.training.Crossentropy(),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    ):
+        loaded.compile(loss=loss)
+        (found,) = km.predict(loaded, plain(RED), PREPROCESSING)
+        assert not found.independent
+        np.testing.assert_allclose(sum(found.probabilities), 1, rtol=1e-5)
 
 
 def test_one_output_decides_between_two_classes_or_about_one():
