@@ -53,6 +53,7 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
     elif found.no_images:
         skipped["not an image"] = found.no_images
     left_out = {*found.no_images, *bad}
+    not_counted = set(skipped.get("not an image", ()))
     images, damaged = decoded([path for path in labels if path not in left_out], found.converted)
     rotated, changed = kinds(list(images))
     duplicates = groups_of_equals(images)
@@ -62,7 +63,10 @@ def check(name: str | os.PathLike[str]) -> FolderReport:
     return FolderReport(
         name=os.fspath(name),
         class_names=listing.class_names,
-        num_images={split: len(listing.images[split]) for split in splits},
+        num_images={
+            split: sum(path not in not_counted for path, _ in listing.images[split])
+            for split in splits
+        },
         bad=bad | damaged,
         skipped=skipped,
         smallest=by_area[0] if by_area else None,

@@ -43,8 +43,9 @@ def prepare(
     seed, or without `reshuffle_each_iteration=False`.
 
     The function reads a dataset once, and keeps it in memory if its images take at most 1 GiB. A
-    larger one is read again in each epoch, and a buffer of 1,024 images shuffles it. It must know
-    its length. A resume within an epoch then reads the images before its position again. With
+    larger one is read again in each epoch, and a buffer of 1,024 images shuffles it. With
+    `crop_scale` these images have their original size, which may need much memory. The dataset must
+    know its length. A resume within an epoch then reads the images before its position again. With
     several processes, each reads all images, and augments only its share.
 
     Weights: `train` and `validation` have a third part, float32 `(batch,)`, if their data has

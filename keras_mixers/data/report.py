@@ -15,7 +15,7 @@ class FolderReport:
     Args:
         name: the path of the folder or of the CSV file.
         class_names: one name per class, in the order of the class indices.
-        num_images: `{split: number of image files}`.
+        num_images: `{split: number of image files}`, without those that are skipped.
         bad: `{path: problem}` of the files that are not readable images.
         skipped: `{reason: paths}` of the files and folders that `load` does not read.
         smallest: (height, width) of the readable image with the fewest pixels, or None.

@@ -97,14 +97,18 @@ def test_check_lists_every_file_that_is_not_readable(by_class):
     (by_class / "cat" / "5.png").write_bytes(good[:33] + comment + good[33:])
     (by_class / "cat" / "3.png").write_bytes(b"")
     (by_class / "dog" / "4.PNG").write_bytes(b"\xff\xd8\xff\xe0")
-    (by_class / "dog" / "notes.txt").write_bytes(b"II")
+    for name in ("notes.txt", "page.jpg"):
+        (by_class / "dog" / name).write_bytes(b"<html>")
     report = km.data.check(by_class)
     assert report.bad == {
         f"{by_class}/cat/3.png": "it is empty",
         f"{by_class}/dog/4.PNG": "it is damaged or incomplete",
     }
     assert report.num_images == {"train": 20}
-    assert report.skipped == {".txt": [f"{by_class}/dog/notes.txt"]}
+    assert report.skipped == {
+        ".txt": [f"{by_class}/dog/notes.txt"],
+        "not an image": [f"{by_class}/dog/page.jpg"],
+    }
     assert (report.smallest, report.largest) == ((6, 5), (4, 8))
     assert "not readable: 2\n" in str(report)
     with pytest.raises(
