@@ -40,7 +40,7 @@ from command_line import (
 )
 
 BATCH_SIZE = 32
-LEAST_STEPS = 100
+LEAST_STEPS = 300
 EPOCHS = 8  # if they have more steps than LEAST_STEPS
 STEPS_TO_TIME = 30
 RESULTS = ("table.csv", "cost.csv", "picture.png")
