@@ -348,8 +348,8 @@ weights, the early blocks slower'
             losses.Crossentropy(self.label_smoothing, self.loss),
             metrics=[AveragePrecision() if self.multi_label else losses.Accuracy()],
         )
-        if self.multi_label and isinstance(model, ImageModel):
-            model.multi_label = True  # so that the file says it, also without the loss
+        if isinstance(model, ImageModel) and (self.multi_label or model.multi_label):
+            model.multi_label = self.multi_label  # so that the file says it, also without the loss
         if model.built:
             # Because a training step that creates variables is traced twice by TensorFlow.
             model.optimizer.build(model.trainable_variables)

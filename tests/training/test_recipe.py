@@ -74,7 +74,9 @@ def test_published_recipe_saves_loads_and_compiles(name, tmp_path):
     last.compile(model, steps_per_epoch=100)
     rates = schedule(model, last.epochs * 100)
     assert max(rates) == pytest.approx(recipe.learning_rate, rel=3e-3)
-    warmup = recipe.warmup_epochs * 100 + recipe.warmup_steps
+    in_steps = (recipe.warmup_steps, recipe.steps)
+    part, whole = in_steps if recipe.steps else (recipe.warmup_epochs, recipe.epochs)
+    warmup = last.epochs * 100 * part / whole
     assert rates.index(max(rates)) == pytest.approx(warmup, abs=2)
     assert type(model.optimizer).__name__.lower() == f"layerwise{recipe.optimizer}"
     assert rates[-1] == pytest.approx(recipe.final_learning_rate, abs=2e-3 * max(rates))
@@ -245,3 +247,11 @@ def test_saved_model_continues_training(tmp_path, digits_folder):
     for one, other in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
     assert info.num_classes == 10
+
+
+def test_last_recipe_decides_whether_a_model_has_several_labels():
+    model = small_model()
+    km.Recipe(epochs=1, loss="sigmoid", multi_label=True).compile(model, 1)
+    assert model.multi_label is True
+    km.Recipe(epochs=1).compile(model, 1)
+    assert model.multi_label is False
