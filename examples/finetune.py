@@ -118,9 +118,11 @@ def build(args, info):
     return model
 
 
-def complete(args, recipe, model, info):
-    """The recipe, or if it is None the one for this model and number of images, with the flags."""
-    if recipe is None:
+def find_recipe(args, model, info):
+    """The recipe of --recipe, or the one for this model and number of images; with other flags."""
+    if args.recipe:
+        recipe = named_recipe(args.recipe)
+    else:
         recipe = km.Recipe.for_finetuning(model=model, num_images=info.num_train)
     recipe = replaced(recipe.for_epochs(args.epochs) if args.epochs else recipe, args)
     if args.augmentation:
@@ -140,7 +142,15 @@ def load(args, preprocessing, **stage):
 
 
 def begin(args):
-    """Refuse to mix two runs; with --overwrite, delete the earlier one."""
+    """Check the flags, and refuse to mix two runs; with --overwrite, delete the earlier one."""
+    if pathlib.Path(args.checkpoint).is_file() and not (args.family and args.variant):
+        raise ValueError(
+            "--family and --variant must name the builder and its row for a file. Received:"
+            f" --checkpoint {args.checkpoint}"
+        )
+    if args.recipe:
+        named_recipe(args.recipe)
+    km.data.Augmentation(**dict(args.augmentation))
     earlier = [args.output / "model.keras", args.output / "flags.json"]
     if args.overwrite:
         for path in [*earlier, *args.output.glob("stage_*.weights.h5")]:
@@ -151,41 +161,41 @@ def begin(args):
             "--output must be another folder, or --resume or --overwrite must be given. Received:"
             f" --output {args.output}, where a run has written {found[0].name}"
         )
+    if found:
+        check_same_run(args, read_run(args), flags=fixed_flags(args))
 
 
 def prepare(args):
-    """The model with a new head, its recipe, and the record of the run in flags.json."""
-    recipe = named_recipe(args.recipe) if args.recipe else None  # before a download
+    """The model with a new head, its recipe and the number of images; record the run."""
     # Only to count the images and the classes: the recipe and the head depend on them.
     _, _, info = load(args, None)
     keras.utils.set_random_seed(args.seed)  # after loading, because preparing data draws numbers
     model = build(args, info)
-    recipe = complete(args, recipe, model, info)
+    recipe = find_recipe(args, model, info)
     run = {"flags": fixed_flags(args), "recipe": json.loads(str(recipe))}
     run["data"] = describe_data(args, info)
     if (args.output / "flags.json").exists():
-        check_same_run(args, read_run(args), **run)
+        check_same_run(args, read_run(args), recipe=run["recipe"], data=run["data"])
     write_text(args.output / "flags.json", json.dumps(run, indent=2) + "\n")
     recipe.save(args.output / "recipe.json")
     print(f"Recipe: {recipe.source}")
-    return model, recipe
+    return model, recipe, info.num_train
 
 
-def train(args, model, recipe):
+def train(args, model, recipe, num_images):
     """Train each stage of the recipe from its backup, and write model.keras and history.png."""
     preprocessing, history = model.preprocessing, {}
-    _, _, info = load(args, preprocessing)
-    model.set_info(info)
-    stages = recipe.stages(math.ceil(info.num_train / recipe.batch_size))
+    stages = recipe.stages(math.ceil(num_images / recipe.batch_size))
     for i, stage in enumerate(stages):
         backup = km.training.Backup(args.output / f"stage_{i}.weights.h5")
-        batches, validation, _ = load(
+        batches, validation, info = load(
             args,
             preprocessing,
             batch_size=stage.batch_size,
             augmentation=stage.augmentation,
             start=(backup.epoch, backup.batch),
         )
+        model.set_info(info)
         stage.compile(model, len(batches))
         trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
         print(
@@ -208,6 +218,7 @@ def train(args, model, recipe):
 def report(args, model):
     """Evaluate the model, and write the two pages and the exports."""
     _, validation, info = load(args, model.preprocessing)
+    check_same_run(args, read_run(args), data=describe_data(args, info))
     evaluation = km.evaluate(model, validation, info)
     print(evaluation)
     km.visualize.evaluation_report(evaluation, args.output / "evaluation.html", info)

@@ -147,14 +147,18 @@ def check_same_run(args, before, **now):
         if name == "flags":
             flags = sorted(now[name] | before[name])
             changed = [flag for flag in flags if now[name].get(flag) != before[name].get(flag)]
-            old = " ".join(
-                f"--{flag.replace('_', '-')} {before[name].get(flag)}" for flag in changed
-            )
+            old = ", ".join(spelled(flag, before[name].get(flag)) for flag in changed)
             raise ValueError(f"--resume needs the flags of the unfinished run: {old}")
         raise ValueError(
             f"--resume needs the {name} of the unfinished run. Received: {name} that changed since"
             f" the run in {args.output} began; restore it, or give another --output, or --overwrite"
         )
+
+
+def spelled(flag, value):
+    """A flag as the user types it: `--seed 0`, or `without --recipe`."""
+    option = f"--{flag.replace('_', '-')}"
+    return f"without {option}" if value in ("None", "False") else f"{option} {value}"
 
 
 def fixed_flags(args):

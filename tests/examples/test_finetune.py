@@ -56,7 +56,8 @@ def test_finetune_runs_on_a_folder_and_resumes(tmp_path, monkeypatch):
             pixels = generator.integers(low, low + 128, (30, 40, 3), dtype="uint8")
             Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
     (tmp_path / "photos" / "dark" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    few = ["--epochs", "2", "--output", "here"]
+    km.Recipe(epochs=2, batch_size=32, lora_rank=4).save(tmp_path / "recipe.json")
+    few = ["--recipe", "recipe.json", "--output", "here"]
 
     class Killed(BaseException):
         pass
@@ -69,6 +70,8 @@ def test_finetune_runs_on_a_folder_and_resumes(tmp_path, monkeypatch):
     assert contents(tmp_path / "here") >= {"stage_0.weights.h5", "flags.json"}
     _, message = run_example(example, *arguments, *few, cwd=tmp_path)
     assert "--resume or --overwrite must be given" in message
+    _, message = run_example(example, *arguments, *few, "--epochs", "3", "--resume", cwd=tmp_path)
+    assert message.endswith("needs the flags of the unfinished run: without --epochs")
     output, message = run_example(example, *arguments, *few, "--resume", cwd=tmp_path)
     assert not message
     assert "Epoch 1/2" not in output, "the training was finished already"
@@ -85,6 +88,7 @@ def test_finetune_runs_on_a_folder_and_resumes(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--checkpoint", str(TIMM_VIT)], "--family and --variant must name the builder"),
         (["--checkpoint", "none"], "finetune.py: `name` must be a name of km.list_models"),
         (["--checkpoint", "none.npz", *ITS_ARCHITECTURE], "`source` must be a file.*'none.npz'"),
         (["--checkpoint", str(TIMM_VIT), *ITS_ARCHITECTURE, "--set", "depth=3"], "has 2 blocks"),
@@ -114,7 +118,8 @@ def test_finetune_builds_a_name_of_the_catalog(tmp_path, digits_folder, monkeypa
     monkeypatch.setattr("sys.argv", ["finetune.py", "digits", "--checkpoint", "a_vit.here"])
     args = example.parse_arguments()
     args.output = tmp_path
-    model, recipe = example.prepare(args)
+    model, recipe, num_images = example.prepare(args)
+    assert num_images == 1437
     assert model.preprocessing == preprocessing
     assert recipe.source.startswith("this package, for 1,437 images, about 144 per class")
     train, _, info = example.load(args, model.preprocessing)

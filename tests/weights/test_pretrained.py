@@ -130,6 +130,7 @@ def test_tag_means_the_weights_of_the_models_architecture(architecture, tag, mon
     located = []
     monkeypatch.setattr(locate, "download", located.append)
     monkeypatch.setattr(km.models.vit, "assemble", lambda *_: None)
+    monkeypatch.setattr(km.models.vit, "filled", lambda *_: None)
     km.ViT(row.variant, weights=tag, **row.arguments)
     assert located == [row]
 
