@@ -81,7 +81,7 @@ def load(
             `train` are soft labels, float32 `(batch, num_classes)`.
         validation_fraction: fraction of the training images to hold out for validation. `None` for
             the dataset's validation split, else its test split, else a tenth of its training
-            images.
+            images. Of a folder or a CSV file, each class is held out in proportion.
         class_weight: how much the images of a class count in the training loss. `"balanced"` is
             `n / (K n_k)` for n training images, K classes and n_k images of the class: each class
             then counts as much as the others. A dict has weights by the name or the number of the

@@ -9,6 +9,7 @@ from keras_mixers import arguments
 from keras_mixers.data import sources
 from keras_mixers.data.assemble import assemble
 from keras_mixers.data.augmentation import Augmentation
+from keras_mixers.data.hold_out import held_out
 from keras_mixers.data.info import Info
 from keras_mixers.data.random_access import Images
 from keras_mixers.data.settings import Settings
@@ -63,7 +64,7 @@ def prepare(
         image_size: as in `load`.
         batch_size: images in a batch.
         validation: validation data in one of the forms of `data`. `None` holds out a random part of
-            `data`, which is the same for each `seed`.
+            each class in `data`, which is the same for each `seed`.
         class_names: one name for each class. `None` for the class numbers as text; it must be given
             for a dataset of more than 1 GiB.
         multi_label: whether an image may have several labels or none. Labels are then 0 or 1 for
@@ -170,7 +171,8 @@ def _hold_out(images, fraction):
             f" {images.count} images, and validation_fraction={fraction}"
         )
     shuffled = np.random.RandomState(0).permutation(images.count)
-    return images.at(np.sort(shuffled[count:])), images.at(np.sort(shuffled[:count]))
+    chosen = held_out(images.labels()[shuffled], count)
+    return images.at(np.sort(shuffled[~chosen])), images.at(np.sort(shuffled[chosen]))
 
 
 def _check_shapes(train, validation, size_is_known):

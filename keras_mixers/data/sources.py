@@ -1,6 +1,7 @@
 """The images of a dataset, from scikit-learn's digits, a TFDS name, a folder or a CSV file."""
 
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
@@ -10,6 +11,7 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.data.csv_file import list_csv
 from keras_mixers.data.folder import list_folder
+from keras_mixers.data.hold_out import held_out
 from keras_mixers.data.image_files import from_files
 from keras_mixers.data.random_access import KEPT_BYTES, Images, from_arrays
 from keras_mixers.data.readable import select
@@ -75,7 +77,9 @@ def source_of_files(path, validation_fraction, size_is_known, on_error):
     )
     train, validation = listing.images["train"], listing.images[validation_source]
     if validation_source == "train":
-        train, validation = train[num_validation:], train[:num_validation]
+        labels = [0 if listing.multi_label else label for _, label in train]
+        chosen = held_out(labels, num_validation)
+        train, validation = (list(itertools.compress(train, part)) for part in (~chosen, chosen))
     return Source(
         train=from_files(train, converted=converted, num_classes=listing.num_hot),
         validation=from_files(validation, converted=converted, num_classes=listing.num_hot),

@@ -6,6 +6,7 @@ import math
 import keras
 
 from keras_mixers.graph import all_layers, graph_layers
+from keras_mixers.models.image_model import ImageModel
 from keras_mixers.training.freezing import has_trainable, layer_places
 from keras_mixers.weights.roles import index_weights
 
@@ -41,6 +42,7 @@ class Facts:
     has_head: bool
     has_dense_blocks: bool
     has_batch_norm: bool
+    multi_label: bool = False
 
     @property
     def gigabytes(self):
@@ -67,6 +69,7 @@ class Facts:
             ),
             has_dense_blocks=any(isinstance(part, keras.layers.Dense) for part in parts),
             has_batch_norm=any(isinstance(part, norm) for part in parts),
+            multi_label=isinstance(model, ImageModel) and bool(model.multi_label),
         )
 
 
@@ -87,7 +90,8 @@ def choose(facts, num_images):
         "batch_size": row.batch_size // parts,
         "gradient_accumulation_steps": parts,
         "clip_norm": 1.0,
-        "loss": "sigmoid" if facts.outputs == 1 else "softmax",
+        "loss": "sigmoid" if facts.outputs == 1 or facts.multi_label else "softmax",
+        "multi_label": facts.multi_label,
         "source": f"this package, for {num_images:,} images, about {per_class:.0f} per class, and"
         f" {facts.weights / 1e6:.1f} million weights: {reason}",
         **way,

@@ -170,6 +170,11 @@ class Recipe(CheckedDataclass):
                 f"`warmup_{other}` must be 0 for a recipe whose length is in {unit}; use"
                 f" `warmup_{unit}`. Received: warmup_{other}={given}"
             )
+        if self.steps is not None and self.warmup_steps >= self.steps:
+            raise ValueError(
+                "`warmup_steps` must be less than `steps`. Received:"
+                f" warmup_steps={self.warmup_steps}, steps={self.steps}"
+            )
 
     @classmethod
     def for_finetuning(cls, *, model: keras.Model, num_images: int) -> "Recipe":
@@ -191,10 +196,12 @@ class Recipe(CheckedDataclass):
           best or nearly the best in that study. It falls as 1 / width if the width exceeds 128.
         - More than 50 million weights: a fourth of a batch per step, and four steps per update;
           more than 200 million: an eighth. Not with BatchNorm.
-        - A model with one output: the loss is `"sigmoid"`.
+        - A model with one output, or with several labels per image (as `model.set_info(info)`
+          says): the loss is `"sigmoid"`.
 
-        Use `dataclasses.replace` for other values, such as an augmentation that suits the images
-        or `loss="sigmoid", multi_label=True` for several labels per image.
+        Use `dataclasses.replace` for other values, such as an augmentation that suits the images,
+        or `loss="sigmoid", multi_label=True` for a model that does not know that images have
+        several labels. `for_epochs` changes the length.
 
         Args:
             model: a functional model with one `PatchEmbed` and its new head; it is not changed.

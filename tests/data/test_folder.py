@@ -34,6 +34,7 @@ def test_folder_of_classes_holds_out_a_tenth(by_class):
     labels = np.concatenate([labels for _, labels in batches])
     assert sorted(np.rint(values)) == list(range(0, 200, 10))
     np.testing.assert_array_equal(labels, values > 95)
+    assert sorted(batches[1][1].numpy()) == [0, 1], "one image of each class is held out"
 
 
 def test_folder_of_splits_uses_its_test_split(by_class):

@@ -161,7 +161,10 @@ def test_load_reads_any_tfds_name(tmp_path):
             {"name": "digits", "image_size": 8, "preprocessing": km.Preprocessing(12)},
             r"`image_size` must be None or.*\(8, 8\)",
         ),
-        ({"name": "/nowhere/at/all"}, "`name` must be.*a folder that exists.*'/nowhere/at/all'"),
+        (
+            {"name": "/nowhere/at/all"},
+            "`name` must be.*a folder or CSV file that exists.*'/nowhere/at/all'",
+        ),
     ],
 )
 def test_load_raises_on_invalid_argument(arguments, message, no_network):

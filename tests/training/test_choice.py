@@ -60,6 +60,14 @@ def test_batch_norm_and_few_images_train_the_head():
     assert recipe_of(100, outputs=1).loss == "sigmoid"
 
 
+def test_model_for_several_labels_gets_the_sigmoid():
+    model = MODELS["vit"][0]()
+    assert km.Recipe.for_finetuning(model=model, num_images=100).loss == "softmax"
+    model.multi_label = True
+    recipe = km.Recipe.for_finetuning(model=model, num_images=100)
+    assert (recipe.loss, recipe.multi_label) == ("sigmoid", True)
+
+
 def handmade():
     """A model of a user: a nested backbone and a head of two layers."""
     backbone = km.MLPMixer("S/16", tokens_mlp_dim=4, channels_mlp_dim=8, num_classes=0, **SIZE)

@@ -59,6 +59,11 @@ def test_recipe_raises_on_invalid_argument(name, bad):
         km.Recipe(**{"epochs": 3, name: bad})
 
 
+def test_warmup_is_shorter_than_the_steps():
+    with pytest.raises(ValueError, match="`warmup_steps` must be less than `steps`.*=10, steps=10"):
+        km.Recipe(steps=10, warmup_steps=10)
+
+
 def test_every_field_has_invalid_values():
     assert set(BAD) == {field.name for field in dataclasses.fields(km.Recipe)}
 
