@@ -41,4 +41,7 @@ def assemble(source, name, settings):
     weights = class_weights(settings.class_weight, source)
     train = train_batches(source.train, info, order, augmentation, settings.start, weights)
     validation_order = Order(info.num_validation, batch_size, shard=shard)
-    return train, validation_batches(source.validation, info, validation_order), info
+    validation = validation_batches(source.validation, info, validation_order)
+    # For `km.evaluate`, which names the files of mistakes. A share has other positions.
+    validation.keras_mixers_files = None if shard[1] > 1 else source.validation_files
+    return train, validation, info

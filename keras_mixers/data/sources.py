@@ -31,6 +31,7 @@ class Source:
         validation_source: the split of the validation images.
         class_names: one name per class, in the order of the class indices.
         skipped: how many files are not read, by reason.
+        validation_files: the path of each validation image; `None` if they are not files.
     """
 
     train: Images
@@ -38,6 +39,7 @@ class Source:
     validation_source: str
     class_names: tuple
     skipped: dict = dataclasses.field(default_factory=dict)
+    validation_files: tuple | None = None
 
 
 def find(name, validation_fraction, data_dir, size_is_known=True, on_error="raise"):
@@ -86,6 +88,7 @@ def source_of_files(path, validation_fraction, size_is_known, on_error):
         validation_source=validation_source,
         class_names=listing.class_names,
         skipped={reason: len(paths) for reason, paths in listing.skipped.items()},
+        validation_files=tuple(path for path, _ in validation),
     )
 
 

@@ -1,5 +1,6 @@
 """Measure a classifier on a dataset, for images with one class or with several labels."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -86,8 +87,23 @@ def evaluate(
         multi_label = getattr(info, "multi_label", bool(fact_of(model, "multi_label")))
     outputs = model.outputs[0].shape[-1]
     if arguments.flag("multi_label", multi_label):
-        return evaluate_labels(model, dataset, names_of(info, model, outputs), num_mistakes)
-    return evaluate_classes(model, dataset, names_of(info, model, max(outputs, 2)), num_mistakes)
+        names = names_of(info, model, outputs)
+        return with_files(evaluate_labels(model, dataset, names, num_mistakes), dataset)
+    names = names_of(info, model, max(outputs, 2))
+    return with_files(evaluate_classes(model, dataset, names, num_mistakes), dataset)
+
+
+def with_files(result, dataset):
+    """The result, whose mistakes have the paths of their images if the dataset knows them."""
+    files = getattr(dataset, "keras_mixers_files", None)
+    if files is None:
+        return result
+    changed = {
+        kind: tuple(dataclasses.replace(each, file=files[each.index]) for each in mistakes)
+        for kind in ("mistakes", "false_positives", "false_negatives")
+        if (mistakes := getattr(result, kind, None))
+    }
+    return dataclasses.replace(result, **changed)
 
 
 def check_classifies(model):

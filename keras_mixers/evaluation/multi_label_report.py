@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_mixers.evaluation import metrics
 from keras_mixers.evaluation.result import MOST_LINES, Result
-from keras_mixers.evaluation.text import images, percent
+from keras_mixers.evaluation.text import images, name_of, percent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -18,12 +18,15 @@ class LabelMistake:
         label: the number of the label.
         probability: the predicted probability of the label.
         image: `(H, W, C)`, as the model received it.
+        file: the path of the image, if the dataset is the validation data of a folder or a CSV
+            file; else None.
     """
 
     index: int
     label: int
     probability: float
     image: np.ndarray
+    file: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -120,7 +123,7 @@ class MultiLabelEvaluation(Result):
 
     def _worst(self, title, mistakes):
         lines = [
-            f"  image {each.index}: {self._name(each.label)} ({percent(each.probability)})"
+            f"  {name_of(each)}: {self._name(each.label)} ({percent(each.probability)})"
             for each in mistakes[:MOST_LINES]
         ]
         return [title, *lines] if lines else []

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_mixers.evaluation import metrics
 from keras_mixers.evaluation.result import MOST_LINES, Result
-from keras_mixers.evaluation.text import images, percent
+from keras_mixers.evaluation.text import images, name_of, percent
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,6 +19,8 @@ class Mistake:
         predicted_class: the number of the predicted class.
         probability: the probability of the predicted class.
         image: `(H, W, C)`, as the model received it.
+        file: the path of the image, if the dataset is the validation data of a folder or a CSV
+            file; else None.
     """
 
     index: int
@@ -26,6 +28,7 @@ class Mistake:
     predicted_class: int
     probability: float
     image: np.ndarray
+    file: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,7 +109,7 @@ class Evaluation(Result):
 
     def _worst(self):
         lines = [
-            f"  image {each.index}: {self._mistaken(each.true_class, each.predicted_class)}"
+            f"  {name_of(each)}: {self._mistaken(each.true_class, each.predicted_class)}"
             f" ({percent(each.probability)})"
             for each in self.mistakes[:MOST_LINES]
         ]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_mixers import arguments
+
 LONGEST_NAME = 30  # characters of a class name in a table
 
 
@@ -13,6 +15,11 @@ def images(count):
 def percent(fraction):
     """A fraction as text; NaN becomes a dash."""
     return "-" if np.isnan(fraction) else f"{fraction:.1%}"
+
+
+def name_of(mistake):
+    """The path of the image of a mistake, or its position in the dataset."""
+    return arguments.one_line(mistake.file or f"image {mistake.index}")
 
 
 def short_name(name):

@@ -1,5 +1,7 @@
 """The pictures of mistakes on a page about an evaluation."""
 
+import pathlib
+
 import numpy as np
 
 from keras_mixers.visualize import html
@@ -12,8 +14,9 @@ MOST_PICTURES = 48  # of each kind of mistake
 def mistake_picture(mistake, info, caption):
     """The image of a mistake with a caption; `info` is an `Info` or None."""
     source = picture_of(drawable("image", restored(mistake.image, info)))
-    number = f'<span class="note">image {mistake.index:,}</span>'
-    return html.picture(source, f"image {mistake.index}", f"{caption}{number}")
+    parts = pathlib.PurePath(mistake.file or f"image {mistake.index:,}").parts
+    name = html.text("/".join(parts[-2:]))  # the file and its folder, often the class
+    return html.picture(source, name, f'{caption}<span class="note">{name}</span>')
 
 
 def mistakes_section(title, kind, items, number):

@@ -1,5 +1,6 @@
 """Evaluations of models that return chosen logits, against values computed by hand."""
 
+import keras
 import numpy as np
 import pytest
 from identity import batches, identity
@@ -118,6 +119,28 @@ def test_evaluate_reads_loaded_data_as_keras_evaluates_it():
     found = km.evaluate(model, validation, info)
     assert found.num_images == info.num_validation
     assert found.accuracy == pytest.approx(model.evaluate(validation, verbose=0)[1], abs=1e-6)
+
+
+def test_mistakes_name_their_files(tmp_path):
+    """The classes are 10 shades each, and the model swaps them."""
+    for label, shades in (("bright", range(105, 205, 10)), ("dark", range(5, 105, 10))):
+        (tmp_path / label).mkdir()
+        for shade in shades:
+            pixels = np.full((2, 2, 1), shade, "uint8")
+            keras.utils.save_img(tmp_path / label / f"{shade}.png", pixels, scale=False)
+    data = {"image_size": 2, "batch_size": 3, "validation_fraction": 0.4}
+    _, validation, info = km.data.load(tmp_path, **data)
+    dense = keras.layers.Dense(2)
+    model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Flatten(), dense])
+    dense.set_weights([np.array([[-1, 0]] * 12), np.array([-2.4, 0])])
+    found = km.evaluate(model, validation, info)
+    assert len(found.mistakes) == 8
+    for mistake in found.mistakes:
+        shade = round(float((mistake.image[0, 0, 0] + 1) * 127.5))
+        folder = ("bright", "dark")[mistake.true_class]
+        assert mistake.file == str(tmp_path / folder / f"{shade}.png")
+    assert f"  {found.mistakes[0].file}: " in str(found)
+    assert km.evaluate(model, validation.take(1), info).mistakes[0].file is None
 
 
 def test_table_shows_classes_and_mistakes(evaluation):
