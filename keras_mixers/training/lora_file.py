@@ -78,7 +78,7 @@ def read(path):
 
     Raises:
         ValueError: if the file is damaged, or was not written by `write`.
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if the file does not exist.
     """
     data = path.read_bytes()
     try:
