@@ -52,7 +52,7 @@ def test_readme_code_runs(tmp_path, monkeypatch, digits_folder, downloads, photo
     assert not blocks("py"), "every block of code is run"
     scope = {}
     for block in blocks("python"):
-        # The recipe for so few photos has 150 epochs.
+        # The recipe for so few photos has hundreds of epochs.
         block = block.replace("recipe.stages(", "recipe.for_epochs(1).stages(")
         block = block.replace("max_trials=2", "max_trials=1")
         exec(compile(block, "README.md", "exec"), scope)

@@ -83,7 +83,8 @@ def choose(facts, num_images):
     way, reason = choose_way(facts, row)
     way["learning_rate"] *= min(1.0, WIDTH / facts.width)
     if way.get("frozen_blocks") == 0 and facts.has_head:
-        way["head_epochs"] = math.ceil(HEAD_STEPS * row.batch_size / num_images)
+        steps_per_epoch = math.ceil(num_images / (row.batch_size // parts))
+        way["head_epochs"] = math.ceil(HEAD_STEPS / steps_per_epoch)
     return {
         "steps": row.steps,
         "warmup_steps": row.steps // 10,

@@ -29,7 +29,7 @@ def test_number_of_images_chooses_the_row(images, steps):
 
 
 def test_head_trains_about_100_steps_first():
-    for images, epochs in ((32, 100), (1_000, 4), (3_000, 2), (3_200, 2), (6_401, 1)):
+    for images, epochs in ((7, 100), (32, 100), (1_000, 4), (3_000, 2), (3_200, 2), (6_401, 1)):
         assert recipe_of(images).head_epochs == epochs
     assert recipe_of(3_200, has_head=False).head_epochs == 0
 
