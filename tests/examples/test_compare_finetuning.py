@@ -22,6 +22,8 @@ def test_study_resumes_and_writes_its_tables(tmp_path, digits_folder):
 
     def interrupted(*arguments):
         calls.append(arguments[3:])
+        if len(calls) == 1:  # not trained, to save time
+            return {"validation": 50.0, "test": 50.0}
         if len(calls) == 2:
             raise OSError("killed")
         return original(*arguments)
