@@ -9,7 +9,14 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.data import Info
 from keras_mixers.data.position import first_batch
-from keras_mixers.visualize.canvas import LITERAL, MOST_LINES, drawable, drawable_text, panels
+from keras_mixers.visualize.canvas import (
+    LITERAL,
+    MOST_LINES,
+    drawable,
+    drawable_text,
+    panels,
+    restored,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -94,10 +101,7 @@ def _parts(dataset, info):
             f"`dataset` must have labels of the {classes} classes of `info`. Received: labels of"
             f" the shape {labels.shape}, with values from {labels.min()} to {labels.max()}"
         )
-    mean, std = (
-        np.array(each, "float32") for each in (info.preprocessing.mean, info.preprocessing.std)
-    )
-    return np.clip(images * std + mean, 0, 1), labels, *(weights or [None])
+    return restored(images, info.preprocessing), labels, *(weights or [None])
 
 
 def _label_text(label, names):

@@ -67,6 +67,13 @@ def background(model, image, picture, name="picture"):
     return drawable("image", patched[0])
 
 
+def restored(images, preprocessing):
+    """Images in 0..1, as the dataset has them: the inverse of the normalization."""
+    preprocessing.check_channels(images.shape[-1])
+    mean, std = (np.array(each, "float32") for each in (preprocessing.mean, preprocessing.std))
+    return np.clip(images * std + mean, 0, 1)
+
+
 def aspect(picture):
     """Height divided by width."""
     return picture.shape[0] / picture.shape[1]

@@ -25,6 +25,13 @@ def by_class(tmp_path):
     return tmp_path
 
 
+def move_into_train(folder):
+    """Make the folders of the classes the training split."""
+    (folder / "train").mkdir()
+    for name in ("cat", "dog"):
+        (folder / name).rename(folder / "train" / name)
+
+
 def test_folder_of_classes_holds_out_a_tenth(by_class):
     train, validation, info = km.data.load(by_class, image_size=4, batch_size=32)
     assert info.class_names == ("cat", "dog")
@@ -38,9 +45,7 @@ def test_folder_of_classes_holds_out_a_tenth(by_class):
 
 
 def test_folder_of_splits_uses_its_test_split(by_class):
-    for name in ("cat", "dog"):
-        (by_class / "train").mkdir(exist_ok=True)
-        (by_class / name).rename(by_class / "train" / name)
+    move_into_train(by_class)
     write_image(by_class / "test" / "dog" / "a.png", 7)
     _, test, info = km.data.load(by_class, image_size=4)
     assert (info.num_train, info.num_validation, info.validation_source) == (20, 1, "test")
@@ -265,9 +270,7 @@ def test_load_needs_a_readable_image_of_each_class(by_class):
 
 def test_load_does_not_replace_a_split_that_is_not_readable(by_class):
     """Otherwise the validation would silently be held out of the training images."""
-    for name in ("cat", "dog"):
-        (by_class / "train").mkdir(exist_ok=True)
-        (by_class / name).rename(by_class / "train" / name)
+    move_into_train(by_class)
     write_image(by_class / "test" / "cat" / "1.png", 1)
     (by_class / "test" / "cat" / "1.png").write_bytes(b"")
     with (
@@ -279,9 +282,7 @@ def test_load_does_not_replace_a_split_that_is_not_readable(by_class):
 
 def test_check_finds_pictures_that_are_there_several_times(by_class):
     """In the same class, in other classes, in several splits, and in another format."""
-    for name in ("cat", "dog"):
-        (by_class / "train").mkdir(exist_ok=True)
-        (by_class / name).rename(by_class / "train" / name)
+    move_into_train(by_class)
     cat, dog, test = (by_class / name for name in ("train/cat", "train/dog", "test/cat"))
     test.mkdir(parents=True)
     (dog / "same.png").write_bytes((cat / "1.png").read_bytes())
