@@ -130,21 +130,23 @@ def refuse_to_overwrite(args, *names):
 
 def describe_data(args, info):
     """What must not change in the data when a run is resumed, as JSON."""
-    folder = pathlib.Path(args.dataset)
-    content = [digest_of(folder)] if folder.is_dir() else []
+    data = pathlib.Path(args.dataset)
+    content = [digest_of(data)] if data.exists() else []
     return [*info.class_names, info.num_train, info.num_validation, *content]
 
 
-def digest_of(folder):
-    """A digest of the names, sizes and contents of all files in a folder.
+def digest_of(data):
+    """A digest of a CSV file, or of the names, sizes and contents of all files in a folder.
 
-    It leaves out the contents of a large folder, because reading them would take hours.
+    It leaves out the contents of a large folder, because reading them would take hours, and the
+    images that a CSV file names.
     """
     digest = hashlib.blake2b(digest_size=16)
-    sizes = {path: path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = [data] if data.is_file() else sorted(data.rglob("*"))
+    sizes = {path: path.stat().st_size for path in files if path.is_file()}
     is_small = sum(sizes.values()) <= MOST_TO_READ
     for path, size in sizes.items():
-        digest.update(os.fsencode(path.relative_to(folder)) + b"\0%d" % size)
+        digest.update(os.fsencode(path.relative_to(data)) + b"\0%d" % size)
         if is_small:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "blake2b").digest())

@@ -87,3 +87,14 @@ def test_finished_run_is_not_overwritten(tmp_path, capsys):
     (tmp_path / "logs").mkdir()
     command_line.print_content(tmp_path)
     assert capsys.readouterr().out == f"{tmp_path}/ contains logs/, model.keras\n"
+
+
+def test_data_of_a_run_includes_the_csv_file(tmp_path):
+    file = tmp_path / "photos.csv"
+    args = argparse.Namespace(dataset=str(file))
+    info = argparse.Namespace(class_names=("cat", "dog"), num_train=2, num_validation=1)
+    described = []
+    for label in ("cat", "dog", "dog"):
+        file.write_text(f"path,label\n1.jpg,{label}\n")
+        described.append(load_example("command_line").describe_data(args, info))
+    assert described[0] != described[1] == described[2]
