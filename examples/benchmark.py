@@ -3,6 +3,7 @@
     python examples/benchmark.py                                # three small models on 32 x 32
     python examples/benchmark.py --python timm=PATH/bin/python  # timm in another environment
     python examples/benchmark.py --models ViT-B/16 --dtype mixed_bfloat16 --batch 128
+    python examples/benchmark.py --dtype float32 mixed_bfloat16 # both in one run
     python examples/benchmark.py --scaling                      # by tokens, width, depth, batch
     python examples/benchmark.py --contestants keras_mixers checkpointed    # gradient checkpointing
 
@@ -11,7 +12,9 @@ on PyTorch. Those that are not installed are skipped. Each contestant runs in a 
 and the others are idle meanwhile. The variable KERAS_BACKEND chooses the backend of Keras.
 
 Each time is the median of all rounds. Each ratio is the median of the ratios within a round,
-because the speed of a machine varies from round to round.
+because the speed of a machine varies from round to round. A column `..._of_timm` compares with timm
+in the same dtype: in bfloat16, timm computes under PyTorch's autocast. A column `..._of_float32`
+compares a contestant with itself in float32, and `..._best_dtype` names its fastest dtype.
 
 With gradient checkpointing, 2 cores and batch 64, training needs 497 MB in addition to the model
 instead of 679 MB for the small ViT, 470 instead of 579 for the MLP-Mixer, and 466 instead of 749
@@ -83,9 +86,10 @@ def parse_arguments():
     )
     parser.add_argument(
         "--dtype",
-        default="float32",
+        nargs="+",
+        default=["float32"],
         choices=("float32", "mixed_bfloat16"),
-        help="dtype policy of the models",
+        help="dtype policies of the models; with both, one run compares them",
     )
     others = [name for name in CONTESTANTS if name != "checkpointed"]
     parser.add_argument(
@@ -108,6 +112,9 @@ def parse_arguments():
     parser.add_argument("--csv", type=pathlib.Path, help="also write the table to this file")
     args = parser.parse_args()
     args.python = dict(pair.split("=", 1) for pair in args.python)
+    args.dtype = list(dict.fromkeys(args.dtype))
+    if args.scaling and len(args.dtype) > 1:
+        parser.error(f"--scaling takes one --dtype. Received: {' '.join(args.dtype)}")
     if args.csv and not args.csv.absolute().parent.is_dir():
         parser.error(f"--csv: the folder {args.csv.absolute().parent} does not exist")
     return args
@@ -134,14 +141,14 @@ def specification(name, args, changed=None):
     sizes["mlp_dim"] = sizes.get("mlp_dim", sizes.get("channels_mlp_dim"))
     named = {"family": family, "variant": variant, "arguments": arguments}
     # Because only the ConvMixer of timm is faster with the channels last.
-    return {**sizes, **named, "dtype": args.dtype, "channels_last": family == "ConvMixer"}
+    return {**sizes, **named, "channels_last": family == "ConvMixer"}
 
 
 class Contestant:
     """A process with one model of one framework, which answers requests."""
 
     def __init__(self, name, spec, python):
-        self.name = name
+        self.name, self.dtype = name, spec["dtype"]
         script = pathlib.Path(__file__).with_name("benchmark_contestant.py")
         self.errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
@@ -191,9 +198,10 @@ def find_pythons(args):
 
 
 def measure(model, spec, args, pythons):
-    """Measure one model: a row for each contestant."""
+    """Measure one model: a row for each contestant in each dtype."""
     contestants = [
-        Contestant(name, spec, python)
+        Contestant(name, {**spec, "dtype": dtype}, python)
+        for dtype in args.dtype
         for name, python in pythons.items()
         if name != "keras-hub" or spec["family"] == "ViT"
     ]
@@ -202,8 +210,8 @@ def measure(model, spec, args, pythons):
         raise SystemExit(
             f"benchmark.py: contestants build different models for {model}: {sizes} parameters"
         )
-    same = {"model": model, "batch": args.batch, "dtype": args.dtype}
-    rows = [{**same, "contestant": contestant.name} for contestant in contestants]
+    same = {"model": model, "batch": args.batch}
+    rows = [{**same, "dtype": each.dtype, "contestant": each.name} for each in contestants]
     for contestant, row in zip(contestants, rows, strict=True):
         row["first_step_s"] = round(contestant.ask(["first_step", args.batch]), 1)
         if "train" in args.tasks:
@@ -212,11 +220,7 @@ def measure(model, spec, args, pythons):
         batch = 1 if task == "call" else args.batch
         times = in_turn(contestants, [task, args.steps, batch], args.rounds)
         add_speeds(rows, times, task, batch)
-    peak = max(
-        2 * MATMUL_SIDE**3 / statistics.median(times)
-        for times in in_turn(contestants, ["matmul", args.steps, MATMUL_SIDE], args.rounds)
-    )
-    add_fractions_of_peak(rows, contestants, args, peak)
+    add_fractions_of_peak(rows, contestants, args)
     for row, contestant in zip(rows, contestants, strict=True):
         row.update(contestant.about, date=time.strftime("%Y-%m-%d"))
         contestant.close()
@@ -250,22 +254,39 @@ def in_turn(contestants, request, rounds):
 
 
 def add_speeds(rows, times, task, batch):
-    """Add images per second, and the median of their ratios to timm's over all rounds."""
-    references = [
-        medians for row, medians in zip(rows, times, strict=True) if row["contestant"] == "timm"
-    ]
-    for row, medians in zip(rows, times, strict=True):
-        row[f"{task}_img_s"] = round(batch / statistics.median(medians), 1)
-        for reference in references:
-            ratios = [timm / this for timm, this in zip(reference, medians, strict=True)]
-            row[f"{task}_of_timm"] = round(statistics.median(ratios), 2)
+    """Add images per second, their ratios to timm's and to float32's, and the fastest dtype."""
+    seconds = {(row["contestant"], row["dtype"]): t for row, t in zip(rows, times, strict=True)}
+    for row, own in zip(rows, times, strict=True):
+        name, dtype = row["contestant"], row["dtype"]
+        row[f"{task}_img_s"] = round(batch / statistics.median(own), 1)
+        if ("timm", dtype) in seconds:
+            row[f"{task}_of_timm"] = ratio(seconds["timm", dtype], own)
+        dtypes = [other for contestant, other in seconds if contestant == name]
+        if len(dtypes) > 1:
+            row[f"{task}_of_float32"] = ratio(seconds[name, "float32"], own)
+            fastest = min(dtypes, key=lambda other: statistics.median(seconds[name, other]))
+            row[f"{task}_best_dtype"] = fastest
 
 
-def add_fractions_of_peak(rows, contestants, args, peak):
+def ratio(reference, own):
+    """The median over all rounds of a reference's time divided by the own time."""
+    return round(statistics.median(a / b for a, b in zip(reference, own, strict=True)), 2)
+
+
+def add_fractions_of_peak(rows, contestants, args):
     """Add the multiply-adds of an image, and the fraction of the peak speed of each task."""
     counts = [each.ask(["count_flops"]) for each in contestants if each.name == "keras_mixers"]
-    for row in rows if counts else []:
+    if not counts:
+        return
+    products = in_turn(contestants, ["matmul", args.steps, MATMUL_SIDE], args.rounds)
+    for row in rows:
         row["GMACs"] = round(counts[0] / 1e9, 3)
+        same_dtype = [
+            statistics.median(times)
+            for other, times in zip(rows, products, strict=True)
+            if other["dtype"] == row["dtype"]
+        ]
+        peak = 2 * MATMUL_SIDE**3 / min(same_dtype)
         for task, passes in {"train": 3, "predict": 1}.items():  # a backward pass costs two forward
             if task in args.tasks:
                 fraction = row[f"{task}_img_s"] * passes * 2 * counts[0] / peak
@@ -281,7 +302,7 @@ def scaling(args, python):
     for what, by, runs in series(args):
         last = None
         for size, name, spec, batch in runs:
-            contestant = Contestant(name, {**spec, "dtype": args.dtype}, python)
+            contestant = Contestant(name, {**spec, "dtype": args.dtype[0]}, python)
             row, now = {"what": what, "by": by, "size": size}, {"size": size}
             for task in ("train", "predict"):
                 (times,) = in_turn([contestant], [task, args.steps, batch], args.rounds)

@@ -16,11 +16,24 @@ Keras receives images in host memory, as users pass them. The images of timm are
 import json
 import os
 import pathlib
+import platform
 import sys
 import time
 
 import numpy as np
 from benchmark_models import BUILDERS
+
+# The instruction sets that decide the speed of matrix products, by their flags in /proc/cpuinfo.
+INSTRUCTION_SETS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX-512",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx512_bf16": "AVX-512 BF16",
+    "amx_int8": "AMX int8",
+    "amx_bf16": "AMX BF16",
+    "asimd": "NEON",
+    "bf16": "Arm BF16",
+}
 
 
 class KerasModel:
@@ -252,10 +265,13 @@ def batch_of(size, spec):
 
 
 def cpu():
-    """The name of the processor and how many of its cores this process can use (on Linux)."""
+    """The processor, its instruction sets, and how many of its cores this process uses (Linux)."""
     lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-    name = next(line for line in lines if line.startswith("model name"))
-    return f"{len(os.sched_getaffinity(0))} cores of {name.split(': ')[1]}"
+    about = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    flags = about.get("flags", about.get("Features", "")).split()
+    name = about.get("model name", platform.machine()).strip()
+    sets = ", ".join(title for flag, title in INSTRUCTION_SETS.items() if flag in flags)
+    return f"{len(os.sched_getaffinity(0))} cores of {name} ({sets})"
 
 
 def seconds(step, steps):

@@ -68,6 +68,18 @@ def test_benchmark_contestants_are_the_same_model(name):
     assert builders["plain Keras"](spec).count_params() == ours.count_params()
 
 
+def test_benchmark_compares_dtypes_and_libraries():
+    pairs = [(name, dtype) for dtype in ("float32", "mixed_bfloat16") for name in ("ours", "timm")]
+    rows = [{"contestant": name, "dtype": dtype} for name, dtype in pairs]
+    seconds = [[2.0, 4.0, 3.0], [1.0, 4.0, 6.0], [1.0, 1.0, 3.0], [4.0, 4.0, 9.0]]
+    load_example("benchmark").add_speeds(rows, seconds, "train", batch=6)
+    assert [row["train_img_s"] for row in rows] == [2.0, 1.5, 6.0, 1.5]
+    assert [row["train_of_timm"] for row in rows] == [1.0, 1.0, 4.0, 1.0]
+    assert [row["train_of_float32"] for row in rows] == [1.0, 1.0, 2.0, 0.67]
+    best = {row["contestant"]: row["train_best_dtype"] for row in rows}
+    assert best == {"ours": "mixed_bfloat16", "timm": "float32"}
+
+
 def test_benchmark_contestant_makes_images_and_labels():
     spec = {"input_shape": (8, 12, 3), "num_classes": 10}
     images, labels = load_example("benchmark_contestant").batch_of(5, spec)
@@ -80,9 +92,9 @@ def test_benchmark_contestant_makes_images_and_labels():
 def test_benchmark_prints_why_a_contestant_ended(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "numpy")  # it is imported in a second
     with pytest.raises(SystemExit, match="plain Keras ended at") as ended:
-        load_example("benchmark").Contestant("plain Keras", {}, sys.executable)
+        load_example("benchmark").Contestant("plain Keras", {"dtype": "float32"}, sys.executable)
     assert "benchmark_contestant.py" in str(ended.value)
-    assert "KeyError: 'dtype'" in str(ended.value)
+    assert "KeyError: 'input_shape'" in str(ended.value)
 
 
 def test_benchmark_data_measures_a_pipeline(tmp_path, digits_folder, monkeypatch):
