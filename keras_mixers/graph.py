@@ -251,3 +251,8 @@ def other_values(variables, values):
         for variable, value, layout in reversed(before):
             variable._value, variable._layout = value, layout
         keras.distribution.set_distribution(distribution)
+
+
+def infers_shapes():
+    """Whether Keras calls a layer only to find out the shapes of its outputs."""
+    return global_state.get_global_attribute("symbolic_scope") is not None

@@ -258,7 +258,7 @@ class MultiHeadSelfAttention(Layer):
 
     def attend(self, x):
         """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, T, D) -> (N, T, H d)`."""
-        fused = kernels.fused_kernels(x)
+        fused = kernels.fused_kernels(x, dtypes=("float32",))
         learned = bool(self.rotary and self.rotary.learned)  # the kernel needs constant angles
         if fused and not (self.qk_norm or learned) and x.shape[1] is not None:
             angles = self.rotary and self.rotary_tables()

@@ -10,7 +10,7 @@ class Dense(keras.layers.Dense):
     """Keras's Dense, computed by a fused kernel where that is faster."""
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x)
+        fused = kernels.fused_kernels(x, dtypes=("float32",))
         if fused and len(x.shape) > 2 and self.activation is keras.activations.linear:
             return fused.dense(x, *weights(self))
         return super().call(x, training=training)
@@ -42,7 +42,7 @@ class QueryKeyValue(Dense):
         )
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x)
+        fused = kernels.fused_kernels(x, dtypes=("float32",))
         if fused and len(x.shape) > 2:
             return fused.dense(x, *weights(self))
         y = super().call(x)
@@ -70,7 +70,7 @@ def mlp(x, fc1, activation, dropout, fc2, training):
         hidden = kernels.activate(activation, fc1(x), training)
         return fc2(dropout(hidden, training=training))
 
-    fused = kernels.fused_kernels(x)
+    fused = kernels.fused_kernels(x, dtypes=("float32",))
     biases = fc1.bias is not None and fc2.bias is not None
     if not (fused and biases and _is_plain(fc1) and _is_plain(fc2)):
         return reference(x)

@@ -35,7 +35,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     mixes = frozenset()  # so that tools know that the layer keeps tokens apart
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x)
+        fused = kernels.fused_kernels(x, dtypes=("float32",))
         if fused and training:
             return fused.layer_normalization(x, *self.tensors(), self.epsilon)
         if fused and kernels.has_onednn() and not kernels.is_small(x):
@@ -77,7 +77,7 @@ class RMSNormalization(Layer):
         self.gamma = self.add_weight(shape=(x_shape[-1],), initializer="ones", name="gamma")
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x)
+        fused = kernels.fused_kernels(x, dtypes=("float32",))
         if fused and training:
             return fused.rms_normalization(x, ops.convert_to_tensor(self.gamma), self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
@@ -124,7 +124,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             The output, and the mean and variance of each channel.
         """
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
-        fused = kernels.fused_kernels(x)
+        fused = kernels.fused_kernels(x, dtypes=("float32",))
         if fused:
             return fused.batch_normalization(x, gamma, beta, self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))

@@ -17,6 +17,9 @@ import sys
 import keras
 from keras import ops
 
+from keras_mixers.graph import infers_shapes
+from keras_mixers.layers.kernels import half_precision, processor
+
 _reference_only = contextvars.ContextVar("reference_only", default=False)
 
 
@@ -42,12 +45,18 @@ def on_tensorflow_cpu():
     return all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
 
 
-def fused_kernels(x):
+def fused_kernels(x, dtypes=("float32", "bfloat16")):
     """The module of fused kernels that can compute x, or None.
 
-    There are fused kernels for float32 in TensorFlow graphs on CPUs. On GPUs and on JAX, XLA fuses
-    the reference implementation by itself.
+    There are fused kernels for float32 and bfloat16 in TensorFlow graphs on CPUs. Those for
+    bfloat16 need a processor with bfloat16 instructions. On GPUs and on JAX, XLA fuses the
+    reference implementation by itself.
+
+    Args:
+        x: a tensor in the dtype of the computation.
+        dtypes: those that the wanted kernel can compute.
     """
+    _warn_of_slow_dtype(x)
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -58,13 +67,24 @@ def fused_kernels(x):
 
     # Here, because each layer that may use a kernel calls this function while it is traced.
     gradients.trace_in(tf.compat.v1.get_default_graph())
-    if _reference_only.get() or x.dtype != "float32" or not on_tensorflow_cpu():
+    if _reference_only.get() or x.dtype not in dtypes or not on_tensorflow_cpu():
         return None
     if in_keras_export():
+        return None
+    if x.dtype == "bfloat16" and not has_fast_bfloat16():
         return None
     from keras_mixers.layers.kernels import tensorflow_cpu
 
     return tensorflow_cpu
+
+
+def _warn_of_slow_dtype(x):
+    """Warn once if x is computed in a dtype that is slow on its device."""
+    if _reference_only.get() or infers_shapes():
+        return
+    disadvantage = half_precision.disadvantage(x)
+    if disadvantage and not in_keras_export():
+        half_precision.warn_once(disadvantage)
 
 
 def in_keras_export():
@@ -82,7 +102,7 @@ def activate(function, x, training):
     """`function(x)`, computed by a fused kernel if the function has one."""
     if function is keras.activations.gelu and not training and in_keras_export():
         return 0.5 * x * (1 + ops.erf(x * 2**-0.5))  # because ONNX has no operator for `erfc`
-    fused = fused_kernels(x)
+    fused = fused_kernels(x, dtypes=("float32",))
     kernel = fused and fused.ACTIVATIONS.get(function)
     if not kernel:
         return function(x)
@@ -91,7 +111,7 @@ def activate(function, x, training):
 
 def fused_elementwise(x, training):
     """A context that fuses its elementwise operators into one loop, if that is faster for x."""
-    fused = fused_kernels(x)
+    fused = fused_kernels(x, dtypes=("float32",))
     faster = fused and not training and not is_small(x)
     return fused.fused_elementwise() if faster else contextlib.nullcontext()
 
@@ -105,3 +125,8 @@ def has_onednn():
     """Whether TensorFlow computes with oneDNN, which replaces known patterns by fused kernels."""
     x86 = platform.machine() in ("x86_64", "AMD64")
     return x86 and os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
+
+
+def has_fast_bfloat16():
+    """Whether TensorFlow computes products in bfloat16 faster than in float32 on this CPU."""
+    return has_onednn() and processor.has_bfloat16()
