@@ -40,6 +40,15 @@ def add_overwrite(parser):
     )
 
 
+def add_dtype(parser):
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        help="dtype policy of the model; the mixed ones keep float32 weights",
+    )
+
+
 def visualization_parser(description, **defaults):
     """A parser with the flags that both visualization examples share."""
     flags = argparse.ArgumentParser(

@@ -32,6 +32,7 @@ import time
 
 from benchmark import show
 from command_line import (
+    add_dtype,
     add_overwrite,
     at_least,
     locked,
@@ -54,13 +55,14 @@ class Contender:
     hidden_dim: int
     arguments: dict = dataclasses.field(default_factory=dict)
 
-    def build(self, info):
+    def build(self, info, dtype):
         return getattr(km, self.builder)(
             self.variant,
             input_shape=info.input_shape,
             num_classes=info.num_classes,
             patch_size=self.patch_size,
             hidden_dim=self.hidden_dim,
+            dtype=dtype,
             **self.arguments,
         )
 
@@ -104,6 +106,7 @@ def parse_arguments():
     )
     parser.add_argument("--recipe", default="small", help="a name in km.recipes()")
     parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
+    add_dtype(parser)
     parser.add_argument("--seeds", type=at_least(1), default=1, help="training runs per model")
     parser.add_argument(
         "--without-augmentation",
@@ -142,7 +145,7 @@ def train(name, recipe, args, seed, log):
         seed=seed,
     )
     keras.utils.set_random_seed(seed)
-    model = contender.build(info)
+    model = contender.build(info, args.dtype)
     recipe.compile(model, len(batches))
     callbacks = []
     if "csv" in args.logs:

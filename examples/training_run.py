@@ -10,7 +10,7 @@ import json
 import pathlib
 import re
 
-from command_line import at_least, positive_float, refuse_to_overwrite
+from command_line import add_dtype, at_least, positive_float, refuse_to_overwrite
 
 FAMILIES = ("vit", "mlp_mixer", "conv_mixer")
 BACKUP = "backup.weights.h5"
@@ -54,6 +54,7 @@ def training_parser(description):
     parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
     parser.add_argument("--batch-size", type=at_least(1), help="replaces the recipe's value")
     parser.add_argument("--learning-rate", type=positive_float, help="replaces the recipe's value")
+    add_dtype(parser)
     parser.add_argument("--seed", type=at_least(0), default=0, help="seed of all random numbers")
     parser.add_argument("--output", type=pathlib.Path, default="out", help="output folder")
     again = parser.add_mutually_exclusive_group()
@@ -175,6 +176,7 @@ def build(args, recipe, info):
         "num_classes": info.num_classes,
         "patch_size": args.patch_size,
         "hidden_dim": args.hidden_dim,
+        "dtype": args.dtype,
         "gradient_checkpointing": args.gradient_checkpointing,
         **recipe.model_arguments,
     }

@@ -62,7 +62,7 @@ def test_benchmark_probe_measures_each_layer(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["ViT-192/6", "MLPMixer-192/6", "ConvMixer-128/8"])
 def test_benchmark_contestants_are_the_same_model(name):
     builders = load_example("benchmark_models").BUILDERS
-    args = argparse.Namespace(dtype="float32", image_size=32)
+    args = argparse.Namespace(image_size=32)
     spec = load_example("benchmark").specification(name, args)
     ours = builders["keras_mixers"](spec)
     assert builders["plain Keras"](spec).count_params() == ours.count_params()

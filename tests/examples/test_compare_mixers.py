@@ -28,5 +28,7 @@ def test_compare_mixers_builds_the_whole_study():
     for name, contender in module.MODELS.items():
         side = contender.image_size
         info = argparse.Namespace(input_shape=(side, side, 3), num_classes=10)
-        assert contender.build(info).output_shape == (None, 10), name
+        model = contender.build(info, "mixed_bfloat16")
+        assert model.output_shape == (None, 10), name
+        assert model.dtype_policy.name == "mixed_bfloat16", name
     assert len(module.STUDY) == 8
