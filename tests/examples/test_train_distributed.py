@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -21,19 +22,22 @@ import keras_mixers as km
 SMALL = ["--model", "M", "--depth", "1", "--hidden-dim", "16", "--image-size", "8"]
 RUN = [*SMALL, "--recipe", "recipe.json", "--save-every", "3", "--no-export"]
 BACKUP = "backup.weights.h5"
-# XLA compiles fast, because each program runs only a few times, and the processes share it.
+# Each process has two devices. XLA compiles fast, because each program runs only a few times, and
+# the processes share it.
 QUICK = {
     "KERAS_BACKEND": "jax",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_force_host_platform_device_count=2",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
 # Runs the launcher, which calls `layout_map` in all processes. Here this call also checks that an
-# error of one process reaches both.
+# error of one process reaches both, and that each process loads its parts of weights.
 CHECKED = """
 import runpy, sys
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import jax, keras_mixers as km
 from keras_mixers.training import processes
+from sharded_loading import check_load
 
 def only_in(index, error):
     if jax.process_index() == index:
@@ -54,6 +58,8 @@ def layout_map(mesh, build, **axes):
             assert message in str(error)
         else:
             raise AssertionError(message)
+    km.training.layout_map = layouts_of
+    check_load()
     return layouts_of(mesh, build, **axes)
 
 layouts_of, km.training.layout_map = km.training.layout_map, layout_map
@@ -126,7 +132,8 @@ def test_train_distributed_resumes_with_other_processes(tmp_path, digits_folder,
     recipe = km.Recipe(epochs=2, learning_rate=2e-3, ema_decay=0.9, label_smoothing=0.1)
     recipe.save(tmp_path / "recipe.json")
     launcher = str(EXAMPLES / "train_distributed.py")
-    sharded = CHECKED.format(folder=str(EXAMPLES), launcher=launcher)
+    training = pathlib.Path(__file__).parents[1] / "training"
+    sharded = CHECKED.format(folders=[str(EXAMPLES), str(training)], launcher=launcher)
     resume = [*RUN, "--output", "cut", "--resume"]
     # Other tests in this process need no distribution.
     monkeypatch.setattr(keras.distribution, "set_distribution", lambda distribution: None)
