@@ -6,6 +6,7 @@ over workers loads it too, as do tests that need no model.
 
 import atexit
 import contextlib
+import functools
 import gc
 import os
 import pathlib
@@ -37,6 +38,7 @@ def pytest_configure(config):
         atexit.register(shutil.rmtree, os.environ["TFDS_DATA_DIR"], ignore_errors=True)
 
 
+@functools.cache  # because it is asked for each of thousands of tests
 def runs_on_every_backend(path):
     return any(folder in path.parents for folder in EVERY_BACKEND)
 
