@@ -96,6 +96,23 @@ def path(tmp_path, digits_folder):
     return tmp_path / "{}" / "backup.weights.h5"
 
 
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory, digits_folder):
+    """The content of a backup after batch 4 of the first epoch of `train`."""
+    path = tmp_path_factory.mktemp("interrupted") / "backup.weights.h5"
+    with pytest.raises(Interrupted):
+        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def one_epoch(tmp_path_factory):
+    """The content of a backup after one epoch of `small_model`."""
+    path = tmp_path_factory.mktemp("one_epoch") / "backup.weights.h5"
+    fit(small_model(), path, epochs=1)
+    return path.read_bytes()
+
+
 @pytest.mark.slow
 def test_backup_resumes_within_and_between_epochs(path, tmp_path):
     whole = km.training.Backup(tmp_path / "whole.weights.h5")
@@ -148,8 +165,9 @@ def test_backup_resumes_arrays_within_an_epoch(path):
 
 
 def test_backup_of_finished_training_changes_nothing(path):
-    trained = train(km.training.Backup(path))
-    again = train(km.training.Backup(path))
+    trained, again = small_model(), small_model()
+    fit(trained, path)
+    fit(again, path)
     for one, other in zip(trained.weights, again.weights, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6, err_msg=one.path)
 
@@ -254,11 +272,10 @@ def test_last_batches_save_only_at_epoch_end(path):
 
 
 def test_fit_raises_on_wrong_initial_epoch(path):
-    train(km.training.Backup(path))
-    # `train` passes the epoch of its first argument, which is 0 without a file.
-    empty = km.training.Backup(path.with_name("none.weights.h5"))
-    with pytest.raises(ValueError, match="`initial_epoch` must be 3 in `fit`.*initial_epoch=0"):
-        train(empty, km.training.Backup(path))
+    model = small_model()
+    fit(model, path)
+    with pytest.raises(ValueError, match="`initial_epoch` must be 2 in `fit`.*initial_epoch=0"):
+        model.fit(np.ones((4, 2)), np.zeros(4), verbose=0, callbacks=[km.training.Backup(path)])
 
 
 @pytest.mark.slow
@@ -287,27 +304,23 @@ def test_second_signal_stops_at_once(path):
 
 def test_fit_restores_signal_handlers(path):
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    train(km.training.Backup(path))
+    fit(small_model(), path)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_nan_loss_stops_before_saving(path):
-    with pytest.raises(Interrupted):
-        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
-    good = path.read_bytes()
+def test_nan_loss_stops_before_saving(path, interrupted):
+    path.write_bytes(interrupted)
     with pytest.raises(FloatingPointError, match=r"the loss is nan at step 5 \(epoch 1, batch 5\)"):
         train(km.training.Backup(path, every=1), with_nan=True)
-    assert path.read_bytes() == good
+    assert path.read_bytes() == interrupted
 
 
-def test_failed_save_keeps_previous_file(path, monkeypatch):
-    with pytest.raises(Interrupted):
-        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
-    good = path.read_bytes()
+def test_failed_save_keeps_previous_file(path, interrupted, monkeypatch):
+    path.write_bytes(interrupted)
     monkeypatch.setattr(backup_file, "trailer", full_disk)
     with pytest.raises(OSError, match="No space left.*backup.weights.h5"):
         backup_file.write(path, linear(km.data.load("digits")[2]), backup_file.Progress())
-    assert path.read_bytes() == good
+    assert path.read_bytes() == interrupted
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -351,6 +364,7 @@ def test_backup_raises_on_invalid_argument(path):
 def small_model(units=3):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units)])
     km.Recipe(epochs=2, ema_decay=0.9).compile(model, 4)
+    model.run_eagerly = True  # because tracing takes longer than a few steps
     return model
 
 
@@ -381,9 +395,9 @@ def rewrite(path, change):
     path.write_bytes(bytes(content) + backup_file.trailer(content))
 
 
-def test_backup_with_any_damage_raises_and_loads_nothing(path):
-    fit(small_model(), path, epochs=1)
-    good = path.read_bytes()
+def test_backup_with_any_damage_raises_and_loads_nothing(path, one_epoch):
+    good = one_epoch
+    path.write_bytes(good)
     random = np.random.RandomState(0)
     flipped = [
         (i, bytes([good[i] ^ 1 << random.randint(8)])) for i in random.randint(len(good), size=40)
@@ -422,8 +436,8 @@ def test_backup_with_any_damage_raises_and_loads_nothing(path):
         ("[]", "its progress must be a dict"),
     ],
 )
-def test_backup_with_invalid_progress_raises(record, message, path):
-    fit(small_model(), path, epochs=1)
+def test_backup_with_invalid_progress_raises(record, message, path, one_epoch):
+    path.write_bytes(one_epoch)
 
     def change(file):
         valid = json.loads(file[backup_file.PROGRESS][()])
@@ -467,8 +481,8 @@ def link(file):
         (lambda file: file.__delitem__("optimizer"), "must be a backup of this model"),
     ],
 )
-def test_backup_with_other_arrays_raises_and_loads_nothing(change, message, path):
-    fit(small_model(), path, epochs=1)
+def test_backup_with_other_arrays_raises_and_loads_nothing(change, message, path, one_epoch):
+    path.write_bytes(one_epoch)
     rewrite(path, change)
     model = small_model()
     before = state(model)
@@ -494,8 +508,8 @@ def test_backup_keeps_seeds_of_keras_layers(path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
-def test_failed_load_is_undone(error, path, monkeypatch):
-    fit(small_model(), path, epochs=1)
+def test_failed_load_is_undone(error, path, one_epoch, monkeypatch):
+    path.write_bytes(one_epoch)
     model = small_model()
     before = state(model)
 
@@ -530,19 +544,18 @@ def test_save_raises_on_nan_in_any_variable(path):
     assert path.read_bytes() == good
 
 
-def test_fit_raises_for_backup_of_another_model(path):
-    fit(small_model(), path, epochs=1)
+def test_fit_raises_for_backup_of_another_model(path, one_epoch):
+    path.write_bytes(one_epoch)
     with pytest.raises(ValueError, match="`path` must be a backup of this model.*backup"):
         fit(small_model(units=4), path)
 
 
-def test_every_raises_for_other_data(path):
+def test_every_raises_for_other_data(path, interrupted):
     """A resumed `fit` begins arrays at the start of an epoch, so the batches differ."""
     with pytest.raises(ValueError, match="`every` must be None for data that is not from"):
         fit(small_model(), path, every=2)
     assert not path.exists()
-    with pytest.raises(Interrupted):
-        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
+    path.write_bytes(interrupted)
     _, _, info = km.data.load("digits")
     model = linear(info)
     RECIPE.compile(model, 4)
@@ -606,9 +619,8 @@ def test_second_fit_continues_the_same_data(path):
     assert km.training.Backup(path).epoch == 2
 
 
-def test_resume_within_epoch_needs_known_length(path):
-    with pytest.raises(Interrupted):
-        train(km.training.Backup(path, every=4), AfterSteps(6, interrupt))
+def test_resume_within_epoch_needs_known_length(path, interrupted):
+    path.write_bytes(interrupted)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile("adam", "mse")
     endless = ((np.zeros((1, 2)), np.zeros((1, 1))) for _ in iter(int, 1))
