@@ -51,7 +51,7 @@ def with_attention(letter, **more):
 
 
 @pytest.mark.parametrize("letter", WITHOUT_CASE if ON_JAX else ["S", *WITHOUT_CASE])
-@pytest.mark.parametrize("pool", ["gap", "token"])
+@pytest.mark.parametrize("pool", ["gap"] if ON_JAX else ["gap", "token"])
 def test_new_letter_trains_and_saves(pool, letter, letter_s, tmp_path):
     model = with_attention(letter, pool=pool)
     images = np.random.default_rng(0).normal(size=(4, 8, 12, 2)).astype("float32")

@@ -1,5 +1,6 @@
 """Models compute, train, save and load, in every family."""
 
+import dataclasses
 import inspect
 import pathlib
 import subprocess
@@ -19,8 +20,10 @@ HERE = pathlib.Path(__file__).parent
 # longer than compiling.
 QUICK = {"jit_compile": ON_JAX}
 # Fewer models on JAX, which compiles every step of every model. These two have all mixers of the
-# six families.
+# six families, and so does the only one on JAX.
 FEW = [case for case in FAMILIES if case.id in ("conv_mixer", "hybrid_MMA")]
+if ON_JAX:
+    FEW = [dataclasses.replace(FEW[1], id="hybrid_CMA", variant="CMA")]
 ALL = FEW if ON_JAX else MODELS
 ids = pytest.mark.parametrize("case", ALL, ids=lambda case: case.id)
 # Each mixer and the class token once, for tests in which their combination does not matter.
