@@ -40,21 +40,26 @@ runpy.run_path({example!r}, run_name="__main__")
         assert "usage:" in ended.stdout + ended.stderr
 
 
-@pytest.mark.slow
-def test_start_hides_the_logs_of_tensorflow(tmp_path):
+@pytest.mark.parametrize("fails", [False, True])
+def test_start_hides_what_an_import_logs(fails, tmp_path):
+    """test_train.py shows that it hides the lines of TensorFlow."""
+    package = (
+        "import os\nos.write(2, b'a line')\nassert os.environ['TF_CPP_MIN_LOG_LEVEL'] == '3'\n"
+    )
+    (tmp_path / "keras_mixers.py").write_text(package + "1 / 0\n" * fails)
     text = """
 import os, sys
 os.environ.pop("TF_CPP_MIN_LOG_LEVEL", None)
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 import command_line
 command_line.start(lambda: None)
-import tensorflow as tf
-tf.constant(1)
 os.write(2, b"still open")
 """
-    program = [sys.executable, "-c", text.format(folder=str(EXAMPLES))]
+    text = text.format(folders=[str(tmp_path), str(EXAMPLES)])
+    program = [sys.executable, "-c", text]
     ended = subprocess.run(program, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "still open")
+    assert (ended.returncode, ended.stdout) == (int(fails), "")
+    assert ended.stderr == "still open" if not fails else ended.stderr.startswith("a lineTraceback")
 
 
 def test_locked_folder_excludes_others_and_is_removed_if_empty(tmp_path):

@@ -8,10 +8,10 @@ from run_example import load_example, run_example
 
 
 @pytest.mark.slow
-def test_compare_mixers_writes_table_and_picture(tmp_path, digits_folder):
+def test_compare_mixers_writes_table_and_picture(tmp_path, digits_folder, without_rand_augment):
     few = ["--models", "CM", "--epochs", "1", "--without-augmentation"]
     few += ["--dataset", "digits", "--logs", "csv", "--output", "here"]
-    output, message = run_example("compare_mixers.py", *few, cwd=tmp_path)
+    output, message = run_example("compare_mixers.py", *few, cwd=tmp_path, PREDICTED=64)
     assert not message
     rows = list(csv.DictReader((tmp_path / "here" / "table.csv").read_text().splitlines()))
     assert [(row["model"], row["augmentation"]) for row in rows] == [

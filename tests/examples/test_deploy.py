@@ -14,8 +14,9 @@ WITHOUT = """
 import runpy, sys
 for module in {modules!r}:
     sys.modules[module] = None  # importing it fails
-sys.argv[1:] = {arguments!r}
-runpy.run_path({example!r}, run_name="__main__")
+for file in {files!r}:
+    sys.argv[1:] = {command!r}, file, *{images!r}
+    runpy.run_path({example!r}, run_name="__main__")
 """
 
 
@@ -37,15 +38,16 @@ def test_deploy_classifies_without_keras(tmp_path, digits_folder):
     assert len(images) == 8
 
     ours = ("keras", "keras_mixers", "jax")
-    printed = {}
-    for command, file, modules in (
-        ("onnx", "here/model.onnx", (*ours, "tensorflow", "onnx", "tf2onnx")),
-        ("onnx", "here/int8.onnx", (*ours, "tensorflow", "onnx", "tf2onnx")),
-        ("saved_model", "here/saved_model", (*ours, "onnxruntime")),
+    printed = []
+    for command, files_of_command, modules in (
+        ("onnx", ["model.onnx", "int8.onnx"], (*ours, "tensorflow", "onnx", "tf2onnx")),
+        ("saved_model", ["saved_model"], (*ours, "onnxruntime")),
     ):
         program = WITHOUT.format(
             modules=modules,
-            arguments=[command, file, *images],
+            command=command,
+            files=[f"here/{file}" for file in files_of_command],
+            images=images,
             example=str(EXAMPLES / "deploy.py"),
         )
         ended = subprocess.run(
@@ -56,10 +58,11 @@ def test_deploy_classifies_without_keras(tmp_path, digits_folder):
             check=False,
         )
         assert ended.returncode == 0, ended.stderr[-2000:]
-        printed[file] = ended.stdout.splitlines()
-    assert printed["here/model.onnx"] == printed["here/saved_model"]
-    assert len(printed["here/int8.onnx"]) == 8
-    for line, image in zip(printed["here/model.onnx"], images, strict=True):
+        printed += ended.stdout.splitlines()
+    onnx, int8, saved_model = printed[:8], printed[8:16], printed[16:]
+    assert onnx == saved_model
+    assert [line.split(":")[0] for line in int8] == images
+    for line, image in zip(onnx, images, strict=True):
         assert re.fullmatch(rf"{image}: \d [\d.]+%, \d [\d.]+%, \d [\d.]+%", line), line
 
 

@@ -26,18 +26,22 @@ TOY = ["--epochs", "1", "--hidden-dim", "32", "--depth", "1", "--patch-size", "4
 def test_train_resumes_after_a_kill(tmp_path, digits_folder):
     """A process is killed within an epoch; resumed here, it ends as an uninterrupted training."""
     # RandAugment is left out, because its graph takes seconds to trace.
-    recipe = km.Recipe(epochs=4, augmentation=km.data.Augmentation(translation=0.1))
+    recipe = km.Recipe(epochs=2, augmentation=km.data.Augmentation(translation=0.1))
     recipe.save(tmp_path / "recipe.json")
     arguments = ["--model", "C", *TOY[2:], "--recipe", "recipe.json", "--save-every", "5"]
     backup = tmp_path / "cut" / "backup.weights.h5"
     program = [sys.executable, EXAMPLES / "train.py", *arguments, "--output", "cut"]
-    with (tmp_path / "errors").open("w") as errors:
-        process = subprocess.Popen(program, cwd=tmp_path, stdout=errors, stderr=errors)
+    shown = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    with (tmp_path / "output").open("w") as output, (tmp_path / "errors").open("w") as errors:
+        streams = {"stdout": output, "stderr": errors}
+        process = subprocess.Popen(program, cwd=tmp_path, env=shown, **streams)
         while not backup.exists() and process.poll() is None:
             time.sleep(0.01)
         process.kill()
         process.wait()
-    assert backup.exists(), (tmp_path / "errors").read_text()
+    errors = (tmp_path / "errors").read_text()
+    assert backup.exists(), errors
+    assert not errors, "the logs of TensorFlow are hidden"
 
     _, message = run_example("train.py", *arguments, "--output", "cut", cwd=tmp_path)
     assert "holds an unfinished training run" in message

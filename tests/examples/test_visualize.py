@@ -11,7 +11,7 @@ import keras_mixers as km
 
 
 @pytest.mark.slow
-def test_visualize_attention_writes_its_pictures(tmp_path, digits_folder):
+def test_visualize_attention_writes_its_pictures(tmp_path, digits_folder, without_rand_augment):
     size = ["--image-size", "16", "--patch-size", "4", "--heads", "2", "--epochs", "1"]
     output, message = run_example("visualize_attention.py", *size, "--image", "3", cwd=tmp_path)
     assert not message

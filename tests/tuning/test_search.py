@@ -1,6 +1,7 @@
 """Searches with KerasTuner's tuners: budget, checkpoints, resume, and several processes."""
 
 import collections
+import importlib.util
 import json
 import os
 import pathlib
@@ -13,12 +14,15 @@ import types
 
 import keras_tuner
 import pytest
-from scored import SOME_PARAMS, make, tiny
+from scored import SOME_PARAMS, OutOfMemory, make, tiny
 
 import keras_mixers as km
 from keras_mixers.tuning.checkpoints import resumable_trials
 
 PROCESS = pathlib.Path(__file__).with_name("search_process.py")
+SPEC = importlib.util.spec_from_file_location("search_process", PROCESS)
+search_process = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(search_process)
 
 
 def checkpoints(tuner):
@@ -239,25 +243,30 @@ def test_killed_search_resumes(tmp_path):
 
 
 @pytest.mark.slow
-def test_chief_and_two_workers_search(tmp_path):
-    """The chief reads the workers' reasons from the trials' folders and continues."""
+def test_chief_and_two_workers_search(tmp_path, monkeypatch, capsys):
+    """The chief reads the workers' reasons from the trials' folders and continues.
+
+    The chief is this process, which has imported TensorFlow already.
+    """
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     oracle = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
-    processes = [
+    workers = [
         start(tmp_path, seconds=0.2, KERASTUNER_TUNER_ID=name, **oracle)
-        for name in ("chief", "worker0", "worker1")
+        for name in ("worker0", "worker1")
     ]
-    outputs = []
-    for process in processes:
+    for name, value in {"KERASTUNER_TUNER_ID": "chief", **oracle}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(OutOfMemory, "_train", OutOfMemory._train)  # so that it is restored
+    search_process.main(tmp_path, 0)
+    for process in workers:
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors[-3000:]
-        outputs.append(output)
-    assert "8 trials" in outputs[0]
-    assert "trials" not in outputs[1] + outputs[2]
-    failed = outputs[0].count("infeasible")
-    assert 0 < failed == outputs[0].count("out of memory (MemoryError: ")
+        assert "trials" not in output
+    output = capsys.readouterr().out
+    assert "8 trials" in output
+    assert 0 < output.count("infeasible") == output.count("out of memory (MemoryError: ")
     assert len(list(tmp_path.glob("search/trial_*/checkpoint*"))) == 2
 
 
