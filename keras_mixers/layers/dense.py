@@ -10,7 +10,7 @@ class Dense(keras.layers.Dense):
     """Keras's Dense, computed by a fused kernel where that is faster."""
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x, dtypes=("float32",))
+        fused = kernels.fused_kernels(x)
         if fused and len(x.shape) > 2 and self.activation is keras.activations.linear:
             return fused.dense(x, *weights(self))
         return super().call(x, training=training)
@@ -42,7 +42,7 @@ class QueryKeyValue(Dense):
         )
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x, dtypes=("float32",))
+        fused = kernels.fused_kernels(x)
         if fused and len(x.shape) > 2:
             return fused.dense(x, *weights(self))
         y = super().call(x)
@@ -70,13 +70,37 @@ def mlp(x, fc1, activation, dropout, fc2, training):
         hidden = kernels.activate(activation, fc1(x), training)
         return fc2(dropout(hidden, training=training))
 
-    fused = kernels.fused_kernels(x, dtypes=("float32",))
-    biases = fc1.bias is not None and fc2.bias is not None
-    if not (fused and biases and _is_plain(fc1) and _is_plain(fc2)):
+    fused = kernels.fused_kernels(x)
+    if not (fused and _is_plain_mlp(fc1, fc2)):
         return reference(x)
-    if training and not dropout.rate and activation in fused.ACTIVATIONS:
+    drops = training and dropout.rate
+    if _has_kernel(fused, x, activation, training) and not drops:
         return fused.mlp(x, *weights(fc1), *weights(fc2), fused.ACTIVATIONS[activation])
     return fused.on_rows(reference, x)  # because oneDNN fuses only products of matrices
+
+
+def mlp_across_tokens(x, fc1, activation, dropout, fc2, training):
+    """The MLP of the columns of each image: `(N, T, D) -> (N, S, D)`."""
+    fused = kernels.fused_kernels(x)
+    drops = training and dropout.rate
+    if fused and _is_plain_mlp(fc1, fc2) and not drops:
+        if _has_kernel(fused, x, activation, training):
+            activation = fused.ACTIVATIONS[activation]
+            return fused.mlp_across_tokens(x, *weights(fc1), *weights(fc2), activation)
+    x = ops.transpose(x, (0, 2, 1))
+    x = mlp(x, fc1, activation, dropout, fc2, training)
+    return ops.transpose(x, (0, 2, 1))
+
+
+def _is_plain_mlp(fc1, fc2):
+    biases = fc1.bias is not None and fc2.bias is not None
+    return biases and _is_plain(fc1) and _is_plain(fc2)
+
+
+def _has_kernel(fused, x, activation, training):
+    """Whether a fused kernel computes the MLP faster than products that oneDNN fuses."""
+    faster = training or (x.dtype == "bfloat16" and not kernels.is_small(x))
+    return faster and activation in fused.ACTIVATIONS
 
 
 def parts(dense, x, count, activation=lambda units: units):

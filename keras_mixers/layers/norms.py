@@ -35,7 +35,8 @@ class LayerNormalization(keras.layers.LayerNormalization):
     mixes = frozenset()  # so that tools know that the layer keeps tokens apart
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x, dtypes=("float32",))
+        # Keras does not cast the input of this layer, and the kernels keep its dtype.
+        fused = x.dtype == self.compute_dtype and kernels.fused_kernels(x)
         if fused and training:
             return fused.layer_normalization(x, *self.tensors(), self.epsilon)
         if fused and kernels.has_onednn() and not kernels.is_small(x):
@@ -74,10 +75,15 @@ class RMSNormalization(Layer):
         self.epsilon = arguments.real("epsilon", epsilon, 0.0)
 
     def build(self, x_shape):
-        self.gamma = self.add_weight(shape=(x_shape[-1],), initializer="ones", name="gamma")
+        self.gamma = self.add_weight(
+            shape=(x_shape[-1],),
+            initializer="ones",
+            autocast=False,  # because the layer computes in 32 bits
+            name="gamma",
+        )
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x, dtypes=("float32",))
+        fused = kernels.fused_kernels(x)
         if fused and training:
             return fused.rms_normalization(x, ops.convert_to_tensor(self.gamma), self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.layers import kernels
 from keras_mixers.layers.base import Layer, SavesSeedState
 from keras_mixers.layers.norms import NORMALIZATIONS
 from keras_mixers.serialization import registered
@@ -118,7 +119,11 @@ class Residual(Layer):
         branch = functools.partial(self.branch, training=training)
         if self.gradient_checkpointing and training:
             branch = keras.remat(branch)
-        return x + self.drop(branch(x), training=training)
+        fused = kernels.fused_kernels(x, dtypes=("bfloat16",))
+        if not fused or kernels.is_small(x):
+            return x + self.drop(branch(x), training=training)
+        x, into_branch = fused.fork(x)
+        return fused.add(x, self.drop(branch(into_branch), training=training))
 
     def branch(self, x, training):
         """`scale(mixer(norm(x)))`, the branch without stochastic depth."""

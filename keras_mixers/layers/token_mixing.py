@@ -8,7 +8,7 @@ from keras import ops
 from keras_mixers import arguments
 from keras_mixers.layers import activations, kernels
 from keras_mixers.layers.base import Layer
-from keras_mixers.layers.dense import Dense, mlp
+from keras_mixers.layers.dense import Dense, mlp_across_tokens
 from keras_mixers.layers.dropout import Dropout
 from keras_mixers.serialization import registered
 
@@ -70,10 +70,8 @@ class TokenMixing(Layer):
         return 2 * tokens * self.tokens_mlp_dim * width
 
     def call(self, x, training=None):
-        x = ops.transpose(x, (0, 2, 1))
-        x = mlp(x, self.fc1, self.activation, self.dropout, self.fc2, training)
-        x = self.dropout(x, training=training)
-        return ops.transpose(x, (0, 2, 1))
+        x = mlp_across_tokens(x, self.fc1, self.activation, self.dropout, self.fc2, training)
+        return self.dropout(x, training=training)
 
     def hidden(self, x):
         """The hidden units of each channel: `(N, T, D) -> (N, tokens_mlp_dim, D)`."""

@@ -70,7 +70,7 @@ modes = pytest.mark.parametrize("training", [True, False], ids=["training", "inf
 
 def model_of(case, dtype, weights=None):
     """A model of one layer with the given weights, or with random ones."""
-    inputs = keras.Input(case.shape[1:], dtype=dtype)
+    inputs = keras.Input(case.shape[1:], dtype=keras.DTypePolicy(dtype).compute_dtype)
     model = keras.Model(inputs, case.make(dtype=dtype, name="it")(inputs))
     random_weights(model)
     if weights:
@@ -78,20 +78,27 @@ def model_of(case, dtype, weights=None):
     return model
 
 
-def traced(model, training):
-    """A graph that computes the output and the gradients for the input and each weight."""
+def evaluated(model, training):
+    """A function that computes the output and the gradients for the input and each weight."""
     import tensorflow as tf
 
-    @tf.function
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = model(x, training=training)
-            uneven = tf.sin(tf.reshape(tf.range(1.0, tf.size(y, "float32") + 1), tf.shape(y)))
+            uneven = tf.sin(tf.reshape(tf.range(1.0, tf.size(y, tf.float32) + 1), tf.shape(y)))
+            uneven = tf.cast(uneven, "bfloat16")  # the same numbers in each dtype
             loss = tf.reduce_sum(y * tf.cast(uneven, y.dtype))
         return [y, *tape.gradient(loss, [x, *(v.value for v in model.trainable_variables)])]
 
     return run
+
+
+def traced(model, training):
+    """The same in a graph, which uses fused kernels."""
+    import tensorflow as tf
+
+    return tf.function(evaluated(model, training))
 
 
 def relative_error(found, exact):
@@ -102,7 +109,14 @@ def relative_error(found, exact):
 
 
 def to_float64(tensors):
-    return [np.asarray(tensor, "float64") for tensor in tensors]
+    return [np.asarray(tensor).astype("float64") for tensor in tensors]
+
+
+@pytest.fixture
+def fast_bfloat16(monkeypatch):
+    """Use the fused kernels for bfloat16 on every processor; TensorFlow computes them anywhere."""
+    monkeypatch.setattr(kernels, "has_fast_bfloat16", lambda: True)
+    monkeypatch.setattr(kernels, "has_onednn", lambda: True)
 
 
 @cases
@@ -120,7 +134,50 @@ def test_fused_kernels_equal_reference_in_float64(case, training):
     assert relative_error(found, expected) < 1e-6
 
 
-def test_every_fused_kernel_has_a_case(monkeypatch):
+# Cases that are computed in bfloat16 too: one or two for each kernel.
+IN_BFLOAT16 = [
+    (LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, LARGE, "large"), True),
+    (LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, LARGE, "large"), False),
+    (CASE["ChannelMixing-gated"], True),
+    (CASE["TokenMixing"], True),
+    (LayerCase(layers.TokenMixing, {"tokens_mlp_dim": 5}, LARGE, "large"), False),
+    (CASE["SpatialGating"], True),
+    (CASE["LayerNormalization-large"], True),
+    (CASE["LayerNormalization-large"], False),
+    (CASE["RMSNormalization"], True),
+    (LayerCase(layers.Residual, {"mixer": lambda: layers.ChannelMixing(12)}, LARGE), True),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "training"),
+    IN_BFLOAT16,
+    ids=lambda value: value.id if isinstance(value, LayerCase) else f"training={value}",
+)
+def test_fused_kernels_in_bfloat16_are_as_exact_as_the_reference(case, training, fast_bfloat16):
+    """Outputs and gradients are near float64, and not farther than the reference in bfloat16."""
+    import tensorflow as tf
+
+    model = model_of(case, "mixed_bfloat16")
+    exact = model_of(case, "float64", model.get_weights())
+    x = tf.cast(case.inputs(), "bfloat16")
+    fused = traced(model, training)
+    assert "XLA" in node_types(fused, x)
+    found = to_float64(fused(x))
+    reference = to_float64(evaluated(model, training)(x))  # because an eager call uses no kernels
+    expected = to_float64(evaluated(exact, training)(tf.cast(x, "float64")))
+    # A rounding changes a number by at most 2^-9 of it, and here are fewer than 16 in a row.
+    assert relative_error(found, expected) < 16 * 2**-9
+    assert rms_error(found, expected) < 1.2 * rms_error(reference, expected)
+
+
+def rms_error(found, exact):
+    """The norm of the differences of each array relative to its norm; of these the RMS."""
+    norm = np.linalg.norm
+    return norm([norm(a - b) / norm(b) for a, b in zip(found, exact, strict=True)])
+
+
+def test_every_fused_kernel_has_a_case(monkeypatch, fast_bfloat16):
     import tensorflow as tf
 
     from keras_mixers.layers.kernels import tensorflow_cpu
@@ -135,12 +192,14 @@ def test_every_fused_kernel_has_a_case(monkeypatch):
             return getattr(tensorflow_cpu, name)
 
     monkeypatch.setattr(kernels, "tensorflow_cpu", Recorder())
-    monkeypatch.setattr(kernels, "has_onednn", lambda: True)  # because one kernel needs oneDNN
     for case in CASES:
         model = model_of(case, "float32")
         for training in (True, False):
             run = tf.function(model).get_concrete_function
             run(tf.constant(case.inputs()), training=training)
+    for case, training in IN_BFLOAT16:
+        run = tf.function(model_of(case, "mixed_bfloat16")).get_concrete_function
+        run(tf.cast(case.inputs(), "bfloat16"), training=training)
     assert used == set(tensorflow_cpu.__all__)
 
 

@@ -102,7 +102,7 @@ def activate(function, x, training):
     """`function(x)`, computed by a fused kernel if the function has one."""
     if function is keras.activations.gelu and not training and in_keras_export():
         return 0.5 * x * (1 + ops.erf(x * 2**-0.5))  # because ONNX has no operator for `erfc`
-    fused = fused_kernels(x, dtypes=("float32",))
+    fused = fused_kernels(x)
     kernel = fused and fused.ACTIVATIONS.get(function)
     if not kernel:
         return function(x)
@@ -111,7 +111,7 @@ def activate(function, x, training):
 
 def fused_elementwise(x, training):
     """A context that fuses its elementwise operators into one loop, if that is faster for x."""
-    fused = fused_kernels(x, dtypes=("float32",))
+    fused = fused_kernels(x)
     faster = fused and not training and not is_small(x)
     return fused.fused_elementwise() if faster else contextlib.nullcontext()
 

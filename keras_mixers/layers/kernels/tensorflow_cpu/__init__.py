@@ -1,11 +1,13 @@
-"""Fused kernels for float32 in TensorFlow graphs on CPUs.
+"""Fused kernels for float32 and bfloat16 in TensorFlow graphs on CPUs.
 
 Each kernel computes the values and gradients of the reference implementation next to its caller.
-Three techniques make them faster:
+Four techniques make them faster:
 
 - XLA compiles elementwise parts only, because its convolutions and its products with a transposed
   matrix are slower than TensorFlow's.
 - Gradients have a closed form, so that the backward pass keeps fewer tensors.
+- In bfloat16, oneDNN computes the products, and the rest computes in float32 inside each kernel,
+  with conversions on the bits (`half`).
 - Inference uses the patterns that TensorFlow replaces by one oneDNN kernel.
 """
 
@@ -17,19 +19,28 @@ from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
     layer_normalization_inference,
     rms_normalization,
 )
-from keras_mixers.layers.kernels.tensorflow_cpu.products import dense, mlp, on_rows
+from keras_mixers.layers.kernels.tensorflow_cpu.products import (
+    dense,
+    mlp,
+    mlp_across_tokens,
+    on_rows,
+)
+from keras_mixers.layers.kernels.tensorflow_cpu.residual import add, fork
 from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import attention
 
 __all__ = [
     "ACTIVATIONS",
+    "add",
     "attention",
     "batch_normalization",
     "dense",
     "depthwise_convolution",
+    "fork",
     "fused_elementwise",
     "layer_normalization",
     "layer_normalization_inference",
     "mlp",
+    "mlp_across_tokens",
     "on_rows",
     "rms_normalization",
 ]

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_mixers.layers.activations import gelu_tanh, quick_gelu
+from keras_mixers.layers.kernels.tensorflow_cpu.half import narrow, wide
 
 # A decorator. TensorFlow compiles the function once for each shape, for all layers that call it.
 compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
@@ -55,34 +56,39 @@ def _silu_slope(x):
 
 
 class Activation:
-    """An elementwise function and its derivative, compiled.
+    """An elementwise function and its derivative, compiled; they compute in float32.
 
     Attributes:
         inference: the function itself, not compiled, because oneDNN or `fused_elementwise` may
             fuse it with its neighbours.
-        forward: `function(x)`.
-        backward: the gradient for x, `dy * slope(x)`.
-        recompute: `function(x)`, the gradient for x, and the sum of the latter over the rows.
+        forward: `function(x + bias)`, or `function(x)` without a bias.
+        backward: the gradient for x, `dy * slope(x + bias)`.
     """
 
     def __init__(self, function, slope):
-        def recompute(x, dy):
-            dx = dy * slope(x)
-            return function(x), dx, tf.reduce_sum(dx, 0)
+        def forward(x, bias=None):
+            return narrow(function(_sum(x, bias)), x.dtype)
+
+        def backward(dy, x, bias=None):
+            return narrow(wide(dy) * slope(_sum(x, bias)), x.dtype)
 
         self.inference = function
-        self.forward = compiled(function)
-        self.backward = compiled(lambda x, dy: dy * slope(x))
-        self.recompute = compiled(recompute)
+        self.forward = compiled(forward)
+        self.backward = compiled(backward)
 
     def training(self, x):
         """`function(x)`, which stores only x for its gradient."""
 
         @tf.custom_gradient
         def call(x):
-            return self.forward(x), lambda dy: self.backward(x, dy)
+            return self.forward(x), lambda dy: self.backward(dy, x)
 
         return call(x)
+
+
+def _sum(x, bias):
+    """`x + bias` in float32."""
+    return wide(x) if bias is None else wide(x) + wide(bias)
 
 
 ACTIVATIONS = {

@@ -26,8 +26,8 @@ def trace_in(graph):
 
 def release_gradients():
     """Let each noted graph own its gradients, so that the registry does not keep the graph."""
-    # A copy, because Python may free a graph, and so call `_remove`, at any time.
-    for name, entry in list(_registry().items()):
+    # A copy in one step, because Python may free a graph, and so call `_remove`, at any time.
+    for name, entry in _registry().copy().items():
         if name in _released or not name.startswith("CustomGradient-"):
             continue
         gradient = entry["type"]

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
+from keras_mixers.layers.kernels.tensorflow_cpu.half import narrow, wide
 from keras_mixers.layers.kernels.tensorflow_cpu.products import on_rows
 
 
@@ -19,21 +20,23 @@ def layer_normalization(x, gamma, beta, epsilon):
 
 @compiled
 def _layer_normalization_forward(x, gamma, beta, epsilon):
+    dtype, x = x.dtype, wide(x)
     mean = tf.reduce_mean(x, -1, keepdims=True)
     centred = x - mean
     reciprocal = tf.math.rsqrt(tf.reduce_mean(centred * centred, -1, keepdims=True) + epsilon)
-    return centred * (reciprocal * gamma) + beta, mean, reciprocal
+    return narrow(centred * (reciprocal * gamma) + beta, dtype), mean, reciprocal
 
 
 @compiled
 def _layer_normalization_backward(x, mean, reciprocal, gamma, dy):
+    dtype, x, dy = x.dtype, wide(x), wide(dy)
     normal = (x - mean) * reciprocal
     dy_normal = dy * normal
     # These means over a row are products with a vector, because XLA has a faster loop for those.
     scale = gamma / x.shape[-1]
     mean_dy, mean_dy_normal = (tf.linalg.matvec(part, scale)[:, None] for part in (dy, dy_normal))
     dx = reciprocal * (dy * gamma - mean_dy - normal * mean_dy_normal)
-    return dx, tf.reduce_sum(dy_normal, 0), tf.reduce_sum(dy, 0)
+    return narrow(dx, dtype), tf.reduce_sum(dy_normal, 0), tf.reduce_sum(dy, 0)
 
 
 def rms_normalization(x, gamma, epsilon):
@@ -49,21 +52,26 @@ def rms_normalization(x, gamma, epsilon):
 
 @compiled
 def _rms_normalization_forward(x, gamma, epsilon):
+    dtype, x = x.dtype, wide(x)
     reciprocal = tf.math.rsqrt(tf.reduce_mean(x * x, -1, keepdims=True) + epsilon)
-    return x * (reciprocal * gamma), reciprocal
+    return narrow(x * (reciprocal * gamma), dtype), reciprocal
 
 
 @compiled
 def _rms_normalization_backward(x, reciprocal, gamma, dy):
+    dtype, x, dy = x.dtype, wide(x), wide(dy)
     normal = x * reciprocal
     dy_normal = dy * normal
     # This mean over a row is a product with a vector, because XLA has a faster loop for that.
     mean_dy_normal = tf.linalg.matvec(dy_normal, gamma / x.shape[-1])[:, None]
-    return reciprocal * (dy * gamma - normal * mean_dy_normal), tf.reduce_sum(dy_normal, 0)
+    dx = reciprocal * (dy * gamma - normal * mean_dy_normal)
+    return narrow(dx, dtype), tf.reduce_sum(dy_normal, 0)
 
 
 def layer_normalization_inference(x, gamma, beta, epsilon):
     """Layer normalization at inference, which TensorFlow replaces by one kernel of oneDNN.
+
+    That kernel takes float32. In bfloat16, the kernel for training is as fast.
 
     Batch normalization of one image normalizes each channel. Here each row of x is a channel.
 
@@ -71,6 +79,8 @@ def layer_normalization_inference(x, gamma, beta, epsilon):
     at run time, for this layer only. If the optimizer knew their size, it would fold them into
     constants that layers share. `PlaceholderWithDefault` hides the size.
     """
+    if x.dtype == tf.bfloat16:
+        return layer_normalization(x, gamma, beta, epsilon)
     count = tf.raw_ops.PlaceholderWithDefault(input=[tf.size(x) // x.shape[-1]], shape=[1])
     unused = tf.zeros([0])
     normal, *_ = tf.raw_ops.FusedBatchNormV3(

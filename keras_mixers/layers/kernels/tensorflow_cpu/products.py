@@ -1,6 +1,9 @@
-"""Matrix products, with the tokens as rows of one matrix: a dense layer, and an MLP of two."""
+"""Matrix products: a dense layer, and MLPs of two across channels or across tokens."""
 
 import tensorflow as tf
+
+from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
+from keras_mixers.layers.kernels.tensorflow_cpu.half import narrow, wide
 
 
 def on_rows(function, x):
@@ -16,41 +19,153 @@ def on_rows(function, x):
 def dense(x, kernel, bias):
     """`x kernel + bias` on rows.
 
-    TensorFlow replaces this pattern by one oneDNN kernel, together with a GELU that follows it.
+    TensorFlow replaces this pattern by one oneDNN kernel, in float32 together with a GELU that
+    follows it.
     """
+    if bias is None:
+        return on_rows(lambda x: Rows.times(x, kernel), x)
+    product = _product_in_bfloat16 if x.dtype == tf.bfloat16 else _product
+    return on_rows(lambda x: product(x, kernel, bias), x)
 
-    def product(x):
-        y = tf.matmul(x, kernel)
-        return y if bias is None else tf.nn.bias_add(y, bias)
 
-    return on_rows(product, x)
+def _product(x, kernel, bias):
+    return Rows.plus(Rows.times(x, kernel), bias)
+
+
+@tf.custom_gradient
+def _product_in_bfloat16(x, kernel, bias):
+    def gradient(dy):
+        return Rows.back(dy, kernel), Rows.d_kernel(x, dy), Rows.d_bias(dy)
+
+    return _product(x, kernel, bias), gradient
 
 
 def mlp(x, kernel1, bias1, kernel2, bias2, activation):
-    """`activation(x kernel1 + bias1) kernel2 + bias2` on rows, in training.
+    """`activation(x kernel1 + bias1) kernel2 + bias2` on rows."""
+    weights = kernel1, bias1, kernel2, bias2
+    return on_rows(lambda x: _mlp(Rows, x, weights, activation), x)
 
-    For the gradient, this function stores x and the hidden units before the activation. The
-    backward pass recomputes the activated units, because they are as large as everything else that
-    a block stores.
+
+def mlp_across_tokens(x, kernel1, bias1, kernel2, bias2, activation):
+    """The MLP of the columns of each image: `(N, T, D) -> (N, S, D)`.
+
+    It multiplies by the kernels from the left, because it then needs no transposed copy of x.
+    """
+    return _mlp(Columns, x, (kernel1, bias1, kernel2, bias2), activation)
+
+
+class Rows:
+    """Products with the rows of a matrix: `(R, D)`."""
+
+    @staticmethod
+    def times(x, kernel):
+        """`x kernel`: `(R, D), (D, E) -> (R, E)`."""
+        return tf.matmul(x, kernel)
+
+    @staticmethod
+    def back(dy, kernel):
+        """The gradient for x of `times`."""
+        return tf.matmul(dy, kernel, transpose_b=True)
+
+    @staticmethod
+    def d_kernel(x, dy):
+        """The gradient for the kernel of `times`."""
+        return tf.matmul(x, dy, transpose_a=True)
+
+    @staticmethod
+    def plus(y, bias):
+        """`y + bias`; oneDNN computes it together with the product."""
+        return tf.nn.bias_add(y, bias)
+
+    @staticmethod
+    def as_rows(bias):
+        """The bias in a shape that NumPy's rules add to a product."""
+        return bias
+
+    @staticmethod
+    def d_bias(dy):
+        """The gradient for the bias."""
+        if dy.dtype == tf.float32:
+            return tf.raw_ops.BiasAddGrad(out_backprop=dy)
+        # Because BiasAddGrad accumulates in bfloat16, and products accumulate in float32.
+        return tf.matmul(tf.ones((1, tf.shape(dy)[0]), dy.dtype), dy)[0]
+
+
+class Columns:
+    """Products with the columns of each image: `(N, T, D)`."""
+
+    @staticmethod
+    def times(x, kernel):
+        """`kernel' x`: `(N, T, D), (T, S) -> (N, S, D)`."""
+        return tf.matmul(kernel, x, transpose_a=True)
+
+    @staticmethod
+    def back(dy, kernel):
+        """The gradient for x of `times`."""
+        return tf.matmul(kernel, dy)
+
+    @staticmethod
+    def d_kernel(x, dy):
+        """The gradient for the kernel of `times`."""
+        return _sum_of_images(tf.matmul(x, dy, transpose_b=True))
+
+    @staticmethod
+    def plus(y, bias):
+        """`y + bias`."""
+        return y + bias[:, None]
+
+    @staticmethod
+    def as_rows(bias):
+        """The bias in a shape that NumPy's rules add to a product."""
+        return bias[:, None]
+
+    @staticmethod
+    def d_bias(dy):
+        """The gradient for the bias."""
+        return _sum_of_columns(dy)
+
+
+def _mlp(form, x, weights, activation):
+    """An MLP of rows or columns; `form` multiplies them.
+
+    For the gradient, this function stores x and the hidden units before the activation. In float32
+    the backward pass recomputes the activated units, because they are as large as everything else
+    that a block stores. In bfloat16 they take half of the memory and are stored, because to
+    recompute them takes as long as the rest of the elementwise work in the backward pass.
     """
 
     @tf.custom_gradient
     def call(x, kernel1, bias1, kernel2, bias2):
-        hidden = tf.nn.bias_add(tf.matmul(x, kernel1), bias1)
-        y = tf.nn.bias_add(tf.matmul(activation.forward(hidden), kernel2), bias2)
+        def activated():
+            return activation.forward(hidden, form.as_rows(bias1))
+
+        hidden = form.times(x, kernel1)
+        active = activated()
+        y = form.plus(form.times(active, kernel2), bias2)
+        stored = active if x.dtype == tf.bfloat16 else None
 
         def gradient(dy):
-            active, d_hidden, d_bias1 = activation.recompute(
-                hidden, tf.matmul(dy, kernel2, transpose_b=True)
-            )
+            active = activated() if stored is None else stored
+            d_hidden = activation.backward(form.back(dy, kernel2), hidden, form.as_rows(bias1))
             return (
-                tf.matmul(d_hidden, kernel1, transpose_b=True),
-                tf.matmul(x, d_hidden, transpose_a=True),
-                d_bias1,
-                tf.matmul(active, dy, transpose_a=True),
-                tf.raw_ops.BiasAddGrad(out_backprop=dy),
+                form.back(d_hidden, kernel1),
+                form.d_kernel(x, d_hidden),
+                form.d_bias(d_hidden),
+                form.d_kernel(active, dy),
+                form.d_bias(dy),
             )
 
         return y, gradient
 
-    return on_rows(lambda x: call(x, kernel1, bias1, kernel2, bias2), x)
+    return call(x, *weights)
+
+
+@compiled
+def _sum_of_images(x):
+    return narrow(tf.reduce_sum(wide(x), 0), x.dtype)
+
+
+@compiled
+def _sum_of_columns(x):
+    # In this order, because XLA has a faster loop for each of the two sums than for both.
+    return narrow(tf.reduce_sum(tf.reduce_sum(wide(x), 0), -1), x.dtype)
