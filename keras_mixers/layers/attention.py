@@ -258,14 +258,12 @@ class MultiHeadSelfAttention(Layer):
 
     def attend(self, x):
         """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, T, D) -> (N, T, H d)`."""
-        fused = kernels.fused_kernels(x, dtypes=("float32",))
-        learned = bool(self.rotary and self.rotary.learned)  # the kernel needs constant angles
+        fused = kernels.fused_kernels(x)
+        learned = bool(self.rotary and self.rotary.learned)  # a kernel needs constant angles
         if fused and not (self.qk_norm or learned) and x.shape[1] is not None:
             angles = self.rotary and self.rotary_tables()
-            return fused.attention(self.qkv(x), *self.head_shape, self.rotary, angles)
-        query, key, value = self.project(x)
-        scale = self.head_shape[1] ** -0.5
-        return self.join_heads(ops.dot_product_attention(query, key, value, scale=scale))
+            return fused.attention(self.qkv(x), self.num_heads, self.rotary, angles)
+        return self.join_heads(attend_heads(*self.project(x)))
 
     def project_out(self, mixed, training=None):
         """The output projection of the joined heads: `(N, T, H d) -> (N, T, D)`."""
@@ -312,6 +310,14 @@ class MultiHeadSelfAttention(Layer):
         elif self.score == "scaled_dot":
             query = query * self.head_shape[1] ** -0.5
         return ops.einsum("nqhd,nkhd->nhqk", query, key)
+
+
+def attend_heads(query, key, value):
+    """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, Q, H, d), 2 x (N, T, H, d) -> like q`."""
+    fused = kernels.fused_kernels(query)
+    if fused and None not in (query.shape[1], key.shape[1]):
+        return fused.attention_of_parts(query, key, value)
+    return ops.dot_product_attention(query, key, value, scale=query.shape[-1] ** -0.5)
 
 
 def sequence_shape(x):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
-from keras_mixers.layers.attention import sequence_shape
+from keras_mixers.layers.attention import attend_heads, sequence_shape
 from keras_mixers.layers.base import Layer
 from keras_mixers.layers.channel_mixing import ChannelMixing
 from keras_mixers.layers.dense import Dense, parts
@@ -106,6 +106,5 @@ class AttentionPooling(Layer):
         key, value = (
             ops.reshape(part, (batch, tokens, *heads)) for part in parts(self.key_value, x, 2)
         )
-        y = ops.dot_product_attention(query, key, value, scale=heads[1] ** -0.5)
-        y = self.out(ops.reshape(y, (-1, width)))
+        y = self.out(ops.reshape(attend_heads(query, key, value), (-1, width)))
         return y + self.mlp(self.norm(y))

@@ -26,12 +26,16 @@ from keras_mixers.layers.kernels.tensorflow_cpu.products import (
     on_rows,
 )
 from keras_mixers.layers.kernels.tensorflow_cpu.residual import add, fork
-from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import attention
+from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import (
+    attention,
+    attention_of_parts,
+)
 
 __all__ = [
     "ACTIVATIONS",
     "add",
     "attention",
+    "attention_of_parts",
     "batch_normalization",
     "dense",
     "depthwise_convolution",

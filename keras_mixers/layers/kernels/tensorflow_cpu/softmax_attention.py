@@ -1,10 +1,15 @@
-"""Attention. For long sequences, a loop computes one image at a time."""
+"""Attention. For long sequences, a loop computes one image at a time.
 
-import functools
+In bfloat16, oneDNN computes the products and the softmax with float32 inside, and rounds the
+results. XLA computes the gradient of the softmax in float32 too.
+"""
+
+import math
 
 import tensorflow as tf
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
+from keras_mixers.layers.kernels.tensorflow_cpu.half import narrow, wide
 from keras_mixers.layers.rotary import swapped
 
 # From this number of tokens on, attention loops over the images, because the loop is as fast and
@@ -12,113 +17,140 @@ from keras_mixers.layers.rotary import swapped
 LONG = 512
 
 
-def attention(qkv, num_heads, head_dim, rotary=None, angles=None):
+def attention(qkv, num_heads, rotary=None, angles=None):
     """`softmax(q k' / sqrt(d)) v` in each head: `(N, T, 3 H d) -> (N, T, H d)`.
 
     If `rotary` is given, it first rotates queries and keys by `angles`, its `tables`.
     """
-    prepare = Scaling(head_dim**-0.5) if rotary is None else Rotation(rotary, angles)
-    # TensorFlow's forward mode fails for loops in graphs.
-    if qkv.shape[1] >= LONG and not _has_tangent(qkv):
-        return _attention_by_image(qkv, num_heads, prepare)
     query, key, value = _heads(qkv, 3, num_heads)
-    query, key = prepare(query, key)
-    return _join(tf.matmul(_attention_weights(query, key), value))
+    if rotary is not None:
+        query, key = (_rotated(part, rotary, *angles) for part in (query, key))
+    return _attention(query, key, value)
 
 
-class Scaling:
-    """Queries are divided by sqrt(d); keys stay. The function is linear."""
-
-    def __init__(self, scale):
-        self.scale = scale
-
-    def __call__(self, query, key):
-        """The scaled queries, and the keys: `2 x (N, H, T, d)`."""
-        return query * self.scale, key
-
-    def gradient(self, d_query, d_key):
-        """The gradients for the original queries and keys."""
-        return d_query * self.scale, d_key
+def attention_of_parts(query, key, value):
+    """`softmax(q k' / sqrt(d)) v` in each head: `(N, Q, H, d), 2 x (N, T, H, d) -> (N, Q, H d)`."""
+    return _attention(*(tf.transpose(part, (0, 2, 1, 3)) for part in (query, key, value)))
 
 
-class Rotation:
-    """Queries and keys are rotated, and queries are divided by sqrt(d). The function is linear.
+def _attention(query, key, value):
+    """`(N, H, Q, d), 2 x (N, H, T, d) -> (N, Q, H d)`.
 
-    XLA compiles each rotation into one loop.
-
-    Args:
-        rotary: a `Rotary`.
-        angles: (sine, cosine), NumPy arrays of shape `(T, d)`.
+    For the gradient, this function stores its inputs and output, and the weights if the sequence is
+    short.
     """
+    if _has_tangent(query, key, value):  # TensorFlow's forward mode fails for loops in graphs
+        return _mixed(_weights(query, key), value)
+    long = key.shape[2] >= LONG
+    run = _for_each_image if long else _at_once
+    _, heads, tokens, head_dim = query.shape
+    y_spec = tf.TensorSpec((None, tokens, heads * head_dim), query.dtype)
 
-    def __init__(self, rotary, angles):
-        self.rotary = rotary
-        self.sine, self.cosine = angles
-        self.scale = self.sine.shape[-1] ** -0.5
-
-    def __call__(self, query, key):
-        """The rotated and scaled queries, and the rotated keys: `2 x (N, H, T, d)`."""
-        return self.rotated(query, self.scale, 1), self.rotated(key, 1.0, 1)
-
-    def gradient(self, d_query, d_key):
-        """The gradients for the original queries and keys: they are rotated back."""
-        return self.rotated(d_query, self.scale, -1), self.rotated(d_key, 1.0, -1)
-
-    def rotated(self, x, scale, direction):
-        """X rotated forward (1) or back (-1), times a scale."""
+    @tf.custom_gradient
+    def call(query, key, value):
+        weights = None if long else _weights(query, key)
+        y = run(_forward, y_spec, query, key, value) if long else _mixed(weights, value)
 
         @tf.custom_gradient
-        def call(x):
-            def gradient(dy):
-                return self.rotated(dy, scale, -direction)
+        def gradient(query, key, value, dy):
+            inputs = (query, key, value)
+            (d_mixed,) = _heads(dy, 1, heads)
+            stored = (_means(y, dy, heads),) if long else (_means(y, dy, heads), weights)
 
-            sine = tf.constant(direction * scale * self.sine, x.dtype)
-            y = _rotate(x, sine, tf.constant(scale * self.cosine, x.dtype), self.rotary)
-            # Without this, the graph optimizer does not know the shape and logs a warning.
-            return tf.reshape(y, (-1, *x.shape[1:])), gradient
+            def second(*dd):
+                return run(_second_backward, (*inputs, dy), *inputs, dy, *dd)
 
-        return call(x)
+            return run(_backward, inputs, *inputs, d_mixed, *stored), second
+
+        return y, lambda dy: gradient(query, key, value, dy)
+
+    return call(query, key, value)
+
+
+def _forward(query, key, value):
+    return _mixed(_weights(query, key), value)
+
+
+def _weights(query, key):
+    """`softmax(q k' / sqrt(d))`: `(N, H, Q, d), (N, H, T, d) -> (N, H, Q, T)`."""
+    scaled = query * query.shape[-1] ** -0.5
+    return tf.nn.softmax(tf.matmul(scaled, key, transpose_b=True))
+
+
+def _mixed(weights, value):
+    """The weighted sums of the values, heads joined: `(N, H, Q, T), (N, H, T, d) -> (N, Q, H d)`."""
+    _, heads, tokens, _ = weights.shape
+    mixed = tf.transpose(tf.matmul(weights, value), (0, 2, 1, 3))
+    return tf.reshape(mixed, (-1, tokens, heads * value.shape[-1]))
+
+
+def _backward(query, key, value, d_mixed, means, weights=None):
+    """The gradients for queries, keys and values. If the weights are None, it recomputes them."""
+    if weights is None:
+        weights = _weights(query, key)
+    d_weights = tf.matmul(d_mixed, value, transpose_b=True)
+    d_logits = _softmax_backward(weights, d_weights, means, query.shape[-1] ** -0.5)
+    return (
+        tf.matmul(d_logits, key),
+        tf.matmul(d_logits, query, transpose_a=True),
+        tf.matmul(weights, d_mixed, transpose_a=True),
+    )
 
 
 @compiled
-def _rotate(x, sine, cosine, rotary):
-    return x * cosine + swapped(rotary, x) * sine
+def _softmax_backward(weights, d_weights, means, scale):
+    d_logits = wide(weights) * (wide(d_weights) - means) * scale
+    return narrow(d_logits, weights.dtype)
 
 
-def _attention_by_image(qkv, num_heads, prepare):
-    """Attention in a loop over images, which stores the T x T weights of one image at a time."""
+@compiled
+def _means(y, dy, heads):
+    """The mean gradient of each query's weights, weighted by them: `(N, Q, H d) -> (N, H, Q, 1)`.
 
-    def forward(qkv):
-        query, key, value = _heads(qkv[None], 3, num_heads)
-        query, key = prepare(query, key)
-        return _join(tf.matmul(_attention_weights(query, key), value))[0]
+    It is the product of the output and its gradient, which are smaller than the weights ("Flash-
+    Attention", arXiv 2205.14135, appendix B).
+    """
+    _, tokens, width = y.shape
+    # XLA adds vectors faster than the numbers in a vector, so it first adds vectors of 16 numbers.
+    lanes = math.gcd(width // heads, 16)
+    products = tf.reshape(wide(y) * wide(dy), (-1, tokens, heads, width // heads // lanes, lanes))
+    means = tf.reduce_sum(tf.reduce_sum(products, -2), -1)
+    return tf.transpose(means, (0, 2, 1))[..., None]
 
-    def backward(inputs):
-        qkv, dy = inputs
-        query, key, value = _heads(qkv[None], 3, num_heads)
-        query, key = prepare(query, key)
-        weights = _attention_weights(query, key)
-        (d_mixed,) = _heads(dy[None], 1, num_heads)
-        d_value = tf.matmul(weights, d_mixed, transpose_a=True)
-        d_weights = tf.matmul(d_mixed, value, transpose_b=True)
-        mean = tf.reduce_sum(d_weights * weights, -1, keepdims=True)
-        d_logits = weights * (d_weights - mean)
-        d_key = tf.matmul(d_logits, query, transpose_a=True)
-        d_query, d_key = prepare.gradient(tf.matmul(d_logits, key), d_key)
-        return tf.concat([_join(part)[0] for part in (d_query, d_key, d_value)], -1)
 
-    @tf.custom_gradient
-    def call(qkv):
-        loop = functools.partial(tf.map_fn, parallel_iterations=1)
-        y_spec = tf.TensorSpec((qkv.shape[1], qkv.shape[2] // 3), qkv.dtype)
-        d_qkv_spec = tf.TensorSpec(qkv.shape[1:], qkv.dtype)
+def _second_backward(query, key, value, dy, *dd):
+    """The gradients of `sum(gradient * dd)` for the inputs and dy, from TensorFlow's operators."""
+    inputs = [tf.cast(part, "float32") for part in (query, key, value, dy)]
+    with tf.GradientTape() as outer:
+        outer.watch(inputs)
+        with tf.GradientTape() as inner:
+            inner.watch(inputs[:3])
+            y = _forward(*inputs[:3])
+        gradients = inner.gradient(y, inputs[:3], inputs[3])
+    found = outer.gradient(gradients, inputs, [tf.cast(each, "float32") for each in dd])
+    return tuple(tf.cast(each, query.dtype) for each in found)
 
-        def gradient(dy):
-            return loop(backward, (qkv, dy), fn_output_signature=d_qkv_spec)
 
-        return loop(forward, qkv, fn_output_signature=y_spec), gradient
+def _at_once(function, like, *inputs):
+    """Call a function with all images."""
+    return function(*inputs)
 
-    return call(qkv)
+
+def _for_each_image(function, like, *inputs):
+    """Call a function with one image at a time, so that only one has its T x T weights in memory.
+
+    Args:
+        function: from and to tensors that have the images as their first axis.
+        like: tensors, or their specifications, with the shapes and dtypes of the outputs.
+        *inputs: the arguments of the function.
+    """
+
+    def call(images):
+        found = function(*(image[None] for image in images))
+        return tf.nest.map_structure(lambda each: each[0], found)
+
+    specs = tf.nest.map_structure(lambda each: tf.TensorSpec(each.shape[1:], each.dtype), like)
+    return tf.map_fn(call, inputs, parallel_iterations=1, fn_output_signature=specs)
 
 
 def _heads(x, parts, num_heads):
@@ -128,21 +160,29 @@ def _heads(x, parts, num_heads):
     return tf.unstack(tf.transpose(split, (2, 0, 3, 1, 4)))
 
 
-def _attention_weights(query, key):
-    """`softmax(q k')`, for scaled queries: `2 x (N, H, T, d) -> (N, H, T, T)`."""
-    return tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
+def _rotated(x, rotary, sine, cosine):
+    """The pairs of channels rotated: `(N, H, T, d)`, `2 x (T, d)`. XLA compiles it to one loop."""
+
+    @tf.custom_gradient
+    def call(x):
+        y = _rotate(x, *(tf.constant(each, "float32") for each in (sine, cosine)), rotary)
+        # Without this, the graph optimizer does not know the shape and logs a warning.
+        y = tf.reshape(y, (-1, *x.shape[1:]))
+        return y, lambda dy: _rotated(dy, rotary, -sine, cosine)
+
+    return call(x)
 
 
-def _has_tangent(x):
-    """Whether a `tf.autodiff.ForwardAccumulator` differentiates with respect to x."""
+@compiled
+def _rotate(x, sine, cosine, rotary):
+    precise = wide(x)
+    return narrow(precise * cosine + swapped(rotary, precise) * sine, x.dtype)
+
+
+def _has_tangent(*tensors):
+    """Whether a `tf.autodiff.ForwardAccumulator` differentiates with respect to any tensor."""
     try:
         from tensorflow.python.eager import forwardprop_util
     except ImportError:  # because the module is not public, and a later release may lack it
         return False
-    return bool(forwardprop_util.pack_tangents([x]).tangents)
-
-
-def _join(mixed):
-    """Concatenate the heads: `(N, H, T, d) -> (N, T, H d)`."""
-    _, heads, tokens, head_dim = mixed.shape
-    return tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (-1, tokens, heads * head_dim))
+    return bool(forwardprop_util.pack_tangents(list(tensors)).tangents)
