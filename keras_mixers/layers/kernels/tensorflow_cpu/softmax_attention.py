@@ -23,25 +23,33 @@ def attention(qkv, num_heads, rotary=None, angles=None):
     If `rotary` is given, it first rotates queries and keys by `angles`, its `tables`.
     """
     query, key, value = _heads(qkv, 3, num_heads)
-    if rotary is not None:
-        query, key = (_rotated(part, rotary, *angles) for part in (query, key))
+    scale = query.shape[-1] ** -0.5
+    if rotary is None:
+        query = query * scale
+    else:
+        sine, cosine = angles
+        query = _rotated(query, rotary, scale * sine, scale * cosine)
+        key = _rotated(key, rotary, sine, cosine)
     return _attention(query, key, value)
 
 
 def attention_of_parts(query, key, value):
     """`softmax(q k' / sqrt(d)) v` in each head: `(N, Q, H, d), 2 x (N, T, H, d) -> (N, Q, H d)`."""
-    return _attention(*(tf.transpose(part, (0, 2, 1, 3)) for part in (query, key, value)))
+    query, key, value = (tf.transpose(part, (0, 2, 1, 3)) for part in (query, key, value))
+    return _attention(query * query.shape[-1] ** -0.5, key, value)
 
 
 def _attention(query, key, value):
-    """`(N, H, Q, d), 2 x (N, H, T, d) -> (N, Q, H d)`.
+    """`softmax(q k') v`, heads joined: `(N, H, Q, d), 2 x (N, H, T, d) -> (N, Q, H d)`.
 
     For the gradient, this function stores its inputs and output, and the weights if the sequence is
     short.
     """
-    if _has_tangent(query, key, value):  # TensorFlow's forward mode fails for loops in graphs
-        return _mixed(_weights(query, key), value)
     long = key.shape[2] >= LONG
+    # TensorFlow's gradient is as fast for short sequences in float32, but slow in bfloat16. Its
+    # forward mode fails for loops in graphs.
+    if (query.dtype == "float32" and not long) or _has_tangent(query, key, value):
+        return _forward(query, key, value)
     run = _for_each_image if long else _at_once
     _, heads, tokens, head_dim = query.shape
     y_spec = tf.TensorSpec((None, tokens, heads * head_dim), query.dtype)
@@ -72,9 +80,8 @@ def _forward(query, key, value):
 
 
 def _weights(query, key):
-    """`softmax(q k' / sqrt(d))`: `(N, H, Q, d), (N, H, T, d) -> (N, H, Q, T)`."""
-    scaled = query * query.shape[-1] ** -0.5
-    return tf.nn.softmax(tf.matmul(scaled, key, transpose_b=True))
+    """`softmax(q k')`: `(N, H, Q, d), (N, H, T, d) -> (N, H, Q, T)`."""
+    return tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
 
 
 def _mixed(weights, value):
@@ -89,7 +96,7 @@ def _backward(query, key, value, d_mixed, means, weights=None):
     if weights is None:
         weights = _weights(query, key)
     d_weights = tf.matmul(d_mixed, value, transpose_b=True)
-    d_logits = _softmax_backward(weights, d_weights, means, query.shape[-1] ** -0.5)
+    d_logits = _softmax_backward(weights, d_weights, means)
     return (
         tf.matmul(d_logits, key),
         tf.matmul(d_logits, query, transpose_a=True),
@@ -98,9 +105,8 @@ def _backward(query, key, value, d_mixed, means, weights=None):
 
 
 @compiled
-def _softmax_backward(weights, d_weights, means, scale):
-    d_logits = wide(weights) * (wide(d_weights) - means) * scale
-    return narrow(d_logits, weights.dtype)
+def _softmax_backward(weights, d_weights, means):
+    return narrow(wide(weights) * (wide(d_weights) - means), weights.dtype)
 
 
 @compiled
