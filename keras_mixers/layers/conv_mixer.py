@@ -141,8 +141,8 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras's DepthwiseConv2D for stride 1 and padding `"same"`, with a faster gradient."""
 
     def call(self, x):
-        fused = kernels.fused_kernels(x, dtypes=("float32",))
-        if not fused or None in x.shape[1:]:
+        convolution = kernels.fused_kernel("depthwise_convolution", x, dtypes=("float32",))
+        if not convolution or None in x.shape[1:]:
             return super().call(x)
-        y = fused.depthwise_convolution(x, ops.convert_to_tensor(self.kernel))
+        y = convolution(x, ops.convert_to_tensor(self.kernel))
         return y + ops.convert_to_tensor(self.bias)

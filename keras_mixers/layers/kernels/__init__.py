@@ -78,6 +78,27 @@ def fused_kernels(x, dtypes=("float32", "bfloat16")):
     return tensorflow_cpu
 
 
+def fused_kernel(name, x, dtypes=("float32", "bfloat16")):
+    """The fused kernel of this name that can compute x, or None: on TensorFlow or on JAX.
+
+    Those for JAX can compute every dtype; `dtypes` is for TensorFlow.
+    """
+    return getattr(_jax_kernels() or fused_kernels(x, dtypes), name, None)
+
+
+def _jax_kernels():
+    """The module of fused kernels if the backend is JAX and computes on CPUs, else None."""
+    if keras.backend.backend() != "jax" or _reference_only.get():
+        return None
+    import jax
+
+    if jax.default_backend() != "cpu" or in_keras_export():
+        return None
+    from keras_mixers.layers.kernels import jax_cpu
+
+    return jax_cpu
+
+
 def _warn_of_slow_dtype(x):
     """Warn once if x is computed in a dtype that is slow on its device."""
     if _reference_only.get() or infers_shapes():

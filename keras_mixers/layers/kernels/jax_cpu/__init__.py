@@ -1,0 +1,8 @@
+"""Fused kernels for JAX on CPUs: formulas that XLA compiles into fast loops.
+
+Each kernel computes the values and gradients of the reference implementation next to its caller.
+"""
+
+from keras_mixers.layers.kernels.jax_cpu.depthwise import depthwise_convolution
+
+__all__ = ["depthwise_convolution"]
