@@ -86,7 +86,7 @@ class ConvMixerBlock(Layer):
         )
 
     def build(self, x_shape):
-        self.pointwise = keras.layers.Conv2D(
+        self.pointwise = PointwiseConv2D(
             x_shape[-1], 1, data_format="channels_last", dtype=self.dtype_policy, name="pointwise"
         )
         for part in (self.depthwise, self.norm1, self.pointwise, self.norm2):
@@ -146,3 +146,14 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
             return super().call(x)
         y = convolution(x, ops.convert_to_tensor(self.kernel))
         return y + ops.convert_to_tensor(self.bias)
+
+
+class PointwiseConv2D(keras.layers.Conv2D):
+    """Keras's Conv2D for a kernel of 1 x 1, computed by a product of matrices on JAX on CPUs."""
+
+    def call(self, x):
+        product = kernels.fused_kernel("pointwise_product", x)
+        if not product:
+            return super().call(x)
+        kernel = ops.convert_to_tensor(self.kernel)
+        return product(x, kernel[0, 0]) + ops.convert_to_tensor(self.bias)

@@ -4,7 +4,7 @@ The layers are written in `keras.ops`: that is the reference implementation. A f
 the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`
 and uses the reference implementation if the answer is None.
 
-Saved `.keras` files, `km.export`, Keras's `model.export` and JAX use the reference implementation.
+`km.export` and Keras's `model.export` use the reference implementation.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ def fused_kernels(x, dtypes=("float32", "bfloat16")):
 
     There are fused kernels for float32 and bfloat16 in TensorFlow graphs on CPUs. Those for
     bfloat16 need a processor with bfloat16 instructions. On GPUs and on JAX, XLA fuses the
-    reference implementation by itself.
+    reference implementation by itself; `fused_kernel` knows the exceptions.
 
     Args:
         x: a tensor in the dtype of the computation.
@@ -83,7 +83,7 @@ def fused_kernel(name, x, dtypes=("float32", "bfloat16")):
 
     Those for JAX can compute every dtype; `dtypes` is for TensorFlow.
     """
-    return getattr(_jax_kernels() or fused_kernels(x, dtypes), name, None)
+    return getattr(fused_kernels(x, dtypes) or _jax_kernels(), name, None)
 
 
 def _jax_kernels():
@@ -124,6 +124,8 @@ def activate(function, x, training):
     if function is keras.activations.gelu and not training and in_keras_export():
         return 0.5 * x * (1 + ops.erf(x * 2**-0.5))  # because ONNX has no operator for `erfc`
     fused = fused_kernels(x)
+    if jax_kernels := _jax_kernels():
+        return jax_kernels.ACTIVATIONS.get(function, function)(x)
     kernel = fused and fused.ACTIVATIONS.get(function)
     if not kernel:
         return function(x)

@@ -3,6 +3,8 @@
 Each kernel computes the values and gradients of the reference implementation next to its caller.
 """
 
+from keras_mixers.layers.kernels.jax_cpu.activations import ACTIVATIONS
 from keras_mixers.layers.kernels.jax_cpu.depthwise import depthwise_convolution
+from keras_mixers.layers.kernels.jax_cpu.products import pointwise_product
 
-__all__ = ["depthwise_convolution"]
+__all__ = ["ACTIVATIONS", "depthwise_convolution", "pointwise_product"]

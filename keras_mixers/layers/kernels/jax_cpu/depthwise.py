@@ -12,8 +12,7 @@ order, in forward and in reverse mode.
 
 import jax
 import keras
-from jax import lax
-from jax import numpy as jnp
+from jax import lax, numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -41,7 +40,8 @@ def _convolve(x, kernel, sides, before):
                 y = y + shifted * kernel[:, row : row + 1, column : column + 1]
         return y
 
-    return _by_channels(convolve, x, kernel)
+    # Because XLA would otherwise repeat the sum in each operator that uses the result.
+    return lax.optimization_barrier(_by_channels(convolve, x, kernel))
 
 
 def _differentiate(x, dy, sides, before):
