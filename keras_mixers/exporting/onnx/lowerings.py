@@ -11,7 +11,7 @@ import numpy as np
 from keras_mixers import layers
 from keras_mixers.exporting.onnx.placeholders import CONTRIB, placeholder_op
 from keras_mixers.layers.attention import sequence_shape
-from keras_mixers.layers.conv_mixer import DepthwiseConv2D
+from keras_mixers.layers.conv_mixer import DepthwiseConv2D, PointwiseConv2D
 from keras_mixers.layers.dense import Dense, QueryKeyValue
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
 
@@ -329,6 +329,7 @@ LOWERINGS = {
     Dense: lower_dense,
     QueryKeyValue: lower_dense,
     DepthwiseConv2D: lower_depthwise_conv,
+    PointwiseConv2D: lower_conv,
     layers.ChannelMixing: lower_channel_mixing,
     layers.MultiHeadSelfAttention: lower_attention,
     layers.TokenMixing: lower_token_mixing,
