@@ -46,7 +46,7 @@ LATE = {
     PACKAGE / "exporting" / "onnx" / "passes" / "channels_first.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "constants.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "last_token.py",
-    *(PACKAGE / "layers" / "kernels" / "tensorflow_cpu").glob("*.py"),
+    *(PACKAGE / "layers" / "kernels").glob("*_cpu/*.py"),
     PACKAGE / "tuning" / "backbones.py",
     PACKAGE / "tuning" / "batches.py",
     PACKAGE / "tuning" / "budget.py",

@@ -1,8 +1,9 @@
 """Choose between a fused kernel and its reference implementation.
 
 The layers are written in `keras.ops`: that is the reference implementation. A fused kernel computes
-the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`
-and uses the reference implementation if the answer is None.
+the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`,
+or `fused_kernel(name, x)` for a kernel that JAX has too. It uses the reference implementation if the
+answer is None.
 
 `km.export` and Keras's `model.export` use the reference implementation.
 """
@@ -50,7 +51,7 @@ def fused_kernels(x, dtypes=("float32", "bfloat16")):
 
     There are fused kernels for float32 and bfloat16 in TensorFlow graphs on CPUs. Those for
     bfloat16 need a processor with bfloat16 instructions. On GPUs and on JAX, XLA fuses the
-    reference implementation by itself; `fused_kernel` knows the exceptions.
+    reference implementation by itself. The few kernels for JAX on CPUs are in `fused_kernel`.
 
     Args:
         x: a tensor in the dtype of the computation.
