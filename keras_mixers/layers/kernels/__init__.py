@@ -2,8 +2,8 @@
 
 The layers are written in `keras.ops`: that is the reference implementation. A fused kernel computes
 the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`,
-or `fused_kernel(name, x)` for a kernel that JAX has too. It uses the reference implementation if the
-answer is None.
+or `fused_kernel(name, x)` for a kernel that JAX has too. It uses the reference implementation if
+the answer is None.
 
 `km.export` and Keras's `model.export` use the reference implementation.
 """

@@ -16,8 +16,9 @@ from jax import lax, numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-# Channels of one loop, because the pixels below a kernel of 9 x 9 must fit into the fastest cache.
-CHANNELS = 128
+# At most so many channels in one loop, because the pixels below a kernel of 9 x 9 must fit into the
+# fastest cache; and at least so many, because XLA vectorizes over them.
+MOST_CHANNELS, LEAST_CHANNELS = 128, 32
 
 
 def depthwise_convolution(x, kernel):
@@ -81,16 +82,20 @@ def _by_channels(function, *arrays):
     count = _group_count(arrays[0].shape[-1])
     if count == 1:
         return function(*arrays).astype(dtype)
-    groups = [jnp.moveaxis(a.reshape(*a.shape[:-1], count, -1), -2, 0) for a in arrays]
+    groups = [
+        jnp.moveaxis(a.reshape(*a.shape[:-1], count, a.shape[-1] // count), -2, 0) for a in arrays
+    ]
     y = jnp.moveaxis(lax.map(lambda group: function(*group).astype(dtype), groups), 0, -2)
     return y.reshape(*y.shape[:-2], -1)
 
 
 def _group_count(channels):
+    """The number of groups of channels that `_by_channels` computes one after the other."""
     # Because a loop over channels that are split over devices would gather all of them.
     if isinstance(keras.distribution.distribution(), keras.distribution.ModelParallel):
         return 1
-    return channels // max(size for size in range(1, CHANNELS + 1) if channels % size == 0)
+    size = max(size for size in range(1, MOST_CHANNELS + 1) if channels % size == 0)
+    return channels // size if size >= LEAST_CHANNELS else 1
 
 
 def _bilinear(name, function, shape):
