@@ -21,10 +21,16 @@ def layer_normalization(x, gamma, beta, epsilon):
 @compiled
 def _layer_normalization_forward(x, gamma, beta, epsilon):
     dtype, x = x.dtype, wide(x)
-    mean = tf.reduce_mean(x, -1, keepdims=True)
+    mean = _mean(x)
     centred = x - mean
-    reciprocal = tf.math.rsqrt(tf.reduce_mean(centred * centred, -1, keepdims=True) + epsilon)
+    reciprocal = tf.math.rsqrt(_mean(centred * centred) + epsilon)
     return narrow(centred * (reciprocal * gamma) + beta, dtype), mean, reciprocal
+
+
+def _mean(x):
+    """The mean of each row, by a product with a vector, because XLA has a faster loop for it."""
+    width = x.shape[-1]
+    return tf.linalg.matvec(x, tf.ones(width, x.dtype))[:, None] / width
 
 
 @compiled
@@ -53,7 +59,7 @@ def rms_normalization(x, gamma, epsilon):
 @compiled
 def _rms_normalization_forward(x, gamma, epsilon):
     dtype, x = x.dtype, wide(x)
-    reciprocal = tf.math.rsqrt(tf.reduce_mean(x * x, -1, keepdims=True) + epsilon)
+    reciprocal = tf.math.rsqrt(_mean(x * x) + epsilon)
     return narrow(x * (reciprocal * gamma), dtype), reciprocal
 
 
