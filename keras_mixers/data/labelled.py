@@ -1,5 +1,7 @@
 """What all labelled images have in common, however a TensorFlow graph reads them."""
 
+import functools
+
 
 class Labelled:
     """Labelled images with a `shape`, `num_classes`, and a function `changed(change, shape)`."""
@@ -19,4 +21,16 @@ class Labelled:
 
     def resized(self, preprocessing):
         """The images in the size of a `Preprocessing`."""
-        return self.changed(preprocessing.resize, (*preprocessing.size, self.shape[-1]))
+        resize = preprocessing.resize
+        if None in self.shape:
+            resize = traced_resize(preprocessing, self.shape)
+        return self.changed(resize, (*preprocessing.size, self.shape[-1]))
+
+
+@functools.cache
+def traced_resize(preprocessing, shape):
+    """`preprocessing.resize` of one image, traced once in a process: all datasets use its graph."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec(shape, tf.uint8)]
+    return tf.function(preprocessing.resize, input_signature=signature, autograph=False)
