@@ -2,6 +2,8 @@
 
 import contextlib
 
+import keras
+
 from keras_mixers import layers
 from keras_mixers.exporting.onnx.lowerings import (
     ACTIVATIONS,
@@ -10,6 +12,7 @@ from keras_mixers.exporting.onnx.lowerings import (
     lower_attention_to_one_node,
     lower_token_mixing_by_rows,
 )
+from keras_mixers.exporting.onnx.patches_as_rows import lower_patch_conv
 from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
 
@@ -28,6 +31,8 @@ def lowered(model, target, quantize):
         lowerings[layers.TokenMixing] = lower_token_mixing_by_rows
     elif target == "onnxruntime":  # not in int8, because its tools do not quantize `Attention`
         lowerings[layers.MultiHeadSelfAttention] = lower_attention_to_one_node
+    if target == "onnxruntime":
+        lowerings[keras.layers.Conv2D] = lower_patch_conv
     parts = all_layers(model)
     calls = [
         (layer, lowered_call(lowerings[type(layer)], layer))

@@ -26,13 +26,13 @@ def lower_layer_normalization(layer, x):
     by_root_mean_square = getattr(layer, "rms_scaling", False)  # only some Keras releases have it
     if not last or by_root_mean_square or layer.gamma is None or layer.beta is None:
         return type(layer).call(layer, x)
-    weights = [_tensor(layer.gamma, x), _tensor(layer.beta, x)]
+    weights = [as_tensor(layer.gamma, x), as_tensor(layer.beta, x)]
     return placeholder_op(
         "LayerNormalization", [x, *weights], x.shape, axis=-1, epsilon=layer.epsilon
     )
 
 
-def _tensor(weight, x):
+def as_tensor(weight, x):
     """A layer's weight as a tensor in the dtype of x."""
     import tensorflow as tf
 
@@ -45,11 +45,11 @@ def lower_batch_normalization(layer, x):
 
     if len(x.shape) != 4 or layer.axis not in (3, -1):
         return type(layer).call(layer, x, training=False)
-    mean, variance = _tensor(layer.moving_mean, x), _tensor(layer.moving_variance, x)
+    mean, variance = as_tensor(layer.moving_mean, x), as_tensor(layer.moving_variance, x)
     y, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
-        scale=_tensor(layer.gamma, x) if layer.scale else tf.ones_like(mean),
-        offset=_tensor(layer.beta, x) if layer.center else tf.zeros_like(mean),
+        scale=as_tensor(layer.gamma, x) if layer.scale else tf.ones_like(mean),
+        offset=as_tensor(layer.beta, x) if layer.center else tf.zeros_like(mean),
         mean=mean,
         variance=variance,
         epsilon=layer.epsilon,
@@ -64,10 +64,10 @@ def lower_dense(layer, x):
 
     if not x.dtype.is_floating:
         return type(layer).call(layer, x)
-    y = tf.raw_ops.BatchMatMulV2(x=x, y=_tensor(layer.kernel, x))
+    y = tf.raw_ops.BatchMatMulV2(x=x, y=as_tensor(layer.kernel, x))
     bias = layer.bias_tensor() if isinstance(layer, Dense) else layer.bias
     if bias is not None:
-        y = y + _tensor(bias, x)
+        y = y + as_tensor(bias, x)
     return y if layer.activation is None else layer.activation(y)
 
 
@@ -96,7 +96,7 @@ def _biased_and_activated(layer, y):
 
     if layer.bias is not None:
         data_format = {"channels_last": "NHWC", "channels_first": "NCHW"}[layer.data_format]
-        y = tf.nn.bias_add(y, _tensor(layer.bias, y), data_format=data_format)
+        y = tf.nn.bias_add(y, as_tensor(layer.bias, y), data_format=data_format)
     return y if layer.activation is None else layer.activation(y)
 
 
@@ -132,8 +132,8 @@ def lower_token_mixing(layer, x):
     import tensorflow as tf
 
     def product(dense, x):
-        y = tf.matmul(tf.transpose(_tensor(dense.kernel, x)), x)
-        return y + _tensor(dense.bias, x)[:, None]
+        y = tf.matmul(tf.transpose(as_tensor(dense.kernel, x)), x)
+        return y + as_tensor(dense.bias, x)[:, None]
 
     return product(layer.fc2, layer.activation(product(layer.fc1, x)))
 
@@ -219,7 +219,7 @@ def _ordered_product(layer, x, order):
     heads, head_dim = layer.head_shape
     channels = np.arange(3 * heads * head_dim).reshape(3, heads, head_dim)
     channels[:2] = channels[:2][..., order]
-    kernel = tf.gather(_tensor(layer.qkv.kernel, x), channels.reshape(-1), axis=1)
+    kernel = tf.gather(as_tensor(layer.qkv.kernel, x), channels.reshape(-1), axis=1)
     bias = tf.gather(_qkv_bias(layer, x), channels.reshape(-1))
     return tf.raw_ops.BatchMatMulV2(x=x, y=kernel) + bias
 
@@ -234,7 +234,7 @@ def lower_attention_to_one_node(layer, x):
     heads, head_dim = layer.head_shape
     mixed = placeholder_op(
         "Attention",
-        [x, _tensor(layer.qkv.kernel, x), _qkv_bias(layer, x)],
+        [x, as_tensor(layer.qkv.kernel, x), _qkv_bias(layer, x)],
         (*x.shape[:2], heads * head_dim),
         domain=CONTRIB,
         num_heads=heads,
@@ -290,7 +290,7 @@ def lower_attention_pooling(layer, x):
     _, _, width = x.shape
     batch, tokens = sequence_shape(x)
     heads = (layer.num_heads, width // layer.num_heads)
-    query = tf.reshape(layer.query(_tensor(layer.probe, x)), (1, heads[0], 1, heads[1]))
+    query = tf.reshape(layer.query(as_tensor(layer.probe, x)), (1, heads[0], 1, heads[1]))
     key, value = (
         tf.reshape(part, (batch, tokens, *heads)) for part in tf.split(layer.key_value(x), 2, -1)
     )
