@@ -196,6 +196,25 @@ def unrecorded_build():
         random.setstate(state)
 
 
+def create_training_state(model, element_spec=None):
+    """Create the variables of a compiled model's optimizer, and of the metrics that `compile` named.
+
+    Keras creates them in the first step on TensorFlow, which then traces that step a second time.
+    A model with several outputs keeps the metrics of Keras's first step.
+
+    Args:
+        element_spec: the `tf.TypeSpec`s of a batch (images, labels), or None if they are not known.
+    """
+    optimizer, metrics = model.optimizer, model._compile_metrics
+    if optimizer and not optimizer.built and model.trainable_variables:
+        optimizer.build(model.trainable_variables)
+    _, labels, _ = keras.utils.unpack_x_y_sample_weight(element_spec)
+    known = getattr(getattr(labels, "shape", None), "rank", None) is not None
+    if metrics and not metrics.built and known and len(model.outputs) == 1:
+        labels = keras.KerasTensor(labels.shape, labels.dtype.name)
+        metrics.build(labels, model.outputs[0])
+
+
 def saved_variables(model):
     """(`{path: variable}`, `{path of a layer: its name}`) of all that Keras saves of a model.
 

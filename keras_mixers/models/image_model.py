@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from keras_mixers import arguments
-from keras_mixers.graph import functional
+from keras_mixers.graph import create_training_state, functional
+from keras_mixers.layers.kernels.optimizer import fused_adam
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.serialization import registered, to_json
 
@@ -137,6 +138,24 @@ class ImageModel(keras.Model):
             raise
         if before["preprocessing"]:
             warn_of_colors("info", self.preprocessing, before["preprocessing"])
+
+    def make_train_function(self, force: bool = False) -> None:
+        make = self.train_function is None or force
+        super().make_train_function(force)
+        if not make or keras.backend.backend() != "tensorflow":
+            return
+        compiled_step = self.train_function
+
+        def first_step(iterator):
+            create_training_state(self, getattr(iterator, "element_spec", None))
+            self.train_function = compiled_step
+            return compiled_step(iterator)
+
+        self.train_function = first_step
+
+    def train_step(self, *args: Any, **kwargs: Any) -> Any:
+        with fused_adam(self.optimizer):
+            return super().train_step(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         known = {name: to_json(getattr(self, name)) for name in FACTS}

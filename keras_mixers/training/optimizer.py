@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.layers.kernels.optimizer import fused_adam
 from keras_mixers.serialization import registered
 from keras_mixers.training.layerwise import Layerwise
 
@@ -74,6 +75,11 @@ class LayerwiseAdamW(Layerwise, keras.optimizers.Adam):
 
     def step(self, gradient, variable, rate):
         keras.optimizers.Adam.update_step(self, gradient, variable, rate)
+
+    def _backend_update_step(self, *args):
+        # Keras calls this method to update all weights.
+        with fused_adam(self, method="step"):
+            super()._backend_update_step(*args)
 
     def load_own_variables(self, store):
         # Files of version 0.1.0 do not contain the assigned rate.

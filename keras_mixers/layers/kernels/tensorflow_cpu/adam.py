@@ -1,0 +1,38 @@
+"""Adam, whose update of a weight and of its two averages is one kernel."""
+
+import keras
+import tensorflow as tf
+
+
+def adam_step(optimizer):
+    """`Adam.update_step` for one step of an optimizer, as a function of gradient, variable and rate.
+
+    Keras's has 30 operators for each weight. In a model with many weights, they take more time to
+    trace and to optimize than all layers, and the processor reads each array several times.
+    """
+    beta1, beta2 = tf.cast(optimizer.beta_1, tf.float32), tf.cast(optimizer.beta_2, tf.float32)
+    # Here, because these numbers are the same for all weights.
+    count = tf.cast(optimizer.iterations + 1, tf.float32)
+    constants = {
+        "beta1": beta1,
+        "beta1_power": tf.pow(beta1, count),
+        "beta2": beta2,
+        "beta2_power": tf.pow(beta2, count),
+        "epsilon": tf.cast(optimizer.epsilon, tf.float32),
+    }
+
+    def step(gradient, variable, rate):
+        if variable.dtype != tf.float32 or isinstance(gradient, tf.IndexedSlices):
+            keras.optimizers.Adam.update_step(optimizer, gradient, variable, rate)
+            return
+        index = optimizer._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=optimizer._momentums[index].value.handle,
+            v=optimizer._velocities[index].value.handle,
+            lr=tf.cast(rate, tf.float32),
+            grad=tf.cast(gradient, tf.float32),
+            **constants,
+        )
+
+    return step
