@@ -196,19 +196,20 @@ def unrecorded_build():
         random.setstate(state)
 
 
-def create_training_state(model, element_spec=None):
-    """Create the variables of a compiled model's optimizer, and of the metrics that `compile` named.
+def create_training_state(model, batch=None):
+    """Create the variables of a compiled model's optimizer and metrics, before its first step.
 
-    Keras creates them in the first step on TensorFlow, which then traces that step a second time.
-    A model with several outputs keeps the metrics of Keras's first step.
+    Keras creates them within the first step on TensorFlow, which then traces this step again. The
+    metrics of a model with several outputs are left to Keras.
 
     Args:
-        element_spec: the `tf.TypeSpec`s of a batch (images, labels), or None if they are not known.
+        model: a functional model.
+        batch: the `tf.TypeSpec`s of a batch, as (images, labels), or None if they are not known.
     """
     optimizer, metrics = model.optimizer, model._compile_metrics
     if optimizer and not optimizer.built and model.trainable_variables:
         optimizer.build(model.trainable_variables)
-    _, labels, _ = keras.utils.unpack_x_y_sample_weight(element_spec)
+    _, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
     known = getattr(getattr(labels, "shape", None), "rank", None) is not None
     if metrics and not metrics.built and known and len(model.outputs) == 1:
         labels = keras.KerasTensor(labels.shape, labels.dtype.name)

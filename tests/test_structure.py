@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "data": {"preprocessing"},
     "exporting": {"layers", "models", "preprocessing"},
     "predicting": {"data", "exporting", "models", "preprocessing", "probe"},
-    "training": {"data", "models", "weights"},
+    "training": {"data", "layers", "models", "weights"},
     "probe": {"layers", "models"},
     "evaluation": {"data", "models", "probe"},
     "visualize": {"data", "evaluation", "layers", "probe", "tuning"},

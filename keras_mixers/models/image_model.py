@@ -140,16 +140,16 @@ class ImageModel(keras.Model):
             warn_of_colors("info", self.preprocessing, before["preprocessing"])
 
     def make_train_function(self, force: bool = False) -> None:
-        make = self.train_function is None or force
+        made = self.train_function is not None and not force
         super().make_train_function(force)
-        if not make or keras.backend.backend() != "tensorflow":
+        if made or keras.backend.backend() != "tensorflow":
             return
-        compiled_step = self.train_function
+        step = self.train_function
 
         def first_step(iterator):
             create_training_state(self, getattr(iterator, "element_spec", None))
-            self.train_function = compiled_step
-            return compiled_step(iterator)
+            self.train_function = step
+            return step(iterator)
 
         self.train_function = first_step
 

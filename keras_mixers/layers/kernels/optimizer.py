@@ -9,13 +9,14 @@ from keras_mixers.layers.kernels import on_tensorflow_cpu
 
 @contextlib.contextmanager
 def fused_adam(optimizer, method="update_step"):
-    """Within this context, Adam and AdamW of Keras update each weight by one kernel, if they can.
+    """Within this context, Keras's Adam and AdamW update each weight by one kernel.
 
-    Other optimizers are unchanged. The kernel divides by `1 - beta`, rounded to float32, where Keras
-    rounds after the subtraction. So an update may differ by 1e-5 of its size.
+    Optimizers that have no such kernel are unchanged. The kernel rounds `1 - beta` after `beta`,
+    and Keras rounds only the difference. So an update may differ by about 1e-5 of its size.
 
     Args:
-        method: the name of the optimizer's method that is Keras's `Adam.update_step`.
+        optimizer: any optimizer, or None.
+        method: the name of its method that computes Adam's `update_step`.
     """
     if not has_fused_adam(optimizer, method):
         yield
@@ -30,14 +31,13 @@ def fused_adam(optimizer, method="update_step"):
 
 
 def has_fused_adam(optimizer, method):
-    """Whether a kernel computes the optimizer's `method`."""
-    if not (isinstance(optimizer, keras.optimizers.Adam) and on_tensorflow_cpu()):
+    """Whether a kernel computes the same as a method of the optimizer."""
+    if not isinstance(optimizer, keras.optimizers.Adam) or optimizer.amsgrad:
+        return False
+    update_step = keras.optimizers.Adam.update_step
+    overridden = method == "update_step" and type(optimizer).update_step is not update_step
+    if overridden or method in vars(optimizer) or not on_tensorflow_cpu():
         return False
     import tensorflow as tf
 
-    own = getattr(type(optimizer), method)
-    changed = method == "update_step" and own is not keras.optimizers.Adam.update_step
-    # With several replicas, a variable stands for one array on each of them.
-    return not (
-        changed or method in vars(optimizer) or optimizer.amsgrad or tf.distribute.has_strategy()
-    )
+    return not tf.distribute.has_strategy()  # because a weight then has a copy on each replica

@@ -5,10 +5,10 @@ import tensorflow as tf
 
 
 def adam_step(optimizer):
-    """`Adam.update_step` for one step of an optimizer, as a function of gradient, variable and rate.
+    """The `update_step` of `keras.optimizers.Adam`, for one step, by one kernel for each weight.
 
-    Keras's has 30 operators for each weight. In a model with many weights, they take more time to
-    trace and to optimize than all layers, and the processor reads each array several times.
+    Keras's has about 30 operators for each weight. In a model with many weights, TensorFlow needs
+    more time to trace and to optimize them than for all layers.
     """
     beta1, beta2 = tf.cast(optimizer.beta_1, tf.float32), tf.cast(optimizer.beta_2, tf.float32)
     # Here, because these numbers are the same for all weights.
