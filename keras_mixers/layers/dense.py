@@ -83,10 +83,12 @@ def mlp_across_tokens(x, fc1, activation, dropout, fc2, training):
     """The MLP of the columns of each image: `(N, T, D) -> (N, S, D)`."""
     fused = kernels.fused_kernels(x)
     drops = training and dropout.rate
-    if fused and _is_plain_mlp(fc1, fc2) and not drops:
+    if fused and _is_plain_mlp(fc1, fc2) and not drops and activation in fused.ACTIVATIONS:
+        arguments = x, *weights(fc1), *weights(fc2), fused.ACTIVATIONS[activation]
         if _has_kernel(fused, x, activation, training):
-            activation = fused.ACTIVATIONS[activation]
-            return fused.mlp_across_tokens(x, *weights(fc1), *weights(fc2), activation)
+            return fused.mlp_across_tokens(*arguments)
+        if x.shape[0] == 1:
+            return fused.mlp_of_one_image(*arguments)
     x = ops.transpose(x, (0, 2, 1))
     x = mlp(x, fc1, activation, dropout, fc2, training)
     return ops.transpose(x, (0, 2, 1))

@@ -34,6 +34,7 @@ CASES = [
     ),
     LayerCase(layers.RMSNormalization, {"epsilon": 1e-3}, (3, 6, 8)),
     LayerCase(layers.TokenMixing, {"tokens_mlp_dim": 5}, (3, 6, 8)),
+    LayerCase(layers.TokenMixing, {"tokens_mlp_dim": 5}, (1, 6, 8), "one image"),
     LayerCase(layers.SpatialGating, {"mlp_dim": 12}, (3, 6, 8)),
     LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2}, (3, 6, 8)),
     LayerCase(layers.MultiHeadSelfAttention, {"num_heads": 2, "head_dim": 3}, (3, 6, 8), "narrow"),

@@ -21,9 +21,9 @@ def fused_adam(optimizer, method="update_step"):
     if not has_fused_adam(optimizer, method):
         yield
         return
-    from keras_mixers.layers.kernels import tensorflow_cpu
+    from keras_mixers.layers.kernels.tensorflow_cpu.adam import adam_step
 
-    vars(optimizer)[method] = tensorflow_cpu.adam_step(optimizer)
+    vars(optimizer)[method] = adam_step(optimizer)
     try:
         yield
     finally:

@@ -23,6 +23,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.products import (
     dense,
     mlp,
     mlp_across_tokens,
+    mlp_of_one_image,
     on_rows,
 )
 from keras_mixers.layers.kernels.tensorflow_cpu.residual import add, fork
@@ -45,6 +46,7 @@ __all__ = [
     "layer_normalization_inference",
     "mlp",
     "mlp_across_tokens",
+    "mlp_of_one_image",
     "on_rows",
     "rms_normalization",
 ]
