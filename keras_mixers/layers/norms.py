@@ -130,7 +130,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             The output, and the mean and variance of each channel.
         """
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
-        fused = kernels.fused_kernels(x, dtypes=("float32",))
+        fused = kernels.fused_kernels(x)
         if fused:
             return fused.batch_normalization(x, gamma, beta, self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
@@ -139,6 +139,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
         mean, variance = ops.reshape(mean, (-1,)), ops.reshape(variance, (-1,))
         y = ops.batch_normalization(precise, mean, variance, -1, beta, gamma, self.epsilon)
         return ops.cast(y, x.dtype), mean, variance
+
+    def activated_inference(self, x, activation, bias=None, residual=None):
+        """`residual + norm(activation(x + bias))` at inference, by a fused kernel.
+
+        Args:
+            x: a grid of tokens.
+            activation: a function. It needs a fused kernel if there is a bias.
+            bias: a vector of channels, or None.
+            residual: a grid, or None.
+        """
+        fused = kernels.fused_kernels(x)
+        kernel = fused.ACTIVATIONS.get(activation)
+        if not kernel:
+            x = activation(x)
+        vectors = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        return fused.activated_normalization(x, bias, kernel, *vectors, self.epsilon, residual)
 
     def update_moving_statistics(self, mean, variance):
         """Move the moving averages towards the mean and variance of a batch."""

@@ -10,6 +10,7 @@ import keras
 
 from keras_mixers import arguments
 from keras_mixers.layers import ConvMixerBlock, activations
+from keras_mixers.layers.activation import Activation
 from keras_mixers.layers.norms import BatchNormalization
 from keras_mixers.models.architecture import Architecture
 from keras_mixers.models.assemble import assemble
@@ -45,7 +46,7 @@ BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
 
 def conv_mixer_stem(a, x):
     """`norm(activation(x))` on the grid of patches."""
-    x = keras.layers.Activation(activations.get(a.activation), name="stem_activation")(x)
+    x = Activation(activations.get(a.activation), name="stem_activation")(x)
     return BatchNormalization(**BATCH_NORM, name="stem_norm")(x)
 
 

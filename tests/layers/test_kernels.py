@@ -11,6 +11,7 @@ from cases import LayerCase, random_weights
 
 from keras_mixers import layers
 from keras_mixers.layers import kernels
+from keras_mixers.layers.activation import Activation
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
 
 pytestmark = [
@@ -378,3 +379,41 @@ def test_fused_kernels_with_onednn():
     env.pop("XLA_FLAGS", None)  # because tests/run.sh reduces XLA's optimization
     ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
+
+
+CONVOLUTIONS = [
+    (CASE["ConvMixerBlock"], True),
+    (CASE["ConvMixerBlock-even"], True),
+    (CASE["ConvMixerBlock-large"], False),
+    (LayerCase(Activation, {"activation": "gelu"}, (3, 24, 24, 20)), True),
+    (LayerCase(Activation, {"activation": "gelu"}, (3, 24, 24, 20)), False),
+]
+
+
+@pytest.mark.parametrize(
+    ("case", "training"),
+    CONVOLUTIONS,
+    ids=lambda value: value.id if isinstance(value, LayerCase) else f"training={value}",
+)
+def test_convolution_kernels_in_bfloat16_are_near_float64(case, training, fast_bfloat16):
+    """The inputs are numbers of bfloat16; the parameters are in float32."""
+    model = model_of(case, "mixed_bfloat16")
+    exact = model_of(case, "float64", model.get_weights())
+    x = keras.ops.cast(case.inputs(), "bfloat16")
+    found = to_float64(traced(model, training)(x))
+    expected = to_float64(traced(exact, training)(keras.ops.cast(x, "float64")))
+    # Numbers have 8 significant bits. Without oneDNN, TensorFlow also rounds the partial sums of
+    # convolutions.
+    assert relative_error(found, expected) < 2**-3
+    assert rms_error(found, expected) < 2**-4
+    for weight, other in zip(model.weights, exact.weights, strict=True):
+        # Statistics are in float32.
+        np.testing.assert_allclose(weight.numpy(), other.numpy(), rtol=2**-8, atol=2**-10)
+
+
+def test_inference_of_activation_without_kernel_is_fused():
+    case = LayerCase(
+        layers.ConvMixerBlock, {"kernel_size": 5, "activation": "relu"}, (3, 24, 24, 20)
+    )
+    test_fused_kernels_equal_reference_in_float64(case, training=False)
+    assert "XLA" in node_types(traced(model_of(case, "float32"), False), case.inputs())

@@ -133,11 +133,13 @@ def activate(function, x, training):
     return kernel.training(x) if training else kernel.inference(x)
 
 
-def fused_elementwise(x, training):
-    """A context that fuses its elementwise operators into one loop, if that is faster for x."""
+def activate_separately(function, x, training):
+    """`function(x)` where no product comes before it, with which oneDNN could fuse it."""
     fused = fused_kernels(x)
-    faster = fused and not training and not is_small(x)
-    return fused.fused_elementwise() if faster else contextlib.nullcontext()
+    kernel = fused and fused.ACTIVATIONS.get(function)
+    if kernel and not training and not is_small(x):
+        return kernel.forward(x)
+    return activate(function, x, training)
 
 
 def is_small(x):

@@ -11,9 +11,10 @@ Four techniques make them faster:
 - Inference uses the patterns that TensorFlow replaces by one oneDNN kernel.
 """
 
-from keras_mixers.layers.kernels.tensorflow_cpu.activations import ACTIVATIONS, fused_elementwise
+from keras_mixers.layers.kernels.tensorflow_cpu.activations import ACTIVATIONS
 from keras_mixers.layers.kernels.tensorflow_cpu.depthwise import depthwise_convolution
 from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
+    activated_normalization,
     batch_normalization,
     layer_normalization,
     layer_normalization_inference,
@@ -34,6 +35,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import (
 
 __all__ = [
     "ACTIVATIONS",
+    "activated_normalization",
     "add",
     "attention",
     "attention_of_parts",
@@ -41,7 +43,6 @@ __all__ = [
     "dense",
     "depthwise_convolution",
     "fork",
-    "fused_elementwise",
     "layer_normalization",
     "layer_normalization_inference",
     "mlp",

@@ -13,11 +13,6 @@ from keras_mixers.layers.kernels.tensorflow_cpu.half import narrow, wide
 compiled = functools.partial(tf.function, jit_compile=True, autograph=False)
 
 
-def fused_elementwise():
-    """Within this context, XLA fuses elementwise operators into one loop; for inference."""
-    return tf.xla.experimental.jit_scope(compile_ops=True)
-
-
 def _gelu(x):
     return 0.5 * x * (1 + tf.math.erf(x * 0.5**0.5))
 
@@ -59,8 +54,7 @@ class Activation:
     """An elementwise function and its derivative, compiled; they compute in float32.
 
     Attributes:
-        inference: the function itself, not compiled, because oneDNN or `fused_elementwise` may
-            fuse it with its neighbours.
+        inference: the function itself, not compiled, because it may be fused with its neighbours.
         forward: `function(x + bias)`, or `function(x)` without a bias.
         backward: the gradient for x, `dy * slope(x + bias)`.
     """

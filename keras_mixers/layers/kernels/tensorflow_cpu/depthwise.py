@@ -12,19 +12,21 @@ def depthwise_convolution(x, kernel):
 
     Shapes: `(N, H, W, D), (kernel height, kernel width, D, 1) -> (N, H, W, D)`.
     """
-    strides, pads = (1, 1, 1, 1), [((side - 1) // 2, side // 2) for side in kernel.shape[:2]]
-    pads = [(0, 0), *pads, (0, 0)]
+    strides = (1, 1, 1, 1)
+    pads = [(0, 0), *(((side - 1) // 2, side // 2) for side in kernel.shape[:2]), (0, 0)]
+    pads_of_gradient = [(after, before) for before, after in pads]
 
     @tf.custom_gradient
     def call(x, kernel):
         def gradient(dy):
-            dx = tf.nn.depthwise_conv2d_backprop_input(tf.shape(x), kernel, dy, strides, "SAME")
+            dx = tf.nn.depthwise_conv2d(dy, kernel[::-1, ::-1], strides, pads_of_gradient)
             count, (_, height, width, channels) = tf.shape(x)[0], x.shape
             images = tf.reshape(tf.transpose(x, (1, 2, 0, 3)), (1, height, width, -1))
             filters = tf.reshape(tf.transpose(dy, (1, 2, 0, 3)), (height, width, -1, 1))
             by_image = tf.nn.depthwise_conv2d(images, filters, strides, pads)
             by_image = tf.reshape(by_image, (*kernel.shape[:2], count, channels, 1))
-            return dx, tf.reduce_sum(by_image, 2)
+            d_kernel = tf.reduce_sum(tf.cast(by_image, tf.float32), 2)
+            return dx, tf.cast(d_kernel, kernel.dtype)
 
         return tf.nn.depthwise_conv2d(x, kernel, strides, "SAME"), gradient
 

@@ -1,5 +1,7 @@
 """Layer, RMS and batch normalization."""
 
+import functools
+
 import tensorflow as tf
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
@@ -101,16 +103,44 @@ def layer_normalization_inference(x, gamma, beta, epsilon):
     return tf.reshape(normal, tf.shape(x)) * gamma + beta
 
 
+def activated_normalization(x, bias, activation, gamma, beta, mean, variance, epsilon, residual):
+    """`residual + norm(activation(x + bias))` at inference, where `norm` uses a given mean.
+
+    Bias, activation and residual may be None.
+    """
+    bias = None if bias is None else tf.convert_to_tensor(bias)
+    vectors = [tf.convert_to_tensor(vector) for vector in (gamma, beta, mean, variance)]
+    return _activated_normalization(activation)(x, bias, *vectors, epsilon, residual)
+
+
+@functools.cache
+def _activated_normalization(activation):
+    @compiled
+    def call(x, bias, gamma, beta, mean, variance, epsilon, residual):
+        y = wide(x) if bias is None else wide(x) + wide(bias)
+        y = activation.inference(y) if activation else y
+        scale = wide(gamma) * tf.math.rsqrt(variance + epsilon)
+        y = y * scale + (wide(beta) - mean * scale)
+        return narrow(y if residual is None else wide(residual) + y, x.dtype)
+
+    return call
+
+
 def batch_normalization(x, gamma, beta, epsilon):
     """Batch normalization in training, over all axes except the last.
 
     Returns:
-        The output, and the mean and variance of each channel.
+        The output, and the mean and variance of each channel, in float32.
     """
     unused = tf.zeros([0])
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=gamma, offset=beta, mean=unused, variance=unused, epsilon=epsilon
+        x=x,
+        scale=tf.cast(gamma, tf.float32),
+        offset=tf.cast(beta, tf.float32),
+        mean=unused,
+        variance=unused,
+        epsilon=epsilon,
     )
     # The kernel returns the unbiased variance, with a divisor of count - 1.
-    count = tf.cast(tf.size(x) // x.shape[-1], x.dtype)
+    count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
     return y, mean, variance * (count - 1) / count

@@ -1,0 +1,28 @@
+"""An activation as a layer, with a fused kernel."""
+
+from typing import Any
+
+import keras
+
+from keras_mixers.layers import kernels
+from keras_mixers.serialization import registered
+
+
+@registered
+class Activation(keras.layers.Activation):
+    """Keras's Activation.
+
+    Shapes: `(...) -> (...)`.
+
+    Args:
+        activation: a name or a function.
+
+    Example:
+        >>> Activation("gelu")(keras.Input((8, 8, 48))).shape
+        (None, 8, 8, 48)
+    """
+
+    mixes = frozenset()  # so that tools know that the layer keeps tokens apart
+
+    def call(self, x: Any, training: bool | None = None) -> Any:
+        return kernels.activate_separately(self.activation, x, training)
