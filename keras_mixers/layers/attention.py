@@ -313,7 +313,7 @@ class MultiHeadSelfAttention(Layer):
 
 
 def attend_heads(query, key, value):
-    """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, Q, H, d), 2 x (N, T, H, d) -> like q`."""
+    """`softmax(q . k / sqrt(d)) v` of each head: `(N, Q, H, d), 2 x (N, T, H, d) -> like q`."""
     fused = kernels.fused_kernels(query)
     if fused and None not in (query.shape[1], key.shape[1]):
         return fused.attention_of_parts(query, key, value)

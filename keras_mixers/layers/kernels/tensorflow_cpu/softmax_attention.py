@@ -85,7 +85,7 @@ def _weights(query, key):
 
 
 def _mixed(weights, value):
-    """The weighted sums of the values, heads joined: `(N, H, Q, T), (N, H, T, d) -> (N, Q, H d)`."""
+    """Weighted sums of the values, heads joined: `(N, H, Q, T), (N, H, T, d) -> (N, Q, H d)`."""
     _, heads, tokens, _ = weights.shape
     mixed = tf.transpose(tf.matmul(weights, value), (0, 2, 1, 3))
     return tf.reshape(mixed, (-1, tokens, heads * value.shape[-1]))
