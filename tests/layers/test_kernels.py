@@ -190,8 +190,9 @@ def test_every_fused_kernel_has_a_case(monkeypatch, fast_bfloat16):
         """The module of fused kernels; it records which names the layers use."""
 
         def __getattr__(self, name):
+            kernel = getattr(tensorflow_cpu, name)
             used.add(name)
-            return getattr(tensorflow_cpu, name)
+            return kernel
 
     monkeypatch.setattr(kernels, "tensorflow_cpu", Recorder())
     for case in CASES:
