@@ -313,10 +313,13 @@ class MultiHeadSelfAttention(Layer):
 
 
 def attend_heads(query, key, value):
-    """`softmax(q . k / sqrt(d)) v` of each head: `(N, Q, H, d), 2 x (N, T, H, d) -> like q`."""
+    """`softmax(q . k / sqrt(d)) v` by a fused kernel.
+
+    Shapes: `(N, Q, H, d), 2 x (N, T, H, d) -> (N, Q, H, d)`.
+    """
     fused = kernels.fused_kernels(query)
     if fused and None not in (query.shape[1], key.shape[1]):
-        return fused.attention_of_parts(query, key, value)
+        return ops.reshape(fused.attention_of_parts(query, key, value), (-1, *query.shape[1:]))
     return ops.dot_product_attention(query, key, value, scale=query.shape[-1] ** -0.5)
 
 

@@ -136,7 +136,7 @@ def test_second_derivatives_in_bfloat16(form="interleaved"):
 
 
 def test_means_weight_the_gradients_of_the_weights():
-    """`sum(weights * d_weights)` of a query equals the product of the output and its gradient."""
+    """`sum(weights * d_weights)` of a query is the product of the output and its gradient."""
     import tensorflow as tf
 
     from keras_mixers.layers.kernels.tensorflow_cpu import softmax_attention

@@ -85,7 +85,10 @@ def _weights(query, key):
 
 
 def _mixed(weights, value):
-    """Weighted sums of the values, heads joined: `(N, H, Q, T), (N, H, T, d) -> (N, Q, H d)`."""
+    """The weighted sums of the values, with the heads joined.
+
+    Shapes: `(N, H, Q, T), (N, H, T, d) -> (N, Q, H d)`.
+    """
     _, heads, tokens, _ = weights.shape
     mixed = tf.transpose(tf.matmul(weights, value), (0, 2, 1, 3))
     return tf.reshape(mixed, (-1, tokens, heads * value.shape[-1]))
