@@ -59,7 +59,7 @@ def export(
         model: a built functional or Sequential model with one input. If it has several outputs,
             such as those of `km.feature_maps`, the file returns them under the names of the layers
             that compute them, and neither `logits` nor `probabilities`. The file computes in
-            `dtype`, whatever the model's dtype policy is.
+            `dtype` with the model's float32 weights, whatever the model's dtype policy is.
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
             must exist. ONNX weights over 2 GiB go into a second file next to `path`.
         preprocessing: how to prepare images for the model; it becomes part of the file. `"model"`
@@ -74,9 +74,10 @@ def export(
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and
             logits stay float32).
         quantize: for ONNX and TensorFlow Lite. `"int8"`: compute products with weights in 8-bit
-            integers. ONNX files do this to convolutions only with `calibration_data`, and do not
-            fuse attention. The report tells which fraction of the weights is `quantized`. Without
-            calibration it is small for a ConvMixer, whose file is then not smaller or faster.
+            integers. ONNX files do this to convolutions only with `calibration_data`, and fuse
+            attention only without. The report tells which fraction of the weights is `quantized`.
+            Without calibration it is small for a ConvMixer, whose file is then not smaller or
+            faster.
             `"float16"`: store weights in half precision, compute in float32.
         calibration_data: with `quantize`, images as the file takes them: an array, or batches with
             or without labels, such as a `tf.data.Dataset`. `export` uses the first 256 images to

@@ -27,8 +27,26 @@ def stored_types(path):
     return counts
 
 
+def tflite_tensors(path):
+    import tensorflow as tf
+
+    return tf.lite.Interpreter(model_path=str(path)).get_tensor_details()
+
+
+def saved_float_types(path):
+    """The dtypes of floats in the functions of a SavedModel."""
+    import tensorflow as tf
+
+    serve = tf.saved_model.load(str(path)).signatures["serving_default"]
+    functions = serve.graph.as_graph_def().library.function
+    values = [value for f in functions for node in f.node_def for value in node.attr.values()]
+    types = {tf.dtypes.as_dtype(v.type) for v in values if v.WhichOneof("value") == "type"}
+    return {each.name for each in types if each.is_floating}
+
+
+@pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated:UserWarning")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("name", ["model.onnx", "saved_model"])
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "saved_model"])
 def test_mixed_precision_exports_in_float32(policy, name, tmp_path):
     plain = random_weights(case("vit").make())
     mixed = case("vit").make(dtype=policy)
@@ -36,8 +54,15 @@ def test_mixed_precision_exports_in_float32(policy, name, tmp_path):
     report = km.export(mixed, tmp_path / name)
     assert report.precision == "float32"
     assert report.largest_difference < 1e-5
-    if name.endswith(".onnx"):
-        assert not {"FLOAT16", "BFLOAT16"} & set(stored_types(report.path))
+    if name == "model.tflite":
+        assert {t["dtype"] for t in tflite_tensors(report.path)} == {np.float32, np.int32}
+    if name == "saved_model":
+        assert saved_float_types(report.path) == {"float32"}
+    if name == "model.onnx":
+        assert set(stored_types(report.path)) == {"FLOAT", "INT32", "INT64"}
+        casts = [node for node in onnx.load(report.path).graph.node if node.op_type == "Cast"]
+        integers = {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
+        assert {attribute.i for cast in casts for attribute in cast.attribute} <= integers
         images = case("vit").images(5)
         expected = np.asarray(plain(images))
         np.testing.assert_allclose(run(report.path, images), expected, rtol=1e-4, atol=1e-5)
@@ -106,6 +131,8 @@ def test_quantize_int8_matches_model(name, calibrated, target, tmp_path):
     assert types["INT8"] >= matrices > 0
     found = {node.op_type for node in onnx.load(report.path).graph.node}
     assert ("QuantizeLinear" if calibrated else "MatMulInteger") in found
+    fused = name == "vit" and target == "onnxruntime" and not calibrated
+    assert ("QAttention" in found) == fused
     expected = np.asarray(model(images))
     relative = np.linalg.norm(run(report.path, images) - expected) / np.linalg.norm(expected)
     assert relative < 0.1

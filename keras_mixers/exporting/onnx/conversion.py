@@ -51,7 +51,7 @@ def trace(serving, inputs):
     def serve(images, weights):
         with (
             keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))),
-            lowered(serving.model, serving.target, serving.quantize),
+            lowered(serving),
         ):
             return serving(images)
 

@@ -18,22 +18,21 @@ from keras_mixers.graph import all_layers
 
 
 @contextlib.contextmanager
-def lowered(model, target, quantize):
-    """Inside the `with` statement the layers of a model compute by the lowerings for `target`.
+def lowered(serving):
+    """Inside the `with` statement the layers of a model compute by their lowerings.
 
     Args:
-        model: a Keras model.
-        target: `"onnx"` or `"onnxruntime"`.
-        quantize: None, `"int8"` or `"float16"`.
+        serving: the `Serving`, whose model, target and precision decide on the lowerings.
     """
+    target = serving.target
     lowerings = dict(LOWERINGS)
-    if quantize == "int8":
+    if serving.quantize == "int8":
         lowerings[layers.TokenMixing] = lower_token_mixing_by_rows
-    elif target == "onnxruntime":  # not in int8, because its tools do not quantize `Attention`
-        lowerings[layers.MultiHeadSelfAttention] = lower_attention_to_one_node
     if target == "onnxruntime":
         lowerings[keras.layers.Conv2D] = lower_patch_conv
-    parts = all_layers(model)
+        if not serving.calibration:  # because static quantization does not know `Attention`
+            lowerings[layers.MultiHeadSelfAttention] = lower_attention_to_one_node
+    parts = all_layers(serving.model)
     calls = [
         (layer, lowered_call(lowerings[type(layer)], layer))
         for layer in parts

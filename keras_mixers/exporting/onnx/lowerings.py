@@ -238,7 +238,6 @@ def lower_attention_to_one_node(layer, x):
         (*x.shape[:2], heads * head_dim),
         domain=CONTRIB,
         num_heads=heads,
-        qkv_hidden_sizes=[heads * head_dim] * 3,
         scale=DOT_SCALES[layer.score](layer),
     )
     return layer.project_out(mixed)

@@ -7,9 +7,10 @@ OPSET = 18  # the newest set of ONNX operators that tf2onnx 1.17 knows
 # Operators with random outputs: inference needs none of them.
 RANDOM_OPS = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform"}
 RANDOM_OPS |= {"RandomUniformLike", "Dropout"}
-# onnxruntime's operators that the lowerings make, or that tf2onnx makes from preprocessing.
+# onnxruntime's operators that the lowerings make, tf2onnx makes from preprocessing, or
+# quantization makes from `Attention`.
 CONTRIB_OPERATORS = {"Attention", "FastGelu", "Gelu", "MultiHeadAttention", "Range"}
-CONTRIB_OPERATORS |= {"RotaryEmbedding"}
+CONTRIB_OPERATORS |= {"QAttention", "RotaryEmbedding"}
 
 
 def check_operators(graph, target):

@@ -11,7 +11,8 @@ from keras_mixers.exporting.onnx.file import LARGEST_FILE
 from keras_mixers.exporting.temporary_files import temporary_files_in
 
 TOOLS = [f"onnxruntime.quantization.{name}" for name in ("quant_utils", "quantize")]
-DYNAMIC_OPS = ["MatMul"]  # not Conv, which without calibration is slower in int8 than in float32
+# Not Conv, which without calibration is slower in int8 than in float32.
+DYNAMIC_OPS = ["Attention", "MatMul"]
 STATIC_OPS = ["Conv", "Gemm", "MatMul"]  # with calibration
 
 
