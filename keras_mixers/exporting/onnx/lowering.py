@@ -26,12 +26,14 @@ def lowered(serving):
     """
     target = serving.target
     lowerings = dict(LOWERINGS)
-    if serving.quantize == "int8":
+    int8 = serving.quantize == "int8"
+    if int8:
         lowerings[layers.TokenMixing] = lower_token_mixing_by_rows
-    if target == "onnxruntime":
-        lowerings[keras.layers.Conv2D] = lower_patch_conv
-        if not serving.calibration:  # because static quantization does not know `Attention`
-            lowerings[layers.MultiHeadSelfAttention] = lower_attention_to_one_node
+    # Not with calibration, because onnxruntime's static quantization does not know `Attention`.
+    if target == "onnxruntime" and not (int8 and serving.calibration):
+        lowerings[layers.MultiHeadSelfAttention] = lower_attention_to_one_node
+        if int8:
+            lowerings[keras.layers.Conv2D] = lower_patch_conv
     parts = all_layers(serving.model)
     calls = [
         (layer, lowered_call(lowerings[type(layer)], layer))
