@@ -116,11 +116,23 @@ class ConvMixerBlock(Layer):
         if not training and kernels.fused_kernels(x) and not kernels.is_small(x):
             return self.fused_inference(x)
 
-        def activate_and_normalize(norm, x):
-            return normalize(norm, kernels.activate(self.activation, x, training))
+        y = kernels.activate(self.activation, self.depthwise(x), training)
+        x = x + normalize(self.norm1, y)
+        return normalize(self.norm2, self.activated_pointwise(x, training))
 
-        x = x + activate_and_normalize(self.norm1, self.depthwise(x))
-        return activate_and_normalize(self.norm2, self.pointwise(x))
+    def activated_pointwise(self, x, training):
+        """`activation(pointwise(x))`."""
+        fused = kernels.fused_kernels(x)
+        activation = fused and fused.ACTIVATIONS.get(self.activation)
+        if not (activation and training and is_plain(self.pointwise)):
+            return kernels.activate(self.activation, self.pointwise(x), training)
+        # As a product, because TensorFlow's gradient for the kernel of a convolution is slower.
+        return fused.activated_dense(x, *self.pointwise_weights(), activation)
+
+    def pointwise_weights(self):
+        """The matrix and the bias of the pointwise convolution, as tensors."""
+        kernel, bias = self.pointwise.kernel, self.pointwise.bias
+        return ops.reshape(kernel, (-1, bias.shape[0])), ops.convert_to_tensor(bias)
 
     def fused_inference(self, x):
         """The block at inference; one loop follows each convolution."""
@@ -129,8 +141,8 @@ class ConvMixerBlock(Layer):
         if self.activation not in fused.ACTIVATIONS or not is_plain(self.pointwise):
             return self.norm2.activated_inference(self.pointwise(x), self.activation)
         # The loop adds the bias, because a product without a bias is faster.
-        product = fused.dense(x, ops.reshape(self.pointwise.kernel, (-1, x.shape[-1])), None)
-        return self.norm2.activated_inference(product, self.activation, self.pointwise.bias)
+        kernel, bias = self.pointwise_weights()
+        return self.norm2.activated_inference(fused.dense(x, kernel, None), self.activation, bias)
 
     def block_with_batch_statistics(self, x):
         """The block in training, without side effects.

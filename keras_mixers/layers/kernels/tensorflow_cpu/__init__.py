@@ -21,6 +21,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
     rms_normalization,
 )
 from keras_mixers.layers.kernels.tensorflow_cpu.products import (
+    activated_dense,
     dense,
     mlp,
     mlp_across_tokens,
@@ -35,6 +36,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import (
 
 __all__ = [
     "ACTIVATIONS",
+    "activated_dense",
     "activated_normalization",
     "add",
     "attention",

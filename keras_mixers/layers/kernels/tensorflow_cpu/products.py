@@ -40,6 +40,23 @@ def _product_in_bfloat16(x, kernel, bias):
     return _product(x, kernel, bias), gradient
 
 
+def activated_dense(x, kernel, bias, activation):
+    """`activation(x kernel + bias)` on rows, in training; it stores x and `x kernel`."""
+
+    @tf.custom_gradient
+    def call(x, kernel, bias):
+        product = Rows.times(x, kernel)
+
+        def gradient(dy):
+            d_product = activation.backward(dy, product, bias)
+            d_kernel, d_bias = Rows.d_kernel(x, d_product), Rows.d_bias(d_product)
+            return Rows.back(d_product, kernel), d_kernel, d_bias
+
+        return activation.forward(product, bias), gradient
+
+    return on_rows(lambda x: call(x, kernel, bias), x)
+
+
 def mlp(x, kernel1, bias1, kernel2, bias2, activation):
     """`activation(x kernel1 + bias1) kernel2 + bias2` on rows."""
     weights = kernel1, bias1, kernel2, bias2
