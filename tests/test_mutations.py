@@ -152,9 +152,9 @@ MUTATIONS = [
         "layers/test_meaning.py::test_select_token",
     ),
     (
-        "layers.kernels.tensorflow_cpu:mlp",
-        "x, d_hidden, transpose_a",
-        "x, d_hidden * 2, transpose_a",
+        "layers.kernels.tensorflow_cpu.products:_mlp",
+        "form.d_kernel(x, d_hidden)",
+        "form.d_kernel(x, d_hidden * 2)",
         FUSED.format("ChannelMixing-gelu"),
     ),
     (

@@ -25,4 +25,7 @@ class Activation(keras.layers.Activation):
     mixes = frozenset()  # so that tools know that the layer keeps tokens apart
 
     def call(self, x: Any, training: bool | None = None) -> Any:
-        return kernels.activate_separately(self.activation, x, training)
+        kernel = kernels.activation(self.activation, x)
+        if kernel and not training and not kernels.is_small(x):
+            return kernel.forward(x)  # because TensorFlow cannot fuse it with a product before it
+        return kernels.activate(self.activation, x, training)

@@ -258,11 +258,11 @@ class MultiHeadSelfAttention(Layer):
 
     def attend(self, x):
         """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, T, D) -> (N, T, H d)`."""
-        fused = kernels.fused_kernels(x)
+        attention = kernels.find("attention", x)
         learned = bool(self.rotary and self.rotary.learned)  # a kernel needs constant angles
-        if fused and not (self.qk_norm or learned) and x.shape[1] is not None:
+        if attention and not (self.qk_norm or learned) and x.shape[1] is not None:
             angles = self.rotary and self.rotary_tables()
-            return fused.attention(self.qkv(x), self.num_heads, self.rotary, angles)
+            return attention(self.qkv(x), self.num_heads, self.rotary, angles)
         return self.join_heads(attend_heads(*self.project(x)))
 
     def project_out(self, mixed, training=None):
@@ -317,9 +317,9 @@ def attend_heads(query, key, value):
 
     Shapes: `(N, Q, H, d), 2 x (N, T, H, d) -> (N, Q, H, d)`.
     """
-    fused = kernels.fused_kernels(query)
-    if fused and None not in (query.shape[1], key.shape[1]):
-        return ops.reshape(fused.attention_of_parts(query, key, value), (-1, *query.shape[1:]))
+    attention = kernels.find("attention_of_parts", query)
+    if attention and None not in (query.shape[1], key.shape[1]):
+        return ops.reshape(attention(query, key, value), (-1, *query.shape[1:]))
     return ops.dot_product_attention(query, key, value, scale=query.shape[-1] ** -0.5)
 
 

@@ -113,7 +113,8 @@ class ConvMixerBlock(Layer):
 
     def block(self, x, normalize, training):
         """The two halves of the block; `normalize(norm, x)` applies one of the norms."""
-        if not training and kernels.fused_kernels(x) and not kernels.is_small(x):
+        fused = kernels.find("activated_normalization", x)
+        if fused and not training and not kernels.is_small(x):
             return self.fused_inference(x)
 
         y = kernels.activate(self.activation, self.depthwise(x), training)
@@ -122,12 +123,12 @@ class ConvMixerBlock(Layer):
 
     def activated_pointwise(self, x, training):
         """`activation(pointwise(x))`."""
-        fused = kernels.fused_kernels(x)
-        activation = fused and fused.ACTIVATIONS.get(self.activation)
-        if not (activation and training and is_plain(self.pointwise)):
+        product = kernels.find("activated_dense", x)
+        activation = kernels.activation(self.activation, x)
+        if not (product and activation and training and is_plain(self.pointwise)):
             return kernels.activate(self.activation, self.pointwise(x), training)
         # As a product, because TensorFlow's gradient for the kernel of a convolution is slower.
-        return fused.activated_dense(x, *self.pointwise_weights(), activation)
+        return product(x, *self.pointwise_weights(), activation)
 
     def pointwise_weights(self):
         """The matrix and the bias of the pointwise convolution, as tensors."""
@@ -137,12 +138,12 @@ class ConvMixerBlock(Layer):
     def fused_inference(self, x):
         """The block at inference; one loop follows each convolution."""
         x = self.norm1.activated_inference(self.depthwise(x), self.activation, residual=x)
-        fused = kernels.fused_kernels(x)
-        if self.activation not in fused.ACTIVATIONS or not is_plain(self.pointwise):
+        if not kernels.activation(self.activation, x) or not is_plain(self.pointwise):
             return self.norm2.activated_inference(self.pointwise(x), self.activation)
         # The loop adds the bias, because a product without a bias is faster.
         kernel, bias = self.pointwise_weights()
-        return self.norm2.activated_inference(fused.dense(x, kernel, None), self.activation, bias)
+        x = kernels.find("dense", x)(x, kernel, None)
+        return self.norm2.activated_inference(x, self.activation, bias)
 
     def block_with_batch_statistics(self, x):
         """The block in training, without side effects.
@@ -164,7 +165,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Keras's DepthwiseConv2D for stride 1 and padding `"same"`, with a faster gradient."""
 
     def call(self, x):
-        convolution = kernels.fused_kernel("depthwise_convolution", x)
+        convolution = kernels.find("depthwise_convolution", x)
         if not convolution or None in x.shape[1:]:
             return super().call(x)
         y = convolution(x, ops.convert_to_tensor(self.kernel))
@@ -175,7 +176,7 @@ class PointwiseConv2D(keras.layers.Conv2D):
     """Keras's Conv2D for a kernel of 1 x 1, computed by a product of matrices on JAX on CPUs."""
 
     def call(self, x):
-        product = kernels.fused_kernel("pointwise_product", x)
+        product = kernels.find("pointwise_product", x)
         if not product:
             return super().call(x)
         kernel = ops.convert_to_tensor(self.kernel)

@@ -10,9 +10,9 @@ class Dense(keras.layers.Dense):
     """Keras's Dense, computed by a fused kernel where that is faster."""
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x)
-        if fused and len(x.shape) > 2 and self.activation is keras.activations.linear:
-            return fused.dense(x, *weights(self))
+        dense = kernels.find("dense", x)
+        if dense and self.activation is keras.activations.linear:
+            return dense(x, *weights(self))
         return super().call(x, training=training)
 
     def bias_tensor(self):
@@ -42,9 +42,9 @@ class QueryKeyValue(Dense):
         )
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x)
-        if fused and len(x.shape) > 2:
-            return fused.dense(x, *weights(self))
+        dense = kernels.find("dense", x)
+        if dense:
+            return dense(x, *weights(self))
         y = super().call(x)
         return y + ops.cast(self.bias_tensor(), y.dtype)
 
@@ -70,25 +70,26 @@ def mlp(x, fc1, activation, dropout, fc2, training):
         hidden = kernels.activate(activation, fc1(x), training)
         return fc2(dropout(hidden, training=training))
 
-    fused = kernels.fused_kernels(x)
+    fused, on_rows = kernels.find("mlp", x), kernels.find("on_rows", x)
     if not (fused and _is_plain_mlp(fc1, fc2)):
         return reference(x)
+    kernel = kernels.activation(activation, x)
     drops = training and dropout.rate
-    if _has_kernel(fused, x, activation, training) and not drops:
-        return fused.mlp(x, *weights(fc1), *weights(fc2), fused.ACTIVATIONS[activation])
-    return fused.on_rows(reference, x)  # because oneDNN fuses only products of matrices
+    if kernel and not drops and _is_faster_fused(x, training):
+        return fused(x, *weights(fc1), *weights(fc2), kernel)
+    return on_rows(reference, x)  # because oneDNN fuses only products of matrices
 
 
 def mlp_across_tokens(x, fc1, activation, dropout, fc2, training):
     """The MLP of the columns of each image: `(N, T, D) -> (N, S, D)`."""
-    fused = kernels.fused_kernels(x)
+    if _is_faster_fused(x, training):
+        fused = kernels.find("mlp_across_tokens", x)
+    else:
+        fused = x.shape[0] == 1 and kernels.find("mlp_of_one_image", x)
+    kernel = kernels.activation(activation, x)
     drops = training and dropout.rate
-    if fused and _is_plain_mlp(fc1, fc2) and not drops and activation in fused.ACTIVATIONS:
-        arguments = x, *weights(fc1), *weights(fc2), fused.ACTIVATIONS[activation]
-        if _has_kernel(fused, x, activation, training):
-            return fused.mlp_across_tokens(*arguments)
-        if x.shape[0] == 1:
-            return fused.mlp_of_one_image(*arguments)
+    if fused and kernel and not drops and _is_plain_mlp(fc1, fc2):
+        return fused(x, *weights(fc1), *weights(fc2), kernel)
     x = ops.transpose(x, (0, 2, 1))
     x = mlp(x, fc1, activation, dropout, fc2, training)
     return ops.transpose(x, (0, 2, 1))
@@ -99,10 +100,9 @@ def _is_plain_mlp(fc1, fc2):
     return biases and _is_plain(fc1) and _is_plain(fc2)
 
 
-def _has_kernel(fused, x, activation, training):
-    """Whether a fused kernel computes the MLP faster than products that oneDNN fuses."""
-    faster = training or (x.dtype == "bfloat16" and not kernels.is_small(x))
-    return faster and activation in fused.ACTIVATIONS
+def _is_faster_fused(x, training):
+    """Whether one fused kernel computes an MLP faster than products that oneDNN fuses."""
+    return training or (x.dtype == "bfloat16" and not kernels.is_small(x))
 
 
 def parts(dense, x, count, activation=lambda units: units):

@@ -36,11 +36,10 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     def call(self, x, training=None):
         # Keras does not cast the input of this layer, and the kernels keep its dtype.
-        fused = x.dtype == self.compute_dtype and kernels.fused_kernels(x)
-        if fused and training:
-            return fused.layer_normalization(x, *self.tensors(), self.epsilon)
-        if fused and kernels.has_onednn() and not kernels.is_small(x):
-            return fused.layer_normalization_inference(x, *self.tensors(), self.epsilon)
+        name = "layer_normalization" if training else "layer_normalization_inference"
+        kernel = x.dtype == self.compute_dtype and kernels.find(name, x)
+        if kernel and (training or (kernels.has_onednn() and not kernels.is_small(x))):
+            return kernel(x, *self.tensors(), self.epsilon)
         if keras.backend.backend() != "tensorflow":
             return super().call(x)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
@@ -83,9 +82,9 @@ class RMSNormalization(Layer):
         )
 
     def call(self, x, training=None):
-        fused = kernels.fused_kernels(x)
-        if fused and training:
-            return fused.rms_normalization(x, ops.convert_to_tensor(self.gamma), self.epsilon)
+        kernel = kernels.find("rms_normalization", x)
+        if kernel and training:
+            return kernel(x, ops.convert_to_tensor(self.gamma), self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         mean = ops.mean(ops.square(precise), axis=-1, keepdims=True)
         scale = ops.rsqrt(mean + self.epsilon) * ops.cast(self.gamma, precise.dtype)
@@ -130,9 +129,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             The output, and the mean and variance of each channel.
         """
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
-        fused = kernels.fused_kernels(x)
-        if fused:
-            return fused.batch_normalization(x, gamma, beta, self.epsilon)
+        kernel = kernels.find("batch_normalization", x)
+        if kernel:
+            return kernel(x, gamma, beta, self.epsilon)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         gamma, beta = ops.cast(gamma, precise.dtype), ops.cast(beta, precise.dtype)
         mean, variance = moments(precise, axes=tuple(range(len(x.shape) - 1)))
@@ -149,12 +148,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
             bias: a vector of channels, or None.
             residual: a grid, or None.
         """
-        fused = kernels.fused_kernels(x)
-        kernel = fused.ACTIVATIONS.get(activation)
+        kernel = kernels.activation(activation, x)
         if not kernel:
             x = activation(x)
         vectors = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
-        return fused.activated_normalization(x, bias, kernel, *vectors, self.epsilon, residual)
+        normalization = kernels.find("activated_normalization", x)
+        return normalization(x, bias, kernel, *vectors, self.epsilon, residual)
 
     def update_moving_statistics(self, mean, variance):
         """Move the moving averages towards the mean and variance of a batch."""

@@ -119,11 +119,11 @@ class Residual(Layer):
         branch = functools.partial(self.branch, training=training)
         if self.gradient_checkpointing and training:
             branch = keras.remat(branch)
-        fused = kernels.fused_kernels(x, dtypes=("bfloat16",))
-        if not fused or kernels.is_small(x):
+        fork, add = kernels.find("fork", x), kernels.find("add", x)
+        if not fork or x.dtype != "bfloat16" or kernels.is_small(x):
             return x + self.drop(branch(x), training=training)
-        x, into_branch = fused.fork(x)
-        return fused.add(x, self.drop(branch(into_branch), training=training))
+        x, into_branch = fork(x)
+        return add(x, self.drop(branch(into_branch), training=training))
 
     def branch(self, x, training):
         """`scale(mixer(norm(x)))`, the branch without stochastic depth."""

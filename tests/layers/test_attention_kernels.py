@@ -133,17 +133,3 @@ def test_second_derivatives_in_bfloat16(form="interleaved"):
     found = penalty_gradients(fused, "bfloat16")
     for here, truth in zip(found, exact, strict=True):
         assert relative_error(here, truth) < 0.03
-
-
-def test_means_weight_the_gradients_of_the_weights():
-    """`sum(weights * d_weights)` of a query is the product of the output and its gradient."""
-    import tensorflow as tf
-
-    from keras_mixers.layers.kernels.tensorflow_cpu import softmax_attention
-
-    weights, value = np.random.default_rng(0).random((2, HEADS, 5, 7)), values((2, HEADS, 7, 12), 1)
-    dy = values((2, 5, HEADS * 12), 2)
-    y = np.einsum("nhqk,nhkd->nqhd", weights, value).reshape(dy.shape)
-    d_weights = np.einsum("nqhd,nhkd->nhqk", dy.reshape(2, 5, HEADS, 12), value)
-    found = softmax_attention._means(tf.constant(y), tf.constant(dy), HEADS)
-    np.testing.assert_allclose(found[..., 0], (weights * d_weights).sum(-1), rtol=1e-9, atol=1e-9)

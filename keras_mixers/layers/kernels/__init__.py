@@ -1,9 +1,8 @@
 """Choose between a fused kernel and its reference implementation.
 
 The layers are written in `keras.ops`: that is the reference implementation. A fused kernel computes
-the same values and gradients faster on one backend. A layer asks `fused_kernels(x)` in its `call`,
-or `fused_kernel(name, x)` for a kernel that JAX has too. It uses the reference implementation if
-the answer is None.
+the same values and gradients faster on one backend and device. A layer asks `find(name, x)` in its
+`call`, and uses its reference implementation if the answer is None.
 
 `km.export` and Keras's `model.export` use the reference implementation.
 """
@@ -46,20 +45,24 @@ def on_tensorflow_cpu():
     return all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
 
 
-def fused_kernels(x, dtypes=("float32", "bfloat16")):
-    """The module of fused kernels that can compute x, or None.
+def find(name, x):
+    """The fused kernel of this name that can compute x, or None.
 
-    There are fused kernels for float32 and bfloat16 in TensorFlow graphs on CPUs. Those for
-    bfloat16 need a processor with bfloat16 instructions. On GPUs and on JAX, XLA fuses the
-    reference implementation by itself. The few kernels for JAX on CPUs are in `fused_kernel`.
+    There are fused kernels in TensorFlow graphs on CPUs, for float32 and bfloat16, and a few for JAX
+    on CPUs, for every dtype. On GPUs, XLA fuses the reference implementation.
 
     Args:
+        name: a name in `__all__` of the module of a backend, such as `tensorflow_cpu`.
         x: a tensor in the dtype of the computation.
-        dtypes: those that the wanted kernel can compute.
     """
     _warn_of_slow_dtype(x)
-    if keras.backend.backend() != "tensorflow":
-        return None
+    modules = {"tensorflow": _tensorflow_kernels, "jax": _jax_kernels}
+    module = modules.get(keras.backend.backend(), lambda x: None)(x)
+    return getattr(module, name, None)
+
+
+def _tensorflow_kernels(x):
+    """The module of kernels for TensorFlow that can compute x, or None."""
     import tensorflow as tf
 
     if tf.executing_eagerly():
@@ -68,32 +71,19 @@ def fused_kernels(x, dtypes=("float32", "bfloat16")):
 
     # Here, because each layer that may use a kernel calls this function while it is traced.
     gradients.trace_in(tf.compat.v1.get_default_graph())
-    if _reference_only.get() or x.dtype not in dtypes or not on_tensorflow_cpu():
-        return None
-    if in_keras_export():
-        return None
-    if x.dtype == "bfloat16" and not has_fast_bfloat16():
+    serves = x.dtype == "float32" or (x.dtype == "bfloat16" and has_fast_bfloat16())
+    if _reference_only.get() or not serves or not on_tensorflow_cpu() or in_keras_export():
         return None
     from keras_mixers.layers.kernels import tensorflow_cpu
 
     return tensorflow_cpu
 
 
-def fused_kernel(name, x, dtypes=("float32", "bfloat16")):
-    """The fused kernel of this name that can compute x, or None: on TensorFlow or on JAX.
-
-    Those for JAX can compute every dtype; `dtypes` is for TensorFlow.
-    """
-    return getattr(fused_kernels(x, dtypes) or _jax_kernels(), name, None)
-
-
-def _jax_kernels():
-    """The module of fused kernels if the backend is JAX and computes on CPUs, else None."""
-    if keras.backend.backend() != "jax" or _reference_only.get():
-        return None
+def _jax_kernels(x):
+    """The module of kernels for JAX if it computes on CPUs, else None."""
     import jax
 
-    if jax.default_backend() != "cpu" or in_keras_export():
+    if _reference_only.get() or jax.default_backend() != "cpu" or in_keras_export():
         return None
     from keras_mixers.layers.kernels import jax_cpu
 
@@ -120,26 +110,19 @@ def in_keras_export():
     return frame is not None
 
 
+def activation(function, x):
+    """The fused kernel that computes an activation of x, or None."""
+    return (find("ACTIVATIONS", x) or {}).get(function)
+
+
 def activate(function, x, training):
     """`function(x)`, computed by a fused kernel if the function has one."""
     if function is keras.activations.gelu and not training and in_keras_export():
         return 0.5 * x * (1 + ops.erf(x * 2**-0.5))  # because ONNX has no operator for `erfc`
-    fused = fused_kernels(x)
-    if jax_kernels := _jax_kernels():
-        return jax_kernels.ACTIVATIONS.get(function, function)(x)
-    kernel = fused and fused.ACTIVATIONS.get(function)
+    kernel = activation(function, x)
     if not kernel:
         return function(x)
     return kernel.training(x) if training else kernel.inference(x)
-
-
-def activate_separately(function, x, training):
-    """`function(x)` where no product comes before it, with which oneDNN could fuse it."""
-    fused = fused_kernels(x)
-    kernel = fused and fused.ACTIVATIONS.get(function)
-    if kernel and not training and not is_small(x):
-        return kernel.forward(x)
-    return activate(function, x, training)
 
 
 def is_small(x):

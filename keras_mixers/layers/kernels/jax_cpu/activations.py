@@ -39,4 +39,11 @@ def _precise(x):
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-ACTIVATIONS = {keras.activations.gelu: gelu}
+class Activation:
+    """One function in the three forms in which layers call an activation."""
+
+    def __init__(self, function):
+        self.training = self.inference = self.forward = function
+
+
+ACTIVATIONS = {keras.activations.gelu: Activation(gelu)}

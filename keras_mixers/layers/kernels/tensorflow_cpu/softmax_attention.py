@@ -4,8 +4,6 @@ In bfloat16, oneDNN computes the products and the softmax with float32 inside, a
 results. XLA computes the gradient of the softmax in float32 too.
 """
 
-import math
-
 import tensorflow as tf
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
@@ -42,8 +40,7 @@ def attention_of_parts(query, key, value):
 def _attention(query, key, value):
     """`softmax(q k') v`, heads joined: `(N, H, Q, d), 2 x (N, H, T, d) -> (N, Q, H d)`.
 
-    For the gradient, this function stores its inputs and output, and the weights if the sequence is
-    short.
+    For the gradient, this function stores its inputs, and the weights if the sequence is short.
     """
     long = key.shape[2] >= LONG
     # TensorFlow's gradient is as fast for short sequences in float32, but slow in bfloat16. Its
@@ -63,7 +60,7 @@ def _attention(query, key, value):
         def gradient(query, key, value, dy):
             inputs = (query, key, value)
             (d_mixed,) = _heads(dy, 1, heads)
-            stored = (_means(y, dy, heads),) if long else (_means(y, dy, heads), weights)
+            stored = () if long else (weights,)
 
             def second(*dd):
                 return run(_second_backward, (*inputs, dy), *inputs, dy, *dd)
@@ -94,12 +91,12 @@ def _mixed(weights, value):
     return tf.reshape(mixed, (-1, tokens, heads * value.shape[-1]))
 
 
-def _backward(query, key, value, d_mixed, means, weights=None):
+def _backward(query, key, value, d_mixed, weights=None):
     """The gradients for queries, keys and values. If the weights are None, it recomputes them."""
     if weights is None:
         weights = _weights(query, key)
     d_weights = tf.matmul(d_mixed, value, transpose_b=True)
-    d_logits = _softmax_backward(weights, d_weights, means)
+    d_logits = _softmax_backward(weights, d_weights)
     return (
         tf.matmul(d_logits, key),
         tf.matmul(d_logits, query, transpose_a=True),
@@ -108,23 +105,17 @@ def _backward(query, key, value, d_mixed, means, weights=None):
 
 
 @compiled
-def _softmax_backward(weights, d_weights, means):
-    return narrow(wide(weights) * (wide(d_weights) - means), weights.dtype)
+def _softmax_backward(weights, d_weights):
+    """The gradient for the logits of a softmax: `weights * (d_weights - mean)`.
 
-
-@compiled
-def _means(y, dy, heads):
-    """The mean gradient of each query's weights, weighted by them: `(N, Q, H d) -> (N, H, Q, 1)`.
-
-    It is the product of the output and its gradient, which are smaller than the weights ("Flash-
-    Attention", arXiv 2205.14135, appendix B).
+    The mean of each row is weighted by its weights. Products of the rounded output and its gradient
+    would give it too ("FlashAttention", arXiv 2205.14135, appendix B), but less exactly.
     """
-    _, tokens, width = y.shape
-    # XLA adds vectors faster than the numbers in a vector, so it first adds vectors of 16 numbers.
-    lanes = math.gcd(width // heads, 16)
-    products = tf.reshape(wide(y) * wide(dy), (-1, tokens, heads, width // heads // lanes, lanes))
-    means = tf.reduce_sum(tf.reduce_sum(products, -2), -1)
-    return tf.transpose(means, (0, 2, 1))[..., None]
+    dtype, weights, d_weights = weights.dtype, wide(weights), wide(d_weights)
+    # A product with a vector, because XLA has a faster loop for it than for the sum of a row.
+    ones = tf.ones(weights.shape[-1], weights.dtype)
+    mean = tf.linalg.matvec(weights * d_weights, ones)[..., None]
+    return narrow(weights * (d_weights - mean), dtype)
 
 
 def _second_backward(query, key, value, dy, *dd):
