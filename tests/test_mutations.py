@@ -141,8 +141,8 @@ MUTATIONS = [
     ),
     (
         "layers:PatchEmbed.call",
-        "self.projection(images)",
-        "self.projection(images[:, ::-1])",
+        "self.projection(images,",
+        "self.projection(images[:, ::-1],",
         "layers/test_meaning.py::test_patch_embed[True]",
     ),
     (
@@ -170,15 +170,15 @@ MUTATIONS = [
         FUSED.format("ConvMixerBlock-even"),
     ),
     (
-        "layers.kernels.tensorflow_cpu.softmax_attention:Rotation.rotated",
-        "direction * scale * self.sine",
-        "scale * self.sine",
+        "layers.kernels.tensorflow_cpu.softmax_attention:_rotated",
+        "-sine",
+        "sine",
         FUSED.format("MultiHeadSelfAttention-rotary"),
     ),
     (
-        "layers.kernels.tensorflow_cpu.softmax_attention:_attention_by_image",
-        "(d_weights - mean)",
-        "d_weights",
+        "layers.kernels.tensorflow_cpu.softmax_attention:_backward",
+        "tf.matmul(d_logits, key)",
+        "tf.matmul(weights, key)",
         "layers/test_kernels.py::test_attention_of_long_sequences_loops_over_images[training]",
     ),
     ("models.assemble:stem", "and a.dropout_rate:", "and False:", VIT_ARGUMENTS),

@@ -126,14 +126,9 @@ class ConvMixerBlock(Layer):
         product = kernels.find("activated_dense", x)
         activation = kernels.activation(self.activation, x)
         if not (product and activation and training and is_plain(self.pointwise)):
-            return kernels.activate(self.activation, self.pointwise(x), training)
-        # As a product, because TensorFlow's gradient for the kernel of a convolution is slower.
-        return product(x, *self.pointwise_weights(), activation)
-
-    def pointwise_weights(self):
-        """The matrix and the bias of the pointwise convolution, as tensors."""
-        kernel, bias = self.pointwise.kernel, self.pointwise.bias
-        return ops.reshape(kernel, (-1, bias.shape[0])), ops.convert_to_tensor(bias)
+            x = self.pointwise(x, training=training)
+            return kernels.activate(self.activation, x, training)
+        return product(x, *self.pointwise.matrix_and_bias(), activation)
 
     def fused_inference(self, x):
         """The block at inference; one loop follows each convolution."""
@@ -141,7 +136,7 @@ class ConvMixerBlock(Layer):
         if not kernels.activation(self.activation, x) or not is_plain(self.pointwise):
             return self.norm2.activated_inference(self.pointwise(x), self.activation)
         # The loop adds the bias, because a product without a bias is faster.
-        kernel, bias = self.pointwise_weights()
+        kernel, bias = self.pointwise.matrix_and_bias()
         x = kernels.find("dense", x)(x, kernel, None)
         return self.norm2.activated_inference(x, self.activation, bias)
 
@@ -166,21 +161,38 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     def call(self, x):
         convolution = kernels.find("depthwise_convolution", x)
-        if not convolution or None in x.shape[1:]:
+        if convolution and None not in x.shape[1:]:
+            y = convolution(x, ops.convert_to_tensor(self.kernel))
+        elif x.dtype == "bfloat16":
+            y = ops.depthwise_conv(x, self.kernel, padding="same", data_format="channels_last")
+        else:
             return super().call(x)
-        y = convolution(x, ops.convert_to_tensor(self.kernel))
-        return y + ops.convert_to_tensor(self.bias)
+        return kernels.plus_bias(y, self.bias)
 
 
 class PointwiseConv2D(keras.layers.Conv2D):
-    """Keras's Conv2D for a kernel of 1 x 1, computed by a product of matrices on JAX on CPUs."""
+    """Keras's Conv2D for a kernel of 1 x 1, computed by a product of matrices where it is faster.
 
-    def call(self, x):
+    In training on CPUs, the gradient of a convolution for its kernel is slower than a product.
+    """
+
+    def call(self, x, training=None):
         product = kernels.find("pointwise_product", x)
-        if not product:
+        dense = training and kernels.find("dense", x)
+        if dense:
+            return dense(x, *self.matrix_and_bias())
+        if product:
+            y = product(x, self.matrix_and_bias()[0])
+        elif x.dtype == "bfloat16":
+            y = self.convolution_op(x, self.kernel)
+        else:
             return super().call(x)
+        return kernels.plus_bias(y, self.bias)
+
+    def matrix_and_bias(self):
+        """The kernel as a matrix, and the bias, as tensors."""
         kernel = ops.convert_to_tensor(self.kernel)
-        return product(x, kernel[0, 0]) + ops.convert_to_tensor(self.bias)
+        return ops.reshape(kernel, (-1, self.filters)), ops.convert_to_tensor(self.bias)
 
 
 def is_plain(convolution):

@@ -10,9 +10,13 @@ class Dense(keras.layers.Dense):
     """Keras's Dense, computed by a fused kernel where that is faster."""
 
     def call(self, x, training=None):
+        if self.activation is not keras.activations.linear:
+            return super().call(x, training=training)
         dense = kernels.find("dense", x)
-        if dense and self.activation is keras.activations.linear:
+        if dense:
             return dense(x, *weights(self))
+        if x.dtype == "bfloat16" and self.bias is not None:
+            return kernels.plus_bias(ops.matmul(x, self.kernel), self.bias)
         return super().call(x, training=training)
 
     def bias_tensor(self):
@@ -45,8 +49,7 @@ class QueryKeyValue(Dense):
         dense = kernels.find("dense", x)
         if dense:
             return dense(x, *weights(self))
-        y = super().call(x)
-        return y + ops.cast(self.bias_tensor(), y.dtype)
+        return kernels.plus_bias(super().call(x), self.bias_tensor())
 
     def quantized_call(self, *args, **kwargs):
         y = super().quantized_call(*args, **kwargs)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.layers import kernels
 from keras_mixers.layers.base import Layer
 from keras_mixers.serialization import registered
 
@@ -48,7 +49,7 @@ class PatchEmbed(Layer):
         self.patch_size = arguments.pair("patch_size", patch_size)
         self.flatten = arguments.flag("flatten", flatten)
         self.use_bias = arguments.flag("use_bias", use_bias)
-        self.projection = keras.layers.Conv2D(
+        self.projection = PatchConv2D(
             self.hidden_dim,
             self.patch_size,
             strides=self.patch_size,
@@ -73,10 +74,36 @@ class PatchEmbed(Layer):
         pixels = self.patch_size[0] * self.patch_size[1] * images_shape[-1]
         return rows * columns * pixels * self.hidden_dim
 
-    def call(self, images):
+    def call(self, images, training=None):
         rows, columns = patch_grid(images.shape[1:3], self.patch_size)
-        x = self.projection(images)
+        x = self.projection(images, training=training)
         return ops.reshape(x, (-1, rows * columns, self.hidden_dim)) if self.flatten else x
+
+
+class PatchConv2D(keras.layers.Conv2D):
+    """Keras's Conv2D for patches that do not overlap.
+
+    In training on CPUs, the gradient of a convolution for its kernel is slower than a product.
+    """
+
+    def call(self, images, training=None):
+        dense = training and kernels.find("dense", images)
+        if dense:
+            kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.filters))
+            bias = ops.convert_to_tensor(self.bias) if self.use_bias else None
+            return dense(patches(images, self.kernel_size), kernel, bias)
+        if images.dtype == "bfloat16" and self.use_bias:
+            return kernels.plus_bias(self.convolution_op(images, self.kernel), self.bias)
+        return super().call(images)
+
+
+def patches(images, patch_size):
+    """The pixels of each patch as a vector: `(N, H, W, C) -> (N, H/P, W/Q, P Q C)`."""
+    height, width = patch_size
+    rows, columns = patch_grid(images.shape[1:3], patch_size)
+    x = ops.reshape(images, (-1, rows, height, columns, width * images.shape[-1]))
+    x = ops.transpose(x, (0, 1, 3, 2, 4))
+    return ops.reshape(x, (-1, rows, columns, height * width * images.shape[-1]))
 
 
 def patch_grid(image_size, patch_size):

@@ -170,3 +170,55 @@ def test_wide_and_narrow_have_gradients():
         y = half.narrow(half.wide(x) ** 3, x.dtype)
     np.testing.assert_array_equal(tape.gradient(y, x), [6.75, 12.0])
     assert half.wide(tf.constant(1.0)).dtype == half.narrow(tf.constant(1.0), tf.float32).dtype
+
+
+# A layer, its arguments, and the shape of its input: many tokens, or many images.
+WITH_VECTORS = [
+    (layers.PatchEmbed, {"hidden_dim": 8, "patch_size": 2}, (4, 128, 128, 1)),
+    (layers.ConvMixerBlock, {"kernel_size": 3, "activation": "relu"}, (4, 64, 64, 8)),
+    (layers.ChannelMixing, {"mlp_dim": 8}, (4, 4096, 8)),
+    (layers.ChannelMixing, {"mlp_dim": 8, "activation": "relu"}, (4, 4096, 8)),
+    (layers.MultiHeadSelfAttention, {"num_heads": 1, "key_bias": False}, (512, 32, 8)),
+    (layers.LayerScale, {"init": 1.0}, (4, 4096, 8)),
+    (layers.PositionEmbedding, {"grid": 1}, (4096, 1, 8)),
+    (layers.PrefixTokens, {}, (4096, 1, 8)),
+]
+
+
+@on_tensorflow
+@pytest.mark.one_backend("TensorFlow's operator for biases adds in bfloat16")
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "reference"])
+@pytest.mark.parametrize(("layer", "arguments", "shape"), WITH_VECTORS)
+def test_gradients_of_vectors_are_exact_for_many_tokens(
+    layer, arguments, shape, fused, monkeypatch
+):
+    """In bfloat16 a sum of many numbers must not be rounded after each of them."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(kernels, "has_fast_bfloat16", lambda: fused)
+    random = np.random.default_rng(0)
+    x = tf.cast(random.normal(size=shape), "bfloat16")
+    made = {dtype: layer(**arguments, dtype=dtype) for dtype in ("mixed_bfloat16", "float64")}
+    for each in made.values():
+        each.build(shape)
+        if hasattr(each, "norm1"):
+            each.norm1.trainable = each.norm2.trainable = False  # or gradients of biases are 0
+    made["float64"].set_weights(made["mixed_bfloat16"].get_weights())
+    weights = [v.path for v in made["float64"].trainable_variables]
+    vectors = [i for i, path in enumerate(weights) if not path.endswith("kernel")]
+    assert vectors
+
+    @tf.function
+    def gradients(layer, x):
+        with tf.GradientTape() as tape:
+            y = layer(x, training=True)
+        dy = tf.cast(2 + tf.sin(tf.range(tf.size(y, tf.float32))), y.dtype)
+        found = tape.gradient(
+            y, [layer.trainable_variables[i].value for i in vectors], tf.reshape(dy, y.shape)
+        )
+        return [tf.cast(each, "float64") for each in found]
+
+    found = gradients(made["mixed_bfloat16"], x)
+    exact = gradients(made["float64"], tf.cast(x, "float64"))
+    for here, truth in zip(found, exact, strict=True):
+        assert np.linalg.norm(here - truth) < 2**-5 * np.linalg.norm(truth)

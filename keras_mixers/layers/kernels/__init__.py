@@ -48,8 +48,9 @@ def on_tensorflow_cpu():
 def find(name, x):
     """The fused kernel of this name that can compute x, or None.
 
-    There are fused kernels in TensorFlow graphs on CPUs, for float32 and bfloat16, and a few for JAX
-    on CPUs, for every dtype. On GPUs, XLA fuses the reference implementation.
+    There are fused kernels in TensorFlow graphs on CPUs for float32, and for bfloat16 if the
+    processor has instructions for it. For JAX on CPUs there are a few, for every dtype. On GPUs,
+    XLA fuses the reference implementation.
 
     Args:
         name: a name in `__all__` of the module of a backend, such as `tensorflow_cpu`.
@@ -123,6 +124,15 @@ def activate(function, x, training):
     if not kernel:
         return function(x)
     return kernel.training(x) if training else kernel.inference(x)
+
+
+def plus_bias(y, bias):
+    """`y + bias`, whose gradient for the bias is exact in bfloat16.
+
+    Keras adds a bias by `tf.nn.bias_add`. On CPUs, the gradient of that operator is summed in
+    bfloat16, and so is wrong by more than half for some thousand tokens.
+    """
+    return y + ops.cast(bias, y.dtype)  # an operator of TensorFlow that sums in float32
 
 
 def is_small(x):

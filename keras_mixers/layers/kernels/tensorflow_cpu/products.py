@@ -115,10 +115,9 @@ class Rows:
     @staticmethod
     def d_bias(dy):
         """The gradient for the bias."""
-        if dy.dtype == tf.float32:
-            return tf.raw_ops.BiasAddGrad(out_backprop=dy)
-        # Because BiasAddGrad accumulates in bfloat16, and products accumulate in float32.
-        return tf.matmul(tf.ones((1, tf.shape(dy)[0]), dy.dtype), dy)[0]
+        if dy.dtype == tf.bfloat16:
+            return tf.reduce_sum(dy, 0)  # because BiasAddGrad adds in bfloat16, and this in float32
+        return tf.raw_ops.BiasAddGrad(out_backprop=dy)
 
 
 class Columns:
