@@ -10,11 +10,13 @@ import onnxruntime
 import pytest
 from cases import MODELS, case, random_weights
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.exporting import pipeline
 from keras_mixers.exporting.onnx import file as onnx_file
+from keras_mixers.exporting.onnx.passes import hidden_width
 from keras_mixers.models import vit
 
 CONTRIB = "com.microsoft"
@@ -87,8 +89,11 @@ def test_onnx_node_counts_do_not_grow(builder, variant, narrow, max_nodes, max_f
     assert km.export(model, tmp_path / "b.onnx", target="onnxruntime").nodes <= max_fused
 
 
-def test_onnxruntime_target_has_fused_operators(tmp_path):
+def test_onnxruntime_target_has_fused_operators(tmp_path, monkeypatch):
+    monkeypatch.setattr(hidden_width, "PERIOD", 24)  # the hidden width of the model's MLPs
     km.export(case("vit").make(), tmp_path / "model.onnx", target="onnxruntime")
+    fc1 = [t for t in graph_of(tmp_path / "model.onnx").initializer if "fc1/kernel" in t.name]
+    assert [tensor.dims[1] for tensor in fc1] == [32, 32], "both blocks, also for one token"
     found = operators(tmp_path / "model.onnx")
     assert [found.count(op) for op in ("Attention", "Gelu", "LayerNormalization")] == [2, 2, 5]
     km.export(case("vit_map").make(), tmp_path / "model.onnx", target="onnxruntime")
@@ -207,6 +212,53 @@ class Repeating(keras.layers.Layer):
 
     def call(self, x):
         return keras.ops.fori_loop(0, 3, lambda i, x: 0.5 * x + self.shift, x)
+
+
+def mlps(*activations):
+    """A file of MLPs on `x`, with equal weights, hidden widths of 1024 and outputs `y0`, `y1`."""
+    rng, make = np.random.default_rng(0), onnx.helper.make_node
+    shapes = {"kernel": (3, 1024), "bias": (1024,), "next_kernel": (1024, 2)}
+    weights = [
+        numpy_helper.from_array(rng.normal(size=shape).astype("float32"), name)
+        for name, shape in shapes.items()
+    ]
+    nodes, outputs, hidden = [], [], []
+    for i, activation in enumerate(activations):
+        a, b, c, y = (f"{name}{i}" for name in "abcy")
+        nodes += [make("MatMul", ["x", "kernel"], [a]), make("Add", [a, "bias"], [b])]
+        nodes += [make(activation, [b], [c]), make("MatMul", [c, "next_kernel"], [y])]
+        outputs.append(onnx.helper.make_tensor_value_info(y, 1, ["batch", 2]))
+        hidden.append(onnx.helper.make_tensor_value_info(c, 1, ["batch", 1024]))
+    images = onnx.helper.make_tensor_value_info("x", 1, ["batch", 3])
+    graph = onnx.helper.make_graph(nodes, "mlps", [images], outputs, weights, value_info=hidden)
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("activations", "width"),
+    [(["Relu"], 1032), (["Relu", "Relu"], 1032), (["Softmax"], 1024), (["Relu", "Tanh"], 1024)],
+)
+def test_widen_hidden_layers_keeps_outputs(activations, width):
+    model = mlps(*activations)
+    x = np.random.default_rng(1).normal(size=(5, 3)).astype("float32")
+    expected = ReferenceEvaluator(model).run(None, {"x": x})
+    hidden_width.widen_hidden_layers(model)
+    assert [list(tensor.dims) for tensor in model.graph.initializer] == [
+        [3, width],
+        [width],
+        [width, 2],
+    ]
+    onnx.checker.check_model(model, full_check=True)
+    output = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_widen_hidden_layers_keeps_units_that_are_outputs():
+    model = mlps("Relu")
+    model.graph.output.append(model.graph.value_info[0])
+    hidden_width.widen_hidden_layers(model)
+    assert model.graph.initializer[0].dims[1] == 1024
 
 
 def test_onnx_rejects_loop_in_custom_layer(tmp_path):

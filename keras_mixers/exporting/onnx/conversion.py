@@ -27,6 +27,10 @@ def convert(serving, progress):
     progress("simplifying")
     names = unique([variable.path for variable in variables])
     simplify(converted, dict(zip(inputs, zip(names, variables, strict=True), strict=True)))
+    if serving.target == "onnxruntime" and serving.quantize != "int8":
+        from keras_mixers.exporting.onnx.passes.hidden_width import widen_hidden_layers
+
+        widen_hidden_layers(converted)
     return converted
 
 
