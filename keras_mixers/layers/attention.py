@@ -230,7 +230,7 @@ class MultiHeadSelfAttention(Layer):
     def call(self, x, training=None, return_attention_scores=False):
         drops_weights = training and self.attention_dropout_rate > 0
         if self.score == "scaled_dot" and not (drops_weights or return_attention_scores):
-            y = self.project_out(self.attend(x), training)
+            y = self.project_out(self.attend(x, training), training)
         else:
             drop = functools.partial(self.attention_dropout, training=training)
             y, scores = self.with_weights(x, drop, training)
@@ -256,11 +256,14 @@ class MultiHeadSelfAttention(Layer):
         query, key, value = self.project(x)
         return self.attention_scores(query, key), value
 
-    def attend(self, x):
+    def attend(self, x, training=None):
         """`softmax(q . k / sqrt(d)) v` by a fused kernel: `(N, T, D) -> (N, T, H d)`."""
         attention = kernels.find("attention", x)
         learned = bool(self.rotary and self.rotary.learned)  # a kernel needs constant angles
         if attention and not (self.qk_norm or learned) and x.shape[1] is not None:
+            few = kernels.find("attention_of_few_tokens", x)
+            if few and not (training or self.rotary) and kernels.is_small(x):
+                return few(self.qkv(x), self.num_heads)
             angles = self.rotary and self.rotary_tables()
             return attention(self.qkv(x), self.num_heads, self.rotary, angles)
         return self.join_heads(attend_heads(*self.project(x)))

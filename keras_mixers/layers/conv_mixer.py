@@ -113,8 +113,7 @@ class ConvMixerBlock(Layer):
 
     def block(self, x, normalize, training):
         """The two halves of the block; `normalize(norm, x)` applies one of the norms."""
-        fused = kernels.find("activated_normalization", x)
-        if fused and not training and not kernels.is_small(x):
+        if not training and kernels.find("activated_normalization", x):
             return self.fused_inference(x)
 
         y = kernels.activate(self.activation, self.depthwise(x), training)
@@ -131,9 +130,17 @@ class ConvMixerBlock(Layer):
         return product(x, *self.pointwise.matrix_and_bias(), activation)
 
     def fused_inference(self, x):
-        """The block at inference; one loop follows each convolution."""
+        """The block at inference: one kernel for a small x, else one loop after each convolution."""
+        activation = kernels.activation(self.activation, x)
+        has_product = activation and is_plain(self.pointwise)
+        if has_product and is_plain(self.depthwise) and kernels.is_small(x):
+            depthwise = self.depthwise.kernel, self.depthwise.bias
+            norms = self.norm1.for_inference(), self.norm2.for_inference()
+            block = kernels.find("conv_mixer_block", x)
+            return block(x, depthwise, self.pointwise.matrix_and_bias(), *norms, activation)
+
         x = self.norm1.activated_inference(self.depthwise(x), self.activation, residual=x)
-        if not kernels.activation(self.activation, x) or not is_plain(self.pointwise):
+        if not has_product:
             return self.norm2.activated_inference(self.pointwise(x), self.activation)
         # The loop adds the bias, because a product without a bias is faster.
         kernel, bias = self.pointwise.matrix_and_bias()

@@ -151,9 +151,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         kernel = kernels.activation(activation, x)
         if not kernel:
             x = activation(x)
-        vectors = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
         normalization = kernels.find("activated_normalization", x)
-        return normalization(x, bias, kernel, *vectors, self.epsilon, residual)
+        return normalization(x, bias, kernel, *self.for_inference(), residual)
+
+    def for_inference(self):
+        """What a fused kernel needs: gamma, beta, mean, variance and epsilon."""
+        return self.gamma, self.beta, self.moving_mean, self.moving_variance, self.epsilon
 
     def update_moving_statistics(self, mean, variance):
         """Move the moving averages towards the mean and variance of a batch."""

@@ -12,6 +12,7 @@ Four techniques make them faster:
 """
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import ACTIVATIONS
+from keras_mixers.layers.kernels.tensorflow_cpu.conv_mixer import conv_mixer_block
 from keras_mixers.layers.kernels.tensorflow_cpu.depthwise import depthwise_convolution
 from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
     activated_normalization,
@@ -31,6 +32,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.products import (
 from keras_mixers.layers.kernels.tensorflow_cpu.residual import add, fork
 from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import (
     attention,
+    attention_of_few_tokens,
     attention_of_parts,
 )
 
@@ -40,8 +42,10 @@ __all__ = [
     "activated_normalization",
     "add",
     "attention",
+    "attention_of_few_tokens",
     "attention_of_parts",
     "batch_normalization",
+    "conv_mixer_block",
     "dense",
     "depthwise_convolution",
     "fork",
