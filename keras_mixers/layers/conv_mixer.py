@@ -130,7 +130,7 @@ class ConvMixerBlock(Layer):
         return product(x, *self.pointwise.matrix_and_bias(), activation)
 
     def fused_inference(self, x):
-        """The block at inference: one kernel for a small x, else one loop after each convolution."""
+        """The block at inference: one kernel, or a loop after each convolution if x is large."""
         activation = kernels.activation(self.activation, x)
         has_product = activation and is_plain(self.pointwise)
         if has_product and is_plain(self.depthwise) and kernels.is_small(x):
