@@ -141,8 +141,8 @@ MUTATIONS = [
     ),
     (
         "layers:PatchEmbed.call",
-        "self.projection(images,",
-        "self.projection(images[:, ::-1],",
+        "self.projection(images)",
+        "self.projection(images[:, ::-1])",
         "layers/test_meaning.py::test_patch_embed[True]",
     ),
     (

@@ -74,9 +74,9 @@ class PatchEmbed(Layer):
         pixels = self.patch_size[0] * self.patch_size[1] * images_shape[-1]
         return rows * columns * pixels * self.hidden_dim
 
-    def call(self, images, training=None):
+    def call(self, images):
         rows, columns = patch_grid(images.shape[1:3], self.patch_size)
-        x = self.projection(images, training=training)
+        x = self.projection(images)
         return ops.reshape(x, (-1, rows * columns, self.hidden_dim)) if self.flatten else x
 
 

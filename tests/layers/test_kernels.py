@@ -241,6 +241,7 @@ def node_types(function, x):
 FUSED_NODES = [
     ("ChannelMixing-gelu", True, "XLA"),
     ("MultiHeadSelfAttention", False, "Unpack"),
+    ("PatchEmbed", True, "MatMul"),
     ("ConvMixerBlock", True, "FusedBatchNormV3"),
     ("ConvMixerBlock-large", False, "XLA"),
     ("LayerNormalization", True, "XLA"),

@@ -15,6 +15,7 @@ from keras_mixers.exporting.onnx.lowerings import (
 from keras_mixers.exporting.onnx.patches_as_rows import lower_patch_conv
 from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
+from keras_mixers.layers.patch_embed import PatchConv2D
 
 
 @contextlib.contextmanager
@@ -33,7 +34,7 @@ def lowered(serving):
     if target == "onnxruntime" and not (int8 and serving.calibration):
         lowerings[layers.MultiHeadSelfAttention] = lower_attention_to_one_node
         if int8:
-            lowerings[keras.layers.Conv2D] = lower_patch_conv
+            lowerings[keras.layers.Conv2D] = lowerings[PatchConv2D] = lower_patch_conv
     parts = all_layers(serving.model)
     calls = [
         (layer, lowered_call(lowerings[type(layer)], layer))

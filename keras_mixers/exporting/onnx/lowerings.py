@@ -14,6 +14,7 @@ from keras_mixers.layers.attention import sequence_shape
 from keras_mixers.layers.conv_mixer import DepthwiseConv2D, PointwiseConv2D
 from keras_mixers.layers.dense import Dense, QueryKeyValue
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
+from keras_mixers.layers.patch_embed import PatchConv2D
 
 # The scores that are a scaled dot product, and their scales.
 DOT_SCALES = {"scaled_dot": lambda layer: layer.head_shape[1] ** -0.5, "dot": lambda layer: 1.0}
@@ -328,6 +329,7 @@ LOWERINGS = {
     Dense: lower_dense,
     QueryKeyValue: lower_dense,
     DepthwiseConv2D: lower_depthwise_conv,
+    PatchConv2D: lower_conv,
     PointwiseConv2D: lower_conv,
     layers.ChannelMixing: lower_channel_mixing,
     layers.MultiHeadSelfAttention: lower_attention,
