@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.one_backend("the fused kernels are TensorFlow's"),
     pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow only"),
 ]
+HAS_ONEDNN = kernels.has_onednn()  # before a test pretends that it is there
 LARGE = (3, 96, 128)  # because some fused kernels are not used for small inputs
 CASES = [
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (3, 6, 8), "gelu"),
@@ -60,6 +61,13 @@ CASES = [
     LayerCase(layers.AttentionPooling, {"num_heads": 2, "mlp_dim": 12}, (3, 6, 8)),
     LayerCase(layers.ConvMixerBlock, {"kernel_size": 5}, (3, 6, 7, 8)),
     LayerCase(layers.ConvMixerBlock, {"kernel_size": (2, 4)}, (3, 6, 7, 8), "even"),
+    LayerCase(layers.PatchEmbed, {"hidden_dim": 8, "patch_size": (2, 3)}, (3, 4, 6, 2)),
+    LayerCase(
+        layers.PatchEmbed,
+        {"hidden_dim": 8, "patch_size": 2, "use_bias": False},
+        (3, 4, 6, 2),
+        "no bias",
+    ),
     LayerCase(LayerNormalization, {"epsilon": 1e-3}, (3, 6, 8)),
     LayerCase(LayerNormalization, {"epsilon": 1e-6}, LARGE, "large"),
     LayerCase(BatchNormalization, {"momentum": 0.7, "epsilon": 1e-3}, (3, 6, 7, 8)),
@@ -144,6 +152,8 @@ IN_BFLOAT16 = [
     (CASE["TokenMixing"], True),
     (LayerCase(layers.TokenMixing, {"tokens_mlp_dim": 5}, LARGE, "large"), False),
     (CASE["SpatialGating"], True),
+    (CASE["MultiHeadSelfAttention-norm"], True),
+    (CASE["AttentionPooling"], True),
     (CASE["LayerNormalization-large"], True),
     (CASE["LayerNormalization-large"], False),
     (CASE["RMSNormalization"], True),
@@ -169,14 +179,18 @@ def test_fused_kernels_in_bfloat16_are_as_exact_as_the_reference(case, training,
     reference = to_float64(evaluated(model, training)(x))  # because an eager call uses no kernels
     expected = to_float64(evaluated(exact, training)(tf.cast(x, "float64")))
     # A rounding changes a number by at most 2^-9 of it, and here are fewer than 16 in a row.
-    assert relative_error(found, expected) < 16 * 2**-9
-    assert rms_error(found, expected) < 1.2 * rms_error(reference, expected)
+    # Without oneDNN, TensorFlow's softmax rounds each of its steps.
+    rounds_steps = not HAS_ONEDNN and "Softmax" in node_types(fused, x)
+    assert relative_error(found, expected) < (32 if rounds_steps else 16) * 2**-9
+    limit = 1.5 if rounds_steps else 1.2
+    assert rms_error(found, expected) < limit * rms_error(reference, expected)
 
 
 def rms_error(found, exact):
-    """The norm of the differences of each array relative to its norm; of these the RMS."""
+    """The norm of the differences of each array, relative to its norm; then the norm of these."""
     norm = np.linalg.norm
-    return norm([norm(a - b) / norm(b) for a, b in zip(found, exact, strict=True)])
+    # Because the gradient for a bias of keys is 0, and has only errors.
+    return norm([norm(a - b) / max(norm(b), 0.1) for a, b in zip(found, exact, strict=True)])
 
 
 def test_every_fused_kernel_has_a_case(monkeypatch, fast_bfloat16):
@@ -266,33 +280,49 @@ def test_reference_kernels_switches_fused_kernels_off(label, training, node):
 @cases
 @modes
 def test_graph_of_unknown_batch_takes_any_batch(case, training):
+    assert_takes_any_batch(case, training, "float32", 1e-4)
+
+
+@pytest.mark.parametrize(("case", "training"), IN_BFLOAT16[-4:] + IN_BFLOAT16[:3])
+def test_graph_of_unknown_batch_takes_any_batch_in_bfloat16(case, training, fast_bfloat16):
+    assert_takes_any_batch(case, training, "mixed_bfloat16", 2**-5)
+
+
+def assert_takes_any_batch(case, training, dtype, tolerance):
+    """A graph for any number of images computes the same as the reference implementation."""
     import tensorflow as tf
 
-    model = model_of(case, "float32")
+    model = model_of(case, dtype)
     run = tf.function(
         lambda x: model(x, training=training),
-        input_signature=[tf.TensorSpec((None, *case.shape[1:]))],
+        input_signature=[tf.TensorSpec((None, *case.shape[1:]), model.input.dtype)],
     )
     before = model.get_weights()
     for batch in (0, 1, 5):
         if training and batch == 0 and case.layer in (layers.ConvMixerBlock, BatchNormalization):
             continue  # because the mean over an empty batch is NaN
-        x = case.inputs(batch)
-        found = np.asarray(run(x))
+        x = tf.cast(case.inputs(batch), model.input.dtype)
+        (found,) = to_float64([run(x)])
         model.set_weights(before)
-        np.testing.assert_allclose(
-            found, np.asarray(model(x, training=training)), rtol=1e-4, atol=1e-4
-        )
+        (expected,) = to_float64([model(x, training=training)])
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("change", ["lora", "int8", "call", "activation", "regularizer"])
-def test_mlp_respects_changes_to_dense_layers(change):
+@pytest.mark.parametrize(
+    ("change", "dtype"),
+    [
+        *((change, "float32") for change in ("lora", "int8", "call", "activation", "regularizer")),
+        ("lora", "mixed_bfloat16"),
+    ],
+)
+def test_mlp_respects_changes_to_dense_layers(change, dtype, fast_bfloat16):
     import tensorflow as tf
 
     case = CASE["ChannelMixing-gelu"]
-    model = model_of(case, "float32")
+    model = model_of(case, dtype)
     fc1 = model.get_layer("it").fc1
-    x = tf.constant(case.inputs())
+    x = tf.cast(case.inputs(), model.input.dtype)
+    tolerance = 1e-5 if dtype == "float32" else 2**-5
 
     def run():
         return tf.function(lambda x: [model(x, training=True), *model.losses])(x)
@@ -312,8 +342,8 @@ def test_mlp_respects_changes_to_dense_layers(change):
 
     with kernels.reference_kernels():
         reference = to_float64(run())
-    assert len(reference) > len(before) or relative_error(before, reference) > 1e-4
-    assert relative_error(to_float64(run()), reference) < 1e-5
+    assert len(reference) > len(before) or relative_error(before, reference) > 10 * tolerance
+    assert relative_error(to_float64(run()), reference) < tolerance
 
 
 def test_frozen_batch_norm_keeps_its_moving_averages():
@@ -346,16 +376,19 @@ def test_fused_kernels_need_a_float32_graph():
 
 
 @pytest.mark.parametrize(
-    "label",
+    ("label", "dtype", "tolerance"),
     [
-        "ChannelMixing-gelu",
-        "MultiHeadSelfAttention",
-        "MultiHeadSelfAttention-rotary",
-        "LayerNormalization",
-        "RMSNormalization",
+        ("ChannelMixing-gelu", "float32", 1e-5),
+        ("MultiHeadSelfAttention", "float32", 1e-5),
+        ("MultiHeadSelfAttention-rotary", "float32", 1e-5),
+        ("LayerNormalization", "float32", 1e-5),
+        ("RMSNormalization", "float32", 1e-5),
+        ("ChannelMixing-gelu", "mixed_bfloat16", 2**-3),
+        ("LayerNormalization", "mixed_bfloat16", 2**-3),
+        ("RMSNormalization", "mixed_bfloat16", 2**-3),
     ],
 )
-def test_second_derivatives_are_correct(label):
+def test_second_derivatives_are_correct(label, dtype, tolerance, fast_bfloat16):
     """A gradient penalty, for example, differentiates the gradient of the input."""
     import tensorflow as tf
 
@@ -367,14 +400,28 @@ def test_second_derivatives_are_correct(label):
             with tf.GradientTape() as inner:
                 inner.watch(x)
                 loss = tf.reduce_sum(model(x, training=True) ** 3)
-            size = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+            size = tf.reduce_sum(tf.cast(inner.gradient(loss, x), "float64") ** 2)
         return [size, outer.gradient(size, x)]
 
-    model = model_of(case, "float32")
+    model = model_of(case, dtype)
     exact = model_of(case, "float64", model.get_weights())
-    x = tf.constant(case.inputs())
+    x = tf.cast(case.inputs(), model.input.dtype)
     found = to_float64(tf.function(lambda x: penalty(model, x))(x))
-    assert relative_error(found, to_float64(penalty(exact, tf.cast(x, "float64")))) < 1e-5
+    expected = to_float64(penalty(exact, tf.cast(x, "float64")))
+    assert relative_error(found, expected) < tolerance
+
+
+def test_recomputed_branch_in_bfloat16_has_the_same_gradients(fast_bfloat16):
+    """The backward pass recomputes the branch by the same kernels."""
+    import tensorflow as tf
+
+    (case,) = (case for case, _ in IN_BFLOAT16 if case.layer is layers.Residual)
+    stored = model_of(case, "mixed_bfloat16")
+    again = LayerCase(case.layer, {**case.arguments, "gradient_checkpointing": True}, case.shape)
+    recomputed = model_of(again, "mixed_bfloat16", stored.get_weights())
+    x = tf.cast(case.inputs(), "bfloat16")
+    found, expected = (to_float64(traced(model, True)(x)) for model in (recomputed, stored))
+    assert relative_error(found, expected) < 2**-9
 
 
 @pytest.mark.skipif(kernels.has_onednn(), reason="this is the process with oneDNN")
