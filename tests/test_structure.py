@@ -45,6 +45,7 @@ LATE = {
     PACKAGE / "data" / "digits.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "channels_first.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "constants.py",
+    PACKAGE / "exporting" / "onnx" / "passes" / "gelu.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "hidden_width.py",
     PACKAGE / "exporting" / "onnx" / "passes" / "last_token.py",
     *(PACKAGE / "layers" / "kernels").glob("*_cpu/*.py"),

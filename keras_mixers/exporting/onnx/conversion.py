@@ -101,6 +101,7 @@ def simplify(model, weights):
         stay_channels_first,
     )
     from keras_mixers.exporting.onnx.passes.constants import fold_constants, insert_weights
+    from keras_mixers.exporting.onnx.passes.gelu import write_gelu_for_onnxruntime
     from keras_mixers.exporting.onnx.passes.last_token import slice_last_block
 
     slice_last_block(model, weights)
@@ -109,6 +110,7 @@ def simplify(model, weights):
     stay_channels_first(model)
     join_biases(model)
     pool_on_the_grid(model)
+    write_gelu_for_onnxruntime(model)
 
 
 def unique(names):
