@@ -30,8 +30,9 @@ def widen_hidden_layers(model):
         if all(3 * len(graph.readers[name]) == len(tensors) for name in weights):
             for name, axis in zip(weights, (1, 0, 0), strict=True):
                 append_zeros(graph.initializers[name], axis)
-            for name in tensors & values.keys():
-                values[name].type.tensor_type.shape.dim[-1].dim_value += MORE
+            for name in values.keys() & tensors:
+                for size in values[name].type.tensor_type.shape.dim[-1:]:
+                    size.dim_value = graph.shapes[weights[1]][0] + MORE
 
 
 def mlp_weights(nodes, graph):
