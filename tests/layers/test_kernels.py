@@ -154,6 +154,8 @@ IN_BFLOAT16 = [
     (CASE["SpatialGating"], True),
     (CASE["MultiHeadSelfAttention-norm"], True),
     (CASE["AttentionPooling"], True),
+    (CASE["MultiHeadSelfAttention"], False),
+    (CASE["ConvMixerBlock-even"], False),
     (CASE["LayerNormalization-large"], True),
     (CASE["LayerNormalization-large"], False),
     (CASE["RMSNormalization"], True),
