@@ -10,7 +10,7 @@ from keras_mixers.serialization import registered
 
 @registered
 class Activation(keras.layers.Activation):
-    """Keras's Activation.
+    """Keras's Activation, computed by a fused kernel where that is faster.
 
     Shapes: `(...) -> (...)`.
 

@@ -9,7 +9,7 @@ from keras_mixers.layers.kernels import processor
 
 
 def disadvantage(x):
-    """What speaks against the dtype of x on the device that computes x, for a user; or None."""
+    """Why the dtype of x is slower than float32 on the device that computes x, or None."""
     dtype = keras.backend.standardize_dtype(x.dtype)
     if dtype == "float16" and on_cpu(x):
         better = "'mixed_bfloat16' or 'float32'" if processor.has_bfloat16() else "'float32'"
