@@ -305,6 +305,9 @@ def assert_takes_any_batch(case, training, dtype, tolerance):
             continue  # because the mean over an empty batch is NaN
         x = tf.cast(case.inputs(batch), model.input.dtype)
         (found,) = to_float64([run(x)])
+        if batch == 0:  # only the shape, because an eager convolution of oneDNN fails here
+            assert found.shape == (0, *model.output_shape[1:])
+            continue
         model.set_weights(before)
         (expected,) = to_float64([model(x, training=training)])
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
