@@ -41,16 +41,10 @@ MUTATIONS = [
     ("layers:ConvMixerBlock.block", "x = x + ", "x = ", CONV_MIXER_BLOCK),
     ("layers:ConvMixerBlock.block", "self.norm1", "self.norm2", CONV_MIXER_BLOCK),
     (
-        "layers:MultiHeadSelfAttention.attend",
-        "self.head_shape[1] ** -0.5",
+        # The path of Keras's own attention; the next row has the path that returns the weights.
+        "layers.attention:attend_heads",
+        "query.shape[-1] ** -0.5",
         "1.0",
-        ATTENTION,
-    ),
-    (
-        # The fused path; the next row has the path that returns the weights.
-        "layers:MultiHeadSelfAttention.attend",
-        "value, scale=scale)",
-        "value, scale=2 * scale)",
         ATTENTION,
     ),
     (

@@ -149,16 +149,17 @@ def test_train_names_an_unreadable_image(tmp_path):
     assert "damaged" in message
 
 
-def flags(model):
+def flags(model, dtype="float32"):
     size = {"patch_size": 4, "hidden_dim": 32, "depth": 3}
-    return argparse.Namespace(model=model, gradient_checkpointing=False, **size)
+    return argparse.Namespace(model=model, dtype=dtype, gradient_checkpointing=False, **size)
 
 
 @pytest.mark.parametrize("model", ["vit", "mlp_mixer", "conv_mixer", "MMA", "CM"])
 def test_train_builds_the_model_of_the_flag(model):
     info = argparse.Namespace(input_shape=(16, 16, 1), num_classes=10)
-    built = load_example("train").build(flags(model), km.Recipe(epochs=1), info)
+    built = load_example("train").build(flags(model, "mixed_bfloat16"), km.Recipe(epochs=1), info)
     assert built.input_shape == (None, 16, 16, 1)
+    assert built.dtype_policy.name == "mixed_bfloat16"
     mixers = {"vit": "attention", "mlp_mixer": "token_mixing", "conv_mixer": "conv_mixer"}
     letters = {"A": "attention", "M": "token_mixing", "C": "conv_mixer"}
     wanted = [mixers[model]] * 3 if model in mixers else [letters[letter] for letter in model]
