@@ -3,7 +3,7 @@
     python examples/benchmark.py                                # three small models on 32 x 32
     python examples/benchmark.py --python timm=PATH/bin/python  # timm in another environment
     python examples/benchmark.py --models ViT-B/16 --dtype mixed_bfloat16 --batch 128
-    python examples/benchmark.py --dtype float32 mixed_bfloat16 # both in one run
+    python examples/benchmark.py --dtype float32 mixed_bfloat16 # both in one run: 10 minutes
     python examples/benchmark.py --scaling                      # by tokens, width, depth, batch
     python examples/benchmark.py --contestants keras_mixers checkpointed    # gradient checkpointing
 
@@ -14,7 +14,10 @@ and the others are idle meanwhile. The variable KERAS_BACKEND chooses the backen
 Each time is the median of all rounds. Each ratio is the median of the ratios within a round,
 because the speed of a machine varies from round to round. A column `..._of_timm` compares with timm
 in the same dtype: in bfloat16, timm computes under PyTorch's autocast. A column `..._of_float32`
-compares a contestant with itself in float32, and `..._best_dtype` names its fastest dtype.
+compares a contestant with itself in float32, and `..._best_dtype` names its fastest dtype. The task
+`call` is one image per compiled call. GMACs are the 10^9 multiply-adds of an image; a column
+`..._of_peak` is the fraction of the speed of a product of two large matrices. Ratios of a single
+round say little.
 
 With gradient checkpointing, 2 cores and batch 64, training needs 497 MB in addition to the model
 instead of 679 MB for the small ViT, 470 instead of 579 for the MLP-Mixer, and 466 instead of 749
@@ -82,14 +85,18 @@ def parse_arguments():
     )
     parser.add_argument("--steps", type=int, default=3, help="steps per round")
     parser.add_argument(
-        "--tasks", nargs="+", default=list(TASKS), choices=TASKS, help="what to time"
+        "--tasks",
+        nargs="+",
+        default=list(TASKS),
+        choices=TASKS,
+        help="what to time; call is one image per compiled call",
     )
     parser.add_argument(
         "--dtype",
         nargs="+",
         default=["float32"],
         choices=("float32", "mixed_bfloat16"),
-        help="dtype policies of the models; with both, one run compares them",
+        help="dtype policies of the models; two are compared in one run",
     )
     others = [name for name in CONTESTANTS if name != "checkpointed"]
     parser.add_argument(
@@ -360,8 +367,8 @@ def main():
     else:
         rows, pythons = [], find_pythons(args)
         for name in args.models:
+            print(f"measuring {name}", file=sys.stderr, flush=True)
             rows += measure(name, specification(name, args), args, pythons)
-            print(f"{name} measured", file=sys.stderr, flush=True)
     show(rows, args.csv)
 
 

@@ -60,7 +60,7 @@ def test_train_resumes_after_a_kill(tmp_path, digits_folder):
     assert not message
     accuracy = float(re.search(r"Test accuracy: ([\d.]+)%", output)[1])
     assert 0 < accuracy <= 100
-    differences = re.findall(r"Largest difference in (\w+), .*: (\S+)\n", output)
+    differences = re.findall(r"Largest difference of (\w+) in float32 .*: (\S+)\n", output)
     assert [name for name, _ in differences] == ["onnxruntime", "SavedModel"]
     assert all(float(difference) < 1e-4 for _, difference in differences)
 

@@ -416,6 +416,27 @@ def test_second_derivatives_are_correct(label, dtype, tolerance, fast_bfloat16):
     assert relative_error(found, expected) < tolerance
 
 
+@pytest.mark.parametrize(
+    ("label", "training"),
+    [
+        ("LayerNormalization", True),
+        ("RMSNormalization", True),
+        ("ConvMixerBlock", True),
+        ("ConvMixerBlock-even", False),
+        ("ConvMixerBlock-large", False),
+    ],
+)
+def test_fused_kernels_take_weights_in_bfloat16(label, training, fast_bfloat16):
+    """Those of the policy `"bfloat16"`, which has no float32 weights."""
+    model = model_of(CASE[label], "bfloat16")
+    exact = model_of(CASE[label], "float64", model.get_weights())
+    x = CASE[label].inputs()
+    found = traced(model, training)(x.astype(model.input.dtype))
+    assert {tensor.dtype.name for tensor in found} == {"bfloat16"}
+    expected = to_float64(traced(exact, training)(x.astype("float64")))
+    assert relative_error(to_float64(found), expected) < 2**-4
+
+
 def test_recomputed_branch_in_bfloat16_has_the_same_gradients(fast_bfloat16):
     """The backward pass recomputes the branch by the same kernels."""
     import tensorflow as tf

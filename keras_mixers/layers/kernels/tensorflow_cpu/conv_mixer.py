@@ -54,5 +54,5 @@ def _convolve(x, kernel, bias):
 
 
 def _normalize(x, gamma, beta, mean, variance, epsilon):
-    scale = wide(gamma) * tf.math.rsqrt(variance + epsilon)
-    return x * scale + (wide(beta) - mean * scale)
+    scale = wide(gamma) * tf.math.rsqrt(wide(variance) + epsilon)
+    return x * scale + (wide(beta) - wide(mean) * scale)

@@ -11,6 +11,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.products import on_rows
 
 def layer_normalization(x, gamma, beta, epsilon):
     """Layer normalization in training; it stores x, means and deviations for the gradient."""
+    gamma, beta = tf.cast(gamma, tf.float32), tf.cast(beta, tf.float32)
 
     @tf.custom_gradient
     def call(x, gamma, beta):
@@ -49,6 +50,7 @@ def _layer_normalization_backward(x, mean, reciprocal, gamma, dy):
 
 def rms_normalization(x, gamma, epsilon):
     """RMS normalization in training; it stores x and the reciprocals for the gradient."""
+    gamma = tf.cast(gamma, tf.float32)
 
     @tf.custom_gradient
     def call(x, gamma):
@@ -119,8 +121,8 @@ def _activated_normalization(activation):
     def call(x, bias, gamma, beta, mean, variance, epsilon, residual):
         y = wide(x) if bias is None else wide(x) + wide(bias)
         y = activation.inference(y) if activation else y
-        scale = wide(gamma) * tf.math.rsqrt(variance + epsilon)
-        y = y * scale + (wide(beta) - mean * scale)
+        scale = wide(gamma) * tf.math.rsqrt(wide(variance) + epsilon)
+        y = y * scale + (wide(beta) - wide(mean) * scale)
         return narrow(y if residual is None else wide(residual) + y, x.dtype)
 
     return call
