@@ -10,9 +10,8 @@ from keras_mixers import layers
 from keras_mixers.layers import kernels
 from keras_mixers.layers.kernels import half_precision, processor
 
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="TensorFlow only"
-)
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
+on_tensorflow = pytest.mark.skipif(not ON_TENSORFLOW, reason="the kernels are TensorFlow's")
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +87,7 @@ def warnings_of(function):
 
 
 def test_float16_on_a_cpu_warns_once_and_names_an_alternative(monkeypatch):
-    monkeypatch.setattr(half_precision, "on_cpu", lambda x: True)
+    monkeypatch.setattr(processor, "on_cpu", lambda x=None: True)
     model = model_of("mixed_float16")
     x = np.ones((2, 4, 8), "float32")
     for has_bfloat16, alternative in ((False, "policy 'float32'"), (True, "'mixed_bfloat16' or")):
@@ -121,7 +120,7 @@ def test_no_warning_without_computation(without_bfloat16):
 @pytest.mark.one_backend("TensorFlow has the device")
 @on_tensorflow
 def test_no_warning_on_other_devices(without_bfloat16, monkeypatch):
-    monkeypatch.setattr(half_precision, "on_cpu", lambda x: False)
+    monkeypatch.setattr(processor, "on_cpu", lambda x=None: False)
     for policy in ("mixed_float16", "mixed_bfloat16"):
         model = model_of(policy)
         assert not warnings_of(lambda model=model: model(np.ones((2, 4, 8), "float32")))

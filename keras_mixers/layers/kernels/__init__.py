@@ -38,11 +38,7 @@ def reference_kernels():
 
 def on_tensorflow_cpu():
     """Whether the backend is TensorFlow and sees no device other than CPUs."""
-    if keras.backend.backend() != "tensorflow":
-        return False
-    import tensorflow as tf
-
-    return all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
+    return keras.backend.backend() == "tensorflow" and processor.on_cpu()
 
 
 def find(name, x):
@@ -82,9 +78,7 @@ def _tensorflow_kernels(x):
 
 def _jax_kernels(x):
     """The module of kernels for JAX if it computes on CPUs, else None."""
-    import jax
-
-    if _reference_only.get() or jax.default_backend() != "cpu" or in_keras_export():
+    if _reference_only.get() or not processor.on_cpu() or in_keras_export():
         return None
     from keras_mixers.layers.kernels import jax_cpu
 

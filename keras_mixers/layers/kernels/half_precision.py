@@ -11,35 +11,21 @@ from keras_mixers.layers.kernels import processor
 def disadvantage(x):
     """Why the dtype of x is slower than float32 on the device that computes x, or None."""
     dtype = keras.backend.standardize_dtype(x.dtype)
-    if dtype == "float16" and on_cpu(x):
+    if dtype == "float16" and processor.on_cpu(x):
         better = "'mixed_bfloat16' or 'float32'" if processor.has_bfloat16() else "'float32'"
         return (
             "A layer computes in float16 on a CPU, because of the dtype policy 'mixed_float16' or"
             " 'float16'. On CPUs float16 is slower than float32, and small gradients become 0."
             f" Use the dtype policy {better} on CPUs"
         )
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    if dtype == "bfloat16" and on_tensorflow and on_cpu(x) and not processor.has_bfloat16():
+    on_tensorflow_cpu = keras.backend.backend() == "tensorflow" and processor.on_cpu(x)
+    if dtype == "bfloat16" and on_tensorflow_cpu and not processor.has_bfloat16():
         return (
             "A layer computes in bfloat16 on a CPU, because of the dtype policy 'mixed_bfloat16' or"
             " 'bfloat16'. TensorFlow finds no bfloat16 instructions in this processor, and is"
             " slower than in float32 without them. Use the dtype policy 'float32' on this CPU"
         )
     return None
-
-
-def on_cpu(x):
-    """Whether a CPU computes x."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        return all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
-    if backend == "jax":
-        import jax
-
-        return jax.default_backend() == "cpu"
-    return getattr(getattr(x, "device", None), "type", None) == "cpu"
 
 
 @functools.cache
