@@ -204,15 +204,16 @@ def create_training_state(model, batch=None):
 
     Args:
         model: a functional model.
-        batch: the `tf.TypeSpec`s of a batch, as (images, labels), or None if they are not known.
+        batch: a batch as (images, labels), or the `tf.TypeSpec`s of one; None if it is not known.
     """
     optimizer, metrics = model.optimizer, model._compile_metrics
     if optimizer and not optimizer.built and model.trainable_variables:
         optimizer.build(model.trainable_variables)
     _, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    known = getattr(getattr(labels, "shape", None), "rank", None) is not None
+    shape = getattr(labels, "shape", None)
+    known = isinstance(shape, tuple) or getattr(shape, "rank", None) is not None
     if metrics and not metrics.built and known and len(model.outputs) == 1:
-        labels = keras.KerasTensor(labels.shape, labels.dtype.name)
+        labels = keras.KerasTensor(shape, labels.dtype.name)
         metrics.build(labels, model.outputs[0])
 
 

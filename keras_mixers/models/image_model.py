@@ -147,7 +147,11 @@ class ImageModel(keras.Model):
         step = self.train_function
 
         def first_step(iterator):
-            create_training_state(self, getattr(iterator, "element_spec", None))
+            batch = getattr(iterator, "element_spec", None)
+            if batch is None:  # because `train_on_batch` makes a generator of its arrays
+                batch = next(iterator)
+                iterator = iter([batch])
+            create_training_state(self, batch)
             self.train_function = step
             return step(iterator)
 

@@ -21,13 +21,15 @@ def fused_adam(optimizer, method="update_step"):
     if not has_fused_adam(optimizer, method):
         yield
         return
-    from keras_mixers.layers.kernels.tensorflow_cpu.adam import adam_step
+    from keras_mixers.layers.kernels.tensorflow_cpu.adam import adam_step, decay_weights
 
-    vars(optimizer)[method] = adam_step(optimizer)
+    fused = {method: adam_step(optimizer), "_apply_weight_decay": decay_weights(optimizer)}
+    vars(optimizer).update(fused)
     try:
         yield
     finally:
-        del vars(optimizer)[method]
+        for name in fused:
+            del vars(optimizer)[name]
 
 
 def has_fused_adam(optimizer, method):

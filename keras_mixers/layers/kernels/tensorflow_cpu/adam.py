@@ -1,4 +1,4 @@
-"""Adam, whose update of a weight and of its two averages is one kernel."""
+"""Adam, whose update of a weight and of its two averages is one kernel, as is weight decay."""
 
 import keras
 import tensorflow as tf
@@ -36,3 +36,25 @@ def adam_step(optimizer):
         )
 
     return step
+
+
+def decay_weights(optimizer):
+    """The `_apply_weight_decay` of `keras.optimizers.AdamW`: `w -= rate * decay * w`.
+
+    Keras's computes the learning rate and its product with the decay again for each weight.
+    """
+
+    def apply(variables):
+        if optimizer.weight_decay is None:
+            return
+        factor = tf.cast(optimizer.learning_rate, tf.float32) * optimizer.weight_decay
+        for variable in variables:
+            if optimizer._use_weight_decay(variable):
+                weight = tf.convert_to_tensor(variable)
+                tf.raw_ops.ResourceApplyGradientDescent(
+                    var=variable.value.handle,
+                    alpha=tf.cast(factor, weight.dtype),
+                    delta=weight,
+                )
+
+    return apply
