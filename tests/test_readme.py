@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import keras_mixers as km
-from keras_mixers.models import vit
+from keras_mixers.models import mlp_mixer, vit
 from keras_mixers.weights.catalog import imagenet_1k
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,8 +23,9 @@ def blocks(language):
 
 @pytest.fixture
 def downloads(tmp_path, monkeypatch):
-    """The README's downloads are in the caches, for a model of 2 blocks instead of 12."""
-    monkeypatch.setitem(vit.VARIANTS["Ti/16"], "depth", 2)
+    """The README's downloads are in the caches, for models of 2 blocks instead of 12."""
+    for row in (*vit.VARIANTS.values(), *mlp_mixer.VARIANTS.values()):
+        monkeypatch.setitem(row, "depth", 2)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     (name,) = re.findall(r'^name = "(.+?)"$', README, re.MULTILINE)
     checkpoint = km.pretrained()[name]

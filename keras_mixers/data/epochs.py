@@ -27,7 +27,7 @@ def epochs(read_epoch, num_batches, start=(0, 0)):
     def first_batch(epoch):
         return start_batch if epoch == start_epoch else 0
 
-    def batches_of_epoch(epoch):
+    def read_from_start(epoch):
         skipped, none = (tf.constant(n, tf.int64) for n in (start_batch, num_batches))
         first = tf.where(epoch == start_epoch, skipped, 0)
         return read_epoch(epoch, tf.where(epoch == SETUP, none, first))
@@ -41,6 +41,7 @@ def epochs(read_epoch, num_batches, start=(0, 0)):
         with tf.control_dependencies([advanced]):
             return tuple(map(tf.identity, parts))
 
+    batches_of_epoch = traced_once(read_from_start)
     number = tf.data.Dataset.from_tensors(0).map(plain(lambda _: next_epoch.read_value()))
     batches = number.flat_map(plain(batches_of_epoch)).map(plain(hand_out))
     if start_batch:
@@ -64,6 +65,26 @@ def epochs(read_epoch, num_batches, start=(0, 0)):
         return epoch, first_batch(epoch)
 
     return with_position(batches, position, next_epoch.assign)
+
+
+def traced_once(dataset_of):
+    """The function `epoch -> dataset`, which each of several graphs calls and none traces again."""
+    import tensorflow as tf
+
+    specs = []
+
+    def variant_of(epoch):
+        dataset = dataset_of(epoch)
+        specs.append(dataset.element_spec)
+        return tf.data.experimental.to_variant(dataset)
+
+    traced = tf.function(variant_of, [tf.TensorSpec([], tf.int64)], autograph=False)
+
+    def traced_dataset_of(epoch):
+        variant = traced.get_concrete_function()(epoch)
+        return tf.data.experimental.from_variant(variant, specs[0])
+
+    return traced_dataset_of
 
 
 def with_cardinality(dataset, count):

@@ -94,8 +94,8 @@ def test_multi_hot_labels_reach_the_batches(tmp_path):
     """The grey value of an image is ten times the number that its labels write in binary."""
     rows = ["path,one,two,four"]
     for number in range(8):
-        Image.new("L", (5, 4), 10 * number).save(tmp_path / f"{number}.png")
-        rows.append(f"{number}.png,{number % 2},{number // 2 % 2},{number // 4}")
+        Image.new("L", (5, 4), 10 * number).save(tmp_path / f"{number}.jpg", quality=100)
+        rows.append(f"{number}.jpg,{number % 2},{number // 2 % 2},{number // 4}")
     path = write(tmp_path, "\n".join(rows))
     train, validation, info = km.data.load(
         path, 4, 2, augmentation=km.data.Augmentation(mixup=1.0), validation_fraction=0.25

@@ -14,15 +14,27 @@ from keras_mixers.data.image_files import from_files
 def write_image(path, value, size=(6, 5), channels=3):
     path.parent.mkdir(parents=True, exist_ok=True)
     image = np.full((*size, channels), value, "uint8")
-    path.write_bytes(tf.io.encode_png(image).numpy())
+    is_jpeg = path.suffix.lower() == ".jpg"
+    content = tf.io.encode_jpeg(image, quality=100) if is_jpeg else tf.io.encode_png(image)
+    path.write_bytes(content.numpy())
+
+
+def write_classes(folder, cat, dog):
+    for i in range(10):
+        write_image(folder / "cat" / f"{i}{cat}", 10 * i)
+        write_image(folder / "dog" / f"{i}{dog}", 100 + 10 * i, size=(4, 8), channels=1)
+    return folder
 
 
 @pytest.fixture
 def by_class(tmp_path):
-    for i in range(10):
-        write_image(tmp_path / "cat" / f"{i}.png", 10 * i)
-        write_image(tmp_path / "dog" / f"{i}.PNG", 100 + 10 * i, size=(4, 8), channels=1)
-    return tmp_path
+    """JPEG files, because TensorFlow sets up the decoder of all other formats in more time."""
+    return write_classes(tmp_path, ".jpg", ".JPG")
+
+
+@pytest.fixture
+def by_class_as_png(tmp_path):
+    return write_classes(tmp_path, ".png", ".PNG")
 
 
 def move_into_train(folder):
@@ -46,16 +58,16 @@ def test_folder_of_classes_holds_out_a_tenth(by_class):
 
 def test_folder_of_splits_uses_its_test_split(by_class):
     move_into_train(by_class)
-    write_image(by_class / "test" / "dog" / "a.png", 7)
+    write_image(by_class / "test" / "dog" / "a.jpg", 7)
     _, test, info = km.data.load(by_class, image_size=4)
     assert (info.num_train, info.num_validation, info.validation_source) == (20, 1, "test")
     assert next(iter(test))[1].numpy() == [1]
 
 
 def test_unreadable_image_raises_with_its_path(by_class):
-    (by_class / "dog" / "3.PNG").write_bytes(b"\x89PNG\r\n\x1a\n not an image")
+    (by_class / "dog" / "3.JPG").write_bytes(b"\x89PNG\r\n\x1a\n not an image")
     train, validation, _ = km.data.load(by_class, image_size=4)
-    message = rf"{by_class.resolve()}/dog/3.PNG is not a readable image"
+    message = rf"{by_class.resolve()}/dog/3.JPG is not a readable image"
     with pytest.raises(tf.errors.OpError, match=message):
         list(validation.concatenate(train))
 
@@ -78,8 +90,8 @@ def test_load_raises_on_invalid_folder(tmp_path, by_class):
 
 def test_tensorflow_error_does_not_hide_the_file(by_class):
     """A file that TensorFlow cannot decode, whose damage the header does not show."""
-    content = (by_class / "cat" / "1.png").read_bytes()
-    for place, damaged in (("cat/1.png", content[:-20]), ("dog/2.PNG", b"\xff\xd8\xff")):
+    content = (by_class / "cat" / "1.jpg").read_bytes()
+    for place, damaged in (("cat/1.jpg", content[:-20]), ("dog/2.JPG", b"\xff\xd8\xff")):
         good = (by_class / place).read_bytes()
         (by_class / place).write_bytes(damaged)
         train, validation, _ = km.data.load(by_class, image_size=4)
@@ -96,24 +108,24 @@ def test_error_names_missing_file_whose_name_is_not_utf8(by_class, position):
         list(from_files(pairs).dataset())
 
 
-def test_check_lists_every_file_that_is_not_readable(by_class):
+def test_check_lists_every_file_that_is_not_readable(by_class_as_png):
     """A PNG file with a damaged comment is readable, although Pillow refuses it."""
-    good = (by_class / "cat" / "5.png").read_bytes()
+    good = (by_class_as_png / "cat" / "5.png").read_bytes()
     comment = b"\0\0\0\3tEXta\0b" + b"crc?"
-    (by_class / "cat" / "5.png").write_bytes(good[:33] + comment + good[33:])
-    (by_class / "cat" / "3.png").write_bytes(b"")
-    (by_class / "dog" / "4.PNG").write_bytes(b"\xff\xd8\xff\xe0")
+    (by_class_as_png / "cat" / "5.png").write_bytes(good[:33] + comment + good[33:])
+    (by_class_as_png / "cat" / "3.png").write_bytes(b"")
+    (by_class_as_png / "dog" / "4.PNG").write_bytes(b"\xff\xd8\xff\xe0")
     for name in ("notes.txt", "page.jpg"):
-        (by_class / "dog" / name).write_bytes(b"<html>")
-    report = km.data.check(by_class)
+        (by_class_as_png / "dog" / name).write_bytes(b"<html>")
+    report = km.data.check(by_class_as_png)
     assert report.bad == {
-        f"{by_class}/cat/3.png": "it is empty",
-        f"{by_class}/dog/4.PNG": "it is damaged or incomplete",
+        f"{by_class_as_png}/cat/3.png": "it is empty",
+        f"{by_class_as_png}/dog/4.PNG": "it is damaged or incomplete",
     }
     assert report.num_images == {"train": 20}
     assert report.skipped == {
-        ".txt": [f"{by_class}/dog/notes.txt"],
-        "not an image": [f"{by_class}/dog/page.jpg"],
+        ".txt": [f"{by_class_as_png}/dog/notes.txt"],
+        "not an image": [f"{by_class_as_png}/dog/page.jpg"],
     }
     assert (report.smallest, report.largest) == ((6, 5), (4, 8))
     assert "not readable: 2\n" in str(report)
@@ -125,9 +137,9 @@ def test_check_lists_every_file_that_is_not_readable(by_class):
 
 def test_load_counts_files_that_it_skips(by_class):
     cat = by_class / "cat"
-    for name in (".trash/x.png", ".ipynb_checkpoints/y.png", ".git/HEAD", "__MACOSX/cat/._0.png"):
+    for name in (".trash/x.jpg", ".ipynb_checkpoints/y.png", ".git/HEAD", "__MACOSX/cat/._0.jpg"):
         write_image(by_class / name, 3)
-    for name in ("._0.png", ".DS_Store", "Thumbs.db"):
+    for name in ("._0.jpg", ".DS_Store", "Thumbs.db"):
         (cat / name).write_bytes(b"no image")
     for name in ("a.tif", "b.TIF", "c.heic", "README"):
         (cat / name).write_bytes(b"no image")
@@ -204,7 +216,7 @@ def test_load_raises_on_ambiguous_layout(tmp_path, files, message):
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation"])
 def test_folder_of_splits_finds_validation(tmp_path, name):
-    for file in ("train/a/1.png", "train/b/1.png", f"{name}/a/1.png", "test/1.png"):
+    for file in ("train/a/1.jpg", "train/b/1.jpg", f"{name}/a/1.jpg", "test/1.jpg"):
         write_image(tmp_path / file, 3)
     with pytest.warns(UserWarning, match="1 outside of classes"):
         _, _, info = km.data.load(tmp_path, image_size=4)
@@ -213,7 +225,7 @@ def test_folder_of_splits_finds_validation(tmp_path, name):
 
 def test_class_names_that_are_not_utf8_stay_different(tmp_path):
     for name in (b"caf\xe9", b"caf\\xe9", b"caf\xe8", "caf\xe9".encode()):
-        write_image(tmp_path / os.fsdecode(name) / os.fsdecode(b"\xff\n.png"), 3)
+        write_image(tmp_path / os.fsdecode(name) / os.fsdecode(b"\xff\n.jpg"), 3)
     train, validation, info = km.data.load(tmp_path, image_size=4)
     assert set(info.class_names) == {"caf\\xe9", "caf\\xe9 (2)", "caf\\xe8", "caf\xe9"}
     assert sum(len(labels) for part in (train, validation) for _, labels in part) == 4
@@ -232,27 +244,27 @@ def test_links_to_images_and_folders_are_read(by_class, tmp_path_factory):
     root = tmp_path_factory.mktemp("links")
     for name in ("cat", "dog"):
         (root / name).symlink_to(by_class / name)
-    (by_class / "cat" / "link.png").symlink_to(by_class / "cat" / "0.png")
+    (by_class / "cat" / "link.jpg").symlink_to(by_class / "cat" / "0.jpg")
     (by_class / "cat" / "back").symlink_to(root)
     with pytest.warns(UserWarning, match="1 folder inside a class"):
         assert km.data.load(root, image_size=4)[2].num_train == 19
 
 
-def test_load_skips_files_that_are_not_readable(by_class):
+def test_load_skips_files_that_are_not_readable(by_class_as_png):
     """Before training: with a damage after the header, a damaged checksum, and no pixels."""
-    good = (by_class / "dog" / "3.PNG").read_bytes()
+    good = (by_class_as_png / "dog" / "3.PNG").read_bytes()
     contents = {"cut.png": good[:-20], "sum.png": good[:-13] + b"?" + good[-12:], "zero.gif": b""}
     for name, content in contents.items():
-        (by_class / "dog" / name).write_bytes(content)
+        (by_class_as_png / "dog" / name).write_bytes(content)
     with pytest.raises(ValueError, match=r"on_error='skip'.*1 cannot be read: .*zero.gif: it is e"):
-        km.data.load(by_class, image_size=4)
+        km.data.load(by_class_as_png, image_size=4)
     with pytest.raises(ValueError, match="`on_error` must be one of 'raise', 'skip'"):
-        km.data.load(by_class, on_error="ignore")
+        km.data.load(by_class_as_png, on_error="ignore")
     with pytest.warns(
         UserWarning, match=r"3 unreadable \(.*zero.gif: it is empty; .*cut.png: it i"
     ):
-        train, validation, info = km.data.load(by_class, image_size=4, on_error="skip")
-        held_out = km.data.images(by_class, on_error="skip")
+        train, validation, info = km.data.load(by_class_as_png, image_size=4, on_error="skip")
+        held_out = km.data.images(by_class_as_png, on_error="skip")
     assert info.skipped == {"unreadable": 3}
     assert [label for _, label in held_out] == [i for _, labels in validation for i in labels]
     assert sum(len(labels) for part in (train, validation) for _, labels in part) == 20
@@ -280,17 +292,17 @@ def test_load_does_not_replace_a_split_that_is_not_readable(by_class):
         km.data.load(by_class, image_size=4, on_error="skip")
 
 
-def test_check_finds_pictures_that_are_there_several_times(by_class):
+def test_check_finds_pictures_that_are_there_several_times(by_class_as_png):
     """In the same class, in other classes, in several splits, and in another format."""
-    move_into_train(by_class)
-    cat, dog, test = (by_class / name for name in ("train/cat", "train/dog", "test/cat"))
+    move_into_train(by_class_as_png)
+    cat, dog, test = (by_class_as_png / name for name in ("train/cat", "train/dog", "test/cat"))
     test.mkdir(parents=True)
     (dog / "same.png").write_bytes((cat / "1.png").read_bytes())
     Image.open(cat / "2.png").save(test / "other.bmp")
     (dog / "copy.png").write_bytes((dog / "5.PNG").read_bytes())
     (cat / "square.png").write_bytes(tf.io.encode_png(np.full((5, 6, 3), 30, "uint8")).numpy())
     (test / "gone.png").write_bytes(b"")
-    report = km.data.check(by_class)
+    report = km.data.check(by_class_as_png)
     conflict = (f"{cat}/1.png", f"{dog}/same.png")
     leak = (f"{test}/other.bmp", f"{cat}/2.png")
     assert report.duplicates == [leak, conflict, (f"{dog}/5.PNG", f"{dog}/copy.png")]
