@@ -545,7 +545,7 @@ def test_killed_export_leaves_previous_weights_of_two_files(tmp_path, monkeypatc
     km.export(random_weights(case("vit").make(), 1), folder / "model.onnx")
     with monkeypatch.context() as patch:
         patch.setattr(files, "move", copy_and_move)
-        km.export(random_weights(MODELS[0].make(), 2), folder / "model.onnx")
+        km.export(random_weights(case("vit").make(), 2), folder / "model.onnx")
     assert (killed / "model.onnx").read_bytes() != (folder / "model.onnx").read_bytes()
     assert len(names()) == 3
     km.export(random_weights(case("vit").make(), 3), killed / "model.onnx")
