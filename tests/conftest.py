@@ -13,6 +13,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import unittest.mock
 
 import pytest
 
@@ -91,10 +92,22 @@ def default_seed_and_dtype_policy():
     if keras is None:  # the test needs no model
         yield
         return
-    keras.utils.set_random_seed(0)
+    set_random_seed(keras)
     keras.config.set_dtype_policy("float32")
     yield
     keras.config.set_dtype_policy("float32")
+
+
+def set_random_seed(keras):
+    """Start the generators of random numbers, without a loss of TensorFlow's compiled functions.
+
+    `tf.random.set_seed` drops these functions, so that TensorFlow compiles them again in each test.
+    That is a fourth of the time of tests of models.
+    """
+    from tensorflow.python.eager import context
+
+    with unittest.mock.patch.object(context.pywrap_tfe, "TFE_ContextClearCaches"):
+        keras.utils.set_random_seed(0)
 
 
 @pytest.fixture
