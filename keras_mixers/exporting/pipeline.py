@@ -30,10 +30,12 @@ def export(
     quantize: str | None = None,
     calibration_data: Iterable[Any] | None = None,
     attention_maps: bool = False,
+    batch: int | None = None,
 ) -> ExportReport:
     """Export a model to ONNX, TensorFlow Lite or a SavedModel; the end of `path` decides which.
 
-    The file takes `images`, float32 `(batch, H, W, C)` with any batch size, and returns `logits`.
+    The file takes `images`, float32 `(batch, H, W, C)`, by default of any batch size, and returns
+    `logits`.
     With `preprocessing`, by default the model's, it takes uint8 images of any size and returns also
     `probabilities`: the softmax of the logits, or their sigmoid if the model is compiled with
     `Recipe(loss="sigmoid")`. A SavedModel then also has the signature `serve_encoded`, if the
@@ -46,7 +48,7 @@ def export(
 
     `export` writes to a temporary path, runs the format's checker, and loads the file in the
     format's runtime (onnxruntime or TensorFlow). It compares the file's outputs with the model's
-    at batch sizes 1 and 3. Only then does the file replace the old one.
+    at batch sizes 1 and 3, or at `batch`. Only then does the file replace the old one.
 
     The images to compare are random; in int8 they come from `calibration_data` if it is given. The
     tolerance is 1e-4 times the largest output, or 1e-4 if all outputs are below 1. In float16 both
@@ -84,6 +86,8 @@ def export(
             choose the ranges of int8 numbers in advance, and to measure `agreement`.
         attention_maps: whether the file also returns the weights of each `MultiHeadSelfAttention`,
             `(batch, heads, T, T)`, as `attention_0`, `attention_1`, ...
+        batch: the only batch size that the file takes; `None` for any. With a number, and without
+            `preprocessing`, all shapes in the file are numbers, which some NPUs need.
 
     Returns:
         An `ExportReport`.
@@ -104,7 +108,7 @@ def export(
     """
     path, file_format = validation.check_path(path)
     validation.check_model(model)
-    validation.check_options(target, dtype, quantize, attention_maps)
+    validation.check_options(target, dtype, quantize, attention_maps, batch)
     preprocessing, class_names = validation.meant(
         model, file_format, preprocessing=preprocessing, class_names=class_names
     )
@@ -125,7 +129,7 @@ def export(
         **({"class_names": names} if names else {}),
         **({"preprocessing": preprocessing.get_config()} if preprocessing else {}),
     }
-    serving = Serving(model, preprocessing, attention_maps, target, dtype, quantize, metadata)
+    serving = Serving(model, preprocessing, attention_maps, target, dtype, quantize, batch, metadata)
     serving = serving.calibrated(calibration_data)
     progress = Progress(path)
 

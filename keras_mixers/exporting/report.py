@@ -15,9 +15,10 @@ class ExportReport:
         format: `"onnx"`, `"saved_model"` or `"tflite"`.
         size: in bytes, including a second file of weights.
         largest_difference: the largest absolute difference from the outputs of the model in
-            float32, over all outputs, at batch sizes 1 and 3. The images are random; in int8 they
-            come from the calibration data if there are any.
-        latency: milliseconds for one image on this machine, in the format's runtime.
+            float32, over all outputs, at batch sizes 1 and 3, or at the file's own. The images are
+            random; in int8 they come from the calibration data if there are any.
+        latency: milliseconds for one image on this machine, in the format's runtime. With `batch`,
+            those of one call, divided by the number of its images.
         precision: `"float32"`, `"float16"` or `"int8"`.
         agreement: for a quantized file, the fraction of images for which the file and the float32
             model predict the same class. The images are the calibration data, or random. None for

@@ -37,7 +37,7 @@ def save(serving, path, progress):
     module = tf.Module()
     module.weights = [variable.value for variable in serving.model.variables]
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), "string", "encoded")], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec((serving.batch,), "string", "encoded")], autograph=False)
     def serve_encoded(encoded):
         return serving.outputs(decoded(serving, encoded), policy=policy)
 

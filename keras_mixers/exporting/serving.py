@@ -35,6 +35,7 @@ class Serving:
     target: str = "onnx"
     dtype: str = "float32"
     quantize: str | None = None
+    batch: int | None = None
     metadata: dict = dataclasses.field(default_factory=dict)
     calibration: tuple = ()
 
@@ -50,12 +51,13 @@ class Serving:
 
         *size, channels = self.model.input_shape[1:]
         if self.preprocessing:
-            return tf.TensorSpec((None, None, None, channels), "uint8", name="images")
-        return tf.TensorSpec((None, *size, channels), "float32", name="images")
+            return tf.TensorSpec((self.batch, None, None, channels), "uint8", name="images")
+        return tf.TensorSpec((self.batch, *size, channels), "float32", name="images")
 
     def __call__(self, images, **options):
         """The outputs for images, eager or traced; `options` as in `outputs`."""
-        prepared = self.preprocessing(images) if self.preprocessing else images
+        with keras.name_scope("preprocessing"):
+            prepared = self.preprocessing(images) if self.preprocessing else images
         return self.outputs(prepared, **options)
 
     def compiled(self, **options):
@@ -86,7 +88,8 @@ class Serving:
             outputs = self.model_outputs(prepared)
             outputs = {name: keras.ops.cast(y, "float32") for name, y in outputs.items()}
         if self.preprocessing and len(self.model.outputs) == 1:
-            outputs["probabilities"] = probabilities(self.model, outputs["logits"])
+            with keras.name_scope("probabilities"):
+                outputs["probabilities"] = probabilities(self.model, outputs["logits"])
         return {**outputs, **{f"attention_{i}": weights for i, weights in enumerate(maps)}}
 
     def model_outputs(self, prepared):
@@ -118,11 +121,16 @@ class Serving:
                 break
         if not count:
             raise ValueError("`calibration_data` must hold at least one image. Received: none")
+        if self.batch:
+            batches = [part for images in batches for part in batches_of(images, self.batch)]
         return dataclasses.replace(self, calibration=tuple(batches))
 
     def _checked_calibration(self, images, most):
         """The first `most` images in the dtype that the file takes."""
-        shape, dtype = self.images.shape, self.images.dtype.name
+        import tensorflow as tf
+
+        shape = tf.TensorShape((None, *self.images.shape[1:]))
+        dtype = self.images.dtype.name
         fits = images.dtype.kind in "biuf" or images.dtype.name == "bfloat16"
         fits = fits and (images.dtype == "uint8") == (dtype == "uint8")
         if not fits or not shape.is_compatible_with(images.shape):
@@ -151,6 +159,12 @@ def calibration_arrays(data):
             "`calibration_data` must be an array of images or batches of them."
             f" {arguments.received(calibration_data=data)}: {type(error).__name__}: {error}"
         ) from error
+
+
+def batches_of(images, count):
+    """Batches of `count` images; the last is filled with images from the start."""
+    starts = range(0, len(images), count)
+    return [images[np.arange(start, start + count) % len(images)] for start in starts]
 
 
 def output_names(model):

@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from keras_mixers.exporting.serving import batches_of
 from keras_mixers.exporting.temporary_files import temporary_files_in
 
 FORMAT = "tflite"
@@ -41,7 +42,9 @@ def save(serving, path, progress):
         converter.target_spec.supported_types = [tf.float16]
     if serving.quantize == "int8" and serving.calibration:
         converter.representative_dataset = lambda: (
-            [image[None]] for batch in serving.calibration for image in batch
+            [images]
+            for batch in serving.calibration
+            for images in batches_of(batch, serving.batch or 1)
         )
     try:
         with temporary_files_in(path.parent, "tensorflow.lite.python.lite"):

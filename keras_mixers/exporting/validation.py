@@ -100,12 +100,14 @@ def check_folder(path, other_content):
         )
 
 
-def check_options(target, dtype, quantize, attention_maps):
+def check_options(target, dtype, quantize, attention_maps, batch):
     """Check the options that do not depend on the model or the format."""
     arguments.choice("target", target, onnx.TARGETS)
     arguments.choice("dtype", dtype, ("float32", "float16"))
     arguments.choice("quantize", quantize, (None, "int8", "float16"))
     arguments.flag("attention_maps", attention_maps)
+    if batch is not None:
+        arguments.integer("batch", batch)
     if quantize and dtype != "float32":
         raise ValueError(
             "`quantize` must be None if `dtype` is not 'float32'. Received:"

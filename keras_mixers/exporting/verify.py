@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from keras_mixers.exporting.serving import batches_of
 from keras_mixers.graph import all_layers
 
 BATCHES = (1, 3)  # two sizes, because one would not show a batch size that is fixed by mistake
@@ -26,18 +27,21 @@ def random_images(serving, batch, size=None):
     return generator.uniform(-1, 1, (batch, *model_size, channels)).astype("float32")
 
 
-def images_to_compare(serving, batch):
-    """Random images of a size that depends on the batch, or calibration images in int8.
+def batches_to_compare(serving):
+    """Yield random images, or calibration images in int8, in batches that the file must compute.
 
-    Calibrated ranges of int8 numbers do not fit random images. With preprocessing, a second batch
-    has another size, because a file can be right only at the size of the calibration images.
+    Calibrated ranges of int8 numbers do not fit random images. With preprocessing, the second batch
+    has images of another size, because a file can be right only at that of calibration images.
     """
-    if serving.quantize == "int8" and serving.calibration:
-        images = serving.calibration[0]
-        images = images[np.arange(batch) % len(images)]
-        return images if batch == 1 or not serving.preprocessing else at_another_size(images)
     rows, columns = serving.model.input_shape[1:3]
-    return random_images(serving, batch, (rows + 3 * batch, columns + 5))
+    fixed = [serving.batch] * (2 if serving.preprocessing else 1)
+    for i, batch in enumerate(fixed if serving.batch else BATCHES):
+        if serving.quantize == "int8" and serving.calibration:
+            images = serving.calibration[0]
+            images = images[np.arange(batch) % len(images)]
+            yield at_another_size(images) if i and serving.preprocessing else images
+        else:
+            yield random_images(serving, batch, (rows + 3 + 6 * i, columns + 5))
 
 
 def at_another_size(images):
@@ -59,15 +63,14 @@ def largest_difference(serving, reference, run):
         RuntimeError: if an output is missing, has another shape, or differs too much.
     """
     largest = 0.0
-    for batch in BATCHES:
-        images = images_to_compare(serving, batch)
+    for i, images in enumerate(batches_to_compare(serving)):
         expected = outputs_of(reference, images)
-        if batch == 1:
+        if i == 0:
             check_reference(serving, images, expected)
         outputs = run(images)
         for name, value in expected.items():
             difference = _checked_difference(
-                name, outputs.get(name), value, serving.precision, batch
+                name, outputs.get(name), value, serving.precision, len(images)
             )
             largest = max(largest, difference)
     return largest
@@ -90,7 +93,8 @@ def check_reference(serving, images, outputs):
         if not np.isfinite(outputs[name]).all():
             raise RuntimeError("The model's outputs are NaN or infinite; `path` is unchanged")
         expected = np.asarray(expected, "float32")
-        _checked_difference(name, outputs[name], expected, "int8" if mixed else "float32", 1)
+        precision = "int8" if mixed else "float32"
+        _checked_difference(name, outputs[name], expected, precision, len(images))
 
 
 def _checked_difference(name, output, expected, precision, batch):
@@ -123,7 +127,8 @@ def agreement(serving, reference, run):
     """
     if len(serving.model.outputs) > 1:
         return None
-    images = serving.calibration or [random_images(serving, RANDOM_IMAGES)]
+    random = random_images(serving, RANDOM_IMAGES)
+    images = serving.calibration or batches_of(random, serving.batch or RANDOM_IMAGES)
     same = [
         np.argmax(run(batch)["logits"], -1) == np.argmax(outputs_of(reference, batch)["logits"], -1)
         for batch in images
@@ -133,10 +138,11 @@ def agreement(serving, reference, run):
 
 def latency(serving, run):
     """Milliseconds for one image: the median of five calls after a first one."""
-    image = random_images(serving, 1)
+    batch = serving.batch or 1
+    images = random_images(serving, batch)
     times = []
     for _ in range(6):
         start = time.perf_counter()
-        run(image)
+        run(images)
         times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[1:])
+    return 1000 * statistics.median(times[1:]) / batch

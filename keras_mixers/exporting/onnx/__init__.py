@@ -3,6 +3,7 @@
 import json
 
 from keras_mixers.exporting.onnx.conversion import convert
+from keras_mixers.exporting.onnx.description import describe
 from keras_mixers.exporting.onnx.file import remove_stale_weights, write
 from keras_mixers.exporting.onnx.operators import OPSET, check_operators
 from keras_mixers.exporting.onnx.quantize import quantized_fraction, reduce_precision
@@ -20,11 +21,15 @@ REFUSES = {
 
 def save(serving, path, progress):
     """Write and check the file; return its opset and its number of nodes."""
+    from keras_mixers.exporting.onnx.passes.dimensions import name_dimensions
+
     model = convert(serving, progress)
     if serving.precision != "float32":
         progress(f"reducing to {serving.precision}")
         model = reduce_precision(model, serving, path.parent)
         check_operators(model.graph, serving.target)
+    name_dimensions(model, serving.images.shape)
+    describe(model, serving)
     for key, value in serving.metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=key, value=text)

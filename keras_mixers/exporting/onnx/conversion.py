@@ -1,14 +1,15 @@
 """Convert a model to ONNX in three steps: trace it in TensorFlow, run tf2onnx, simplify."""
 
 import contextlib
-import itertools
 import logging
 
 import keras
 
-from keras_mixers.exporting.onnx.lowering import lowered
+from keras_mixers.exporting.onnx.graph import unique
+from keras_mixers.exporting.onnx.lowering import layer_path, lowered
 from keras_mixers.exporting.onnx.operators import OPSET, check_operators
 from keras_mixers.exporting.onnx.placeholders import CONTRIB, PLACEHOLDER, replace_placeholder
+from keras_mixers.graph import all_layers
 
 
 def convert(serving, progress):
@@ -16,6 +17,8 @@ def convert(serving, progress):
 
     `convert` has checked its operators. `file.write` runs `onnx.checker` later.
     """
+    from keras_mixers.exporting.onnx.passes.names import name_after_layers
+
     model = serving.model
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     inputs = {f"weight_{i}": variable for i, variable in enumerate(variables)}
@@ -31,6 +34,8 @@ def convert(serving, progress):
         from keras_mixers.exporting.onnx.passes.hidden_width import widen_hidden_layers
 
         widen_hidden_layers(converted)
+    paths = {"preprocessing", "probabilities", *map(layer_path, all_layers(model))}
+    name_after_layers(converted, paths, names)
     return converted
 
 
@@ -111,18 +116,6 @@ def simplify(model, weights):
     join_biases(model)
     pool_on_the_grid(model)
     write_gelu_for_onnxruntime(model)
-
-
-def unique(names):
-    """The names, with `_2`, `_3`, ... after a name that has already occurred."""
-    result = []
-    for name in names:
-        numbers = itertools.count(2)
-        free = name
-        while free in result:
-            free = f"{name}_{next(numbers)}"
-        result.append(free)
-    return result
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Read and change an ONNX graph: which node computes a tensor, which nodes read it, its shape."""
 
 import collections
+import itertools
 import math
 
 LARGEST_SHAPE = 64  # elements: a smaller constant may be a shape or axes, so inference needs it
@@ -26,7 +27,7 @@ class Graph:
         for node in self.proto.node:
             for name in input_names(node):
                 self.readers[name].append(node)
-        inferred = onnx.shape_inference.infer_shapes(_without_weights(model)).graph
+        inferred = onnx.shape_inference.infer_shapes(without_weights(model)).graph
         self.shapes = {
             value.name: [size.dim_value or None for size in value.type.tensor_type.shape.dim]
             for value in [*inferred.value_info, *inferred.input, *inferred.output]
@@ -60,7 +61,7 @@ def attribute(node, name):
     return values[0] if values else None
 
 
-def _without_weights(model):
+def without_weights(model):
     """The model with its larger constants as inputs, because inference needs only their shapes."""
     import onnx
 
@@ -103,13 +104,27 @@ def rename_inputs(nodes, names):
 
 
 def input_names(node):
-    """The tensors that a node reads, also in its subgraphs."""
-    inside = [input_names(inner) for graph in subgraphs(node) for inner in graph.node]
-    outputs = [output.name for graph in subgraphs(node) for output in graph.output]
-    return {*node.input, *outputs}.union(*inside)
+    """The tensors that a node reads, also in its subgraphs, each once and in order."""
+    names = dict.fromkeys(node.input)
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            names.update(dict.fromkeys(input_names(inner)))
+        names.update(dict.fromkeys(output.name for output in graph.output))
+    return list(names)
 
 
 def subgraphs(node):
     """The graphs inside a node: the body of a loop, the branches of a condition."""
     single = [each.g for each in node.attribute if each.HasField("g")]
     return [*single, *(graph for each in node.attribute for graph in each.graphs)]
+
+
+def unique(names, taken=()):
+    """The names, with `_2`, `_3`, ... after a name that has already occurred or is `taken`."""
+    taken = set(taken)
+    result = []
+    for name in names:
+        candidates = itertools.chain([name], (f"{name}_{i}" for i in itertools.count(2)))
+        result.append(next(each for each in candidates if each not in taken))
+        taken.add(result[-1])
+    return result

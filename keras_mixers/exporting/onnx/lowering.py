@@ -36,11 +36,7 @@ def lowered(serving):
         if int8:
             lowerings[keras.layers.Conv2D] = lowerings[PatchConv2D] = lower_patch_conv
     parts = all_layers(serving.model)
-    calls = [
-        (layer, lowered_call(lowerings[type(layer)], layer))
-        for layer in parts
-        if type(layer) in lowerings and "call" not in vars(layer)  # keep a `call` the user has set
-    ]
+    calls = [(layer, in_scope_of(layer, call_of(layer, lowerings))) for layer in parts]
     activations = [
         (layer, lowering)
         for layer in parts
@@ -49,6 +45,29 @@ def lowered(serving):
     ]
     with temporary_attribute("call", calls), temporary_attribute("activation", activations):
         yield
+
+
+def layer_path(layer):
+    """The path of a layer, which precedes the names of its weights too."""
+    return layer.path or layer.name
+
+
+def in_scope_of(layer, call):
+    """`call`, extended to name the TensorFlow operators that it adds after the layer's path."""
+    import tensorflow as tf
+
+    def scoped(*args, **kwargs):
+        with tf.name_scope(f"{layer_path(layer)}/"):  # "/" so that no number follows the path
+            return call(*args, **kwargs)
+
+    return scoped
+
+
+def call_of(layer, lowerings):
+    """The `call` of a layer by its lowering if there is one; a `call` that the user set stays."""
+    if type(layer) in lowerings and "call" not in vars(layer):
+        return lowered_call(lowerings[type(layer)], layer)
+    return layer.call
 
 
 def lowered_call(lowering, layer):

@@ -170,16 +170,30 @@ def attention_with_weights(layer, x):
     else:
         query, key, value = layer.project(x)
         query = query * DOT_SCALES[layer.score](layer) if layer.score in DOT_SCALES else query
-    if layer.score in DOT_SCALES:
-        logits = tf.matmul(tf.transpose(query, (0, 2, 1, 3)), tf.transpose(key, (0, 2, 3, 1)))
-    else:
-        logits = layer.attention_logits(query, key)
-    weights = tf.nn.softmax(logits)
+    weights = tf.nn.softmax(_attention_logits(layer, query, key))
     mixed = tf.transpose(tf.matmul(weights, tf.transpose(value, (0, 2, 1, 3))), (0, 2, 1, 3))
     batch, tokens = sequence_shape(x)
     heads, head_dim = layer.head_shape
     mixed = tf.reshape(mixed, (batch, tokens, heads * head_dim))
     return layer.project_out(mixed), weights
+
+
+def _attention_logits(layer, query, key):
+    """`layer.attention_logits` of scaled queries, without einsum: `2 x (N, T, H, d) -> (N, H, T, T)`.
+
+    A product with a matrix of one column adds the d values of `additive`.
+    """
+    import tensorflow as tf
+
+    query = tf.transpose(query, (0, 2, 1, 3))
+    if layer.score == "additive":
+        key = tf.transpose(key, (0, 2, 1, 3))
+        hidden = tf.tanh(tf.expand_dims(query, 3) + tf.expand_dims(key, 2))
+        column = tf.reshape(as_tensor(layer.score_kernel, hidden), (-1, 1, query.shape[-1], 1))
+        return tf.squeeze(tf.matmul(hidden, column), -1)
+    if layer.score == "bilinear":
+        query = tf.matmul(query, as_tensor(layer.score_kernel, query))
+    return tf.matmul(query, tf.transpose(key, (0, 2, 3, 1)))
 
 
 def _rotated_parts(layer, x):
