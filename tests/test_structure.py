@@ -43,11 +43,7 @@ LIGHT = {"keras", "keras_mixers", "ml_dtypes", "numpy", *sys.stdlib_module_names
 # Files that a function imports when it needs them, so that their own imports may be heavy.
 LATE = {
     PACKAGE / "data" / "digits.py",
-    PACKAGE / "exporting" / "onnx" / "passes" / "channels_first.py",
-    PACKAGE / "exporting" / "onnx" / "passes" / "constants.py",
-    PACKAGE / "exporting" / "onnx" / "passes" / "gelu.py",
-    PACKAGE / "exporting" / "onnx" / "passes" / "hidden_width.py",
-    PACKAGE / "exporting" / "onnx" / "passes" / "last_token.py",
+    *(PACKAGE / "exporting" / "onnx" / "passes").glob("*.py"),
     *(PACKAGE / "layers" / "kernels").glob("*_cpu/*.py"),
     PACKAGE / "tuning" / "backbones.py",
     PACKAGE / "tuning" / "batches.py",

@@ -129,8 +129,9 @@ def export(
         **({"class_names": names} if names else {}),
         **({"preprocessing": preprocessing.get_config()} if preprocessing else {}),
     }
-    serving = Serving(model, preprocessing, attention_maps, target, dtype, quantize, batch, metadata)
-    serving = serving.calibrated(calibration_data)
+    serving = Serving(
+        model, preprocessing, attention_maps, target, dtype, quantize, batch, metadata
+    ).calibrated(calibration_data)
     progress = Progress(path)
 
     def may_replace(folder):

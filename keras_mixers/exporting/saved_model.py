@@ -37,7 +37,9 @@ def save(serving, path, progress):
     module = tf.Module()
     module.weights = [variable.value for variable in serving.model.variables]
 
-    @tf.function(input_signature=[tf.TensorSpec((serving.batch,), "string", "encoded")], autograph=False)
+    files = tf.TensorSpec((serving.batch,), "string", "encoded")
+
+    @tf.function(input_signature=[files], autograph=False)
     def serve_encoded(encoded):
         return serving.outputs(decoded(serving, encoded), policy=policy)
 

@@ -372,6 +372,8 @@ INVALID_OPTIONS = [
         "`calibration_data` must be finite",
     ),
     ("model.onnx", {"class_names": 5}, "`class_names` must be 5 strings.*class_names=5"),
+    ("model.onnx", {"batch": 0}, "`batch` must be an integer from 1.*batch=0"),
+    ("model.tflite", {"batch": "1"}, "`batch` must be an integer from 1.*batch='1'"),
     (
         "model.tflite",
         {"class_names": list("abcde")},

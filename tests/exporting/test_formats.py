@@ -35,9 +35,13 @@ def expected(model, images):
 @pytest.mark.parametrize("name", ["vit", "mlp_mixer", "conv_mixer", "hybrid_CM"])
 def test_saved_model_matches_model(name, tmp_path):
     model = random_weights(case(name).make())
-    report = km.export(model, tmp_path / "saved_model", attention_maps=name == "vit")
+    batch = 5 if name == "mlp_mixer" else None
+    path = tmp_path / "saved_model"
+    report = km.export(model, path, attention_maps=name == "vit", batch=batch)
     loaded = tf.saved_model.load(str(report.path))
     assert set(loaded.signatures) == {"serving_default"}
+    _, taken = loaded.signatures["serving_default"].structured_input_signature
+    assert tuple(taken["images"].shape) == (batch, 8, 12, 2)
     images = case(name).images(5)
     outputs = loaded.signatures["serving_default"](images=tf.constant(images))
     np.testing.assert_allclose(outputs["logits"], np.asarray(model(images)), rtol=1e-4, atol=1e-5)
@@ -157,6 +161,7 @@ def test_onnx_int8_with_preprocessing_accepts_sizes_that_were_not_calibrated(nam
         preprocessing=PREPROCESSING,
         quantize="int8",
         calibration_data=data,
+        batch=8 if name == "hybrid_ACMPG" else None,
     )
     assert report.agreement >= 0.8
     session = onnxruntime.InferenceSession(report.path)
@@ -207,10 +212,13 @@ def test_verify_compares_int8_at_two_sizes(size):
 @pytest.mark.parametrize("name", ["vit", "vit_map", "mlp_mixer", "conv_mixer", "hybrid_ACMPG"])
 def test_tflite_matches_model(name, tmp_path):
     model = random_weights(case(name).make())
-    report = km.export(model, tmp_path / "model.tflite")
+    batch = 5 if name == "mlp_mixer" else None
+    report = km.export(model, tmp_path / "model.tflite", batch=batch)
     assert (report.format, report.nodes) == ("tflite", None)
     with pytest.warns(UserWarning, match="LiteRT"):
         interpreter = tf.lite.Interpreter(model_path=str(report.path))
+    taken = interpreter.get_input_details()[0]["shape_signature"]
+    assert taken.tolist() == [batch or -1, 8, 12, 2]
     images = case(name).images(5)
     logits = interpreter.get_signature_runner("serving_default")(images=images)["logits"]
     np.testing.assert_allclose(logits, np.asarray(model(images)), rtol=1e-4, atol=1e-5)

@@ -1,6 +1,7 @@
 """ONNX files: their inputs and outputs, their metadata, and the nodes of their graphs."""
 
 import json
+import re
 import warnings
 
 import keras
@@ -16,7 +17,9 @@ import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.exporting import pipeline
 from keras_mixers.exporting.onnx import file as onnx_file
+from keras_mixers.exporting.onnx.lowering import layer_path
 from keras_mixers.exporting.onnx.passes import hidden_width
+from keras_mixers.graph import all_layers
 from keras_mixers.models import vit
 
 CONTRIB = "com.microsoft"
@@ -35,19 +38,50 @@ def operators(path):
     return [node.op_type for node in graph_of(path).node]
 
 
+def sizes(value):
+    return [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
+
+
+def check_names(file, model):
+    """Check that nodes and tensors have names of layers, and that all tensors have shapes."""
+    graph = file.graph
+    nodes = [node.name for node in graph.node]
+    tensors = [name for node in graph.node for name in node.output]
+    constants = [tensor.name for tensor in graph.initializer]
+    paths = {*map(layer_path, all_layers(model)), "preprocessing", "probabilities"}
+    outside = {f"{name}" for node in graph.node for name in (node.op_type, f"{node.op_type}_2")}
+    for name in nodes:
+        prefixes = {name[: end.start()] for end in re.finditer("/|$", name)}
+        assert prefixes & paths or name in outside, name
+    for names in (nodes, [*tensors, *constants, "images"]):
+        assert len({*names}) == len(names)
+    for node in graph.node:
+        assert node.op_type != "Einsum"
+        assert node.op_type != "Unsqueeze" or node.input[1] in constants
+    found = " ".join([*nodes, *tensors, *constants])
+    assert not re.search(r"__|PyFunc|Partitioned|einsum|[A-Za-z]\d{9}", found)
+    shapes = {value.name: sizes(value) for value in [*graph.value_info, *graph.output]}
+    assert shapes.keys() == {*tensors}
+    names = {size for shape in shapes.values() for size in shape if isinstance(size, str)}
+    assert all(re.fullmatch(r"(\d+\*)?batch|height|width", name) for name in names)
+
+
 @pytest.mark.parametrize(("case", "target"), FILES, ids=lambda each: getattr(each, "id", each))
 def test_onnx_matches_model(case, target, tmp_path):
     model = random_weights(case.make())
     report = km.export(model, tmp_path / "model.onnx", target=target)
     session = onnxruntime.InferenceSession(report.path)
     (image,), (logits,) = session.get_inputs(), session.get_outputs()
-    assert (image.name, image.type, image.shape[1:]) == ("images", "tensor(float)", [8, 12, 2])
-    assert (logits.name, logits.shape[1:]) == ("logits", list(model.output_shape[1:]))
+    assert (image.name, image.type) == ("images", "tensor(float)")
+    assert image.shape == ["batch", 8, 12, 2]
+    assert (logits.name, logits.shape) == ("logits", ["batch", *model.output_shape[1:]])
     images = case.images(5)  # a batch size that the export did not use
     expected = np.asarray(model(images, training=False))
     output = session.run(None, {"images": images})[0]
     np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
-    graph = graph_of(report.path)
+    file = onnx.load(report.path)
+    graph = file.graph
+    check_names(file, model)
     assert report.nodes == len(graph.node)
     assert report.size == report.path.stat().st_size
     domains = {node.domain for node in graph.node}
@@ -184,10 +218,42 @@ def check(model, tmp_path, **options):
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
         logits = session.run(["logits"], {"images": images})[0]
         np.testing.assert_allclose(logits, np.asarray(model(images)), rtol=1e-4, atol=1e-5)
+        check_names(onnx.load(tmp_path / "model.onnx"), model)
 
 
-def test_onnx_without_head_matches_model(tmp_path):
-    check(random_weights(case("vit").make(num_classes=0)), tmp_path)
+def test_onnx_without_head_at_fixed_batch_matches_model(tmp_path):
+    check(random_weights(case("vit").make(num_classes=0)), tmp_path, batch=5)
+    graph = graph_of(tmp_path / "model.onnx")
+    values = [*graph.input, *graph.output, *graph.value_info]
+    assert all(isinstance(size, int) and size for value in values for size in sizes(value))
+
+
+def test_two_exports_are_equal(tmp_path):
+    inputs = keras.Input((8, 12, 2))
+    x = layers.PrefixTokens(name="prefix")(layers.PatchEmbed(8, 4, name="patches")(inputs))
+    x = layers.Residual(layers.MultiHeadSelfAttention(2, name="attention"), name="block")(x)
+    x = layers.SelectToken(0, name="select")(x)
+    model = random_weights(keras.Model(inputs, keras.layers.Dense(5, name="head")(x)))
+    images = np.random.default_rng(0).integers(0, 256, (4, 9, 13, 2), "uint8")
+    int8 = {"quantize": "int8", "calibration_data": images}
+    for options in (
+        {"target": "onnxruntime"},
+        {"dtype": "float16", "attention_maps": True},
+        {"target": "onnxruntime", "quantize": "int8"},
+        {"preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5), **int8},
+    ):
+        for path in ("a.onnx", "b.onnx"):
+            km.export(model, tmp_path / path, **options)
+        assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes(), options
+    graph = graph_of(tmp_path / "a.onnx")
+    assert sizes(graph.input[0]) == ["batch", "height", "width", 2]
+    described = (
+        "functional.* in int8, exported by keras_mixers.*images: uint8 .batch, height, width"
+    )
+    assert re.match(described, graph.doc_string) and graph.name in graph.doc_string
+    assert "block/attention/qkv/MatMul" in [node.name for node in graph.node]
+    (conv,) = [node for node in graph.node if node.op_type == "Conv"]
+    assert conv.input[1] == "patches/projection/kernel", "OpenVINO needs it in float"
 
 
 def test_onnx_keeps_integer_layer_dtype(tmp_path):

@@ -179,9 +179,9 @@ def attention_with_weights(layer, x):
 
 
 def _attention_logits(layer, query, key):
-    """`layer.attention_logits` of scaled queries, without einsum: `2 x (N, T, H, d) -> (N, H, T, T)`.
+    """Scores of scaled queries, without einsum: `2 x (N, T, H, d) -> (N, H, T, T)`.
 
-    A product with a matrix of one column adds the d values of `additive`.
+    For `additive`, a product with a matrix of one column computes the weighted sum of d values.
     """
     import tensorflow as tf
 

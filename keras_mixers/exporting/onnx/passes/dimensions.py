@@ -49,7 +49,7 @@ def recorded_sizes(value):
 
 
 def inferred(model, i):
-    """`{name: tensor type}` for all tensors, if the sizes in PROBES have their values of index i."""
+    """`{name: tensor type}` of all tensors, for the values of index i in PROBES."""
     light = without_weights(model)
     for size in light.graph.input[0].type.tensor_type.shape.dim:
         if size.dim_param:
@@ -61,20 +61,23 @@ def inferred(model, i):
 
 
 def let_shapes_through(graph):
-    """Replace nodes that ONNX does not know by nodes with the same dtype and shape.
+    """Replace onnxruntime's nodes, which ONNX does not know, by nodes of equal dtype and shape.
 
     The sizes that tf2onnx has not recorded of such a node are those of its first input.
     """
     recorded = {value.name: value for value in [*graph.value_info, *graph.output]}
-    nodes = []
+    nodes, make = [], onnx.helper.make_node
     for node in graph.node:
         name = node.output[0]
-        if node.domain and name in recorded:
-            sizes = numpy_helper.from_array(np.array(recorded_sizes(recorded[name])), f"{name} shape")
-            graph.initializer.append(sizes)
+        if node.op_type in ("Gelu", "FastGelu"):
+            nodes.append(make("Identity", node.input, [name]))
+        elif node.domain and name in recorded:
+            sizes = np.array(recorded_sizes(recorded[name]))  # `Reshape` copies a size for each 0
+            shape = numpy_helper.from_array(sizes, f"{name} shape")
+            graph.initializer.append(shape)
             kind = recorded[name].type.tensor_type.elem_type
-            cast = onnx.helper.make_node("Cast", node.input[:1], [f"{name} cast"], to=kind)
-            nodes += [cast, onnx.helper.make_node("Reshape", [*cast.output, sizes.name], [name])]
+            cast = make("Cast", node.input[:1], [f"{name} cast"], to=kind)
+            nodes += [cast, make("Reshape", [*cast.output, shape.name], [name])]
         else:
             nodes.append(node)
     del graph.node[:], graph.value_info[:]
@@ -86,7 +89,8 @@ def sizes_of(name, found):
     types = [each.get(name) for each in found]
     if None in types or not all(each.HasField("shape") for each in types):
         return None
-    return [size_of(*(size.dim_value for size in pair)) for pair in zip(*(t.shape.dim for t in types))]
+    pairs = zip(*(each.shape.dim for each in types), strict=True)
+    return [size_of(first.dim_value, second.dim_value) for first, second in pairs]
 
 
 def size_of(first, second):

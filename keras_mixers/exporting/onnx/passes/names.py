@@ -5,7 +5,13 @@ import re
 
 import onnx
 
-from keras_mixers.exporting.onnx.graph import input_names, rename_inputs, set_nodes, subgraphs, unique
+from keras_mixers.exporting.onnx.graph import (
+    input_names,
+    rename_inputs,
+    set_nodes,
+    subgraphs,
+    unique,
+)
 from keras_mixers.exporting.onnx.operators import OPSET
 
 UNSCOPED = re.compile(r"[^/]*__\d+")  # tf2onnx's names of nodes that it adds
