@@ -234,23 +234,19 @@ def test_two_exports_are_equal(tmp_path):
     x = layers.Residual(layers.MultiHeadSelfAttention(2, name="attention"), name="block")(x)
     x = layers.SelectToken(0, name="select")(x)
     model = random_weights(keras.Model(inputs, keras.layers.Dense(5, name="head")(x)))
-    images = np.random.default_rng(0).integers(0, 256, (4, 9, 13, 2), "uint8")
-    int8 = {"quantize": "int8", "calibration_data": images}
     for options in (
         {"target": "onnxruntime"},
         {"dtype": "float16", "attention_maps": True},
         {"target": "onnxruntime", "quantize": "int8"},
-        {"preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5), **int8},
+        {"quantize": "int8", "calibration_data": case("vit").images(4)},
     ):
         for path in ("a.onnx", "b.onnx"):
             km.export(model, tmp_path / path, **options)
         assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes(), options
     graph = graph_of(tmp_path / "a.onnx")
-    assert sizes(graph.input[0]) == ["batch", "height", "width", 2]
-    described = (
-        "functional.* in int8, exported by keras_mixers.*images: uint8 .batch, height, width"
-    )
-    assert re.match(described, graph.doc_string) and graph.name in graph.doc_string
+    takes = re.escape("It takes images: float32 (batch, 8, 12, 2). It returns logits: float32 (b")
+    described = f"{model.name} in int8, exported by keras_mixers {km.__version__}. {takes}"
+    assert re.match(described, graph.doc_string) and graph.name == model.name
     assert "block/attention/qkv/MatMul" in [node.name for node in graph.node]
     (conv,) = [node for node in graph.node if node.op_type == "Conv"]
     assert conv.input[1] == "patches/projection/kernel", "OpenVINO needs it in float"
