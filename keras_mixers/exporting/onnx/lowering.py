@@ -57,7 +57,7 @@ def in_scope_of(layer, call):
     import tensorflow as tf
 
     def scoped(*args, **kwargs):
-        with tf.name_scope(f"{layer_path(layer)}/"):  # "/" so that no number follows the path
+        with tf.name_scope(f"{layer_path(layer)}/"):  # "/" because a number would follow the path
             return call(*args, **kwargs)
 
     return scoped

@@ -138,7 +138,7 @@ def products_with_weights(graph, operators):
 def convolutions_before_concat(model):
     """The names of the convolutions whose outputs are joined with other tensors, as prefix tokens.
 
-    OpenVINO computes these wrongly in 8-bit integers. They are no slower in floats, because one
+    OpenVINO computes these wrongly in 8-bit integers. In floats they cost little, because one
     convolution of patches is a small part of a model.
     """
     graph = Graph(model)
