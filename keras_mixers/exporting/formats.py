@@ -16,7 +16,13 @@ from keras_mixers.exporting import onnx, saved_model, tflite
 FORMATS = (onnx, tflite, saved_model)
 
 
-def format_of(path):
-    """The format that the suffix of `path` names; any other suffix is part of a folder's name."""
-    by_suffix = {module.SUFFIX: module for module in FORMATS}
-    return by_suffix.get(path.suffix.lower(), by_suffix[""])
+BY_NAME = {module.FORMAT: module for module in FORMATS}
+
+
+def format_of(path, name=None):
+    """The format of a name, or that the suffix of `path` names.
+
+    Any other suffix is part of the name of a SavedModel's folder.
+    """
+    by_suffix = {module.SUFFIX: module for module in FORMATS if module.SUFFIX}
+    return BY_NAME[name] if name else by_suffix.get(path.suffix.lower(), saved_model)

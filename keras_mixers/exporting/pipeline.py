@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_mixers import files
-from keras_mixers.exporting import validation, verify
+from keras_mixers.exporting import repository, validation, verify
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
 from keras_mixers.models.variants import variant_of
@@ -23,6 +23,8 @@ def export(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
+    format: str | None = None,
+    version: int | None = None,
     preprocessing: Preprocessing | str | None = validation.FROM_MODEL,
     class_names: Sequence[str] | str | None = validation.FROM_MODEL,
     target: str = "onnx",
@@ -31,8 +33,9 @@ def export(
     calibration_data: Iterable[Any] | None = None,
     attention_maps: bool = False,
     batch: int | None = None,
+    top: int | None = None,
 ) -> ExportReport:
-    """Export a model to ONNX, TensorFlow Lite or a SavedModel; the end of `path` decides which.
+    """Export a model to ONNX, TensorFlow Lite or a SavedModel; `path` or `format` decides which.
 
     The file takes `images`, float32 `(batch, H, W, C)`, by default of any batch size, and returns
     `logits`.
@@ -64,6 +67,13 @@ def export(
             `dtype` with the model's float32 weights, whatever the model's dtype policy is.
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
             must exist. ONNX weights over 2 GiB go into a second file next to `path`.
+        format: `"onnx"`, `"tflite"` or `"saved_model"`; `None` for the one that `path` names.
+        version: a positive integer. `path` is then the folder of a model on a server, and the file
+            goes into `path/<version>`, next to other versions. TensorFlow Serving reads a
+            SavedModel, which is the default here. Triton reads `format="onnx"`, for which `export`
+            also writes config.pbtxt and, with class names, labels.txt. Existing ones stay if they
+            describe this model. A server that watches `path` sees a version only when it is
+            complete. TensorFlow Serving does not load again a version that it has loaded.
         preprocessing: how to prepare images for the model; it becomes part of the file. `"model"`
             for the model's (see `ImageModel`), because who runs the file cannot look it up.
             `None` for a file that takes prepared images. TensorFlow Lite cannot hold it, so there
@@ -88,6 +98,8 @@ def export(
             `(batch, heads, T, T)`, as `attention_0`, `attention_1`, ...
         batch: the only batch size that the file takes; `None` for any. With a number, and without
             `preprocessing`, all shapes in the file are numbers, which some NPUs need.
+        top: for a SavedModel with class names and `serve_encoded`, which then also returns the most
+            probable classes: `class_names` and `class_probabilities`, `(batch, top)`.
 
     Returns:
         An `ExportReport`.
@@ -106,7 +118,7 @@ def export(
         >>> report.format, report.opset
         ('onnx', 18)
     """
-    path, file_format = validation.check_path(path)
+    path, file_format, version = validation.check_path(path, format, version)
     validation.check_model(model)
     validation.check_options(target, dtype, quantize, attention_maps, batch)
     preprocessing, class_names = validation.meant(
@@ -129,15 +141,20 @@ def export(
         **({"class_names": names} if names else {}),
         **({"preprocessing": preprocessing.get_config()} if preprocessing else {}),
     }
+    top = validation.check_top(top, file_format, model, names, preprocessing)
     serving = Serving(
-        model, preprocessing, attention_maps, target, dtype, quantize, batch, metadata
+        model,
+        preprocessing,
+        attention_maps=attention_maps,
+        target=target,
+        dtype=dtype,
+        quantize=quantize,
+        batch=batch,
+        metadata=metadata,
+        top=top,
     ).calibrated(calibration_data)
     progress = Progress(path)
-
-    def may_replace(folder):
-        return not file_format.SUFFIX and file_format.other_content(folder) is None
-
-    with files.replacing(path, may_replace) as temporary:
+    with repository.replacing(path, file_format, version) as temporary:
         details = file_format.save(serving, temporary, progress)
         progress("comparing with the model")
         run = file_format.load(temporary)
@@ -146,6 +163,7 @@ def export(
         agreement = verify.agreement(serving, reference, run) if quantize else None
         latency = verify.latency(serving, run)
         size = sum(files.size(file) for file in temporary.parent.iterdir())
+    path = repository.destination(path, file_format, version)
     file_format.finish(path)
     return ExportReport(
         path, file_format.FORMAT, size, difference, latency, serving.precision, agreement, **details

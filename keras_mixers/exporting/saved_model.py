@@ -41,10 +41,11 @@ def save(serving, path, progress):
 
     @tf.function(input_signature=[files], autograph=False)
     def serve_encoded(encoded):
-        return serving.outputs(decoded(serving, encoded), policy=policy)
+        outputs = serving.outputs(decoded(serving, encoded), policy=policy)
+        return {**outputs, **(most_probable(serving, outputs) if serving.top else {})}
 
     signatures = {"serving_default": serving.compiled(policy=policy)}
-    if serving.preprocessing and serving.model.input_shape[-1] in CHANNELS:
+    if takes_files(serving.model, serving.preprocessing):
         signatures["serve_encoded"] = serve_encoded.get_concrete_function()
     for function in signatures.values():
         check_operators(function.graph)
@@ -55,6 +56,20 @@ def save(serving, path, progress):
     file.parent.mkdir()
     file.write_text(json.dumps(serving.metadata, indent=2))
     return {}
+
+
+def takes_files(model, preprocessing):
+    """Whether the SavedModel has `serve_encoded`: it prepares images, and files can hold them."""
+    return preprocessing is not None and model.input_shape[-1] in CHANNELS
+
+
+def most_probable(serving, outputs):
+    """The names and the probabilities of the most probable classes, each `(batch, top)`."""
+    import tensorflow as tf
+
+    names = tf.constant(serving.metadata["class_names"])
+    probabilities, classes = tf.math.top_k(outputs["probabilities"], serving.top)
+    return {"class_names": tf.gather(names, classes), "class_probabilities": probabilities}
 
 
 def decoded(serving, encoded):

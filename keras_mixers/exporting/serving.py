@@ -37,6 +37,7 @@ class Serving:
     quantize: str | None = None
     batch: int | None = None
     metadata: dict = dataclasses.field(default_factory=dict)
+    top: int | None = None
     calibration: tuple = ()
 
     @property

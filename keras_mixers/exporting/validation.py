@@ -5,8 +5,8 @@ import re
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.exporting import onnx
-from keras_mixers.exporting.formats import FORMATS, format_of
+from keras_mixers.exporting import onnx, repository, saved_model
+from keras_mixers.exporting.formats import BY_NAME, FORMATS, format_of
 from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.models import image_model
@@ -68,13 +68,14 @@ def check_model(model):
             )
 
 
-def check_path(path):
-    """The path as a `pathlib.Path`, and the format that it names."""
+def check_path(path, name, version):
+    """The path as a `pathlib.Path`, the format that `name` or the path names, and the version."""
     path = arguments.output_path(path)
     arguments.text("path", str(path.absolute()))  # because the runtimes open paths in UTF-8
-    file_format = format_of(path)
+    file_format = format_of(path, arguments.choice("format", name, (None, *BY_NAME)))
     is_folder = not file_format.SUFFIX
-    if path.suffix.lower() in OTHER_FILES or (is_folder and path.exists() and not path.is_dir()):
+    is_other = is_folder and (format_of(path).SUFFIX or (path.exists() and not path.is_dir()))
+    if path.suffix.lower() in OTHER_FILES or is_other:
         suffixes = " or ".join(repr(module.SUFFIX) for module in FORMATS if module.SUFFIX)
         kind = ", which exists and is not a folder" if path.exists() else ""
         raise ValueError(
@@ -83,11 +84,13 @@ def check_path(path):
         )
     if not path.name or path.name == "..":
         raise ValueError(f"`path` must name a file or folder. Received: path='{path}'")
-    if is_folder:
+    if version is not None:
+        version = repository.check(path, file_format, version)
+    elif is_folder:
         check_folder(path, file_format.other_content)
     else:
         arguments.file_path(path, file_format.SUFFIX)
-    return path, file_format
+    return path, file_format, version
 
 
 def check_folder(path, other_content):
@@ -159,6 +162,23 @@ def check_class_names(class_names, model):
         return None
     classes = model.outputs[0].shape[-1]
     return list(image_model.check_class_names(model, class_names)[-classes:])
+
+
+def check_top(top, file_format, model, names, preprocessing):
+    """The number of classes that `serve_encoded` names, at most those of the model, or None."""
+    if top is None:
+        return None
+    top = arguments.integer("top", top)
+    if not (file_format is saved_model and names and saved_model.takes_files(model, preprocessing)):
+        raise ValueError(
+            "`top` must be None, except for a SavedModel with `class_names` and `preprocessing`"
+            f" that takes image files. {arguments.received(top=top)} for the format"
+            f" {file_format.FORMAT!r} with class_names={arguments.shown(names)} and"
+            f" preprocessing={preprocessing}"
+        )
+    for name in names:
+        arguments.text("class_names", name)  # because TensorFlow's strings are in UTF-8
+    return min(top, len(names))
 
 
 def check_preprocessing(preprocessing, model):
