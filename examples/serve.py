@@ -1,0 +1,314 @@
+"""Classify images over HTTP with a file of `km.export`, without Keras or TensorFlow.
+
+    pip install onnxruntime pillow starlette uvicorn prometheus-client
+    python examples/deploy.py export out/model.keras --dataset digits     # writes out/deploy/
+    python examples/serve.py out/deploy/model.onnx
+    curl --data-binary @cat.jpg localhost:8000/classify
+
+`/classify` takes a JPEG, PNG or WebP file as the body and returns the most probable classes.
+`/health` answers while the server works, and `/metrics` has counts and times for Prometheus.
+
+Images of all sizes share a batch, because Pillow resizes each one in a thread to the size to which
+the file would resize it. The file then only cuts out the centre, and its outputs are the same.
+A batch holds what has arrived while earlier ones were computed, so that no request waits for
+others. A CPU computes most with several batches at a time and one thread for each.
+
+On SIGTERM the server refuses new connections, finishes the requests that it has, and exits with 0.
+Memory: up to (--queue x --megabytes), and 16 bytes for each pixel of --megapixels in each of
+--threads threads.
+"""
+
+import argparse
+import asyncio
+import concurrent.futures
+import contextlib
+import io
+import json
+import math
+import os
+import pathlib
+import signal
+import sys
+import time
+
+try:
+    import numpy as np
+    import onnxruntime
+    import prometheus_client as prometheus
+    import uvicorn
+    from PIL import Image, ImageOps
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+except ImportError as error:
+    needed = "onnxruntime pillow starlette uvicorn prometheus-client"
+    raise SystemExit(f"serve.py: {error.name} is missing; run: pip install {needed}") from None
+
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by the number of channels
+LARGEST_HEAD = 2**14  # bytes of a request line and its headers
+SECONDS_FOR_HEAD = 5
+Image.MAX_IMAGE_PIXELS = None  # because `prepare` has its own limit
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("file", type=pathlib.Path, help="an ONNX file with preprocessing and names")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--top", type=int, default=5, help="classes in a response")
+    parser.add_argument("--batch", type=int, default=4, help="most images in a batch")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="batches at a time")
+    parser.add_argument("--queue", type=int, default=64, help="most requests at a time; then 503")
+    parser.add_argument("--megabytes", type=float, default=8, help="of the largest body")
+    parser.add_argument("--megapixels", type=float, default=32, help="of the largest image")
+    parser.add_argument("--seconds", type=float, default=10, help="for a request; then 408 or 503")
+    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count()), help="that decode")
+    return parser.parse_args()
+
+
+class Refused(Exception):
+    """A request that is answered with an error: `Refused(status, reason)`."""
+
+
+class Classifier:
+    """The ONNX file: prepares one image, and computes the probabilities of a batch."""
+
+    def __init__(self, file, workers):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = max(1, os.cpu_count() // workers)
+        # Otherwise threads without work use the processor, which other requests need.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
+        facts = self.session.get_modelmeta().custom_metadata_map
+        if not {"preprocessing", "class_names"} <= facts.keys():
+            raise SystemExit(
+                f"serve.py: {file} must contain preprocessing and class names; km.export(model,"
+                " path, preprocessing=..., class_names=...) writes such a file"
+            )
+        self.names = json.loads(facts["class_names"])
+        preprocessing = json.loads(facts["preprocessing"])
+        self.size, self.crop_mode = preprocessing["size"], preprocessing["crop_mode"]
+        self.resized = [math.floor(side / preprocessing["crop_fraction"]) for side in self.size]
+        self.kernel = Image.Resampling[preprocessing["interpolation"].upper()]
+        self.mode = MODES[self.session.get_inputs()[0].shape[3]]
+
+    def __call__(self, images):
+        """`(N, rows, columns, channels)`, bytes -> `(N, classes)`."""
+        return self.session.run(["probabilities"], {"images": images})[0]
+
+    def prepare(self, body, most_pixels):
+        """The image of a file as bytes, `(*self.resized, channels)`."""
+        try:
+            with Image.open(io.BytesIO(body), formats=("JPEG", "PNG", "WEBP")) as image:
+                # Known before anything is decoded; a line of pixels grows when it is resized.
+                resized = self.resized_size(image.height, image.width)
+                if max(image.width * image.height, math.prod(resized)) > most_pixels:
+                    raise Refused(413, f"the image has {image.width} x {image.height} pixels")
+                ImageOps.exif_transpose(image, in_place=True)
+                return self.resize(self.in_mode(image))
+        except Refused:
+            raise
+        except Exception:  # Pillow raises many types for damaged files
+            raise Refused(400, "the body is not a readable JPEG, PNG or WebP image") from None
+
+    def in_mode(self, image):
+        """Grey, RGB or RGBA, without alpha over white."""
+        if self.mode != "RGBA" and image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert(self.mode)
+
+    def resize(self, image):
+        """Resize as the file does, and cut off only what leaves its central crop the same."""
+        rows, columns = self.resized
+        height, width = self.resized_size(image.height, image.width)
+        # The width first, as in the file, because Pillow 13 begins with the height of high images.
+        image = image.resize((width, image.height), self.kernel)
+        image = image.resize((width, height), self.kernel)
+        top = round((height - self.size[0]) / 2) - round((rows - self.size[0]) / 2)
+        left = round((width - self.size[1]) / 2) - round((columns - self.size[1]) / 2)
+        image = image.crop((left, top, left + columns, top + rows))
+        return np.asarray(image).reshape(rows, columns, -1)
+
+    def resized_size(self, height, width):
+        """`(height, width)` after the resize, which keeps the ratio unless it squashes."""
+        rows, columns = self.resized
+        if self.crop_mode == "squash":
+            return rows, columns
+        if rows == columns:
+            return rows * height // min(height, width), rows * width // min(height, width)
+        ratio = min(height / rows, width / columns)
+        return round(height / ratio), round(width / ratio)
+
+
+class Batches:
+    """Computes the images that wait, in batches; each `run` has one at a time in a thread."""
+
+    def __init__(self, classifier, most, sizes):
+        self.classifier, self.most, self.sizes = classifier, most, sizes
+        self.waiting = asyncio.Queue()
+
+    async def __call__(self, image):
+        """The probabilities of one image."""
+        result = asyncio.get_running_loop().create_future()
+        self.waiting.put_nowait((image, result))
+        return await result
+
+    async def run(self):
+        while True:
+            batch = [await self.waiting.get()]
+            while len(batch) < self.most and not self.waiting.empty():
+                batch.append(self.waiting.get_nowait())
+            batch = [(image, result) for image, result in batch if not result.done()]  # in time
+            if batch:
+                await self.compute(*zip(*batch, strict=True))
+
+    async def compute(self, images, results):
+        self.sizes.observe(len(images))
+        try:
+            rows = await asyncio.to_thread(self.classifier, np.stack(images))
+        except Exception as error:  # only the requests of this batch fail
+            rows = [error] * len(results)
+        for row, result in zip(rows, results, strict=True):
+            if not result.done():  # the request has not timed out meanwhile
+                failed = isinstance(row, Exception)
+                (result.set_exception if failed else result.set_result)(row)
+
+
+class Service:
+    """The three addresses."""
+
+    def __init__(self, args):
+        self.args, self.classifier, self.active = args, Classifier(args.file, args.workers), 0
+        self.registry = registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=registry)
+        active = prometheus.Gauge("serve_active", "Requests at this time", registry=registry)
+        active.set_function(lambda: self.active)
+        self.answers = prometheus.Counter(
+            "serve_requests", "Answers", ["status"], registry=registry
+        )
+        self.times = prometheus.Histogram("serve_seconds", "Of a request", registry=registry)
+        sizes = prometheus.Summary("serve_batch_images", "In a batch", registry=registry)
+        self.batches = Batches(self.classifier, args.batch, sizes)
+        self.decoders = concurrent.futures.ThreadPoolExecutor(args.threads)
+
+    async def classify(self, request):
+        start = time.perf_counter()
+        self.active += 1
+        try:
+            status, content = 200, await self.answer(request)
+        except Refused as refused:
+            status, reason = refused.args
+            content = {"error": reason}
+        except ClientDisconnect:
+            status, content = 499, {}
+        finally:
+            self.active -= 1
+        self.answers.labels(status).inc()
+        self.times.observe(time.perf_counter() - start)
+        # An error may leave a part of the body unread, so the connection ends.
+        headers = {} if status == 200 else {"connection": "close"}
+        return JSONResponse(content, status, headers)
+
+    async def answer(self, request):
+        if self.active > self.args.queue:
+            raise Refused(503, "the server is busy")
+        stage = 408, "the body did not arrive in time"
+        try:
+            async with asyncio.timeout(self.args.seconds):
+                body = await self.body(request)
+                stage = 503, "the server is busy"
+                image = await asyncio.get_running_loop().run_in_executor(
+                    self.decoders, self.classifier.prepare, body, self.args.megapixels * 1e6
+                )
+                probabilities = await self.batches(image)
+        except TimeoutError:
+            raise Refused(*stage) from None
+        best = np.argsort(-probabilities, kind="stable")[: self.args.top]
+        named = [(self.classifier.names[i], round(float(probabilities[i]), 6)) for i in best]
+        return {"classes": [{"name": name, "probability": value} for name, value in named]}
+
+    async def body(self, request):
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self.args.megabytes * 1e6:
+                raise Refused(413, f"the body has more than {self.args.megabytes} MB")
+        return bytes(body)
+
+    async def health(self, _request):
+        return JSONResponse({"status": "ok", "file": self.args.file.name})
+
+    async def metrics(self, _request):
+        content = prometheus.generate_latest(self.registry)
+        return Response(content, media_type=prometheus.CONTENT_TYPE_LATEST)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _app):
+        running = [asyncio.create_task(self.batches.run()) for _ in range(self.args.workers)]
+        yield
+        for task in running:
+            task.cancel()
+
+    def application(self):
+        routes = [
+            Route("/classify", self.classify, methods=["POST"]),
+            Route("/health", self.health),
+            Route("/metrics", self.metrics),
+        ]
+        return Starlette(routes=routes, lifespan=self.lifespan)
+
+
+class Protocol(H11Protocol):
+    """Closes a connection that does not send the head of a request in time.
+
+    uvicorn has no limit for this: its `timeout_keep_alive` ends with the first byte.
+    """
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.expect_head()
+
+    def expect_head(self):
+        self.late = self.loop.call_later(SECONDS_FOR_HEAD, self.transport.close)
+
+    def handle_events(self):
+        super().handle_events()
+        if self.cycle is not None and not self.cycle.response_complete:  # the head is complete
+            self.late.cancel()
+
+    def on_response_complete(self):
+        self.expect_head()
+        super().on_response_complete()
+
+    def connection_lost(self, error):
+        self.late.cancel()
+        super().connection_lost(error)
+
+
+def main():
+    args = parse_arguments()
+    if not args.file.is_file():
+        raise SystemExit(f"serve.py: file not found: {args.file}")
+    config = uvicorn.Config(
+        Service(args).application(),
+        host=args.host,
+        port=args.port,
+        http=Protocol,
+        ws="none",
+        access_log=False,
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+        timeout_graceful_shutdown=math.ceil(args.seconds),
+    )
+    # When it has finished, uvicorn raises the signal again for this handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    uvicorn.Server(config).run()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("\nserve.py: interrupted") from None
