@@ -24,6 +24,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # the same rounding in ever
 os.environ.setdefault("TF2ONNX_CATCH_ERRORS", "FALSE")
 
 TESTS = pathlib.Path(__file__).parent
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Chromium needs --no-sandbox to run as root in a container. Two flags stop background requests.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 # Here a test runs on every backend unless it is marked `one_backend`, so that none is forgotten.
 EVERY_BACKEND = [TESTS / name for name in ("layers", "models", "preprocessing")]
 
@@ -134,3 +137,15 @@ def limited_files():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limited
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip(reason="needs Chromium (apt install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

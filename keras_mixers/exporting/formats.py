@@ -11,9 +11,9 @@ A format is a module that holds:
     finish(path): clean up after the new file has replaced the old one.
 """
 
-from keras_mixers.exporting import onnx, saved_model, tflite
+from keras_mixers.exporting import onnx, saved_model, tflite, web
 
-FORMATS = (onnx, tflite, saved_model)
+FORMATS = (onnx, tflite, saved_model, web)
 
 
 BY_NAME = {module.FORMAT: module for module in FORMATS}

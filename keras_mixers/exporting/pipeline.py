@@ -34,6 +34,7 @@ def export(
     attention_maps: bool = False,
     batch: int | None = None,
     top: int | None = None,
+    runtime: str | os.PathLike[str] | None = None,
 ) -> ExportReport:
     """Export a model to ONNX, TensorFlow Lite or a SavedModel; `path` or `format` decides which.
 
@@ -68,6 +69,9 @@ def export(
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
             must exist. ONNX weights over 2 GiB go into a second file next to `path`.
         format: `"onnx"`, `"tflite"` or `"saved_model"`; `None` for the one that `path` names.
+            `"web"`: `path` becomes a folder with the ONNX file and one page, which classifies
+            pictures and what the camera shows in a browser, by onnxruntime-web. The page also shows
+            the attention of the model's last block. `python -m http.server -d <path>` serves it.
         version: a positive integer. `path` is then the folder of a model on a server, and the file
             goes into `path/<version>`, next to other versions. TensorFlow Serving reads a
             SavedModel, which is the default here. Triton reads `format="onnx"`, for which `export`
@@ -100,6 +104,9 @@ def export(
             `preprocessing`, all shapes in the file are numbers, which some NPUs need.
         top: for a SavedModel with class names and `serve_encoded`, which then also returns the most
             probable classes: `class_names` and `class_probabilities`, `(batch, top)`.
+        runtime: for `format="web"`: the folder of the npm package onnxruntime-web, from which
+            `export` copies three files, or an address from which the page loads them. `None` for
+            `node_modules/onnxruntime-web` in the current folder.
 
     Returns:
         An `ExportReport`.
@@ -141,6 +148,7 @@ def export(
         **({"class_names": names} if names else {}),
         **({"preprocessing": preprocessing.get_config()} if preprocessing else {}),
     }
+    runtime = validation.check_runtime(runtime, file_format, model, preprocessing)
     top = validation.check_top(top, file_format, model, names, preprocessing)
     serving = Serving(
         model,
@@ -152,6 +160,7 @@ def export(
         batch=batch,
         metadata=metadata,
         top=top,
+        runtime=runtime,
     ).calibrated(calibration_data)
     progress = Progress(path)
     with repository.replacing(path, file_format, version) as temporary:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import pathlib
 from collections.abc import Iterable
 
 import keras
@@ -38,6 +39,7 @@ class Serving:
     batch: int | None = None
     metadata: dict = dataclasses.field(default_factory=dict)
     top: int | None = None
+    runtime: pathlib.Path | str | None = None
     calibration: tuple = ()
 
     @property

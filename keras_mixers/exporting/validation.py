@@ -5,7 +5,7 @@ import re
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.exporting import onnx, repository, saved_model
+from keras_mixers.exporting import onnx, repository, saved_model, web
 from keras_mixers.exporting.formats import BY_NAME, FORMATS, format_of
 from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
@@ -179,6 +179,18 @@ def check_top(top, file_format, model, names, preprocessing):
     for name in names:
         arguments.text("class_names", name)  # because TensorFlow's strings are in UTF-8
     return min(top, len(names))
+
+
+def check_runtime(runtime, file_format, model, preprocessing):
+    """The folder or address of onnxruntime-web for the format `"web"`; None for other formats."""
+    if file_format is web:
+        return web.check(model, preprocessing, runtime)
+    if runtime is not None:
+        raise ValueError(
+            f"`runtime` must be None for the format {file_format.FORMAT!r}."
+            f" {arguments.received(runtime=runtime)}; format='web' supports it"
+        )
+    return None
 
 
 def check_preprocessing(preprocessing, model):
