@@ -71,6 +71,6 @@ class PreprocessImages(Layer):
 
     def call(self, x):
         warn_of_scale(x)
-        _, height, width, _ = ops.shape(x)
-        resized = Resampler(self.specification, height, width, ops)(x)
+        _, *sizes = ops.shape(x)
+        resized = Resampler(self.specification, *sizes, ops)(x)
         return self.specification.standardize(resized, ops.array)

@@ -5,8 +5,8 @@ from typing import Any
 
 import keras
 
-from keras_mixers.preprocessing.banded import BandedResampler
 from keras_mixers.preprocessing.layer import PreprocessImages
+from keras_mixers.preprocessing.resample import Resampler, tensorflow_ops
 from keras_mixers.preprocessing.scale import warn_of_scale
 from keras_mixers.preprocessing.specification import Specification
 from keras_mixers.serialization import registered
@@ -77,10 +77,8 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_mode='center')
         warn_of_scale(image)
         single = image.shape.rank == 3
         images = image[None] if single else image
-        _, height, width, _ = (
-            known or tf.shape(images)[axis] for axis, known in enumerate(images.shape)
-        )
-        images = tf.cast(BandedResampler(self, height, width)(images), "uint8")
+        _, *sizes = (known or tf.shape(images)[axis] for axis, known in enumerate(images.shape))
+        images = tf.cast(Resampler(self, *sizes, tensorflow_ops())(images), "uint8")
         return images[0] if single else images
 
     def normalize(self, image: Any) -> Any:

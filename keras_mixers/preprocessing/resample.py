@@ -1,7 +1,9 @@
 """Pillow's antialiased resize and a central crop, computed without rounding errors.
 
 Pillow computes with integers. These functions compute the same integers as floats, with matrix
-products, so that every backend gives Pillow's bytes.
+products, so that every backend gives Pillow's bytes. A pixel of the result depends on few pixels of
+the image. So a product computes `BLOCK` columns or rows of the result, from the pixels on which one
+of them depends.
 """
 
 import math
@@ -15,6 +17,8 @@ import numpy as np
 FRACTION, COARSE = 2**22, 2**10
 FINE = FRACTION // COARSE
 
+BLOCK = 8  # a larger block multiplies by more zeros, and a smaller one needs more operators
+
 CROP_MODES = ("center", "squash")
 
 
@@ -27,29 +31,36 @@ class Resampler:
         specification: a `Specification`; its mean and std are not used.
         height: height of the images, in pixels; a scalar tensor if it is unknown.
         width: width of the images, in the same form.
+        channels: number of channels of the images, in the same form.
         ops: the functions that compute with images: `keras.ops`, or `tensorflow_ops()`.
     """
 
-    def __init__(self, specification, height, width, ops):
+    def __init__(self, specification, height, width, channels, ops):
         self.specification = specification
         self.ops = ops
         # NumPy computes the weights for images of known size, so that they become constants.
-        known = isinstance(height, int) and isinstance(width, int)
+        known = all(isinstance(size, int) for size in (height, width, channels))
         self.weight_ops = np if known else ops
         if not known:
             height, width = (ops.array(side, dtype="int64") for side in (height, width))
-        self.height, self.width = height, width
+        if not isinstance(channels, int):
+            channels = ops.array(channels, dtype="int64")
+        self.height, self.width, self.channels = height, width, channels
 
     def __call__(self, images):
         ops, size = self.ops, self.specification.size
         height, width = self.resized_size()
-        top, bottom, row_weights = self.weights(self.height, height, size[0])
-        left, right, column_weights = self.weights(self.width, width, size[1])
+        rows = self.band(self.height, height, size[0])
+        columns = self.band(self.width, width, size[1])
 
-        x = ops.transpose(images[:, top:bottom, left:right], (0, 3, 2, 1))  # (N, C, W, H)
-        x = self.resample(ops.array(x, dtype="float32"), column_weights)  # (N, C, columns, H)
-        x = self.resample(ops.transpose(x, (0, 1, 3, 2)), row_weights)  # (N, C, rows, columns)
-        return ops.transpose(x, (0, 2, 3, 1))
+        # A pixel's channels are neighbours, so that each product reads the image as it is stored.
+        batch = -1 if images.shape[0] is None else images.shape[0]
+        x = ops.reshape(images, (batch, self.height, self.width * self.channels))
+        x = self.resample_columns(x, columns, rows[0][0], rows[0][-1] + rows[1])
+        x = self.resample_rows(x, rows)
+        padded = (math.prod(weights.shape[::2]) for _, _, weights in (rows, columns))
+        x = ops.reshape(x, (batch, *padded, self.channels))
+        return x[:, : size[0], : size[1]]
 
     def resized_size(self):
         """(height, width) of the whole resized image, of which `size` is the central crop."""
@@ -67,43 +78,93 @@ class Resampler:
         ratio = ops.minimum(height / rows, width / columns)
         return tuple(ops.array(ops.round(side / ratio), dtype="int64") for side in (height, width))
 
-    def weights(self, length, resized, crop):
+    def band(self, length, resized, crop):
         """The weights of one axis, from `length` pixels to the centre of `resized` pixels.
 
         Returns:
-            The first pixel with a weight, the last one plus 1, and two matrices of integers
-            `(crop, pixels)`. `coarse / COARSE + fine / FRACTION` are Pillow's weights.
+            For each block of the result, the first pixel on which it depends, `(blocks,)`.
+            The number of pixels on which a block depends, which is the same for all blocks.
+            Integers `(blocks, pixels, block)`: Pillow's weights times `FRACTION`. The last block
+            repeats the last weights if it reaches over the end of the crop.
         """
         ops = self.weight_ops
         kernel, radius = KERNELS[self.specification.interpolation]
         margin = resized - crop
         offset = (margin + margin % 4 // 3) // 2  # round(margin / 2), which rounds half to even
+        block = min(BLOCK, crop)
+        places = np.minimum(np.arange(-(-crop // block) * block), crop - 1).reshape(-1, block)
 
         # Centres in pixels of the original image, times 2 * resized: integers, hence exact.
-        target = (2 * (ops.arange(crop, dtype="int64") + offset) + 1) * length
+        target = (2 * (places + offset) + 1) * length
         wider = ops.maximum(length, resized)  # because the kernel of a shrinking image is wider
-        first = ops.maximum((target[0] - 2 * radius * wider) // (2 * resized), 0)
-        end = ops.minimum((target[-1] + 2 * radius * wider) // (2 * resized) + 1, length)
-        source = (2 * ops.arange(first, end, dtype="int64") + 1) * resized
-        distance = ops.abs(source - ops.expand_dims(target, 1))
+        reach = 2 * radius * wider
+        pixels = ((block - 1) * length + reach) // resized + 2
+        pixels = ops.minimum(pixels, length)
+        begin = (target[:, 0] - reach) // (2 * resized)
+        begin = ops.maximum(ops.minimum(begin, length - pixels), 0)
+        source = ops.expand_dims(begin, 1) + ops.arange(pixels, dtype="int64")
+        source = (2 * source + 1) * resized
+        distance = ops.abs(ops.expand_dims(source, 2) - ops.expand_dims(target, 1))
         distance = ops.array(distance, dtype="float64") / (2 * ops.array(wider, dtype="float64"))
 
         weights = kernel(self, distance)
         weights = weights / ops.sum(weights, axis=1, keepdims=True)
-        weights = ops.round(weights * FRACTION)
+        return begin, pixels, ops.round(weights * FRACTION)
+
+    def resample_columns(self, x, columns, top, bottom):
+        """Rows `top` to `bottom` of x, `(N, height, width * C) -> (N, rows, columns * C)`."""
+        ops, channels = self.ops, self.channels
+        begin, pixels, weights = columns
+        strips = self.strips(x, top, bottom, begin * channels, (begin + pixels) * channels)
+        matrices = self.weight_ops.split(self.matrices(weights), len(strips))
+        blocks = []
+        for strip, matrix in zip(strips, matrices, strict=True):
+            product = ops.matmul(ops.array(strip, dtype="float32"), matrix)
+            blocks.append(self.rounded(*ops.split(product, 2, axis=-1)))
+        return ops.concatenate(blocks, axis=-1)
+
+    def matrices(self, weights):
+        """The matrix of each block, `(blocks, pixels * C, 2 * block * C)`.
+
+        A channel of the result depends only on the same channel of the image, so other elements
+        are 0. Left are the coarse parts of the weights, right the fine ones.
+        """
+        ops, channels = self.weight_ops, self.channels
+        both = ops.concatenate(self.parts(weights), axis=2)  # (blocks, pixels, 2 * block)
+        blocks, _, places = both.shape
+        same_place = np.eye(places, dtype="float32")[:, None, :, None]
+        same_channel = ops.expand_dims(ops.eye(channels, dtype="float32"), 1)
+        spread = ops.reshape(same_place * same_channel, (places, -1))
+        return ops.reshape(ops.matmul(both, spread), (blocks, -1, places * channels))
+
+    def strips(self, x, top, bottom, left, right):
+        """`x[:, top:bottom, left[i]:right[i]]` for each i."""
+        return [x[:, top:bottom, left[i] : right[i]] for i in range(left.shape[0])]
+
+    def resample_rows(self, x, rows):
+        """`(N, pixels, M) -> (N, blocks, block, M)`; x begins with the first pixel that is used."""
+        ops, weight_ops = self.ops, self.weight_ops
+        begin, pixels, weights = rows
+        used = weight_ops.expand_dims(begin - begin[0], 1)
+        used = ops.take(x, used + weight_ops.arange(pixels, dtype="int64"), axis=1)
+        coarse, fine = (
+            ops.matmul(ops.array(weight_ops.transpose(part, (0, 2, 1)), dtype="float32"), used)
+            for part in self.parts(weights)
+        )
+        return self.rounded(coarse, fine)
+
+    def parts(self, weights):
+        """A coarse and a fine part of the weights, as float32 of at most 11 bits."""
+        ops = self.weight_ops
         coarse = ops.round(weights / FINE)
-        return first, end, (coarse, weights - coarse * FINE)
+        fine = weights - coarse * FINE
+        return [ops.array(part, dtype="float32") for part in (coarse / COARSE, fine / FINE)]
 
-    def resample(self, x, weights):
-        """`weights . x` over the last axis but one, rounded half up to bytes as Pillow does."""
+    def rounded(self, coarse, fine):
+        """The sum of both parts, rounded half up to bytes as Pillow does."""
         ops = self.ops
-        coarse, fine = self.products(x, weights)
-        x = ops.floor((coarse + ops.floor(fine / FINE) + COARSE // 2) / COARSE)
-        return ops.minimum(ops.maximum(x, 0), 255)
-
-    def products(self, x, weights):
-        """`weights . x` for both matrices of weights, over the last axis but one of x."""
-        return [self.ops.matmul(self.ops.array(part, dtype="float32"), x) for part in weights]
+        x = ops.floor(coarse + ops.floor(fine) * (1 / COARSE) + 0.5)
+        return ops.clip(x, 0, 255)
 
     def bilinear(self, distance):
         """The triangle kernel."""
@@ -133,12 +194,18 @@ def tensorflow_ops():
         abs=tf.abs,
         arange=tf.range,
         array=tf.cast,
+        clip=tf.clip_by_value,
+        concatenate=tf.concat,
         expand_dims=tf.expand_dims,
+        eye=tf.eye,
         floor=tf.floor,
         matmul=tf.matmul,
         maximum=tf.maximum,
         minimum=tf.minimum,
+        reshape=tf.reshape,
         round=tf.round,
+        split=tf.split,
         sum=tf.reduce_sum,
+        take=tf.gather,
         transpose=tf.transpose,
     )

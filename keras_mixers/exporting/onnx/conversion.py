@@ -9,6 +9,7 @@ from keras_mixers.exporting.onnx.graph import unique
 from keras_mixers.exporting.onnx.lowering import layer_path, lowered
 from keras_mixers.exporting.onnx.operators import OPSET, check_operators
 from keras_mixers.exporting.onnx.placeholders import CONTRIB, PLACEHOLDER, replace_placeholder
+from keras_mixers.exporting.onnx.resize import prepared
 from keras_mixers.graph import all_layers
 
 
@@ -62,7 +63,7 @@ def trace(serving, inputs):
             keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))),
             lowered(serving),
         ):
-            return serving(images)
+            return serving.outputs(prepared(serving.preprocessing, images))
 
     traced = serve.get_concrete_function()
     if traced.captured_inputs:
