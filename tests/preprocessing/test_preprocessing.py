@@ -28,6 +28,7 @@ def photos():
         "portrait": np.ascontiguousarray(flower.transpose(1, 0, 2)),
         "tiny": china[200:217, 300:320],
         "strip": flower[100:140],
+        "line": flower[100:101, :90],
         "square": flower[50:250, 200:400],
         "grey": flower[..., 1:2],
     }
@@ -72,6 +73,7 @@ CASES = [
     ("square", (200, 200), 1.0),  # the same size
     ("square", (32, 32), 1.0),
     ("grey", (224, 224), 0.9),
+    ("line", (9, 20), 0.7),
 ]
 
 
@@ -138,13 +140,14 @@ def test_small_sizes_give_pillows_bytes():
 def test_weights_fit_into_11_bits(interpolation, length, resized):
     """A GPU may multiply float32 as TF32, with 11 bits. Bytes and both parts of a weight fit."""
     preprocessing = Preprocessing(interpolation=interpolation)
-    resampler = resample.Resampler(preprocessing, length, length, keras.ops)
-    *_, parts = resampler.weights(length, resized, 30)
-    for part in parts:
+    resampler = resample.Resampler(preprocessing, length, length, 3, keras.ops)
+    *_, weights = resampler.band(length, resized, 30)
+    coarse, fine = resampler.parts(weights)
+    for part in (coarse, fine):
         mantissa = np.frexp(part)[0] * 2**11
         np.testing.assert_array_equal(mantissa, np.round(mantissa))
-    whole = parts[0] / 2**10 + parts[1] / 2**22
-    np.testing.assert_allclose(whole.sum(1), 1, atol=1e-4)
+    np.testing.assert_array_equal(coarse + fine.astype("float64") / 2**10, weights / 2**22)
+    np.testing.assert_allclose(weights.sum(1) / 2**22, 1, atol=1e-4)
 
 
 def test_mean_and_std_apply_to_each_channel():
@@ -242,26 +245,30 @@ def test_model_takes_photos_of_several_sizes(jit):
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="TensorFlow is the backend that exports")
 @pytest.mark.parametrize("crop_mode", resample.CROP_MODES)
-def test_layer_exports_to_standard_onnx(crop_mode):
+def test_onnx_gives_pillows_bytes(crop_mode):
     import onnx
     import onnxruntime
     import tensorflow as tf
-    import tf2onnx
 
-    layer = Preprocessing(224, 0.9, crop_mode=crop_mode).layer()
+    from keras_mixers.exporting.onnx.conversion import to_onnx
+    from keras_mixers.exporting.onnx.resize import prepared
+
+    preprocessing = Preprocessing((21, 40), 0.9, **AS_BYTES, crop_mode=crop_mode)
     signature = [tf.TensorSpec((None, None, None, 3), "uint8", name="images")]
-    function = tf.function(lambda images: {"out": layer(images)}, input_signature=signature)
-    converted, _ = tf2onnx.convert.from_function(function, signature, opset=18)
+    function = tf.function(lambda images: {"out": prepared(preprocessing, images)}, signature)
+    converted = to_onnx(function.get_concrete_function(), "onnx")
     onnx.checker.check_model(converted, full_check=True)
     assert {node.domain for node in converted.graph.node} == {""}
-    assert len(converted.graph.node) <= 180
+    assert len(converted.graph.node) <= 300
     session = onnxruntime.InferenceSession(
         converted.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    for name in ("landscape", "portrait", "tiny"):
-        images = photos()[name][None]
-        (found,) = session.run(["out"], {"images": images})
-        np.testing.assert_allclose(found, layer(images).numpy(), atol=1e-6)
+    for name in ("landscape", "portrait", "tiny", "line"):
+        image = photos()[name]
+        (found,) = session.run(["out"], {"images": np.stack([image, image[::-1]])})
+        for each, flipped in zip(found, (image, image[::-1]), strict=True):
+            expected = pillow(flipped, (21, 40), 0.9, "bicubic", crop_mode)
+            np.testing.assert_allclose(each, expected, rtol=0, atol=1e-4)
 
 
 EVERY_ARGUMENT = {

@@ -13,9 +13,11 @@ from keras_mixers.exporting.onnx.lowerings import (
     lower_token_mixing_by_rows,
 )
 from keras_mixers.exporting.onnx.patches_as_rows import lower_patch_conv
+from keras_mixers.exporting.onnx.resize import lower_preprocess_images
 from keras_mixers.exporting.temporary_attributes import temporary_attribute
 from keras_mixers.graph import all_layers
 from keras_mixers.layers.patch_embed import PatchConv2D
+from keras_mixers.preprocessing import PreprocessImages
 
 
 @contextlib.contextmanager
@@ -26,7 +28,7 @@ def lowered(serving):
         serving: the `Serving`, whose model, target and precision decide on the lowerings.
     """
     target = serving.target
-    lowerings = dict(LOWERINGS)
+    lowerings = {**LOWERINGS, PreprocessImages: lower_preprocess_images}
     int8 = serving.quantize == "int8"
     if int8:
         lowerings[layers.TokenMixing] = lower_token_mixing_by_rows

@@ -46,8 +46,10 @@ def lower_clip(x, low, high):
 
 
 def lower_preprocess_images(layer, x):
-    """The same for a layer of a model."""
-    return prepared(layer.specification, x)
+    """The same for a layer of a model, whose images may have one known size."""
+    # The node hides the size. Known weights would be constants, and int8 would quantize them.
+    sizes = (None, None, None, x.shape[-1])
+    return prepared(layer.specification, placeholder_op("Identity", [x], sizes))
 
 
 class OnnxResampler(Resampler):
