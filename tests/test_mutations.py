@@ -404,9 +404,9 @@ MUTATIONS = [
         "data/test_augmentation.py::test_transformation_equals_pillow[Equalize-0.35]",
     ),
     (
-        "preprocessing.banded:BandedResampler.products",
-        "tf.reduce_min(tf.gather(first, row_of), 1)",
-        "tf.gather(first, row_of[:, 0])",
+        "preprocessing.resample:Resampler.band",
+        "// resized + 2",
+        "// resized - 1",
         "preprocessing/test_preprocessing.py::test_small_sizes_give_pillows_bytes",
     ),
     (

@@ -42,7 +42,8 @@ def lower_clip(x, low, high):
     """One `Clip`."""
     import tensorflow as tf
 
-    return placeholder_op("Clip", [x, tf.constant(low, x.dtype), tf.constant(high, x.dtype)], x.shape)
+    limits = [tf.constant(limit, x.dtype) for limit in (low, high)]
+    return placeholder_op("Clip", [x, *limits], x.shape)
 
 
 def lower_preprocess_images(layer, x):
