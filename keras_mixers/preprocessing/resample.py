@@ -132,10 +132,11 @@ class Resampler:
         ops, channels = self.weight_ops, self.channels
         both = ops.concatenate(self.parts(weights), axis=2)  # (blocks, pixels, 2 * block)
         blocks, _, places = both.shape
-        same_place = np.eye(places, dtype="float32")[:, None, :, None]
-        same_channel = ops.expand_dims(ops.eye(channels, dtype="float32"), 1)
-        spread = ops.reshape(same_place * same_channel, (places, -1))
-        return ops.reshape(ops.matmul(both, spread), (blocks, -1, places * channels))
+        row = ops.expand_dims(both, 3) * ops.ones([channels], dtype="float32")
+        row = ops.reshape(row, (blocks, -1, 1, places * channels))
+        # A product with elements 0 and 1, because int8 would quantize a matrix product with them.
+        same_channel = ops.tile(ops.eye(channels, dtype="float32"), (1, places))
+        return ops.reshape(row * same_channel, (blocks, -1, places * channels))
 
     def strips(self, x, top, bottom, left, right):
         """`x[:, top:bottom, left[i]:right[i]]` for each i."""
@@ -202,10 +203,12 @@ def tensorflow_ops():
         matmul=tf.matmul,
         maximum=tf.maximum,
         minimum=tf.minimum,
+        ones=tf.ones,
         reshape=tf.reshape,
         round=tf.round,
         split=tf.split,
         sum=tf.reduce_sum,
         take=tf.gather,
+        tile=tf.tile,
         transpose=tf.transpose,
     )
