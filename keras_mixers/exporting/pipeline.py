@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_mixers import files
-from keras_mixers.exporting import repository, validation, verify
+from keras_mixers.exporting import in_tensorflow, repository, validation, verify
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
 from keras_mixers.models.variants import variant_of
@@ -60,6 +60,11 @@ def export(
 
     Do not use the model in another thread during the export, because `export` changes its layers
     for a short time.
+
+    If the Keras backend is JAX or torch, another process exports a copy of the model in TensorFlow.
+    It first compares the outputs of the copy with those of the model. It imports the modules whose
+    classes and functions the model uses, if `keras.saving.register_keras_serializable` registers
+    them.
 
     Args:
         model: a built functional or Sequential model with one input. If it has several outputs,
@@ -113,8 +118,10 @@ def export(
 
     Raises:
         ValueError, TypeError: if an argument is invalid; the message names it.
-        RuntimeError: if the Keras backend is not TensorFlow, if the format lacks an operator, or if
-            the file's outputs differ from the model's. What was at `path` is unchanged.
+        ValueError: on JAX or torch, if another process cannot load the model, because it uses a
+            class or function that a script defines, or that is not registered.
+        RuntimeError: if the format lacks an operator, or if the file's outputs differ from the
+            model's. What was at `path` is unchanged.
         OSError: if the file cannot be written. What was at `path` is unchanged.
 
     Example:
@@ -125,6 +132,9 @@ def export(
         >>> report.format, report.opset
         ('onnx', 18)
     """
+    options = dict(locals())
+    if keras.backend.backend() != "tensorflow":
+        return in_tensorflow.export(**options)
     path, file_format, version = validation.check_path(path, format, version)
     validation.check_model(model)
     validation.check_options(target, dtype, quantize, attention_maps, batch)

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 from keras_mixers.exporting.temporary_files import temporary_files_in
+from keras_mixers.layers.kernels import plain_kernels
 from keras_mixers.preprocessing.decode import CHANNELS, decode_image
 
 FORMAT = "saved_model"
@@ -34,6 +35,7 @@ def save(serving, path, progress):
 
     progress("tracing and writing")
     policy = {"float32": "float32", "float16": "mixed_float16"}[serving.dtype]
+    options = {"policy": policy, "kernels": plain_kernels}
     module = tf.Module()
     module.weights = [variable.value for variable in serving.model.variables]
 
@@ -41,10 +43,10 @@ def save(serving, path, progress):
 
     @tf.function(input_signature=[files], autograph=False)
     def serve_encoded(encoded):
-        outputs = serving.outputs(decoded(serving, encoded), policy=policy)
+        outputs = serving.outputs(decoded(serving, encoded), **options)
         return {**outputs, **(most_probable(serving, outputs) if serving.top else {})}
 
-    signatures = {"serving_default": serving.compiled(policy=policy)}
+    signatures = {"serving_default": serving.compiled(**options)}
     if takes_files(serving.model, serving.preprocessing):
         signatures["serve_encoded"] = serve_encoded.get_concrete_function()
     for function in signatures.values():

@@ -74,17 +74,18 @@ class Serving:
 
         return serve.get_concrete_function()
 
-    def outputs(self, prepared, policy="float32"):
+    def outputs(self, prepared, policy="float32", kernels=reference_kernels):
         """`{name: output}` for images as the model takes them.
 
         Args:
             prepared: `(N, H, W, C)`.
             policy: the dtype policy to compute in, instead of the model's.
+            kernels: the context that decides which kernels the layers use.
         """
         maps = []
         with contextlib.ExitStack() as stack:
             stack.enter_context(computing_in(self.model, policy))
-            stack.enter_context(reference_kernels())
+            stack.enter_context(kernels())
             if self.attention_maps:
                 calls = [(layer, recording(layer, maps)) for layer in attention_layers(self.model)]
                 stack.enter_context(temporary_attribute("call", calls))

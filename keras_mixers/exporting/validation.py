@@ -20,13 +20,7 @@ FROM_MODEL = "model"  # the default of `preprocessing` and `class_names`
 
 
 def check_model(model):
-    """Check the backend, the model's input and output, and its dtypes."""
-    if keras.backend.backend() != "tensorflow":
-        raise RuntimeError(
-            "`export` needs the Keras backend 'tensorflow'. Received:"
-            f" {keras.backend.backend()!r}; save the model with model.save('model.keras') and"
-            " export it in a process that starts with KERAS_BACKEND=tensorflow"
-        )
+    """Check the model's input and output, and its dtypes."""
     ends = ("inputs", "outputs") if isinstance(model, keras.Model) else ()
     counts = [len(getattr(model, end, None) or ()) for end in ends]
     if counts[:1] != [1] or not counts[1]:

@@ -86,15 +86,22 @@ def outputs_of(reference, images):
 def check_reference(serving, images, outputs):
     """Compare the reference, in float32, with the model under its own dtype policies."""
     prepared = serving.preprocessing(images) if serving.preprocessing else images
-    parts = [serving.model, *all_layers(serving.model)]
-    # Half precision differs from float32 by more than 1e-4, so the tolerance of int8 applies.
-    mixed = any(part.compute_dtype in ("float16", "bfloat16") for part in parts)
+    precision = precision_of(serving.model)
     for name, expected in serving.model_outputs(prepared).items():
         if not np.isfinite(outputs[name]).all():
             raise RuntimeError("The model's outputs are NaN or infinite; `path` is unchanged")
         expected = np.asarray(expected, "float32")
-        precision = "int8" if mixed else "float32"
         _checked_difference(name, outputs[name], expected, precision, len(images))
+
+
+def precision_of(model):
+    """Whose tolerance applies to the model's own outputs, under its dtype policies.
+
+    Half precision differs from float32 by more than 1e-4, so the tolerance of int8 applies to it.
+    """
+    parts = [model, *all_layers(model)]
+    mixed = any(part.compute_dtype in ("float16", "bfloat16") for part in parts)
+    return "int8" if mixed else "float32"
 
 
 def _checked_difference(name, output, expected, precision, batch):
@@ -105,19 +112,22 @@ def _checked_difference(name, output, expected, precision, batch):
             f"The exported file returns {name!r} of shape {shape} at batch {batch}; the model"
             f" returns {expected.shape}. `path` is unchanged"
         )
-    difference = float(np.max(np.abs(output - expected)))
-    if precision == "int8":
-        error = float(np.linalg.norm(output - expected))
-        tolerance = INT8_TOLERANCE * float(np.linalg.norm(expected))
-    else:
-        error = difference
-        tolerance = TOLERANCES[precision] * max(1.0, float(np.max(np.abs(expected))))
+    error, tolerance = error_and_tolerance(output, expected, precision)
     if not error <= tolerance:  # also raises if the error is NaN
         raise RuntimeError(
             f"The exported file's {name!r} differs from the model's by {error:.2e} at batch"
             f" {batch}, more than the tolerance of {tolerance:.2e}; `path` is unchanged"
         )
-    return difference
+    return float(np.max(np.abs(output - expected)))
+
+
+def error_and_tolerance(output, expected, precision):
+    """The difference of two arrays as a precision measures it, and how large it may be."""
+    if precision == "int8":
+        error = float(np.linalg.norm(output - expected))
+        return error, INT8_TOLERANCE * float(np.linalg.norm(expected))
+    error = float(np.max(np.abs(output - expected)))
+    return error, TOLERANCES[precision] * max(1.0, float(np.max(np.abs(expected))))
 
 
 def agreement(serving, reference, run):

@@ -122,9 +122,9 @@ class ConvMixerBlock(Layer):
 
     def activated_pointwise(self, x, training):
         """`activation(pointwise(x))`."""
-        product = kernels.find("activated_dense", x)
-        activation = kernels.activation(self.activation, x)
-        if not (product and activation and training and is_plain(self.pointwise)):
+        name = "activated_dense" if training else "activated_dense_inference"
+        product, activation = kernels.find(name, x), kernels.activation(self.activation, x)
+        if not (product and activation and is_plain(self.pointwise)):
             x = self.pointwise(x, training=training)
             return kernels.activate(self.activation, x, training)
         return product(x, *self.pointwise.matrix_and_bias(), activation)

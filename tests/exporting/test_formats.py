@@ -1,5 +1,6 @@
 """SavedModel and TensorFlow Lite files, and files with preprocessing."""
 
+import collections
 import io
 import json
 
@@ -14,6 +15,7 @@ from PIL import Image
 import keras_mixers as km
 from keras_mixers.exporting import verify
 from keras_mixers.exporting.serving import Serving
+from keras_mixers.layers import kernels
 
 PREPROCESSING = km.Preprocessing((8, 12), crop_fraction=0.9, mean=(0.4, 0.5, 0.6), std=0.25)
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
@@ -234,9 +236,21 @@ def test_tflite_quantize_reduces_size(quantize, tmp_path):
     assert 0 < small.largest_difference < 0.05
 
 
-def test_saved_model_uses_reference_kernels(tmp_path):
-    """Other runtimes may lack the fused kernels that are faster in TensorFlow on CPUs."""
-    km.export(random_weights(case("conv_mixer").make()), tmp_path / "saved_model")
+@pytest.mark.parametrize("name", ["conv_mixer", "vit_rotary"])
+def test_saved_model_holds_no_function_for_xla(name, tmp_path):
+    """TensorFlow Serving refuses such functions on CPUs by default."""
+    km.export(random_weights(case(name).make()), tmp_path / "saved_model")
     graph = (tmp_path / "saved_model" / "saved_model.pb").read_bytes()
-    assert b"DepthwiseConv2dNative" in graph
+    assert b"StatefulPartitionedCall" in graph
     assert b"_Xla" not in graph
+
+
+def test_plain_kernels_are_the_patterns_that_onednn_computes_on_any_machine(monkeypatch):
+    """The machine that loads the file decides whether oneDNN computes them."""
+    monkeypatch.setattr(kernels, "on_tensorflow_cpu", lambda: False)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    traced = Serving(case("vit").make()).compiled(kernels=kernels.plain_kernels)
+    operators = collections.Counter(op.type for op in traced.graph.get_operations())
+    assert operators["FusedBatchNormV3"] == 2 * 2 + 1  # each LayerNorm of two blocks and the last
+    assert operators["Erf"] == 2
+    assert operators["Einsum"] == operators["Erfc"] == 0

@@ -4,7 +4,8 @@ The layers are written in `keras.ops`: that is the reference implementation. A f
 the same values and gradients faster on one backend and device. A layer asks `find(name, x)` in its
 `call`, and uses its reference implementation if the answer is None.
 
-`km.export` and Keras's `model.export` use the reference implementation.
+`km.export` and Keras's `model.export` use the reference implementation. A SavedModel of `km.export`
+uses kernels made of TensorFlow's own operators.
 """
 
 import contextlib
@@ -20,20 +21,34 @@ from keras import ops
 from keras_mixers.graph import infers_shapes
 from keras_mixers.layers.kernels import half_precision, processor
 
-_reference_only = contextvars.ContextVar("reference_only", default=False)
+# What a file may hold: "reference" implementations, or also "plain" kernels; None without a file.
+_in_file = contextvars.ContextVar("in_file", default=None)
 
 
-@contextlib.contextmanager
 def reference_kernels():
-    """Within this context every layer computes by its reference implementation.
+    """A context in which every layer computes by its reference implementation.
 
     Exports use this context, because other programs read the operators in their files.
     """
-    token = _reference_only.set(True)
+    return _for_file("reference")
+
+
+def plain_kernels():
+    """A context in which the layers use the kernels that a SavedModel can hold.
+
+    They are made of TensorFlow's own operators, so any machine can load them. Which machine traces
+    the layers makes no difference.
+    """
+    return _for_file("plain")
+
+
+@contextlib.contextmanager
+def _for_file(kind):
+    token = _in_file.set(kind)
     try:
         yield
     finally:
-        _reference_only.reset(token)
+        _in_file.reset(token)
 
 
 def on_tensorflow_cpu():
@@ -68,8 +83,12 @@ def _tensorflow_kernels(x):
 
     # Here, because each layer that may use a kernel calls this function while it is traced.
     gradients.trace_in(tf.compat.v1.get_default_graph())
+    if _in_file.get() == "plain" and x.dtype == "float32":
+        from keras_mixers.layers.kernels import tensorflow_plain
+
+        return tensorflow_plain
     serves = x.dtype == "float32" or (x.dtype == "bfloat16" and has_fast_bfloat16())
-    if _reference_only.get() or not serves or not on_tensorflow_cpu() or in_keras_export():
+    if _in_file.get() or not serves or not on_tensorflow_cpu() or in_keras_export():
         return None
     from keras_mixers.layers.kernels import tensorflow_cpu
 
@@ -78,7 +97,7 @@ def _tensorflow_kernels(x):
 
 def _jax_kernels(x):
     """The module of kernels for JAX if it computes on CPUs, else None."""
-    if _reference_only.get() or not processor.on_cpu() or in_keras_export():
+    if _in_file.get() or not processor.on_cpu() or in_keras_export():
         return None
     from keras_mixers.layers.kernels import jax_cpu
 
@@ -87,7 +106,7 @@ def _jax_kernels(x):
 
 def _warn_of_slow_dtype(x):
     """Warn once if x is computed in a dtype that is slow on its device."""
-    if _reference_only.get() or infers_shapes():
+    if _in_file.get() or infers_shapes():
         return
     disadvantage = half_precision.disadvantage(x)
     if disadvantage and not in_keras_export():
@@ -135,7 +154,12 @@ def is_small(x):
 
 
 def has_onednn():
-    """Whether TensorFlow computes with oneDNN, which replaces known patterns by fused kernels."""
+    """Whether TensorFlow computes with oneDNN, which replaces known patterns by fused kernels.
+
+    The layers in a file are for machines that have it, because the others compute the same.
+    """
+    if _in_file.get():
+        return True
     x86 = platform.machine() in ("x86_64", "AMD64")
     return x86 and os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") != "0"
 

@@ -20,7 +20,7 @@ def attention(qkv, num_heads, rotary=None, angles=None):
 
     If `rotary` is given, it first rotates queries and keys by `angles`, its `tables`.
     """
-    query, key, value = _heads(qkv, 3, num_heads)
+    query, key, value = split_heads(qkv, 3, num_heads)
     scale = query.shape[-1] ** -0.5
     if rotary is None:
         query = query * scale
@@ -38,8 +38,8 @@ def attention_of_few_tokens(qkv, num_heads):
     One kernel takes less time than the transposes, products and softmax of oneDNN, each of which
     wakes other threads. It computes in float32.
     """
-    query, key, value = _heads(wide(qkv), 3, num_heads)
-    return narrow(_forward(query * query.shape[-1] ** -0.5, key, value), qkv.dtype)
+    query, key, value = split_heads(wide(qkv), 3, num_heads)
+    return narrow(forward(query * query.shape[-1] ** -0.5, key, value), qkv.dtype)
 
 
 def attention_of_parts(query, key, value):
@@ -57,7 +57,7 @@ def _attention(query, key, value):
     # TensorFlow's gradient is as fast for short sequences in float32, but slow in bfloat16. Its
     # forward mode fails for loops in graphs.
     if (query.dtype == "float32" and not long) or _has_tangent(query, key, value):
-        return _forward(query, key, value)
+        return forward(query, key, value)
     run = _for_each_image if long else _at_once
     _, heads, tokens, head_dim = query.shape
     y_spec = tf.TensorSpec((None, tokens, heads * head_dim), query.dtype)
@@ -65,12 +65,12 @@ def _attention(query, key, value):
     @tf.custom_gradient
     def call(query, key, value):
         weights = None if long else _weights(query, key)
-        y = run(_forward, y_spec, query, key, value) if long else _mixed(weights, value)
+        y = run(forward, y_spec, query, key, value) if long else _mixed(weights, value)
 
         @tf.custom_gradient
         def gradient(query, key, value, dy):
             inputs = (query, key, value)
-            (d_mixed,) = _heads(dy, 1, heads)
+            (d_mixed,) = split_heads(dy, 1, heads)
             stored = () if long else (weights,)
 
             def second(*dd):
@@ -83,7 +83,8 @@ def _attention(query, key, value):
     return call(query, key, value)
 
 
-def _forward(query, key, value):
+def forward(query, key, value):
+    """`softmax(q k') v`, heads joined: `(N, H, Q, d), 2 x (N, H, T, d) -> (N, Q, H d)`."""
     return _mixed(_weights(query, key), value)
 
 
@@ -136,7 +137,7 @@ def _second_backward(query, key, value, dy, *dd):
         outer.watch(inputs)
         with tf.GradientTape() as inner:
             inner.watch(inputs[:3])
-            y = _forward(*inputs[:3])
+            y = forward(*inputs[:3])
         gradients = inner.gradient(y, inputs[:3], inputs[3])
     found = outer.gradient(gradients, inputs, [tf.cast(each, "float32") for each in dd])
     return tuple(tf.cast(each, query.dtype) for each in found)
@@ -164,7 +165,7 @@ def _for_each_image(function, like, *inputs):
     return tf.map_fn(call, inputs, parallel_iterations=1, fn_output_signature=specs)
 
 
-def _heads(x, parts, num_heads):
+def split_heads(x, parts, num_heads):
     """Split x into P tensors of heads with one transpose: `(N, T, P H d) -> P x (N, H, T, d)`."""
     _, tokens, width = x.shape
     split = tf.reshape(x, (-1, tokens, parts, num_heads, width // (parts * num_heads)))
