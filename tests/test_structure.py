@@ -45,6 +45,7 @@ LATE = {
     PACKAGE / "data" / "digits.py",
     *(PACKAGE / "exporting" / "onnx" / "passes").glob("*.py"),
     *(PACKAGE / "layers" / "kernels").glob("*_cpu/*.py"),
+    PACKAGE / "layers" / "kernels" / "tensorflow_plain.py",
     PACKAGE / "tuning" / "backbones.py",
     PACKAGE / "tuning" / "batches.py",
     PACKAGE / "tuning" / "budget.py",
