@@ -88,8 +88,8 @@ def export(
             `None` for a file that takes prepared images. TensorFlow Lite cannot hold it, so there
             `"model"` means `None`.
         class_names: one string for each logit, stored in the file's metadata. `"model"` for the
-            model's, except in TensorFlow Lite, which stores none. `None` for none. Of two names for
-            one logit, the file stores the second.
+            model's, `None` for none. Of two names for one logit, the file stores the second. A
+            TensorFlow Lite file is also a zip archive, with labels.txt and keras_mixers.json.
         target: for ONNX. `"onnx"`: only standard operators, opset 18, for any runtime.
             `"onnxruntime"`: also onnxruntime's `Attention` and `Gelu`, which are faster there.
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and

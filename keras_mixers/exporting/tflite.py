@@ -1,8 +1,11 @@
 """TensorFlow Lite: one file for phones and small devices."""
 
 import collections
+import contextlib
+import json
 import math
 import warnings
+import zipfile
 
 import keras
 
@@ -15,7 +18,6 @@ REFUSES = {
     "target": "a path that ends in '.onnx' supports it",
     "dtype": "quantize='float16' stores the weights in half precision",
     "preprocessing": "prepare the images first: the format lacks exact arithmetic in float64",
-    "class_names": "an ONNX file and a SavedModel store them",
 }
 
 
@@ -48,14 +50,55 @@ def save(serving, path, progress):
         )
     try:
         with temporary_files_in(path.parent, "tensorflow.lite.python.lite"):
-            content = converter.convert()
+            calibrated = converter.representative_dataset is not None
+            content = in_int8(converter) if calibrated else converter.convert()
     except Exception as error:  # because the converter's exception class is not public
         raise RuntimeError(
             "TensorFlow Lite cannot convert the model; nothing was written."
             f" The converter's message: {error}"
         ) from error
     path.write_bytes(content)
+    append_metadata(path, serving.metadata)
     return {"quantized": quantized_fraction(content, serving.quantize)} if serving.quantize else {}
+
+
+def in_int8(converter):
+    """Convert with calibration. The products of two activations stay in float32.
+
+    In int8 they make attention wrong by half of the norm of the outputs, and they hold no weights.
+    """
+    import tensorflow as tf
+
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=["BATCH_MATMUL"])
+    with interpreter_warning_silenced():
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter,
+            debug_dataset=converter.representative_dataset,
+            debug_options=options,
+        )
+    return debugger.get_nondebug_quantized_model()
+
+
+@contextlib.contextmanager
+def interpreter_warning_silenced():
+    """Silence the warning that the interpreter will move to another package."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def append_metadata(path, metadata):
+    """Append a zip archive with the metadata and the class names, which interpreters ignore.
+
+    This is how TensorFlow Lite's metadata stores files: `zipfile.ZipFile(path)` reads them.
+    """
+    content = {"keras_mixers.json": json.dumps(metadata, indent=2)}
+    if "class_names" in metadata:
+        lines = [" ".join(name.splitlines()) for name in metadata["class_names"]]
+        content["labels.txt"] = "".join(f"{line}\n" for line in lines)
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, text in content.items():
+            archive.writestr(zipfile.ZipInfo(name), text)  # with a date that is always the same
 
 
 def quantized_fraction(content, precision):
@@ -80,9 +123,7 @@ def load(path):
     """Open the file in TensorFlow Lite's interpreter, as a function `images -> {name: output}`."""
     import tensorflow as tf
 
-    with warnings.catch_warnings():
-        # The interpreter warns that it will move to a package that TensorFlow does not install.
-        warnings.simplefilter("ignore", UserWarning)
+    with interpreter_warning_silenced():
         interpreter = tf.lite.Interpreter(model_path=str(path))
     runner = interpreter.get_signature_runner("serving_default")
     return lambda images: runner(images=images)

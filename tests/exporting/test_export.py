@@ -1,10 +1,12 @@
 """`km.export`: the file returns the model's outputs, or nothing is written."""
 
+import json
 import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 import keras
 import numpy as np
@@ -81,8 +83,8 @@ IN_STRUCTURES = {
 )
 def test_export_accepts_output_in_any_structure(structure, name, tmp_path):
     model = IN_STRUCTURES[structure](keras.Input((8, 12, 2)), MODELS[0].make())
-    class_names = None if name.endswith(".tflite") else list("abcde")
-    assert km.export(model, tmp_path / name, class_names=class_names).largest_difference < 1e-5
+    report = km.export(model, tmp_path / name, class_names=list("abcde"))
+    assert report.largest_difference < 1e-5
 
 
 def two_outputs(first="my_map", second="raw"):
@@ -367,11 +369,6 @@ INVALID_OPTIONS = [
     ("model.onnx", {"batch": 0}, "`batch` must be an integer from 1.*batch=0"),
     ("model.tflite", {"batch": "1"}, "`batch` must be an integer from 1.*batch='1'"),
     (
-        "model.tflite",
-        {"class_names": list("abcde")},
-        "`class_names` must be None for the format 'tflite'",
-    ),
-    (
         "model.onnx",
         {"dtype": "float16", "preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5)},
         "`dtype` must be 'float32' for the format 'onnx'.*with `preprocessing`",
@@ -411,13 +408,16 @@ def test_other_facts_than_the_models_can_be_exported(tmp_path):
     assert file_facts(path)[1] == '["v", "w", "x", "y", "z"]'
 
 
-def test_tflite_ignores_the_models_facts(tmp_path):
+def test_tflite_stores_the_models_class_names_and_ignores_its_preprocessing(tmp_path):
     (file_format,) = [module for module in FORMATS if module.FORMAT == "tflite"]
     model, images = with_facts(), case("vit").images(2)
     km.export(model, tmp_path / "model.tflite")
     outputs = file_format.load(tmp_path / "model.tflite")(images)
     np.testing.assert_allclose(outputs["logits"], model(images), atol=1e-4)
     assert list(outputs) == ["logits"]
+    with zipfile.ZipFile(tmp_path / "model.tflite") as archive:
+        assert archive.read("labels.txt").decode().splitlines() == list("abcde")
+        assert json.loads(archive.read("keras_mixers.json"))["class_names"] == list("abcde")
 
 
 @pytest.mark.parametrize(

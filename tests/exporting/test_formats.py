@@ -13,7 +13,7 @@ from cases import case, random_weights
 from PIL import Image
 
 import keras_mixers as km
-from keras_mixers.exporting import verify
+from keras_mixers.exporting import tflite, verify
 from keras_mixers.exporting.serving import Serving
 from keras_mixers.layers import kernels
 
@@ -254,3 +254,15 @@ def test_plain_kernels_are_the_patterns_that_onednn_computes_on_any_machine(monk
     assert operators["FusedBatchNormV3"] == 2 * 2 + 1  # each LayerNorm of two blocks and the last
     assert operators["Erf"] == 2
     assert operators["Einsum"] == operators["Erfc"] == 0
+
+
+def test_tflite_int8_keeps_the_products_of_attention_in_float(tmp_path):
+    """In int8 they make the outputs of attention pooling wrong by two thirds of their norm."""
+    model, images = random_weights(case("vit_map").make(depth=1)), case("vit_map").images(2)
+    options = {"quantize": "int8", "calibration_data": images}
+    report = km.export(model, tmp_path / "model.tflite", **options)
+    run = tflite.load(report.path)
+    expected = np.asarray(model(images[:1]))
+    found = run(images[:1])["logits"]
+    assert 1e-4 < np.linalg.norm(found - expected) < 0.2 * np.linalg.norm(expected)
+    assert report.quantized > 0.9
