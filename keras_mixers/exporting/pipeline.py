@@ -1,5 +1,6 @@
 """Export a model: write a temporary file, compare its outputs with the model, replace `path`."""
 
+import dataclasses
 import os
 import sys
 import time
@@ -8,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_mixers import files
+from keras_mixers import arguments, files
 from keras_mixers.exporting import in_tensorflow, repository, validation, verify
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
@@ -35,6 +36,8 @@ def export(
     batch: int | None = None,
     top: int | None = None,
     runtime: str | os.PathLike[str] | None = None,
+    keep_float: Sequence[str] = (),
+    sensitivity: bool = False,
 ) -> ExportReport:
     """Export a model to ONNX, TensorFlow Lite or a SavedModel; `path` or `format` decides which.
 
@@ -95,14 +98,16 @@ def export(
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and
             logits stay float32).
         quantize: for ONNX and TensorFlow Lite. `"int8"`: compute products with weights in 8-bit
-            integers. ONNX files do this to convolutions only with `calibration_data`, and fuse
-            attention only without. The report tells which fraction of the weights is `quantized`.
-            Without calibration it is small for a ConvMixer, whose file is then not smaller or
-            faster.
+            integers. ONNX files do this to convolutions only with `calibration_data`, but not to
+            depthwise ones. They fuse attention only without `calibration_data`. The report tells
+            which fraction of the weights is `quantized`, what stays in float and why (`in_float`),
+            and the size and latency of the same file in float32. `export` warns if int8 makes the
+            file larger or slower, as for a ConvMixer without calibration.
             `"float16"`: store weights in half precision, compute in float32.
-        calibration_data: with `quantize`, images as the file takes them: an array, or batches with
-            or without labels, such as a `tf.data.Dataset`. `export` uses the first 256 images to
-            choose the ranges of int8 numbers in advance, and to measure `agreement`.
+        calibration_data: with `quantize`, images as the file takes them: an array, or images or
+            batches of any sizes, with or without labels, such as a list or a `tf.data.Dataset`.
+            `export` uses the first 256 images to choose the ranges of int8 numbers in advance, and
+            to measure `agreement`. The ranges are those of prepared images.
         attention_maps: whether the file also returns the weights of each `MultiHeadSelfAttention`,
             `(batch, heads, T, T)`, as `attention_0`, `attention_1`, ...
         batch: the only batch size that the file takes; `None` for any. With a number, and without
@@ -112,6 +117,11 @@ def export(
         runtime: for `format="web"`: the folder of the npm package onnxruntime-web, from which
             `export` copies three files, or an address from which the page loads them. `None` for
             `node_modules/onnxruntime-web` in the current folder.
+        keep_float: for int8 in ONNX. Paths of layers that stay in float, or their first parts:
+            `"block_0_attention"` also names `"block_0_attention/qkv"`.
+        sensitivity: for int8 in ONNX. Whether the report also has `sensitivity`, the error that
+            int8 makes in each layer, which tells what to name in `keep_float`. `export` then
+            quantizes the model once for each layer.
 
     Returns:
         An `ExportReport`.
@@ -137,7 +147,8 @@ def export(
         return in_tensorflow.export(**options)
     path, file_format, version = validation.check_path(path, format, version)
     validation.check_model(model)
-    validation.check_options(target, dtype, quantize, attention_maps, batch)
+    validation.check_options(target, dtype, quantize, attention_maps, batch, sensitivity)
+    keep_float = validation.check_keep_float(keep_float)
     preprocessing, class_names = validation.meant(
         model, file_format, preprocessing=preprocessing, class_names=class_names
     )
@@ -150,8 +161,12 @@ def export(
         target=target,
         dtype=dtype,
         quantize=quantize,
+        keep_float=keep_float,
+        sensitivity=sensitivity,
     )
-    validation.check_has_effect(model, attention_maps, quantize, calibration_data)
+    validation.check_has_effect(
+        model, attention_maps, quantize, calibration_data, keep_float, sensitivity
+    )
     metadata = {
         "keras_mixers_version": __version__,
         "variant": variant_of(model) or model.name,
@@ -171,6 +186,8 @@ def export(
         metadata=metadata,
         top=top,
         runtime=runtime,
+        keep_float=keep_float,
+        sensitivity=sensitivity,
     ).calibrated(calibration_data)
     progress = Progress(path)
     with repository.replacing(path, file_format, version) as temporary:
@@ -180,13 +197,48 @@ def export(
         reference = serving.compiled()
         difference = verify.largest_difference(serving, reference, run)
         agreement = verify.agreement(serving, reference, run) if quantize else None
-        latency = verify.latency(serving, run)
-        size = sum(files.size(file) for file in temporary.parent.iterdir())
+        details |= measured(serving, file_format, temporary, run, progress)
     path = repository.destination(path, file_format, version)
     file_format.finish(path)
-    return ExportReport(
-        path, file_format.FORMAT, size, difference, latency, serving.precision, agreement, **details
+    report = ExportReport(
+        path,
+        file_format.FORMAT,
+        largest_difference=difference,
+        precision=serving.precision,
+        agreement=agreement,
+        **details,
     )
+    if report.disadvantages:
+        arguments.warn(
+            f"`quantize`='int8' makes {path.name!r} {' and '.join(report.disadvantages)}"
+        )
+    return report
+
+
+def measured(serving, file_format, path, run, progress):
+    """Size and latency of the file at `path`, and for int8 those of the same file in float32."""
+    size = size_of(path.parent)
+    if serving.quantize != "int8":
+        return {"size": size, "latency": verify.latencies(serving, run)[0]}
+    progress("comparing with float32")
+    original = dataclasses.replace(
+        serving, quantize=None, calibration=(), keep_float=(), sensitivity=False
+    )
+    with files.temporary_folder(path.parent.parent) as folder:
+        float32 = folder / path.name
+        file_format.save(original, float32, lambda _stage: None)
+        latencies = verify.latencies(serving, run, file_format.load(float32))
+        return {
+            "size": size,
+            "latency": latencies[0],
+            "float32_size": size_of(folder),
+            "float32_latency": latencies[1],
+        }
+
+
+def size_of(folder):
+    """Bytes of all files that an export wrote into a folder."""
+    return sum(files.size(file) for file in folder.iterdir())
 
 
 class Progress:

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 FEW = 0.5  # of the weights
+SLOWER = 1.1  # times the latency of float32, because latencies of equal files differ
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +25,21 @@ class ExportReport:
             model predict the same class. The images are the calibration data, or random. None for
             other files, and for a model with several outputs.
         quantized: for a quantized file, the fraction of the weights that it stores in `precision`.
-            None for other files. Below one half, the file is hardly smaller or faster than in
-            float32, and the text of the report says so.
+            None for other files. The text of the report says so if it is below one half.
         opset: the version of the ONNX operators; None for other formats.
         nodes: the number of nodes in the ONNX graph; None for other formats.
+        in_float: for an int8 file in ONNX, `{kind of product, or path of a layer: why it stays in
+            float}`. Norms, activations, softmax and sums always stay in float. None for other
+            files.
+        float32_size: for an int8 file, the size of the file that `export` writes without
+            `quantize`, in bytes. None for other files.
+        float32_latency: for an int8 file, the latency of this other file, measured in turn with
+            `latency`. None for other files.
+        sensitivity: with `sensitivity=True`, `{path of a layer: (error, agreement)}`, the largest
+            error first, if only this layer is computed in int8. The error is the norm of the
+            difference of the first output, relative to the norm of this output. The agreement is
+            the fraction of images that keep their class. The images are the first 32 of the
+            calibration data, or random. None without.
     """
 
     path: pathlib.Path
@@ -40,19 +52,39 @@ class ExportReport:
     quantized: float | None = None
     opset: int | None = None
     nodes: int | None = None
+    in_float: dict[str, str] | None = None
+    float32_size: int | None = None
+    float32_latency: float | None = None
+    sensitivity: dict[str, tuple[float, float]] | None = None
+
+    @property
+    def disadvantages(self) -> list[str]:
+        """In which respects int8 is worse than float32: `"larger..."` and `"slower..."`."""
+        found = []
+        if self.float32_size is not None and self.size > self.float32_size:
+            found.append("larger than in float32")
+        if self.float32_latency is not None and self.latency > SLOWER * self.float32_latency:
+            found.append("slower than in float32")
+        return found
 
     def __str__(self) -> str:
         parts = [f"{self.format} in {self.precision}", f"{self.size / 1e6:.1f} MB"]
+        if self.float32_size is not None:
+            parts[-1] += f" (float32: {self.float32_size / 1e6:.1f})"
         if self.nodes is not None:
             parts.append(f"{self.nodes} nodes (opset {self.opset})")
         parts.append(f"within {self.largest_difference:.1e} of the model")
         if self.agreement is not None:
             parts.append(f"the same class for {self.agreement:.1%} of images")
         parts.append(f"{self.latency:.2g} ms an image")
+        if self.float32_latency is not None:
+            parts[-1] += f" (float32: {self.float32_latency:.2g})"
         line = f"{self.path}: {', '.join(parts)}"
+        if self.in_float:
+            reasons = [f"{what} ({why})" for what, why in self.in_float.items()]
+            line += f"; in float: {', '.join(reasons)}"
         if self.quantized is not None and self.quantized < FEW:
-            line += (
-                f"; only {self.quantized:.1%} of the weights are in {self.precision}, so the file"
-                " may be larger and slower than in float32"
-            )
+            line += f"; only {self.quantized:.1%} of the weights are in {self.precision}"
+        for disadvantage in self.disadvantages:
+            line += f"; {disadvantage}"
         return line

@@ -41,6 +41,8 @@ class Serving:
     top: int | None = None
     runtime: pathlib.Path | str | None = None
     calibration: tuple = ()
+    keep_float: tuple = ()
+    sensitivity: bool = False
 
     @property
     def precision(self):
@@ -102,7 +104,7 @@ class Serving:
         return dict(zip(output_names(self.model), outputs, strict=True))
 
     def calibrated(self, data):
-        """A copy with calibration images from an array, batches, or a dataset.
+        """A copy with calibration images from an array, images, batches, or a dataset.
 
         Raises:
             TypeError: if `data` is neither an array nor iterable.
@@ -112,7 +114,7 @@ class Serving:
             return self
         if not isinstance(data, Iterable) and not hasattr(data, "shape"):
             raise TypeError(
-                "`calibration_data` must be an array of images or batches of them."
+                "`calibration_data` must be an array of images, or images or batches of them."
                 f" {arguments.received(calibration_data=data)}"
             )
         batches, count = [], 0
@@ -154,10 +156,14 @@ class Serving:
 
 
 def calibration_arrays(data):
-    """Yield the images of an array, or of each batch of an iterable, as an array."""
+    """Yield the images of an array, or of each item of an iterable, as a batch.
+
+    An item is a batch or one image, with or without labels, so each may have another size.
+    """
     try:
-        for batch in [data] if hasattr(data, "shape") else itertools.islice(data, MAX_BATCHES):
-            yield np.asarray(batch[0] if isinstance(batch, (tuple, list)) else batch)
+        for item in [data] if hasattr(data, "shape") else itertools.islice(data, MAX_BATCHES):
+            images = np.asarray(item[0] if isinstance(item, (tuple, list)) else item)
+            yield images[None] if images.ndim == 3 else images
     except Exception as error:  # an iterator may raise anything
         raise ValueError(
             "`calibration_data` must be an array of images or batches of them."

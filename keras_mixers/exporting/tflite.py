@@ -18,6 +18,8 @@ REFUSES = {
     "target": "a path that ends in '.onnx' supports it",
     "dtype": "quantize='float16' stores the weights in half precision",
     "preprocessing": "prepare the images first: the format lacks exact arithmetic in float64",
+    "keep_float": "a path that ends in '.onnx' supports it",
+    "sensitivity": "a path that ends in '.onnx' supports it",
 }
 
 

@@ -15,7 +15,7 @@ from keras_mixers.models.outputs import check_one_logit
 # Suffixes of files that `export` does not write, and that do not name a folder.
 OTHER_FILES = {".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pth", ".safetensors", ".zip"}
 # The defaults of options, where they are not None.
-DEFAULTS = {"target": "onnx", "dtype": "float32"}
+DEFAULTS = {"target": "onnx", "dtype": "float32", "keep_float": (), "sensitivity": False}
 FROM_MODEL = "model"  # the default of `preprocessing` and `class_names`
 
 
@@ -97,7 +97,7 @@ def check_folder(path, other_content):
         )
 
 
-def check_options(target, dtype, quantize, attention_maps, batch):
+def check_options(target, dtype, quantize, attention_maps, batch, sensitivity):
     """Check the options that do not depend on the model or the format."""
     arguments.choice("target", target, onnx.TARGETS)
     arguments.choice("dtype", dtype, ("float32", "float16"))
@@ -105,11 +105,19 @@ def check_options(target, dtype, quantize, attention_maps, batch):
     arguments.flag("attention_maps", attention_maps)
     if batch is not None:
         arguments.integer("batch", batch)
+    arguments.flag("sensitivity", sensitivity)
     if quantize and dtype != "float32":
         raise ValueError(
             "`quantize` must be None if `dtype` is not 'float32'. Received:"
             f" quantize={quantize!r} and dtype={dtype!r}; use one of the two"
         )
+
+
+def check_keep_float(keep_float):
+    """The names of layers as a tuple. That the file has them is checked later, in its graph."""
+    expected = "`keep_float` must be a tuple of paths of layers"
+    names = arguments.sequence("keep_float", keep_float, arguments.MOST_BLOCKS, expected)
+    return tuple(arguments.text("keep_float", name) for name in names)
 
 
 def meant(model, file_format, **facts):
@@ -136,8 +144,13 @@ def check_format(file_format, **options):
             )
 
 
-def check_has_effect(model, attention_maps, quantize, calibration_data):
+def check_has_effect(model, attention_maps, quantize, calibration_data, keep_float, sensitivity):
     """Raise ValueError if an option would have no effect."""
+    if (keep_float or sensitivity) and quantize != "int8":
+        raise ValueError(
+            "`keep_float` and `sensitivity` must be () and False without quantize='int8'. Received:"
+            f" {keep_float=}, {sensitivity=}, {quantize=}"
+        )
     if calibration_data is not None and not quantize:
         raise ValueError(
             "`calibration_data` must be None without `quantize`. Received: calibration_data with"

@@ -14,6 +14,7 @@ TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
 # In int8: the norm of all differences, relative to the norm of all outputs.
 INT8_TOLERANCE = 0.3
 RANDOM_IMAGES = 32
+ROUNDS = 5  # of calls to measure the latency
 LARGE = 3 * 512**2  # numbers: four times as many are not made of a larger image
 
 
@@ -146,13 +147,19 @@ def agreement(serving, reference, run):
     return float(np.mean(np.concatenate(same)))
 
 
-def latency(serving, run):
-    """Milliseconds for one image: the median of five calls after a first one."""
+def latencies(serving, *runs):
+    """Milliseconds for one image in each of `runs`: medians of calls in turn, after a first one.
+
+    Each measured call follows another of the same file, because the threads of the other file are
+    busy for a short time after its calls.
+    """
     batch = serving.batch or 1
     images = random_images(serving, batch)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        run(images)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times[1:]) / batch
+    times = [[] for _ in runs]
+    for _ in range(ROUNDS):
+        for run, passed in zip(runs, times, strict=True):
+            run(images)
+            start = time.perf_counter()
+            run(images)
+            passed.append(time.perf_counter() - start)
+    return [1000 * statistics.median(passed) / batch for passed in times]

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from run_example import EXAMPLES, run_example
 
@@ -32,8 +33,12 @@ def test_deploy_classifies_without_keras(tmp_path, digits_folder):
     )
     assert not message
     assert [line.split(":")[0] for line in output.splitlines()] == [
-        *("here/model.onnx", "here/int8.onnx", "here/saved_model")
+        *("here/model.onnx", "here/int8.onnx", "here/saved_model"),
+        *("Accuracy of model.onnx", "Accuracy of int8.onnx"),
     ]
+    _, validation, _ = km.data.load("digits", image_size=16)
+    correct = [model(x).numpy().argmax(-1) == y.numpy() for x, y in validation]
+    assert f"model.onnx: {np.mean(np.concatenate(correct)):.2%}\n" in output
     images = sorted(str(p.relative_to(tmp_path)) for p in (tmp_path / "here/images").iterdir())
     assert len(images) == 8
 

@@ -316,6 +316,23 @@ INVALID_OPTIONS = [
         "`quantize` must be None if `dtype` is not 'float32'.*dtype='float16'",
     ),
     ("model.onnx", {"attention_maps": 1}, "`attention_maps` must be True or False"),
+    ("model.onnx", {"sensitivity": 1}, "`sensitivity` must be True or False"),
+    ("model.onnx", {"keep_float": "head"}, "`keep_float` must be a tuple of paths.*'head'"),
+    (
+        "model.onnx",
+        {"keep_float": ("head",)},
+        r"`keep_float` and `sensitivity` must be .* without quantize='int8'.*\('head',\)",
+    ),
+    (
+        "model.onnx",
+        {"quantize": "int8", "keep_float": ["hea", "patch_embed"]},
+        r"`keep_float` must name layers.*: head, or.*Received: keep_float=\['hea', 'patch_embed'\]",
+    ),
+    (
+        "model.tflite",
+        {"quantize": "int8", "sensitivity": True},
+        "`sensitivity` must be False for the format 'tflite'.*'.onnx'",
+    ),
     ("model.onnx", {"preprocessing": 224}, "`preprocessing` must be a keras_mixers.Preprocessing"),
     (
         "model.onnx",
@@ -509,13 +526,13 @@ def test_full_disk_keeps_previous_files(tmp_path, limited_files):
 def test_killed_export_keeps_previous_file(tmp_path, monkeypatch):
     """What a kill leaves when the new file is complete, just before it replaces the old one."""
     km.export(random_weights(MODELS[0].make(), 1), tmp_path / "model.onnx")
-    before, latency, left = snapshot(tmp_path), verify.latency, []
+    before, latencies, left = snapshot(tmp_path), verify.latencies, []
 
     def measured(*arguments):
         left.append(snapshot(tmp_path))
-        return latency(*arguments)
+        return latencies(*arguments)
 
-    monkeypatch.setattr(verify, "latency", measured)
+    monkeypatch.setattr(verify, "latencies", measured)
     km.export(random_weights(MODELS[0].make(), 2), tmp_path / "model.onnx")
     (left,) = left
     assert before.items() < left.items(), "the old file, and the new one in a hidden folder"
@@ -635,13 +652,13 @@ def test_export_keeps_other_files_in_an_export(name, tmp_path):
 def test_export_keeps_files_written_during_the_export(tmp_path, monkeypatch):
     path = tmp_path / "saved_model"
     km.export(MODELS[0].make(), path)
-    latency = verify.latency
+    latencies = verify.latencies
 
     def write_notes(*arguments):
         (path / "notes.txt").write_text("precious")
-        return latency(*arguments)
+        return latencies(*arguments)
 
-    monkeypatch.setattr(verify, "latency", write_notes)
+    monkeypatch.setattr(verify, "latencies", write_notes)
     before = snapshot(tmp_path)
     with pytest.raises(IsADirectoryError, match="saved_model"):
         km.export(MODELS[0].make(), path)

@@ -157,7 +157,7 @@ def test_onnx_applies_preprocessing(target, tmp_path):
 @pytest.mark.parametrize("name", ["vit", "hybrid_ACMPG"])
 def test_onnx_int8_with_preprocessing_accepts_sizes_that_were_not_calibrated(name, tmp_path):
     model = random_weights(case(name).make(input_shape=(8, 12, 3)))
-    data = tf.data.Dataset.from_tensor_slices((photos(20), np.zeros(20))).batch(8)
+    data = [photos(16), *photos(2, (9, 80)), photos(2, (64, 50))]
     report = km.export(
         model,
         tmp_path / "model.onnx",
@@ -167,6 +167,15 @@ def test_onnx_int8_with_preprocessing_accepts_sizes_that_were_not_calibrated(nam
         batch=8 if name == "hybrid_ACMPG" else None,
     )
     assert report.agreement >= 0.8
+    assert report.in_float["preprocessing"] == "its arithmetic is exact"
+    sizes = [photos(16), photos(2, (9, 80)), photos(2, (64, 50))]
+    prepared = np.concatenate([PREPROCESSING(images) for images in sizes])
+    ranges = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(report.path).graph.initializer
+        if tensor.name.endswith("_scale") and not tensor.dims
+    ]
+    assert np.isclose(ranges, np.ptp(prepared) / 255, rtol=1e-4).any(), "of prepared images"
     session = onnxruntime.InferenceSession(report.path)
     for size in [(37, 21), (8, 12), (9, 80), (64, 50), (10, 13)]:
         logits, _ = expected(model, photos(8, size))

@@ -1,5 +1,7 @@
 """float16 and int8 files: the dtypes that they store, and the accuracy of their outputs."""
 
+import pathlib
+
 import keras
 import numpy as np
 import onnx
@@ -9,6 +11,7 @@ from cases import case, random_weights
 
 import keras_mixers as km
 from keras_mixers.exporting import verify
+from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
 
 targets = pytest.mark.parametrize("target", ["onnx", "onnxruntime"])
@@ -141,6 +144,13 @@ def test_quantize_int8_matches_model(name, calibrated, target, tmp_path):
     assert relative < 0.1
     same = np.mean(run(report.path, images).argmax(-1) == expected.argmax(-1))
     assert report.agreement == pytest.approx(same) if calibrated else 0 <= report.agreement <= 1
+    in_float = {"convolutions", "products in attention"}
+    in_float -= set() if name == "vit" else {"products in attention"}
+    in_float -= {"convolutions"} if calibrated or (fused and name != "hybrid_CM") else set()
+    in_float |= {"depthwise convolutions"} if calibrated and name == "hybrid_CM" else set()
+    in_float |= {"convolution before prefix tokens"} if calibrated and name == "vit" else set()
+    assert set(report.in_float) == in_float
+    assert types.get("UINT8", 0) > 0 or not calibrated, "signed activations are slow on x86"
 
 
 @pytest.mark.parametrize(
@@ -153,18 +163,39 @@ def test_quantize_int8_matches_model(name, calibrated, target, tmp_path):
         ("vit", ".onnx", {}, False),
     ],
 )
-def test_report_says_that_few_weights_are_quantized(name, suffix, options, few, tmp_path):
+def test_report_compares_int8_with_float32(name, suffix, options, few, tmp_path):
     options = dict(options)
     data = case(name).images(4) if options.pop("calibrated", False) else None
     model = case(name).make(**options)
     path = tmp_path / f"model{suffix}"
     report = km.export(model, path, quantize="int8", calibration_data=data)
     assert (report.quantized < 0.5) == few
-    assert ("of the weights are in int8, so the file may be larger" in str(report)) == few
+    assert ("of the weights are in int8" in str(report)) == few
+    assert report.size == path.stat().st_size
+    assert report.float32_size > 3.9 * model.count_params()
+    assert report.float32_latency > 0
     if few:
-        float32 = km.export(model, path)
-        assert float32.quantized is None
-        assert report.size > 0.9 * float32.size
+        assert report.size > 0.9 * report.float32_size
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def report_of(**measured):
+    facts = {"size": 9, "float32_size": 10, "latency": 5.0, "float32_latency": 5.0, **measured}
+    return ExportReport(
+        pathlib.Path("m.onnx"), "onnx", largest_difference=0.1, precision="int8", **facts
+    )
+
+
+def test_report_names_disadvantages_of_int8():
+    assert report_of().disadvantages == []
+    assert report_of(latency=5.4).disadvantages == [], "equal files differ as much"
+    assert report_of(latency=6.0).disadvantages == ["slower than in float32"]
+    assert report_of(size=11).disadvantages == ["larger than in float32"]
+    text = str(report_of(size=11_000_000, in_float={"convolutions": "too slow"}))
+    assert text.endswith(
+        "11.0 MB (float32: 0.0), within 1.0e-01 of the model, 5 ms an image (float32: 5);"
+        " in float: convolutions (too slow); larger than in float32"
+    )
 
 
 def test_agreement_is_fraction_of_equal_classes():
@@ -212,6 +243,8 @@ def test_calibrated_accepts_arrays_batches_and_datasets():
         "array": images,
         "batches": [images[:100], images[100:]],
         "with labels": [(images[:150], np.zeros(150)), (images[150:], np.zeros(150))],
+        "images": list(images[:99]) + [images[99:]],
+        "images with labels": [(image, 0) for image in images],
         "dataset": tf.data.Dataset.from_tensor_slices(images).batch(64),
     }
     for label, data in accepted.items():
@@ -219,7 +252,7 @@ def test_calibrated_accepts_arrays_batches_and_datasets():
         np.testing.assert_array_equal(np.concatenate(batches), images[:256], err_msg=label)
 
 
-def test_export_rejects_inaccurate_int8(tmp_path):
+def test_keep_float_cures_the_most_sensitive_layer(tmp_path):
     """One channel is a million times the other: 8 bits cannot represent both."""
     inputs = keras.Input((8, 12, 2))
     x = keras.layers.GlobalAveragePooling2D()(inputs)
@@ -230,3 +263,12 @@ def test_export_rejects_inaccurate_int8(tmp_path):
     with pytest.raises(RuntimeError, match="more than the tolerance"):
         km.export(model, tmp_path / "model.onnx", quantize="int8")
     assert not list(tmp_path.iterdir())
+    with pytest.warns(UserWarning, match="`quantize`='int8' makes 'model.onnx' larger than in flo"):
+        report = km.export(
+            model, tmp_path / "model.onnx", quantize="int8", keep_float=["even"], sensitivity=True
+        )
+    assert list(report.sensitivity) == ["even", "unequal"]
+    (error, same), (small, _) = report.sensitivity.values()
+    assert error > 0.3 > 0.02 > small > 0
+    assert same == 1.0, "of one class"
+    assert report.in_float == {"even": "`keep_float` names it"}

@@ -6,7 +6,8 @@ from keras_mixers.exporting.onnx.conversion import convert
 from keras_mixers.exporting.onnx.description import describe
 from keras_mixers.exporting.onnx.file import remove_stale_weights, write
 from keras_mixers.exporting.onnx.operators import OPSET, check_operators
-from keras_mixers.exporting.onnx.quantize import quantized_fraction, reduce_precision
+from keras_mixers.exporting.onnx.quantize import reduce_precision
+from keras_mixers.exporting.onnx.sensitivity import sensitivity
 
 FORMAT = "onnx"
 SUFFIX = ".onnx"
@@ -24,19 +25,20 @@ def save(serving, path, progress):
     from keras_mixers.exporting.onnx.passes.dimensions import name_dimensions
 
     model = convert(serving, progress)
+    details = {}
     if serving.precision != "float32":
         progress(f"reducing to {serving.precision}")
-        model = reduce_precision(model, serving, path.parent)
+        model, details = reduce_precision(model, serving, path.parent)
         check_operators(model.graph, serving.target)
+    if serving.sensitivity:
+        details["sensitivity"] = sensitivity(serving, path.parent, progress)
     name_dimensions(model, serving.images.shape)
     describe(model, serving)
     for key, value in serving.metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         model.metadata_props.add(key=key, value=text)
     progress("writing and checking")
-    details = {"opset": OPSET, "nodes": len(model.graph.node)}
-    if serving.quantize:
-        details["quantized"] = quantized_fraction(model.graph, serving.quantize)
+    details = {"opset": OPSET, "nodes": len(model.graph.node), **details}
     write(model, path)
     return details
 

@@ -1,25 +1,15 @@
-"""Reduce the precision of an ONNX model: to float16, or to int8 by onnxruntime's tools."""
+"""Reduce the precision of an ONNX model: to float16, or to int8."""
 
 import collections
-import contextlib
-import logging
 import math
 
 import numpy as np
 
-from keras_mixers.exporting.onnx.file import LARGEST_FILE
-from keras_mixers.exporting.onnx.graph import Graph
-from keras_mixers.exporting.temporary_files import temporary_files_in
-
-TOOLS = [f"onnxruntime.quantization.{name}" for name in ("quant_utils", "quantize")]
-# Not Conv, which without calibration is slower in int8 than in float32.
-DYNAMIC_OPS = ["Attention", "MatMul"]
-STATIC_OPS = ["Conv", "Gemm", "MatMul"]  # with calibration
-PASSED_ON = {"Add", "Reshape", "Transpose"}  # between a convolution of patches and prefix tokens
+from keras_mixers.exporting.onnx.int8 import plan, quantized
 
 
 def reduce_precision(model, serving, folder):
-    """A float32 `onnx.ModelProto` in the precision that `serving` asks for.
+    """A float32 model in the precision that `serving` asks for, and fields of the report.
 
     Args:
         model: the `onnx.ModelProto`.
@@ -27,10 +17,16 @@ def reduce_precision(model, serving, folder):
         folder: where temporary files go.
     """
     if serving.dtype == "float16":
-        return in_float16(model)
+        return in_float16(model), {}
     if serving.quantize == "float16":
-        return weights_in_float16(model)
-    return in_int8(model, serving.calibration, folder)
+        model, details = weights_in_float16(model), {}
+    else:
+        layers, in_float = plan(model, serving)
+        model = quantized(
+            model, [name for nodes in layers.values() for name in nodes], serving, folder
+        )
+        details = {"in_float": in_float}
+    return model, {"quantized": quantized_fraction(model.graph, serving.quantize), **details}
 
 
 def quantized_fraction(graph, precision):
@@ -82,98 +78,3 @@ def weights_in_float16(model):
     del graph.node[:]
     graph.node.extend(nodes)
     return model
-
-
-def in_int8(model, calibration, folder):
-    """Matrix products in 8-bit integers.
-
-    Args:
-        model: an `onnx.ModelProto`.
-        calibration: batches of images, from which the ranges of the integers are computed. Without
-            them the runtime computes the ranges for each call.
-        folder: where temporary files go.
-    """
-    import onnx
-    from onnxruntime import quantization as tools
-
-    operators = STATIC_OPS if calibration else DYNAMIC_OPS
-    # Attention's scores and the exact arithmetic of preprocessing stay in floats.
-    products = products_with_weights(model.graph, operators)
-    joined = convolutions_before_concat(model) if calibration else set()
-    nodes = [name for name in products if name not in joined]
-    if not nodes:
-        return model  # because the tools take an empty list for all nodes
-    options = {
-        "op_types_to_quantize": operators,
-        "nodes_to_quantize": nodes,
-        "per_channel": True,
-        "weight_type": tools.QuantType.QInt8,
-        "extra_options": {
-            # Because shape inference does not know the dtypes of onnxruntime's operators.
-            "DefaultTensorType": onnx.TensorProto.FLOAT,
-        },
-    }
-    if model.ByteSize() >= LARGEST_FILE:
-        raise ValueError(
-            "`quantize`='int8' needs a model of less than 2 GiB. Received:"
-            f" {model.ByteSize():,} bytes; quantize='float16' halves the size"
-        )
-    with temporary_files_in(folder, *TOOLS) as inner, root_logger_silenced():
-        before, after = inner / "float.onnx", inner / "int8.onnx"
-        onnx.save(model, before)
-        if calibration:
-            tools.quantize_static(before, after, Reader(calibration), **options)
-        else:
-            tools.quantize_dynamic(before, after, **options)
-        return onnx.load(after)
-
-
-def products_with_weights(graph, operators):
-    """The names of the nodes with one of `operators` whose second input is a weight."""
-    weights = {tensor.name for tensor in graph.initializer}
-    products = [node for node in graph.node if node.op_type in operators]
-    return [node.name for node in products if node.input[1] in weights]
-
-
-def convolutions_before_concat(model):
-    """The names of the convolutions whose outputs are joined with other tensors, as prefix tokens.
-
-    OpenVINO computes these wrongly in 8-bit integers. In floats they cost little, because one
-    convolution of patches is a small part of a model.
-    """
-    graph = Graph(model)
-    joined = set()
-    for concat in graph.nodes("Concat"):
-        nodes = [graph.producer.get(name) for name in concat.input]
-        while nodes:
-            node = nodes.pop()
-            if node is not None and node.op_type == "Conv":
-                joined.add(node.name)
-            elif node is not None and node.op_type in PASSED_ON:
-                nodes.extend(graph.producer.get(name) for name in node.input)
-    return joined
-
-
-@contextlib.contextmanager
-def root_logger_silenced():
-    """Silence the root logger: onnxruntime's tools recommend steps that `convert` has done."""
-
-    def refuse(_record):
-        return False
-
-    logging.getLogger().addFilter(refuse)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeFilter(refuse)
-
-
-class Reader:
-    """An onnxruntime `CalibrationDataReader` of batches of images."""
-
-    def __init__(self, images):
-        self.images = iter(images)
-
-    def get_next(self):
-        batch = next(self.images, None)
-        return None if batch is None else {"images": batch}
