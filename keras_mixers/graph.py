@@ -274,6 +274,17 @@ def other_values(variables, values):
         keras.distribution.set_distribution(distribution)
 
 
+@contextlib.contextmanager
+def uncast_weights():
+    """A scope in which a layer reads its weights in their dtype, not in that of the computation."""
+    scope = global_state.get_global_attribute("autocast_scope")
+    global_state.set_global_attribute("autocast_scope", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("autocast_scope", scope)
+
+
 def infers_shapes():
     """Whether Keras calls a layer only to find out the shapes of its outputs."""
     return global_state.get_global_attribute("symbolic_scope") is not None

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.graph import uncast_weights
 from keras_mixers.layers import activations, kernels
 from keras_mixers.layers.base import Layer
 from keras_mixers.layers.norms import BatchNormalization
@@ -134,10 +135,11 @@ class ConvMixerBlock(Layer):
         activation = kernels.activation(self.activation, x)
         has_product = activation and is_plain(self.pointwise)
         if has_product and is_plain(self.depthwise) and kernels.is_small(x):
-            depthwise = self.depthwise.kernel, self.depthwise.bias
             norms = self.norm1.for_inference(), self.norm2.for_inference()
             block = kernels.find("conv_mixer_block", x)
-            return block(x, depthwise, self.pointwise.matrix_and_bias(), *norms, activation)
+            with uncast_weights():  # because the kernel computes in float32
+                depthwise = self.depthwise.kernel, self.depthwise.bias
+                return block(x, depthwise, self.pointwise.matrix_and_bias(), *norms, activation)
 
         x = self.norm1.activated_inference(self.depthwise(x), self.activation, residual=x)
         if not has_product:

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_mixers.graph import uncast_weights
 from keras_mixers.layers import kernels
 
 
@@ -12,12 +13,19 @@ class Dense(keras.layers.Dense):
     def call(self, x, training=None):
         if self.activation is not keras.activations.linear:
             return super().call(x, training=training)
-        dense = kernels.find("dense", x)
-        if dense:
-            return dense(x, *weights(self))
+        fused = self.fused_call(x, training)
+        if fused is not None:
+            return fused
         if x.dtype == "bfloat16" and self.bias is not None:
             return kernels.plus_bias(ops.matmul(x, self.kernel), self.bias)
         return super().call(x, training=training)
+
+    def fused_call(self, x, training):
+        """`x kernel + bias` by a fused kernel, or None if there is none."""
+        if not training and kernels.is_small(x) and kernels.find("dense_of_few_tokens", x):
+            return kernels.find("dense_of_few_tokens", x)(x, *exact_weights(self))
+        dense = kernels.find("dense", x)
+        return dense and dense(x, *weights(self))
 
     def bias_tensor(self):
         """The bias as a tensor, or None."""
@@ -46,9 +54,9 @@ class QueryKeyValue(Dense):
         )
 
     def call(self, x, training=None):
-        dense = kernels.find("dense", x)
-        if dense:
-            return dense(x, *weights(self))
+        fused = self.fused_call(x, training)
+        if fused is not None:
+            return fused
         return kernels.plus_bias(super().call(x), self.bias_tensor())
 
     def quantized_call(self, *args, **kwargs):
@@ -78,6 +86,9 @@ def mlp(x, fc1, activation, dropout, fc2, training):
         return reference(x)
     kernel = kernels.activation(activation, x)
     drops = training and dropout.rate
+    if kernel and not training and kernels.is_small(x):
+        few = kernels.find("mlp_of_few_tokens", x)
+        return few(x, *exact_weights(fc1), *exact_weights(fc2), kernel)
     if kernel and not drops and _is_faster_fused(x, training):
         return fused(x, *weights(fc1), *weights(fc2), kernel)
     return on_rows(reference, x)  # because oneDNN fuses only products of matrices
@@ -85,14 +96,14 @@ def mlp(x, fc1, activation, dropout, fc2, training):
 
 def mlp_across_tokens(x, fc1, activation, dropout, fc2, training):
     """The MLP of the columns of each image: `(N, T, D) -> (N, S, D)`."""
-    if _is_faster_fused(x, training):
-        fused = kernels.find("mlp_across_tokens", x)
-    else:
-        fused = x.shape[0] == 1 and kernels.find("mlp_of_one_image", x)
+    name, tensors = "mlp_across_tokens", weights
+    if not _is_faster_fused(x, training):
+        name, tensors = ("mlp_of_one_image" if x.shape[0] == 1 else None), exact_weights
+    fused = name and kernels.find(name, x)
     kernel = kernels.activation(activation, x)
     drops = training and dropout.rate
     if fused and kernel and not drops and _is_plain_mlp(fc1, fc2):
-        return fused(x, *weights(fc1), *weights(fc2), kernel)
+        return fused(x, *tensors(fc1), *tensors(fc2), kernel)
     x = ops.transpose(x, (0, 2, 1))
     x = mlp(x, fc1, activation, dropout, fc2, training)
     return ops.transpose(x, (0, 2, 1))
@@ -146,3 +157,10 @@ def _is_plain(dense):
 def weights(dense):
     """Kernel and bias of a Dense layer as tensors; the kernel includes the LoRA update."""
     return ops.convert_to_tensor(dense.kernel), dense.bias_tensor()
+
+
+def exact_weights(dense):
+    """`weights` in their dtype, not in that of the computation."""
+    with uncast_weights():
+        found = weights(dense)
+        return [each.value if isinstance(each, keras.Variable) else each for each in found]

@@ -22,6 +22,7 @@ HAS_ONEDNN = kernels.has_onednn()  # before a test pretends that it is there
 LARGE = (3, 96, 128)  # because some fused kernels are not used for small inputs
 CASES = [
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (3, 6, 8), "gelu"),
+    LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (1, 33, 8), "halves"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "activation": "gelu_tanh"}, (3, 6, 8), "tanh"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "activation": "silu"}, (3, 2, 3, 8), "silu"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "gated": True}, (3, 6, 8), "gated"),
@@ -188,6 +189,21 @@ def test_fused_kernels_in_bfloat16_are_as_exact_as_the_reference(case, training,
     assert rms_error(found, expected) < limit * rms_error(reference, expected)
 
 
+@pytest.mark.parametrize(
+    "label", ["ChannelMixing-halves", "TokenMixing-one image", "ConvMixerBlock-even"]
+)
+def test_small_inputs_in_bfloat16_are_computed_in_float32(label, fast_bfloat16):
+    """Only the output is rounded, so it is the output in float32, rounded."""
+    import tensorflow as tf
+
+    model = model_of(CASE[label], "mixed_bfloat16")
+    exact = model_of(CASE[label], "float32", model.get_weights())
+    x = tf.cast(CASE[label].inputs(), "bfloat16")
+    (found,) = to_float64([tf.function(model)(x)])
+    (expected,) = to_float64([tf.cast(tf.function(exact)(tf.cast(x, "float32")), "bfloat16")])
+    assert np.mean(found == expected) > 0.98  # because sums in another order may round differently
+
+
 def rms_error(found, exact):
     """The norm of the differences of each array, relative to its norm; then the norm of these."""
     norm = np.linalg.norm
@@ -257,6 +273,7 @@ def node_types(function, x):
 FUSED_NODES = [
     ("ChannelMixing-gelu", True, "XLA"),
     ("MultiHeadSelfAttention", False, "Unpack"),
+    ("ChannelMixing-halves", False, "ConcatV2"),
     ("PatchEmbed", True, "MatMul"),
     ("ConvMixerBlock", True, "FusedBatchNormV3"),
     ("ConvMixerBlock-large", False, "XLA"),

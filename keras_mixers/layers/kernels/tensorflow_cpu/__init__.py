@@ -14,6 +14,11 @@ Four techniques make them faster:
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import ACTIVATIONS
 from keras_mixers.layers.kernels.tensorflow_cpu.conv_mixer import conv_mixer_block
 from keras_mixers.layers.kernels.tensorflow_cpu.depthwise import depthwise_convolution
+from keras_mixers.layers.kernels.tensorflow_cpu.few_tokens import (
+    dense_of_few_tokens,
+    mlp_of_few_tokens,
+    mlp_of_one_image,
+)
 from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
     activated_normalization,
     batch_normalization,
@@ -26,7 +31,6 @@ from keras_mixers.layers.kernels.tensorflow_cpu.products import (
     dense,
     mlp,
     mlp_across_tokens,
-    mlp_of_one_image,
     on_rows,
 )
 from keras_mixers.layers.kernels.tensorflow_cpu.residual import add, fork
@@ -47,12 +51,14 @@ __all__ = [
     "batch_normalization",
     "conv_mixer_block",
     "dense",
+    "dense_of_few_tokens",
     "depthwise_convolution",
     "fork",
     "layer_normalization",
     "layer_normalization_inference",
     "mlp",
     "mlp_across_tokens",
+    "mlp_of_few_tokens",
     "mlp_of_one_image",
     "on_rows",
     "rms_normalization",

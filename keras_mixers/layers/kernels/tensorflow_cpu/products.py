@@ -71,19 +71,6 @@ def mlp_across_tokens(x, kernel1, bias1, kernel2, bias2, activation):
     return _mlp(Columns, x, (kernel1, bias1, kernel2, bias2), activation)
 
 
-def mlp_of_one_image(x, kernel1, bias1, kernel2, bias2, activation):
-    """`mlp_across_tokens` for one image at inference: `(1, T, D) -> (1, S, D)`.
-
-    The products read transposed matrices, which is as fast. TensorFlow takes longer to transpose
-    one small image than to multiply it. A GELU becomes part of the first product.
-    """
-    columns = tf.reshape(x, x.shape[1:])
-    hidden = tf.nn.bias_add(tf.matmul(columns, kernel1, transpose_a=True), bias1)
-    hidden = activation.inference(hidden)
-    y = tf.matmul(kernel2, hidden, transpose_a=True, transpose_b=True) + bias2[:, None]
-    return y[None]
-
-
 class Rows:
     """Products with the rows of a matrix: `(R, D)`."""
 
