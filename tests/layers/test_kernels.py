@@ -23,6 +23,7 @@ LARGE = (3, 96, 128)  # because some fused kernels are not used for small inputs
 CASES = [
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (3, 6, 8), "gelu"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, (1, 33, 8), "halves"),
+    LayerCase(layers.ChannelMixing, {"mlp_dim": 12}, LARGE, "large"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "activation": "gelu_tanh"}, (3, 6, 8), "tanh"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "activation": "silu"}, (3, 2, 3, 8), "silu"),
     LayerCase(layers.ChannelMixing, {"mlp_dim": 12, "gated": True}, (3, 6, 8), "gated"),
