@@ -139,6 +139,60 @@ def test_gelu_equals_float64(dtype):
     assert_close(dx, slope, dtype)
 
 
+def normalization(x, gamma, beta):
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta, mean, variance
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+def test_batch_normalization_equals_float64(dtype):
+    import jax
+
+    from keras_mixers.layers.kernels import jax_cpu
+
+    arrays = [((2, 3, 4, 5), 0), ((5,), 1), ((5,), 2)]
+    exact, given = zip(*(values(shape, seed, dtype) for shape, seed in arrays), strict=True)
+    steps = [values(shape, seed + 3, dtype) for shape, seed in arrays]
+
+    def run(*arrays):
+        return jax_cpu.batch_normalization(*arrays, 1e-3)
+
+    found, change = jax.jit(lambda a, b: jax.jvp(run, a, b))(given, tuple(s for _, s in steps))
+    above, below = (
+        normalization(*(x + side * step for x, (step, _) in zip(exact, steps, strict=True)))
+        for side in (1e-5, -1e-5)
+    )
+    for part, precise in zip(found, normalization(*exact), strict=True):
+        assert_close(part, precise, str(part.dtype))
+    for part, first, second in zip(change, above, below, strict=True):
+        error = np.abs(np.asarray(part, "float64") - (first - second) / 2e-5).max()
+        assert error < 10 * ROUNDING[dtype] * np.abs(first - second).max() / 2e-5
+
+
+def test_batch_normalization_has_second_derivatives_in_both_modes():
+    import jax
+
+    from keras_mixers.layers.kernels import jax_cpu
+
+    inputs = [values(shape, seed)[1] for seed, shape in enumerate([(2, 2, 3, 2), (2,), (2,)])]
+
+    def reference(x, gamma, beta):
+        mean, variance = ops.moments(x, (0, 1, 2))
+        return ops.batch_normalization(x, mean, variance, -1, beta, gamma, 0.1), mean, variance
+
+    def second(function, outer):
+        def loss(*inputs):
+            return sum(ops.sum(ops.sin(part)) for part in function(*inputs))
+
+        return jax.tree.leaves(jax.jit(outer(jax.jacrev(loss, (0, 1, 2)), (0, 1, 2)))(*inputs))
+
+    expected = second(reference, jax.jacfwd)
+    for outer in (jax.jacfwd, jax.jacrev):
+        found = second(lambda *inputs: jax_cpu.batch_normalization(*inputs, 0.1), outer)
+        for part, exact in zip(found, expected, strict=True):
+            np.testing.assert_allclose(part, exact, atol=1e-4)
+
+
 BLOCKS = [
     (layers.ConvMixerBlock, {"kernel_size": 5}, (2, 6, 7, 8)),
     (layers.ChannelMixing, {"mlp_dim": 12}, (2, 6, 8)),
