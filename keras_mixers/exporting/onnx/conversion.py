@@ -63,7 +63,9 @@ def trace(serving, inputs):
             keras.StatelessScope(state_mapping=list(zip(variables, weights, strict=True))),
             lowered(serving),
         ):
-            return serving.outputs(prepared(serving.preprocessing, images))
+            with keras.name_scope("preprocessing"):
+                images = prepared(serving.preprocessing, images)
+            return serving.outputs(images)
 
     traced = serve.get_concrete_function()
     if traced.captured_inputs:

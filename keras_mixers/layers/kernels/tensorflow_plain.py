@@ -8,13 +8,13 @@ TensorFlow Serving refuses functions for XLA on CPUs by default.
 import tensorflow as tf
 
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import ACTIVATIONS
-from keras_mixers.layers.kernels.tensorflow_cpu.norms import layer_normalization_inference
-from keras_mixers.layers.kernels.tensorflow_cpu.products import (
-    dense,
-    mlp,
+from keras_mixers.layers.kernels.tensorflow_cpu.few_tokens import (
+    dense_of_few_tokens,
+    mlp_of_few_tokens,
     mlp_of_one_image,
-    on_rows,
 )
+from keras_mixers.layers.kernels.tensorflow_cpu.norms import layer_normalization_inference
+from keras_mixers.layers.kernels.tensorflow_cpu.products import dense, mlp, on_rows
 from keras_mixers.layers.kernels.tensorflow_cpu.softmax_attention import forward, split_heads
 from keras_mixers.layers.rotary import swapped
 
@@ -24,8 +24,10 @@ __all__ = [
     "attention",
     "attention_of_parts",
     "dense",
+    "dense_of_few_tokens",
     "layer_normalization_inference",
     "mlp",
+    "mlp_of_few_tokens",
     "mlp_of_one_image",
     "on_rows",
 ]
