@@ -175,7 +175,9 @@ def test_onnx_int8_with_preprocessing_accepts_sizes_that_were_not_calibrated(nam
         for tensor in onnx.load(report.path).graph.initializer
         if tensor.name.endswith("_scale") and not tensor.dims
     ]
-    assert np.isclose(ranges, np.ptp(prepared) / 255, rtol=1e-4).any(), "of prepared images"
+    # The range of prepared images, unless the convolution that reads them stays in float.
+    reads_floats = "convolution before prefix tokens" in report.in_float
+    assert np.isclose(ranges, np.ptp(prepared) / 255, rtol=1e-4).any() != reads_floats
     session = onnxruntime.InferenceSession(report.path)
     for size in [(37, 21), (8, 12), (9, 80), (64, 50), (10, 13)]:
         logits, _ = expected(model, photos(8, size))
