@@ -285,6 +285,24 @@ def uncast_weights():
         global_state.set_global_attribute("autocast_scope", scope)
 
 
+@contextlib.contextmanager
+def float32_inside(layer):
+    """A scope in which the layers inside a layer compute in float32 if theirs are float32 weights.
+
+    Layers with another dtype policy than `"mixed_bfloat16"`, such as quantized ones, keep it.
+    """
+    inside = [each for each in all_layers(layer) if each._dtype_policy.name == "mixed_bfloat16"]
+    policies = [each._dtype_policy for each in inside]
+    try:
+        for each in inside:
+            each._dtype_policy = keras.DTypePolicy("float32")
+        with uncast_weights():
+            yield
+    finally:
+        for each, policy in zip(inside, policies, strict=True):
+            each._dtype_policy = policy
+
+
 def infers_shapes():
     """Whether Keras calls a layer only to find out the shapes of its outputs."""
     return global_state.get_global_attribute("symbolic_scope") is not None

@@ -26,6 +26,8 @@ class Activation(keras.layers.Activation):
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         kernel = kernels.activation(self.activation, x)
-        if kernel and not training and not kernels.is_small(x):
-            return kernel.forward(x)  # because TensorFlow cannot fuse it with a product before it
+        # Because TensorFlow cannot fuse it with a product before it, and has slow operators for
+        # bfloat16.
+        if kernel and not training and (x.dtype == "bfloat16" or not kernels.is_small(x)):
+            return kernel.forward(x)
         return kernels.activate(self.activation, x, training)

@@ -116,6 +116,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, x, training=None):
         own = keras.backend.backend() == "tensorflow" or kernels.find("batch_normalization", x)
+        if not (training and self.trainable) and kernels.prefers_float32(x):
+            return self.activated_inference(x)
         if not (own and training and self.trainable):
             return super().call(x, training=training)
         y, mean, variance = self.normalize_batch(x)
@@ -139,17 +141,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
         y = ops.batch_normalization(precise, mean, variance, -1, beta, gamma, self.epsilon)
         return ops.cast(y, x.dtype), mean, variance
 
-    def activated_inference(self, x, activation, bias=None, residual=None):
+    def activated_inference(self, x, activation=None, bias=None, residual=None):
         """`residual + norm(activation(x + bias))` at inference, by a fused kernel.
 
         Args:
             x: a grid of tokens.
-            activation: a function. It needs a fused kernel if there is a bias.
+            activation: a function, or None. It needs a fused kernel if there is a bias.
             bias: a vector of channels, or None.
             residual: a grid, or None.
         """
         kernel = kernels.activation(activation, x)
-        if not kernel:
+        if activation and not kernel:
             x = activation(x)
         normalization = kernels.find("activated_normalization", x)
         return normalization(x, bias, kernel, *self.for_inference(), residual)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.graph import uncast_weights
 from keras_mixers.layers import kernels
 from keras_mixers.layers.base import Layer
 from keras_mixers.serialization import registered
@@ -83,18 +84,26 @@ class PatchEmbed(Layer):
 class PatchConv2D(keras.layers.Conv2D):
     """Keras's Conv2D for patches that do not overlap.
 
-    In training on CPUs, the gradient of a convolution for its kernel is slower than a product.
+    In training on CPUs, the gradient of a convolution for its kernel is slower than a product. So
+    is the convolution of one small image, which takes longer to start.
     """
 
     def call(self, images, training=None):
         dense = training and kernels.find("dense", images)
         if dense:
-            kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.filters))
-            bias = ops.convert_to_tensor(self.bias) if self.use_bias else None
-            return dense(patches(images, self.kernel_size), kernel, bias)
+            return dense(patches(images, self.kernel_size), *self.matrix_and_bias())
+        product = kernels.find("product_of_patches", images)
+        if product and not training and images.shape[0] == 1 and kernels.is_small(images):
+            with uncast_weights():  # because the kernel computes in float32
+                return product(images, self.kernel_size, *self.matrix_and_bias())
         if images.dtype == "bfloat16" and self.use_bias:
             return kernels.plus_bias(self.convolution_op(images, self.kernel), self.bias)
         return super().call(images)
+
+    def matrix_and_bias(self):
+        """The kernel as a matrix, and the bias or None, as tensors."""
+        kernel = ops.reshape(ops.convert_to_tensor(self.kernel), (-1, self.filters))
+        return kernel, ops.convert_to_tensor(self.bias) if self.use_bias else None
 
 
 def patches(images, patch_size):

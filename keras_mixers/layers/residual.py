@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from keras_mixers import arguments
+from keras_mixers.graph import float32_inside
 from keras_mixers.layers import kernels
 from keras_mixers.layers.base import Layer, SavesSeedState
 from keras_mixers.layers.norms import NORMALIZATIONS
@@ -119,6 +120,10 @@ class Residual(Layer):
         branch = functools.partial(self.branch, training=training)
         if self.gradient_checkpointing and training:
             branch = keras.remat(branch)
+        if not training and kernels.prefers_float32(x):
+            with float32_inside(self):
+                precise = ops.cast(x, "float32")
+                return ops.cast(precise + branch(precise), x.dtype)
         fork, add = kernels.find("fork", x), kernels.find("add", x)
         if not fork or x.dtype != "bfloat16" or kernels.is_small(x):
             return x + self.drop(branch(x), training=training)

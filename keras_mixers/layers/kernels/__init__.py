@@ -153,6 +153,14 @@ def is_small(x):
     return None not in x.shape and math.prod(x.shape) <= 2**15
 
 
+def prefers_float32(x):
+    """Whether x is in bfloat16 and small, so that fused kernels compute it in float32 at inference.
+
+    A layer that calls several of them takes less time if they do not round between each other.
+    """
+    return bool(x.dtype == "bfloat16" and is_small(x) and find("dense_of_few_tokens", x))
+
+
 def has_onednn():
     """Whether TensorFlow computes with oneDNN, which replaces known patterns by fused kernels.
 

@@ -18,6 +18,7 @@ from keras_mixers.layers.kernels.tensorflow_cpu.few_tokens import (
     dense_of_few_tokens,
     mlp_of_few_tokens,
     mlp_of_one_image,
+    product_of_patches,
 )
 from keras_mixers.layers.kernels.tensorflow_cpu.norms import (
     activated_normalization,
@@ -61,5 +62,6 @@ __all__ = [
     "mlp_of_few_tokens",
     "mlp_of_one_image",
     "on_rows",
+    "product_of_patches",
     "rms_normalization",
 ]

@@ -9,7 +9,10 @@ kernels compute two halves of the tokens, and TensorFlow runs these operators on
 
 import tensorflow as tf
 
+from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
+from keras_mixers.layers.kernels.tensorflow_cpu.half import narrow, wide
 from keras_mixers.layers.kernels.tensorflow_cpu.products import on_rows
+from keras_mixers.layers.patch_embed import patches
 
 CACHE_BYTES = 2**20  # of a core
 FEWEST_ROWS = 32  # because a product of fewer rows takes less time than to start it on a thread
@@ -43,6 +46,17 @@ def mlp_of_one_image(x, kernel1, bias1, kernel2, bias2, activation):
     hidden = activation.inference(hidden)
     y = tf.matmul(kernel2, hidden, transpose_a=True, transpose_b=True) + bias2[:, None]
     return tf.cast(y, x.dtype)[None]
+
+
+def product_of_patches(images, patch_size, kernel, bias):
+    """`patch kernel + bias` for each patch: `(N, H, W, C) -> (N, H/P, W/Q, D)`."""
+    return _product_of_patches(images, patch_size, *_read(kernel, bias))
+
+
+@compiled
+def _product_of_patches(images, patch_size, kernel, bias):
+    y = tf.tensordot(patches(wide(images), patch_size), wide(kernel), 1)
+    return narrow(y if bias is None else y + wide(bias), images.dtype)
 
 
 def _read(*weights):
