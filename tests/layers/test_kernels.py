@@ -1,5 +1,6 @@
 """Fused kernels: they equal the reference implementation, and layers use them where they may."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from cases import LayerCase, random_weights
 
 from keras_mixers import layers
+from keras_mixers.graph import all_layers
 from keras_mixers.layers import kernels
 from keras_mixers.layers.activation import Activation
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
@@ -69,6 +71,9 @@ CASES = [
         {"hidden_dim": 8, "patch_size": 2, "use_bias": False},
         (3, 4, 6, 2),
         "no bias",
+    ),
+    LayerCase(
+        layers.PatchEmbed, {"hidden_dim": 8, "patch_size": (2, 3)}, (1, 4, 6, 2), "one image"
     ),
     LayerCase(LayerNormalization, {"epsilon": 1e-3}, (3, 6, 8)),
     LayerCase(LayerNormalization, {"epsilon": 1e-6}, LARGE, "large"),
@@ -190,19 +195,48 @@ def test_fused_kernels_in_bfloat16_are_as_exact_as_the_reference(case, training,
     assert rms_error(found, expected) < limit * rms_error(reference, expected)
 
 
-@pytest.mark.parametrize(
-    "label", ["ChannelMixing-halves", "TokenMixing-one image", "ConvMixerBlock-even"]
-)
-def test_small_inputs_in_bfloat16_are_computed_in_float32(label, fast_bfloat16):
+SMALL = [
+    CASE["ChannelMixing-halves"],
+    CASE["TokenMixing-one image"],
+    CASE["ConvMixerBlock-even"],
+    CASE["PatchEmbed-one image"],
+    CASE["BatchNormalization"],
+    LayerCase(Activation, {"activation": "gelu"}, (3, 6, 7, 8)),
+]
+
+
+@pytest.mark.parametrize("case", SMALL, ids=lambda case: case.id)
+def test_small_inputs_in_bfloat16_are_computed_in_float32(case, fast_bfloat16):
     """Only the output is rounded, so it is the output in float32, rounded."""
     import tensorflow as tf
 
-    model = model_of(CASE[label], "mixed_bfloat16")
-    exact = model_of(CASE[label], "float32", model.get_weights())
-    x = tf.cast(CASE[label].inputs(), "bfloat16")
+    model = model_of(case, "mixed_bfloat16")
+    exact = model_of(case, "float32", model.get_weights())
+    x = tf.cast(case.inputs(), "bfloat16")
     (found,) = to_float64([tf.function(model)(x)])
     (expected,) = to_float64([tf.cast(tf.function(exact)(tf.cast(x, "float32")), "bfloat16")])
     assert np.mean(found == expected) > 0.98  # because sums in another order may round differently
+
+
+def test_residual_of_few_tokens_in_bfloat16_is_computed_in_float32(fast_bfloat16):
+    """The whole branch is, and its sum with the input; the layers keep their dtype policies."""
+    import tensorflow as tf
+
+    def residual(dtype, weights=None):
+        mixer = functools.partial(layers.MultiHeadSelfAttention, 2, dtype=dtype)
+        return model_of(LayerCase(layers.Residual, {"mixer": mixer}, (1, 6, 8)), dtype, weights)
+
+    model = residual("mixed_bfloat16")
+    exact = residual("float32", model.get_weights())
+    x = tf.cast(np.random.default_rng(7).normal(size=(1, 6, 8)), "bfloat16")
+    y, *gradients = traced(model, False)(x)
+    expected, *exact_gradients = to_float64(traced(exact, False)(tf.cast(x, "float32")))
+    assert y.dtype == "bfloat16"
+    assert relative_error(to_float64([y]), [expected]) <= 2**-8  # one rounding
+    d_x, *d_weights = to_float64(gradients)
+    assert relative_error([d_x], exact_gradients[:1]) <= 2**-8
+    assert relative_error(d_weights, exact_gradients[1:]) < 1e-5
+    assert {layer.compute_dtype for layer in all_layers(model.get_layer("it"))} == {"bfloat16"}
 
 
 def rms_error(found, exact):

@@ -41,15 +41,18 @@ def _block(activation):
 
 
 def _convolve(x, kernel, bias):
-    """The depthwise convolution as a sum of shifted products, which XLA computes as one loop."""
+    """The depthwise convolution as a sum of shifted products, which XLA computes as one loop.
+
+    Each row of the kernel has a sum of its own, because the processor computes these side by side.
+    """
     height, width = x.shape[1:3]
     pads = [((side - 1) // 2, side // 2) for side in kernel.shape[:2]]
     padded = tf.pad(x, [(0, 0), *pads, (0, 0)])
-    kernel, y = wide(kernel), wide(bias)
+    kernel, y = wide(kernel)[..., 0], wide(bias)
     for row in range(kernel.shape[0]):
-        for column in range(kernel.shape[1]):
-            shifted = padded[:, row : row + height, column : column + width]
-            y = y + shifted * kernel[row, column, :, 0]
+        rows = padded[:, row : row + height]
+        columns = range(kernel.shape[1])
+        y = y + tf.add_n([rows[:, :, i : i + width] * kernel[row, i] for i in columns])
     return y
 
 
