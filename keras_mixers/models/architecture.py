@@ -8,7 +8,7 @@ from keras_mixers.arguments import CheckedDataclass, checked, count, non_negativ
 from keras_mixers.layers import activations
 from keras_mixers.layers.attention import SCORES
 from keras_mixers.layers.norms import NORMALIZATIONS
-from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.layers.patches import patch_grid
 from keras_mixers.layers.position_embedding import KINDS
 from keras_mixers.layers.rotary import Rotary, check_rotary
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras_mixers import arguments
 from keras_mixers.graph import layer_calls
 from keras_mixers.layers import PatchEmbed, PrefixTokens
-from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.layers.patches import patch_grid
 from keras_mixers.probe.collect import find_layers
 
 

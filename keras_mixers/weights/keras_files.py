@@ -6,7 +6,7 @@ import struct
 import zipfile
 
 from keras_mixers import arguments, hdf5
-from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.layers.patches import patch_grid
 from keras_mixers.serialization import parse_json
 from keras_mixers.weights.entries import Entry, is_shape
 from keras_mixers.weights.npz import opened

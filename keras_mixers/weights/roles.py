@@ -12,7 +12,7 @@ from keras_mixers import arguments, layers
 from keras_mixers.graph import graph_layers, lora_layers, lora_matrices, producer, sublayers
 from keras_mixers.layers.base import mixes_everything
 from keras_mixers.layers.norms import RMSNormalization
-from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.layers.patches import patch_grid
 
 NORMS = (keras.layers.LayerNormalization, RMSNormalization)
 

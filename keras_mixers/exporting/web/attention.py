@@ -5,7 +5,7 @@ import math
 from keras_mixers.exporting.serving import attention_layers
 from keras_mixers.graph import layer_calls
 from keras_mixers.layers import MultiHeadSelfAttention, PatchEmbed, PrefixTokens
-from keras_mixers.layers.patch_embed import patch_grid
+from keras_mixers.layers.patches import patch_grid
 
 
 def attention_of(model):

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_mixers.layers.kernels.tensorflow_cpu.activations import compiled
 from keras_mixers.layers.kernels.tensorflow_cpu.half import narrow, wide
 from keras_mixers.layers.kernels.tensorflow_cpu.products import on_rows
-from keras_mixers.layers.patch_embed import patches
+from keras_mixers.layers.patches import patches
 
 CACHE_BYTES = 2**20  # of a core
 FEWEST_ROWS = 32  # because a product of fewer rows takes less time than to start it on a thread
