@@ -102,9 +102,12 @@ class ConvMixerBlock(Layer):
         return rows * columns * width * (self.kernel_size[0] * self.kernel_size[1] + width)
 
     def call(self, x, training=None):
-        uses_batch_statistics = training and self.norm1.trainable and self.norm2.trainable
-        if not (self.gradient_checkpointing and uses_batch_statistics):
-            return self.block(x, lambda norm, x: norm(x, training=training), training)
+        if not (self.gradient_checkpointing and self.uses_batch_statistics(training)):
+
+            def normalize(norm, x, bias=None, activation=None):
+                return norm(x, training=training, bias=bias, activation=activation)
+
+            return self.block(x, normalize, training)
         # The backward pass recomputes the block. The moving averages are updated outside of it,
         # because they must move once in each training step.
         y, *statistics = keras.remat(self.block_with_batch_statistics)(x)
@@ -112,10 +115,22 @@ class ConvMixerBlock(Layer):
         self.norm2.update_moving_statistics(*statistics[2:])
         return y
 
+    def uses_batch_statistics(self, training):
+        """Whether both norms use the mean and variance of the batch."""
+        return training and self.norm1.trainable and self.norm2.trainable
+
     def block(self, x, normalize, training):
-        """The two halves of the block; `normalize(norm, x)` applies one of the norms."""
+        """The two halves of the block.
+
+        `normalize(norm, x)` applies one of the norms, and `normalize(norm, x, bias, activation)`
+        applies it to `activation(x + bias)`.
+        """
         if not training and kernels.find("activated_normalization", x):
             return self.fused_inference(x)
+        plain = is_plain(self.depthwise) and is_plain(self.pointwise)
+        product = kernels.find("pointwise_product", x)
+        if product and plain and None not in x.shape[1:] and self.uses_batch_statistics(training):
+            return self.fused_training(x, normalize, product)
 
         y = kernels.activate(self.activation, self.depthwise(x), training)
         x = x + normalize(self.norm1, y)
@@ -149,6 +164,19 @@ class ConvMixerBlock(Layer):
         x = kernels.find("dense", x)(x, kernel, None)
         return self.norm2.activated_inference(x, self.activation, bias)
 
+    def fused_training(self, x, normalize, product):
+        """The block in training, whose norms also add the bias and compute the activation.
+
+        For the gradient, they store neither the sum nor the activation.
+        """
+        kernel = kernels.activation(self.activation, x)
+        activation = kernel.training if kernel else self.activation
+        convolution = kernels.find("depthwise_convolution", x)
+        kernel, bias = map(ops.convert_to_tensor, (self.depthwise.kernel, self.depthwise.bias))
+        x = x + normalize(self.norm1, convolution(x, kernel), bias, activation)
+        kernel, bias = self.pointwise.matrix_and_bias()
+        return normalize(self.norm2, product(x, kernel), bias, activation)
+
     def block_with_batch_statistics(self, x):
         """The block in training, without side effects.
 
@@ -157,8 +185,8 @@ class ConvMixerBlock(Layer):
         """
         statistics = []
 
-        def normalize(norm, x):
-            y, mean, variance = norm.normalize_batch(x)
+        def normalize(norm, x, bias=None, activation=None):
+            y, mean, variance = norm.normalize_batch(x, bias, activation)
             statistics.extend([mean, variance])
             return y
 

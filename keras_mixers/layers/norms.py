@@ -114,18 +114,23 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     mixes = frozenset()
 
-    def call(self, x, training=None):
+    def call(self, x, training=None, bias=None, activation=None):
         own = keras.backend.backend() == "tensorflow" or kernels.find("batch_normalization", x)
         if not (training and self.trainable) and kernels.prefers_float32(x):
             return self.activated_inference(x)
         if not (own and training and self.trainable):
             return super().call(x, training=training)
-        y, mean, variance = self.normalize_batch(x)
+        y, mean, variance = self.normalize_batch(x, bias, activation)
         self.update_moving_statistics(mean, variance)
         return y
 
-    def normalize_batch(self, x):
+    def normalize_batch(self, x, bias=None, activation=None):
         """Normalize x by the statistics of its batch; the moving averages do not change.
+
+        Args:
+            x: a grid of tokens.
+            bias: a vector of channels, if there is an activation.
+            activation: to normalize `activation(x + bias)` by a fused kernel, or None.
 
         Returns:
             The output, and the mean and variance of each channel.
@@ -133,7 +138,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma, beta = ops.convert_to_tensor(self.gamma), ops.convert_to_tensor(self.beta)
         kernel = kernels.find("batch_normalization", x)
         if kernel:
-            return kernel(x, gamma, beta, self.epsilon)
+            more = () if activation is None else (bias, activation)
+            return kernel(x, gamma, beta, self.epsilon, *more)
         precise = ops.cast(x, keras.backend.result_type(x.dtype, "float32"))
         gamma, beta = ops.cast(gamma, precise.dtype), ops.cast(beta, precise.dtype)
         mean, variance = moments(precise, axes=tuple(range(len(x.shape) - 1)))

@@ -139,23 +139,28 @@ def test_gelu_equals_float64(dtype):
     assert_close(dx, slope, dtype)
 
 
-def normalization(x, gamma, beta):
+def normalization(x, gamma, beta, bias=None):
+    if bias is not None:
+        x = (x + bias) * (0.5 + 0.5 * np.vectorize(math.erf)((x + bias) * 0.5**0.5))
     mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
     return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta, mean, variance
 
 
-@pytest.mark.parametrize("dtype", ROUNDING)
-def test_batch_normalization_equals_float64(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "activated"), [("float32", False), ("float32", True), ("bfloat16", True)]
+)
+def test_batch_normalization_equals_float64(dtype, activated):
     import jax
 
     from keras_mixers.layers.kernels import jax_cpu
 
-    arrays = [((2, 3, 4, 5), 0), ((5,), 1), ((5,), 2)]
+    arrays = [((2, 3, 4, 5), 0), ((5,), 1), ((5,), 2), ((5,), 3)][: 3 + activated]
     exact, given = zip(*(values(shape, seed, dtype) for shape, seed in arrays), strict=True)
-    steps = [values(shape, seed + 3, dtype) for shape, seed in arrays]
+    steps = [values(shape, seed + 4, dtype) for shape, seed in arrays]
 
-    def run(*arrays):
-        return jax_cpu.batch_normalization(*arrays, 1e-3)
+    def run(x, gamma, beta, *bias):
+        activation = (*bias, jax_cpu.ACTIVATIONS[keras.activations.gelu].training)
+        return jax_cpu.batch_normalization(x, gamma, beta, 1e-3, *(activation if bias else ()))
 
     found, change = jax.jit(lambda a, b: jax.jvp(run, a, b))(given, tuple(s for _, s in steps))
     above, below = (
@@ -174,9 +179,10 @@ def test_batch_normalization_has_second_derivatives_in_both_modes():
 
     from keras_mixers.layers.kernels import jax_cpu
 
-    inputs = [values(shape, seed)[1] for seed, shape in enumerate([(2, 2, 3, 2), (2,), (2,)])]
+    inputs = [values(shape, seed)[1] for seed, shape in enumerate([(2, 2, 3, 2), *[(2,)] * 3])]
 
-    def reference(x, gamma, beta):
+    def reference(x, gamma, beta, bias):
+        x = ops.tanh(x + bias)
         mean, variance = ops.moments(x, (0, 1, 2))
         return ops.batch_normalization(x, mean, variance, -1, beta, gamma, 0.1), mean, variance
 
@@ -184,17 +190,20 @@ def test_batch_normalization_has_second_derivatives_in_both_modes():
         def loss(*inputs):
             return sum(ops.sum(ops.sin(part)) for part in function(*inputs))
 
-        return jax.tree.leaves(jax.jit(outer(jax.jacrev(loss, (0, 1, 2)), (0, 1, 2)))(*inputs))
+        return jax.tree.leaves(jax.jit(outer(jax.jacrev(loss, range(4)), range(4)))(*inputs))
+
+    def kernel(x, gamma, beta, bias):
+        return jax_cpu.batch_normalization(x, gamma, beta, 0.1, bias, ops.tanh)
 
     expected = second(reference, jax.jacfwd)
     for outer in (jax.jacfwd, jax.jacrev):
-        found = second(lambda *inputs: jax_cpu.batch_normalization(*inputs, 0.1), outer)
+        found = second(kernel, outer)
         for part, exact in zip(found, expected, strict=True):
             np.testing.assert_allclose(part, exact, atol=1e-4)
 
 
 BLOCKS = [
-    (layers.ConvMixerBlock, {"kernel_size": 5}, (2, 6, 7, 8)),
+    (layers.ConvMixerBlock, {"kernel_size": 5}, (4, 6, 7, 8)),
     (layers.ChannelMixing, {"mlp_dim": 12}, (2, 6, 8)),
 ]
 

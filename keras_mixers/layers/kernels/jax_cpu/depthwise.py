@@ -10,11 +10,15 @@ gradient for the kernel. Both are primitives of JAX, so that JAX knows their der
 order, in forward and in reverse mode.
 """
 
+import functools
+
 import jax
 import keras
 from jax import lax, numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from keras_mixers.layers.kernels.jax_cpu.separate import separate
 
 # At most so many channels in one loop, because the pixels below a kernel of 9 x 9 must fit into the
 # fastest cache; and at least so many, because XLA vectorizes over them.
@@ -26,6 +30,11 @@ def depthwise_convolution(x, kernel):
     sides = kernel.shape[:2]
     before = tuple((side - 1) // 2 for side in sides)
     kernel = jnp.reshape(kernel, (1, *kernel.shape[:3]))
+    return _separate_convolution(x, kernel, sides, before)
+
+
+@functools.partial(separate, static=("sides", "before"))
+def _separate_convolution(x, kernel, sides, before):
     return _convolution.bind(x, kernel, sides=sides, before=before)
 
 
@@ -41,8 +50,7 @@ def _convolve(x, kernel, sides, before):
                 y = y + shifted * kernel[:, row : row + 1, column : column + 1]
         return y
 
-    # Because XLA would otherwise repeat the sum in each operator that uses the result.
-    return lax.optimization_barrier(_by_channels(convolve, x, kernel))
+    return _by_channels(convolve, x, kernel)
 
 
 def _differentiate(x, dy, sides, before):
