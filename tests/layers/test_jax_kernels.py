@@ -232,6 +232,8 @@ def test_fused_kernels_are_used_on_cpus_only(monkeypatch):
     fused = program()
     assert all(word in fused for word in ("depthwise_convolution", "dot_general", "erf "))
     assert "conv_general_dilated" not in fused
+    # Because XLA would otherwise compute the convolution again in each loop that uses its result.
+    assert 'inlineable = "false"' in jax.jit(lambda x: block(x)).lower(x).as_text()
     with kernels.reference_kernels():
         reference = program()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

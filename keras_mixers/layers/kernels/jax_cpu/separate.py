@@ -8,7 +8,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 
 def separate(function, static=()):
-    """The function as a call that XLA does not inline; `static` names what is no array.
+    """The function as a call that XLA does not inline; `static` names constants.
 
     On CPUs, XLA repeats a cheap loop in each loop that uses its result, and it counts a sum of 25
     products as cheap. It also replaces a result that the backward pass computes again by the stored
