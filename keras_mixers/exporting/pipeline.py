@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_mixers import arguments, files
-from keras_mixers.exporting import in_tensorflow, repository, validation, verify
+from keras_mixers.exporting import in_tensorflow, outside, repository, validation, verify
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
 from keras_mixers.models.variants import variant_of
@@ -89,7 +89,11 @@ def export(
         preprocessing: how to prepare images for the model; it becomes part of the file. `"model"`
             for the model's (see `ImageModel`), because who runs the file cannot look it up.
             `None` for a file that takes prepared images. TensorFlow Lite cannot hold it, so there
-            `"model"` means `None`.
+            `"model"` means `None`. `"outside"`: as `None`, and `export` writes the model's next to
+            the file: for `vit.onnx`, `prepare(image)` for Pillow into `vit_preprocessing.py`, and
+            `prepare(imageData)` for browsers into `vit_preprocessing.js`. Both give the bits of
+            `Preprocessing`. It is for runtimes without uint8, float64 or unknown sizes. To use
+            another `Preprocessing`, set `model.preprocessing` before.
         class_names: one string for each logit, stored in the file's metadata. `"model"` for the
             model's, `None` for none. Of two names for one logit, the file stores the second. A
             TensorFlow Lite file is also a zip archive, with labels.txt and keras_mixers.json.
@@ -152,6 +156,10 @@ def export(
     preprocessing, class_names = validation.meant(
         model, file_format, preprocessing=preprocessing, class_names=class_names
     )
+    prepared_by = None
+    if preprocessing == outside.OUTSIDE:
+        is_file = bool(file_format.SUFFIX) and version is None
+        prepared_by, preprocessing = outside.check(model, path, is_file), None
     names = validation.check_class_names(class_names, model)
     validation.check_preprocessing(preprocessing, model)
     validation.check_format(
@@ -172,6 +180,7 @@ def export(
         "variant": variant_of(model) or model.name,
         **({"class_names": names} if names else {}),
         **({"preprocessing": preprocessing.get_config()} if preprocessing else {}),
+        **({"preprocessing_outside": prepared_by.get_config()} if prepared_by else {}),
     }
     runtime = validation.check_runtime(runtime, file_format, model, preprocessing)
     top = validation.check_top(top, file_format, model, names, preprocessing)
@@ -198,8 +207,12 @@ def export(
         difference = verify.largest_difference(serving, reference, run)
         agreement = verify.agreement(serving, reference, run) if quantize else None
         details |= measured(serving, file_format, temporary, run, progress)
+        if prepared_by:
+            outside.write(temporary, prepared_by, model.input_shape[-1])
     path = repository.destination(path, file_format, version)
     file_format.finish(path)
+    if not prepared_by:
+        outside.remove(path)
     report = ExportReport(
         path,
         file_format.FORMAT,
