@@ -40,7 +40,11 @@ MODELS = {
     "ViT": ("ViT", "Ti/16", VIT),
     "ViT, mean of tokens": ("ViT", "Ti/16", {**VIT, "pool": "gap"}),
     "ViT, attention pooling": ("ViT", "Ti/16", {**VIT, "pool": "map", "activation": "gelu_tanh"}),
-    "ViT, registers, norm of q and k": ("ViT", "Ti/16", {**VIT, "num_registers": 2, "qk_norm": True}),
+    "ViT, registers, norm of q and k": (
+        "ViT",
+        "Ti/16",
+        {**VIT, "num_registers": 2, "qk_norm": True},
+    ),
     "ViT, additive score": ("ViT", "Ti/16", {**VIT, "score": "additive"}),
     "ViT, bilinear score": ("ViT", "Ti/16", {**VIT, "score": "bilinear"}),
     "ViT, feature maps": ("ViT", "Ti/16", VIT),
@@ -92,6 +96,14 @@ RUNTIMES = {
     "tensorflow": (".tflite", ""),
 }
 SIZE, CLASSES = (8, 12), 5
+LENGTH = 150
+# Of error messages: places in sources, the names of nodes, and the longest of OpenCV's phrases.
+NOISE = (
+    r"\S*(?:/[\w.+-]+){2,}\S*",
+    r"OpenCV\([\d.]+\) *(?:\S*:\d+: )?error: ",
+    r"\(onnx_node![^)]*\)",
+    r"\(-2:Unspecified error\) in function 'handleNode' > ",
+)
 SECONDS = 600  # for all files of an option in one runtime
 
 
@@ -205,45 +217,46 @@ def run(runtime, jobs, args):
     An answer is `{output: nested lists}`, or the refusal as a string.
     """
     answers, version = [], None
-    script = pathlib.Path(__file__).with_name("support_table_runtime.py")
-    python = args.python.get(runtime, sys.executable)
     while len(answers) < len(jobs):
         rest = jobs[len(answers) :]
-        try:
-            ended = subprocess.run(
-                [python, script, kind_of(runtime), args.npm],
-                input=json.dumps(rest),
-                capture_output=True,
-                text=True,
-                timeout=SECONDS,
-                env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": ""},
-            )
-            output, errors, code = ended.stdout, ended.stderr, ended.returncode
-        except subprocess.TimeoutExpired as error:
-            output, errors, code = (error.stdout or b"").decode(), "", None
+        output, ending = process(runtime, rest, args)
         about, *lines = output.splitlines() or [""]
         if not about:
-            return None, [shortened(errors.splitlines()[-1] if errors else "it did not start")]
+            return None, [ending]
         version = json.loads(about)
         answers += [json.loads(line) for line in lines]
         if len(lines) < len(rest):
-            answers.append(ending(code, errors))
+            answers.append(ending)
     return version, answers
 
 
-def ending(code, errors):
-    """Why the process of a runtime ended at a file."""
-    if code is None:
-        return f"more than {SECONDS} s"
-    if code < 0:
-        return f"the process ended: {signal.Signals(-code).name}"
-    return shortened(f"the process ended: {errors.strip().splitlines()[-1]}")
+def process(runtime, jobs, args):
+    """Run files in a process of a runtime; return what it prints, and why it ended."""
+    script = pathlib.Path(__file__).with_name("support_table_runtime.py")
+    python = args.python.get(runtime, sys.executable)
+    try:
+        ended = subprocess.run(
+            [python, script, kind_of(runtime), args.npm],
+            check=False,
+            input=json.dumps(jobs),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+    except subprocess.TimeoutExpired as error:
+        return (error.stdout or b"").decode(), f"it took more than {SECONDS} s"
+    if ended.returncode < 0:
+        return ended.stdout, f"the process ended by {signal.Signals(-ended.returncode).name}"
+    return ended.stdout, "".join(ended.stderr.strip().splitlines()[-1:])
 
 
-def shortened(message, length=150):
-    """An error message in one line, without paths."""
-    text = re.sub(r"(/[\w.+-]+){2,}", "...", " ".join(message.split()))
-    return text if len(text) <= length else f"{text[:length]}..."
+def shortened(message):
+    """An error message in one line of at most `LENGTH` characters, without paths and places."""
+    text = " ".join(message.split())
+    for noise in NOISE:
+        text = re.sub(noise, "", text)
+    return text if len(text) <= LENGTH else f"{text[:LENGTH]}..."
 
 
 def difference(answer, job):
@@ -310,7 +323,7 @@ def cell(row, refusals):
     if "refusal" in row:
         return f"[{1 + refusals.index(row['refusal'])}]"
     if "difference" not in row:
-        return "–"
+        return "not installed"
     _, _, limit = OPTIONS[row["option"]]
     return row["difference"] if float(row["difference"]) <= limit else f"**{row['difference']}**"
 

@@ -4,7 +4,7 @@
 
 The first line on stdout is the version, as JSON. Each file adds one line: its outputs as nested
 lists, `{name: list}`, or the refusal as a string. It needs only NumPy and the runtime, so that it
-runs in any Python from 3.9.
+runs in any Python from 3.10.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ def onnxruntime(_):
 
     def run(path, images, names):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return dict(zip(names, session.run(names, {"images": images})))
+        return dict(zip(names, session.run(names, {"images": images}), strict=True))
 
     yield onnxruntime.__version__, run
 
@@ -130,7 +130,7 @@ def opencv(_):
     def run(path, images, names):
         net = cv2.dnn.readNetFromONNX(path)
         net.setInput(images, "images")
-        return dict(zip(names, net.forward(names)))
+        return dict(zip(names, net.forward(names), strict=True))
 
     yield cv2.__version__, run
 
@@ -176,21 +176,34 @@ def from_javascript(answer):
     return {name: np.asarray(data, "float64").reshape(dims) for name, dims, data in answer}
 
 
-def main():
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # because what libraries print to stdout is not an answer
-    name, npm = sys.argv[1:]
-    jobs = json.load(sys.stdin)
-    with globals()[name.replace("-", "_")](npm) as (version, run):
-        print(json.dumps(version), file=answers)
+RUNTIMES = {
+    "onnxruntime": onnxruntime,
+    "onnxruntime-web": onnxruntime_web,
+    "onnxruntime-node": onnxruntime_node,
+    "openvino": openvino,
+    "opencv": opencv,
+    "litert": litert,
+    "tensorflow": tensorflow,
+}
+
+
+def answers(runtime, npm, jobs):
+    """Yield the runtime's version, then the outputs or the refusal of each file."""
+    with RUNTIMES[runtime](npm) as (version, run):
+        yield version
         for job in jobs:
             try:
-                images = np.load(job["arrays"])["images"]
-                outputs = run(job["path"], images, job["names"])
-                answer = {name: np.asarray(outputs[name]).tolist() for name in job["names"]}
+                outputs = run(job["path"], np.load(job["arrays"])["images"], job["names"])
+                yield {name: np.asarray(outputs[name]).tolist() for name in job["names"]}
             except Exception as error:  # the refusal is the answer
-                answer = str(error) or type(error).__name__
-            print(json.dumps(answer), file=answers)
+                yield str(error) or type(error).__name__
+
+
+def main():
+    lines = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # because what libraries print to stdout is not an answer
+    for answer in answers(*sys.argv[1:], json.load(sys.stdin)):
+        print(json.dumps(answer), file=lines)
 
 
 if __name__ == "__main__":
