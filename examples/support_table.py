@@ -195,7 +195,7 @@ def exported(args, folder):
     A refused export has `error` instead of the last two.
     """
     for name in args.models:
-        model = build(name)
+        model = None  # because importing Keras takes seconds, which kept files do not need
         for option in args.options:
             suffix = OPTIONS[option][0]
             stem = re.sub(r"\W+", "_", f"{name} {option}")
@@ -203,6 +203,7 @@ def exported(args, folder):
             job = {"model": name, "option": option, "path": str(path), "arrays": str(arrays)}
             try:
                 if not arrays.exists():
+                    model = model or build(name)
                     images, outputs = export(model, option, path)
                     np.savez(arrays, images=images, **outputs)
                 job["names"] = [key for key in np.load(arrays) if key != "images"]
