@@ -104,7 +104,7 @@ NOISE = (
     r"\(onnx_node![^)]*\)",
     r"\(-2:Unspecified error\) in function 'handleNode' > ",
 )
-SECONDS = 600  # for all files of an option in one runtime
+SECONDS = 600  # for all files in one runtime
 
 
 def parse_arguments():
@@ -114,7 +114,7 @@ def parse_arguments():
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--options", nargs="+", default=list(OPTIONS), choices=list(OPTIONS))
     parser.add_argument(
-        "--runtimes", nargs="+", default=list(RUNTIMES), help="names in this table, or NAME-VERSION"
+        "--runtimes", nargs="+", default=list(RUNTIMES), help="runtimes of this Python and of npm"
     )
     parser.add_argument(
         "--python",
