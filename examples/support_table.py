@@ -101,7 +101,7 @@ LENGTH = 150
 NOISE = (
     r"\S*(?:/[\w.+-]+){2,}\S*",
     r"OpenCV\([\d.]+\) *(?:\S*:\d+: )?error: ",
-    r"\(onnx_node![^)]*\)",
+    r"\(onnx_node![^)]*\)|\"onnx_node![^\"]*\"",
     r"\(-2:Unspecified error\) in function 'handleNode' > ",
 )
 SECONDS = 600  # for all files in one runtime
