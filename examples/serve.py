@@ -49,7 +49,6 @@ except ImportError as error:
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by the number of channels
 LARGEST_HEAD = 2**14  # bytes of a request line and its headers
 SECONDS_FOR_HEAD = 5
-Image.MAX_IMAGE_PIXELS = None  # because `prepare` has its own limit
 
 
 def parse_arguments():
@@ -290,6 +289,7 @@ class Protocol(H11Protocol):
 
 def main():
     args = parse_arguments()
+    Image.MAX_IMAGE_PIXELS = None  # because `prepare` has its own limit
     if not args.file.is_file():
         raise SystemExit(f"serve.py: file not found: {args.file}")
     config = uvicorn.Config(

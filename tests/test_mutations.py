@@ -327,8 +327,8 @@ MUTATIONS = [
     ),
     (
         "exporting.onnx.lowerings:attention_with_weights",
-        "softmax(logits)",
-        "softmax(logits, axis=-2)",
+        "softmax(_attention_logits(layer, query, key))",
+        "softmax(_attention_logits(layer, query, key), axis=-2)",
         "exporting/test_onnx.py::test_onnx_matches_model[vit-onnx]",
     ),
     (
