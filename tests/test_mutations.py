@@ -323,7 +323,7 @@ MUTATIONS = [
         "exporting.serving:Serving.outputs",
         "enter_context(kernels())",
         "enter_context(contextlib.nullcontext())",
-        "exporting/test_formats.py::test_saved_model_holds_no_function_for_xla[conv_mixer]",
+        "exporting/test_formats.py::test_saved_model_holds_no_function_for_xla[conv_mixer-options0]",
     ),
     (
         "exporting.onnx.lowerings:attention_with_weights",

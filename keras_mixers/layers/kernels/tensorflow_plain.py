@@ -5,9 +5,11 @@ replaces their patterns by fused kernels while it loads the file. XLA compiles n
 TensorFlow Serving refuses functions for XLA on CPUs by default.
 """
 
+import types
+
 import tensorflow as tf
 
-from keras_mixers.layers.kernels.tensorflow_cpu.activations import ACTIVATIONS
+from keras_mixers.layers.kernels.tensorflow_cpu import activations
 from keras_mixers.layers.kernels.tensorflow_cpu.few_tokens import (
     dense_of_few_tokens,
     mlp_of_few_tokens,
@@ -31,6 +33,11 @@ __all__ = [
     "mlp_of_one_image",
     "on_rows",
 ]
+# The functions themselves, also where the kernels for CPUs compile them.
+ACTIVATIONS = {
+    function: types.SimpleNamespace(inference=kernel.inference, forward=kernel.inference)
+    for function, kernel in activations.ACTIVATIONS.items()
+}
 
 
 def activated_dense_inference(x, kernel, bias, activation):

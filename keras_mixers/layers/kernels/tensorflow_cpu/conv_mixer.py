@@ -43,7 +43,7 @@ def _block(activation):
 def _convolve(x, kernel, bias):
     """The depthwise convolution as a sum of shifted products, which XLA computes as one loop.
 
-    Each row of the kernel has a sum of its own, because the processor computes these side by side.
+    Each row of the kernel has a separate sum, because the processor computes these side by side.
     """
     height, width = x.shape[1:3]
     pads = [((side - 1) // 2, side // 2) for side in kernel.shape[:2]]
