@@ -86,6 +86,8 @@ class Classifier:
                 f"serve.py: {file} must contain preprocessing and class names; km.export(model,"
                 " path, preprocessing=..., class_names=...) writes such a file"
             )
+        if isinstance(self.session.get_inputs()[0].shape[0], int):
+            raise SystemExit(f"serve.py: {file} must take any batch; km.export(..., batch=None)")
         self.names = json.loads(facts["class_names"])
         preprocessing = json.loads(facts["preprocessing"])
         self.size, self.crop_mode = preprocessing["size"], preprocessing["crop_mode"]
@@ -101,16 +103,27 @@ class Classifier:
         """The image of a file as bytes, `(*self.resized, channels)`."""
         try:
             with Image.open(io.BytesIO(body), formats=("JPEG", "PNG", "WEBP")) as image:
-                # Known before anything is decoded; a line of pixels grows when it is resized.
-                resized = self.resized_size(image.height, image.width)
-                if max(image.width * image.height, math.prod(resized)) > most_pixels:
+                if self.pixels_to_hold(*image.size) > most_pixels:
                     raise Refused(413, f"the image has {image.width} x {image.height} pixels")
+                if image.mode.startswith(("I", "F")):
+                    raise Refused(400, "the image has more than 8 bits for each channel")
                 ImageOps.exif_transpose(image, in_place=True)
                 return self.resize(self.in_mode(image))
         except Refused:
             raise
         except Exception:  # Pillow raises many types for damaged files
             raise Refused(400, "the body is not a readable JPEG, PNG or WebP image") from None
+
+    def pixels_to_hold(self, *sides):
+        """The largest image on the way from sides that may be swapped, before any is decoded.
+
+        A line of pixels grows when it is resized.
+        """
+        most = math.prod(sides)
+        for height, width in (sides, sides[::-1]):
+            resized = self.resized_size(height, width)
+            most = max(most, height * resized[1], math.prod(resized))
+        return most
 
     def in_mode(self, image):
         """Grey, RGB or RGBA, without alpha over white."""
@@ -124,8 +137,10 @@ class Classifier:
         rows, columns = self.resized
         height, width = self.resized_size(image.height, image.width)
         # The width first, as in the file, because Pillow 13 begins with the height of high images.
-        image = image.resize((width, image.height), self.kernel)
-        image = image.resize((width, height), self.kernel)
+        # Channel by channel, because Pillow multiplies colours by alpha.
+        bands = [band.resize((width, image.height), self.kernel) for band in image.split()]
+        bands = [band.resize((width, height), self.kernel) for band in bands]
+        image = Image.merge(image.mode, bands)
         top = round((height - self.size[0]) / 2) - round((rows - self.size[0]) / 2)
         left = round((width - self.size[1]) / 2) - round((columns - self.size[1]) / 2)
         image = image.crop((left, top, left + columns, top + rows))

@@ -156,9 +156,9 @@ def answer(folder, export):
 
 def copy_of(file, request):
     """The model in a file, compiled with a loss that gives the same probabilities."""
-    for module in request["modules"]:
-        __import__(module)
     try:
+        for module in request["modules"]:
+            __import__(module)
         model = keras.models.load_model(file, compile=False)
     except Exception as error:  # Keras raises many kinds of errors
         raise ValueError(

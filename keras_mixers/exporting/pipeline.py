@@ -10,9 +10,10 @@ from typing import Any
 import keras
 
 from keras_mixers import arguments, files
-from keras_mixers.exporting import in_tensorflow, outside, repository, validation, verify
+from keras_mixers.exporting import in_tensorflow, outside, repository, validation, verify, web
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
+from keras_mixers.exporting.web.attention import attention_of
 from keras_mixers.models.variants import variant_of
 from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.version import __version__
@@ -95,8 +96,9 @@ def export(
             `Preprocessing`. It is for runtimes without uint8, float64 or unknown sizes. To use
             another `Preprocessing`, set `model.preprocessing` before.
         class_names: one string for each logit, stored in the file's metadata. `"model"` for the
-            model's, `None` for none. Of two names for one logit, the file stores the second. A
-            TensorFlow Lite file is also a zip archive, with labels.txt and keras_mixers.json.
+            model's, `None` for none. A model of one logit may have two names, of which the file
+            stores that of the class whose probability it returns. A TensorFlow Lite file is also a
+            zip archive, with labels.txt and keras_mixers.json.
         target: for ONNX. `"onnx"`: only standard operators, opset 18, for any runtime.
             `"onnxruntime"`: also onnxruntime's `Attention` and `Gelu`, which are faster there.
         dtype: `"float32"`, or `"float16"` to compute in half precision (images, probabilities and
@@ -182,6 +184,8 @@ def export(
         **({"preprocessing": preprocessing.get_config()} if preprocessing else {}),
         **({"preprocessing_outside": prepared_by.get_config()} if prepared_by else {}),
     }
+    if file_format is web and attention_of(model):
+        attention_maps = True  # the page shows them
     runtime = validation.check_runtime(runtime, file_format, model, preprocessing)
     top = validation.check_top(top, file_format, model, names, preprocessing)
     serving = Serving(

@@ -13,7 +13,7 @@ class ExportReport:
 
     Attributes:
         path: the file or folder.
-        format: `"onnx"`, `"saved_model"` or `"tflite"`.
+        format: `"onnx"`, `"saved_model"`, `"tflite"` or `"web"`.
         size: in bytes, including a second file of weights.
         largest_difference: the largest absolute difference from the outputs of the model in
             float32, over all outputs, at batch sizes 1 and 3, or at the file's own. The images are

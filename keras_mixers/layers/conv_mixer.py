@@ -104,8 +104,8 @@ class ConvMixerBlock(Layer):
     def call(self, x, training=None):
         if not (self.gradient_checkpointing and self.uses_batch_statistics(training)):
 
-            def normalize(norm, x, bias=None, activation=None):
-                return norm(x, training=training, bias=bias, activation=activation)
+            def normalize(norm, x, **fused):
+                return norm(x, training=training, **fused)
 
             return self.block(x, normalize, training)
         # The backward pass recomputes the block. The moving averages are updated outside of it,
@@ -122,8 +122,8 @@ class ConvMixerBlock(Layer):
     def block(self, x, normalize, training):
         """The two halves of the block.
 
-        `normalize(norm, x)` applies one of the norms, and `normalize(norm, x, bias, activation)`
-        applies it to `activation(x + bias)`.
+        `normalize(norm, x)` applies one of the norms, and `normalize(norm, x, bias=bias,
+        activation=activation)` applies it to `activation(x + bias)`.
         """
         if not training and kernels.find("activated_normalization", x):
             return self.fused_inference(x)
@@ -173,9 +173,10 @@ class ConvMixerBlock(Layer):
         activation = kernel.training if kernel else self.activation
         convolution = kernels.find("depthwise_convolution", x)
         kernel, bias = map(ops.convert_to_tensor, (self.depthwise.kernel, self.depthwise.bias))
-        x = x + normalize(self.norm1, convolution(x, kernel), bias, activation)
+        y = convolution(x, kernel)
+        x = x + normalize(self.norm1, y, bias=bias, activation=activation)
         kernel, bias = self.pointwise.matrix_and_bias()
-        return normalize(self.norm2, product(x, kernel), bias, activation)
+        return normalize(self.norm2, product(x, kernel), bias=bias, activation=activation)
 
     def block_with_batch_statistics(self, x):
         """The block in training, without side effects.

@@ -40,7 +40,8 @@ def serve():
 
 
 @pytest.fixture
-def service(serve, file):
+def service(serve, file, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # as `main` does
     limits = {
         "workers": 1,
         "batch": 4,

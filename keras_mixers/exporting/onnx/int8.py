@@ -15,6 +15,7 @@ PRODUCTS = {"Attention", "Conv", "Gemm", "MatMul", "MultiHeadAttention"}
 DYNAMIC_OPS = ["Attention", "MatMul"]
 STATIC_OPS = ["Conv", "Gemm", "MatMul"]  # with calibration
 PASSED_ON = {"Add", "Reshape", "Transpose"}  # between a convolution of patches and prefix tokens
+KEPT = "`keep_float` names it"
 SCORES = ("products in attention", "both factors depend on the image")
 
 
@@ -64,7 +65,7 @@ def why_in_float(node, layer, serving):
     if (attribute(node, "group") or 1) > 1:
         return "depthwise convolutions", "they are slower in int8"
     if any(is_part(layer, name) for name in serving.keep_float):
-        return layer, "`keep_float` names it"
+        return layer, KEPT
     return None
 
 
@@ -94,7 +95,8 @@ def convolutions_before_concat(model):
 
 def check_keep_float(keep_float, layers, in_float):
     """Raise ValueError if a name left no layer in float."""
-    unknown = [name for name in keep_float if not any(is_part(layer, name) for layer in in_float)]
+    kept = [layer for layer, reason in in_float.items() if reason == KEPT]
+    unknown = [name for name in keep_float if not any(is_part(layer, name) for layer in kept)]
     if unknown:
         raise ValueError(
             f"`keep_float` must name layers that int8 would compute: {', '.join(layers)}, or the"

@@ -4,7 +4,6 @@ The page shows the most probable classes of a picture or of the camera. If the m
 it also shows how much attention of the last block goes to each part of the picture.
 """
 
-import dataclasses
 import html
 import json
 import pathlib
@@ -13,14 +12,13 @@ import shutil
 
 from keras_mixers import arguments
 from keras_mixers.exporting import onnx
-from keras_mixers.exporting.serving import attention_layers
 from keras_mixers.exporting.web.attention import attention_of
 from keras_mixers.exporting.web.runtime import FILES, FOLDER, found, source_of
 from keras_mixers.preprocessing.decode import CHANNELS
 
 FORMAT = "web"
 SUFFIX = ""  # a folder
-REFUSES = onnx.REFUSES
+REFUSES = {"dtype": "quantize='float16' stores the weights in half precision"}
 PAGE, MODEL, DESCRIPTION = "index.html", "model.onnx", "model.json"
 # All three are in each export, so that no other folder is taken for one.
 REQUIRED = {PAGE, MODEL, DESCRIPTION}
@@ -46,10 +44,8 @@ def check(model, preprocessing, runtime):
 
 def save(serving, path, progress):
     """Write the page, the ONNX file, its description, and a copy of onnxruntime-web."""
-    attention = attention_of(serving.model)
-    shown = dataclasses.replace(serving, attention_maps=bool(attention_layers(serving.model)))
     path.mkdir()
-    details = onnx.save(shown, path / MODEL, progress)
+    details = onnx.save(serving, path / MODEL, progress)
     runtime = serving.runtime
     if isinstance(runtime, pathlib.Path):
         (path / FOLDER).mkdir()
@@ -59,7 +55,7 @@ def save(serving, path, progress):
     description = {
         **serving.metadata,
         "input_shape": list(serving.model.input_shape[1:]),
-        "attention": attention,
+        "attention": attention_of(serving.model),
         "runtime": runtime,
     }
     (path / DESCRIPTION).write_text(json.dumps(description, indent=2), encoding="utf-8")
