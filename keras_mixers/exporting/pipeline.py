@@ -159,7 +159,7 @@ def export(
         model, file_format, preprocessing=preprocessing, class_names=class_names
     )
     prepared_by = None
-    if preprocessing == outside.OUTSIDE:
+    if isinstance(preprocessing, str) and preprocessing == outside.OUTSIDE:
         is_file = bool(file_format.SUFFIX) and version is None
         prepared_by, preprocessing = outside.check(model, path, is_file), None
     names = validation.check_class_names(class_names, model)

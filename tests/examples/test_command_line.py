@@ -15,6 +15,7 @@ WITHOUT_FLAGS = {
     "benchmark_models.py",
     "command_line.py",
     "joining.py",
+    "support_table_runtime.py",
     "training_run.py",
 }
 WITH_FLAGS = sorted(path for path in EXAMPLES.glob("*.py") if path.name not in WITHOUT_FLAGS)
