@@ -14,9 +14,8 @@ import keras_mixers as km
 from keras_mixers.exporting import in_tensorflow
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), "uint8")
-on_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="The other process runs TensorFlow"
-)
+OTHER = keras.backend.backend() != "tensorflow"
+on_tensorflow = pytest.mark.skipif(OTHER, reason="The other process runs TensorFlow")
 
 
 def tiny_model():

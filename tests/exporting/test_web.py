@@ -66,9 +66,7 @@ def address(tmp_path):
         server.shutdown()
 
 
-@pytest.mark.skipif(
-    not RUNTIME.is_dir(), reason="needs onnxruntime-web (npm install onnxruntime-web)"
-)
+@pytest.mark.skipif(not RUNTIME.is_dir(), reason="needs npm install onnxruntime-web")
 def test_page_shows_the_probabilities_of_the_model(tmp_path, address, browser):
     model = vit()
     assert page_of(model, tmp_path / "demo", RUNTIME).format == "web"
