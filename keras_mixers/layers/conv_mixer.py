@@ -186,8 +186,8 @@ class ConvMixerBlock(Layer):
         """
         statistics = []
 
-        def normalize(norm, x, bias=None, activation=None):
-            y, mean, variance = norm.normalize_batch(x, bias, activation)
+        def normalize(norm, x, **fused):
+            y, mean, variance = norm.normalize_batch(x, **fused)
             statistics.extend([mean, variance])
             return y
 
