@@ -10,7 +10,15 @@ from typing import Any
 import keras
 
 from keras_mixers import arguments, files
-from keras_mixers.exporting import in_tensorflow, outside, repository, validation, verify, web
+from keras_mixers.exporting import (
+    in_tensorflow,
+    outside,
+    repository,
+    tflite,
+    validation,
+    verify,
+    web,
+)
 from keras_mixers.exporting.report import ExportReport
 from keras_mixers.exporting.serving import Serving
 from keras_mixers.exporting.web.attention import attention_of
@@ -39,6 +47,7 @@ def export(
     runtime: str | os.PathLike[str] | None = None,
     keep_float: Sequence[str] = (),
     sensitivity: bool = False,
+    picture_size: int | tuple[int, int] | None = None,
 ) -> ExportReport:
     """Export a model to ONNX, TensorFlow Lite or a SavedModel; `path` or `format` decides which.
 
@@ -48,8 +57,8 @@ def export(
     `probabilities`: the softmax of the logits, or their sigmoid if the model is compiled with
     `Recipe(loss="sigmoid")`. A SavedModel then also has the signature `serve_encoded`, if the
     images have 1, 3 or 4 channels. It takes JPEG, PNG, GIF, BMP and WebP files of at most 2 ** 26
-    pixels. Without `preprocessing`, as in all TensorFlow Lite files, apply the softmax or the
-    sigmoid to the logits.
+    pixels. Without `preprocessing`, as by default in TensorFlow Lite files, apply the softmax or
+    the sigmoid to the logits.
 
     A SavedModel and onnxruntime refuse images of another shape. TensorFlow Lite's interpreter does
     not check the shape, so that images of another size or number of channels give wrong outputs.
@@ -89,9 +98,10 @@ def export(
             complete. TensorFlow Serving does not load again a version that it has loaded.
         preprocessing: how to prepare images for the model; it becomes part of the file. `"model"`
             for the model's (see `ImageModel`), because who runs the file cannot look it up.
-            `None` for a file that takes prepared images. TensorFlow Lite cannot hold it, so there
-            `"model"` means `None`. `"outside"`: as `None`, and `export` writes the model's next to
-            the file: for `vit.onnx`, `prepare(image)` for Pillow into `vit_preprocessing.py`, and
+            `None` for a file that takes prepared images. TensorFlow Lite can hold it only for
+            pictures of one size, so there `"model"` means `None` without `picture_size`.
+            `"outside"`: as `None`, and `export` writes the model's next to the file: for
+            `vit.onnx`, `prepare(image)` for Pillow into `vit_preprocessing.py`, and
             `prepare(imageData)` for browsers into `vit_preprocessing.js`. Both give the bits of
             `Preprocessing`. It is for runtimes without uint8, float64 or unknown sizes. To use
             another `Preprocessing`, set `model.preprocessing` before.
@@ -128,6 +138,9 @@ def export(
         sensitivity: for int8 in ONNX. Whether the report also has `sensitivity`, the error that
             int8 makes in each layer, which tells what to name in `keep_float`. `export` then
             quantizes the model once for each layer.
+        picture_size: for TensorFlow Lite with `preprocessing`: (height, width) in pixels of all
+            images that the file takes, or an int for a square. The weights of the resize are then
+            constants in the file, because the format lacks the float64 that computes them.
 
     Returns:
         An `ExportReport`.
@@ -156,7 +169,10 @@ def export(
     validation.check_options(target, dtype, quantize, attention_maps, batch, sensitivity)
     keep_float = validation.check_keep_float(keep_float)
     preprocessing, class_names = validation.meant(
-        model, file_format, preprocessing=preprocessing, class_names=class_names
+        model,
+        file_format is not tflite or picture_size is not None,
+        preprocessing=preprocessing,
+        class_names=class_names,
     )
     prepared_by = None
     if isinstance(preprocessing, str) and preprocessing == outside.OUTSIDE:
@@ -164,6 +180,7 @@ def export(
         prepared_by, preprocessing = outside.check(model, path, is_file), None
     names = validation.check_class_names(class_names, model)
     validation.check_preprocessing(preprocessing, model)
+    picture_size = validation.check_picture_size(picture_size, file_format, preprocessing, quantize)
     validation.check_format(
         file_format,
         preprocessing=preprocessing,
@@ -196,6 +213,7 @@ def export(
         dtype=dtype,
         quantize=quantize,
         batch=batch,
+        picture_size=picture_size,
         metadata=metadata,
         top=top,
         runtime=runtime,

@@ -37,6 +37,7 @@ class Serving:
     dtype: str = "float32"
     quantize: str | None = None
     batch: int | None = None
+    picture_size: tuple[int, int] | None = None
     metadata: dict = dataclasses.field(default_factory=dict)
     top: int | None = None
     runtime: pathlib.Path | str | None = None
@@ -51,12 +52,16 @@ class Serving:
 
     @property
     def images(self):
-        """The input as a `tf.TensorSpec`: `(batch, H, W, C)`, uint8 of any size or float32."""
+        """The input as a `tf.TensorSpec`: `(batch, H, W, C)`, uint8 of any size or float32.
+
+        With `picture_size`, uint8 images have this size.
+        """
         import tensorflow as tf
 
         *size, channels = self.model.input_shape[1:]
         if self.preprocessing:
-            return tf.TensorSpec((self.batch, None, None, channels), "uint8", name="images")
+            size = self.picture_size or (None, None)
+            return tf.TensorSpec((self.batch, *size, channels), "uint8", name="images")
         return tf.TensorSpec((self.batch, *size, channels), "float32", name="images")
 
     def __call__(self, images, **options):

@@ -17,10 +17,6 @@ SUFFIX = ".tflite"
 REFUSES = {
     "target": "a path that ends in '.onnx' supports it",
     "dtype": "quantize='float16' stores the weights in half precision",
-    "preprocessing": (
-        "the format lacks exact arithmetic in float64; preprocessing='outside' writes the model's"
-        " as functions in Python and JavaScript next to the file"
-    ),
     "keep_float": "a path that ends in '.onnx' supports it",
     "sensitivity": "a path that ends in '.onnx' supports it",
 }

@@ -5,7 +5,7 @@ import re
 import keras
 
 from keras_mixers import arguments
-from keras_mixers.exporting import onnx, repository, saved_model, web
+from keras_mixers.exporting import onnx, repository, saved_model, tflite, web
 from keras_mixers.exporting.formats import BY_NAME, FORMATS, format_of
 from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
@@ -120,16 +120,45 @@ def check_keep_float(keep_float):
     return tuple(arguments.text("keep_float", name) for name in names)
 
 
-def meant(model, file_format, **facts):
+def meant(model, holds_preprocessing, **facts):
     """The values of `preprocessing` and `class_names`, where `"model"` means the model's.
 
-    A format that cannot hold the model's value gets None, because the user did not ask for it.
+    A file that cannot hold preprocessing gets None, because the user did not ask for it.
     """
     for name, value in facts.items():
         if isinstance(value, str) and value == FROM_MODEL:
-            is_refused = name in file_format.REFUSES
+            is_refused = name == "preprocessing" and not holds_preprocessing
             value = None if is_refused else image_model.fact_of(model, name)
         yield value
+
+
+def check_picture_size(size, file_format, preprocessing, quantize):
+    """The (height, width) of the pictures that a TensorFlow Lite file prepares, or None."""
+    is_inside = preprocessing is not None
+    if size is None:
+        if file_format is tflite and is_inside:
+            raise ValueError(
+                "`picture_size` must be (height, width) for the format 'tflite' with"
+                " `preprocessing`, because its interpreter lacks the arithmetic in float64 that"
+                " finds the weights for another size. Received: picture_size=None;"
+                " preprocessing='outside' writes the model's as functions in Python and JavaScript"
+                " next to the file"
+            )
+        return None
+    if file_format is not tflite or not is_inside:
+        raise ValueError(
+            "`picture_size` must be None, except for the format 'tflite' with `preprocessing`,"
+            " because other files take any size, or prepared images."
+            f" {arguments.received(picture_size=size)} for the format {file_format.FORMAT!r} with"
+            f" preprocessing={preprocessing}"
+        )
+    if quantize == "int8":
+        raise ValueError(
+            "`quantize` must not be 'int8' with `picture_size`, because the format also quantizes"
+            " the weights of the resize. Received: quantize='int8'; quantize='float16' keeps them"
+            " exact"
+        )
+    return arguments.pair("picture_size", size)
 
 
 def check_format(file_format, **options):

@@ -19,11 +19,14 @@ LARGE = 3 * 512**2  # numbers: four times as many are not made of a larger image
 
 
 def random_images(serving, batch, size=None):
-    """Random images as the file takes them: uint8 of `size` with preprocessing, else float32."""
+    """Random images as the file takes them: uint8 with preprocessing, else float32.
+
+    With preprocessing they have `size`, by default the model's, if the file takes any size.
+    """
     generator = np.random.default_rng(batch)
     *model_size, channels = serving.model.input_shape[1:]
     if serving.preprocessing:
-        shape = (batch, *(size or model_size), channels)
+        shape = (batch, *(serving.picture_size or size or model_size), channels)
         return generator.integers(0, 256, shape, dtype="uint8")
     return generator.uniform(-1, 1, (batch, *model_size, channels)).astype("float32")
 

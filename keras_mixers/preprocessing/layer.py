@@ -73,4 +73,4 @@ class PreprocessImages(Layer):
         warn_of_scale(x)
         _, *sizes = ops.shape(x)
         resized = Resampler(self.specification, *sizes, ops)(x)
-        return self.specification.standardize(resized, ops.array)
+        return self.specification.standardize(ops.array(resized, "float32"), ops.array)

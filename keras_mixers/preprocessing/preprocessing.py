@@ -78,7 +78,7 @@ mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_mode='center')
         single = image.shape.rank == 3
         images = image[None] if single else image
         _, *sizes = (known or tf.shape(images)[axis] for axis, known in enumerate(images.shape))
-        images = tf.cast(Resampler(self, *sizes, tensorflow_ops())(images), "uint8")
+        images = Resampler(self, *sizes, tensorflow_ops())(images)
         return images[0] if single else images
 
     def normalize(self, image: Any) -> Any:

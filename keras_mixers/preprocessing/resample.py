@@ -25,7 +25,7 @@ CROP_MODES = ("center", "squash")
 class Resampler:
     """Resize images of one size, then cut out the centre.
 
-    Shapes: `(N, height, width, C) -> (N, *size, C)`: integers from 0 to 255, as float32.
+    Shapes: `(N, height, width, C) -> (N, *size, C)`: bytes.
 
     Args:
         specification: a `Specification`; its mean and std are not used.
@@ -84,8 +84,8 @@ class Resampler:
         Returns:
             For each block of the result, the first pixel on which it depends, `(blocks,)`.
             The number of pixels on which a block depends, which is the same for all blocks.
-            Integers `(blocks, pixels, block)`: Pillow's weights times `FRACTION`. The last block
-            repeats the last weights if it reaches over the end of the crop.
+            Integers `(blocks, pixels, block)` as float32: Pillow's weights times `FRACTION`. The
+            last block repeats the last weights if it reaches over the end of the crop.
         """
         ops = self.weight_ops
         kernel, radius = KERNELS[self.specification.interpolation]
@@ -109,7 +109,7 @@ class Resampler:
 
         weights = kernel(self, distance)
         weights = weights / ops.sum(weights, axis=1, keepdims=True)
-        return begin, pixels, ops.round(weights * FRACTION)
+        return begin, pixels, ops.array(ops.round(weights * FRACTION), dtype="float32")
 
     def resample_columns(self, x, columns, top, bottom):
         """Rows `top` to `bottom` of x, `(N, height, width * C) -> (N, rows, columns * C)`."""
@@ -130,13 +130,13 @@ class Resampler:
         are 0. Left are the coarse parts of the weights, right the fine ones.
         """
         ops, channels = self.weight_ops, self.channels
-        both = ops.concatenate(self.parts(weights), axis=2)  # (blocks, pixels, 2 * block)
-        blocks, _, places = both.shape
-        row = ops.expand_dims(both, 3) * ops.ones([channels], dtype="float32")
-        row = ops.reshape(row, (blocks, -1, 1, places * channels))
+        blocks, _, block = weights.shape
+        weights = ops.expand_dims(weights, 3) * ops.ones([channels], dtype="float32")
+        weights = ops.reshape(weights, (blocks, -1, 1, block * channels))
+        both = ops.concatenate(self.parts(weights), axis=3)
         # A product with elements 0 and 1, because int8 would quantize a matrix product with them.
-        same_channel = ops.tile(ops.eye(channels, dtype="float32"), (1, places))
-        return ops.reshape(row * same_channel, (blocks, -1, places * channels))
+        same_channel = ops.tile(ops.eye(channels, dtype="float32"), (1, 2 * block))
+        return ops.reshape(both * same_channel, (blocks, -1, 2 * block * channels))
 
     def strips(self, x, top, bottom, left, right):
         """`x[:, top:bottom, left[i]:right[i]]` for each i."""
@@ -148,24 +148,21 @@ class Resampler:
         begin, pixels, weights = rows
         used = weight_ops.expand_dims(begin - begin[0], 1)
         used = ops.take(x, used + weight_ops.arange(pixels, dtype="int64"), axis=1)
-        coarse, fine = (
-            ops.matmul(ops.array(weight_ops.transpose(part, (0, 2, 1)), dtype="float32"), used)
-            for part in self.parts(weights)
-        )
-        return self.rounded(coarse, fine)
+        used = ops.array(used, dtype="float32")
+        parts = self.parts(weight_ops.transpose(weights, (0, 2, 1)))
+        return self.rounded(*(ops.matmul(ops.array(part, dtype="float32"), used) for part in parts))
 
     def parts(self, weights):
-        """A coarse and a fine part of the weights, as float32 of at most 11 bits."""
-        ops = self.weight_ops
-        coarse = ops.round(weights / FINE)
+        """A coarse and a fine part of the weights, each of at most 11 bits."""
+        coarse = self.weight_ops.round(weights / FINE)
         fine = weights - coarse * FINE
-        return [ops.array(part, dtype="float32") for part in (coarse / COARSE, fine / FINE)]
+        return [coarse / COARSE, fine / FINE]
 
     def rounded(self, coarse, fine):
         """The sum of both parts, rounded half up to bytes as Pillow does."""
         ops = self.ops
-        x = ops.floor(coarse + ops.floor(fine) * (1 / COARSE) + 0.5)
-        return ops.clip(x, 0, 255)
+        x = coarse + ops.floor(fine) * (1 / COARSE) + 0.5
+        return ops.array(ops.clip(x, 0, 255), dtype="uint8")  # the conversion rounds down
 
     def bilinear(self, distance):
         """The triangle kernel."""

@@ -348,7 +348,26 @@ INVALID_OPTIONS = [
     (
         "model.tflite",
         {"preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5)},
-        "`preprocessing` must be None for the format 'tflite'",
+        r"`picture_size` must be \(height, width\) for the format 'tflite'.*float64.*'outside'",
+    ),
+    (
+        "model.tflite",
+        {"preprocessing": None, "picture_size": 40},
+        "`picture_size` must be None, except.*picture_size=40.*preprocessing=None",
+    ),
+    (
+        "model.onnx",
+        {"preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5), "picture_size": 40},
+        "`picture_size` must be None, except.*picture_size=40 for the format 'onnx'",
+    ),
+    (
+        "model.tflite",
+        {
+            "preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5),
+            "picture_size": 40,
+            "quantize": "int8",
+        },
+        "`quantize` must not be 'int8' with `picture_size`.*'float16'",
     ),
     ("model.onnx", {"class_names": ["a", "b"]}, "`class_names` must be 5 strings.*2: .'a', 'b'"),
     ("model.onnx", {"class_names": [1, 2, 3, 4, 5]}, "`class_names` must be 5 strings"),
@@ -436,6 +455,21 @@ def test_tflite_stores_the_models_class_names_and_ignores_its_preprocessing(tmp_
     with zipfile.ZipFile(tmp_path / "model.tflite") as archive:
         assert archive.read("labels.txt").decode().splitlines() == list("abcde")
         assert json.loads(archive.read("keras_mixers.json"))["class_names"] == list("abcde")
+
+
+@pytest.mark.parametrize("quantize", [None, "float16"])
+def test_tflite_prepares_pictures_of_one_size_exactly(quantize, tmp_path):
+    (file_format,) = [module for module in FORMATS if module.FORMAT == "tflite"]
+    images = keras.Input((8, 12, 2))
+    model = km.ImageModel(images, keras.layers.Flatten()(images))
+    model.preprocessing = km.Preprocessing((8, 12), mean=(0.4, 0.5), std=(0.3, 0.2))
+    report = km.export(model, tmp_path / "model.tflite", picture_size=(30, 41), quantize=quantize)
+    assert report.largest_difference < 1e-5
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 30, 41, 2), "uint8")
+    outputs = file_format.load(tmp_path / "model.tflite")(pictures)
+    found = outputs["logits"].reshape(2, 8, 12, 2)
+    np.testing.assert_allclose(found, model.preprocessing(pictures), rtol=0, atol=1e-5)
+    assert sorted(outputs) == ["logits", "probabilities"]
 
 
 @pytest.mark.parametrize(

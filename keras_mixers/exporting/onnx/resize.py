@@ -17,7 +17,7 @@ def prepared(preprocessing, images):
     _, height, width, _ = tf.unstack(tf.shape(images, "int64"))
     ops = types.SimpleNamespace(**{**vars(tensorflow_ops()), "clip": lower_clip})
     x = OnnxResampler(preprocessing, height, width, images.shape[-1], ops)(images)
-    return standardize(preprocessing, x)
+    return standardize(preprocessing, tf.cast(x, "float32"))
 
 
 def standardize(preprocessing, x):
