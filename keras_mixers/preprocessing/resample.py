@@ -147,7 +147,7 @@ class Resampler:
         ops, weight_ops = self.ops, self.weight_ops
         begin, pixels, weights = rows
         used = weight_ops.expand_dims(begin - begin[0], 1)
-        x = ops.array(x, dtype="float32")  # first, because `take` repeats pixels
+        x = ops.array(x, dtype="float32")  # because TensorFlow cannot take bytes on GPUs
         used = ops.take(x, used + weight_ops.arange(pixels, dtype="int64"), axis=1)
         parts = self.parts(weight_ops.transpose(weights, (0, 2, 1)))
         return self.rounded(*(ops.matmul(ops.array(part, dtype="float32"), used) for part in parts))
