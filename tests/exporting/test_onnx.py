@@ -18,6 +18,7 @@ import keras_mixers as km
 from keras_mixers import layers
 from keras_mixers.exporting import pipeline
 from keras_mixers.exporting.onnx import file as onnx_file
+from keras_mixers.exporting.onnx.graph import Graph
 from keras_mixers.exporting.onnx.lowering import layer_path
 from keras_mixers.exporting.onnx.passes import hidden_width
 from keras_mixers.graph import all_layers
@@ -211,6 +212,12 @@ def test_lowerings_accept_other_layer_arguments(tmp_path):
     x = keras.layers.Dense(3, use_bias=False, activation="gelu")(tail(x))
     model = random_weights(keras.Model(inputs, x))
     check(model, tmp_path)
+    graph = Graph(onnx.load(tmp_path / "model.onnx"))
+    assert max(map(len, graph.shapes.values())) == 4
+    by_weights = [n for n in graph.nodes("MatMul") if n.input[1] in graph.constants]
+    assert max(len(graph.shapes[node.input[1]]) for node in by_weights) == 2, (
+        "OpenCV multiplies all heads by the first of several matrices"
+    )
 
 
 def check(model, tmp_path, **options):

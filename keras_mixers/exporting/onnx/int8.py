@@ -16,7 +16,7 @@ DYNAMIC_OPS = ["Attention", "MatMul"]
 STATIC_OPS = ["Conv", "Gemm", "MatMul"]  # with calibration
 PASSED_ON = {"Add", "Reshape", "Transpose"}  # between a convolution of patches and prefix tokens
 KEPT = "`keep_float` names it"
-SCORES = ("products in attention", "both factors depend on the image")
+SCORES = ("products in attention", "no factor is one matrix for all images and heads")
 
 
 def plan(model, serving):

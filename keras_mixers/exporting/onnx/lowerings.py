@@ -140,13 +140,15 @@ def lower_token_mixing(layer, x):
 
 
 def lower_token_mixing_by_rows(layer, x):
-    """The MLP on the rows of the transposed x: int8 needs the kernels on the right."""
+    """The MLP on the rows of the transposed x: int8 needs the kernels on the right.
+
+    The rows stay in three axes, because OpenVINO computes a calibrated product wrongly if a reshape
+    and a transpose follow it.
+    """
     import tensorflow as tf
 
-    _, tokens, width = x.shape
-    rows = tf.reshape(tf.transpose(x, (0, 2, 1)), (-1, tokens))
-    rows = layer.fc2(layer.activation(layer.fc1(rows)))
-    return tf.transpose(tf.reshape(rows, (-1, width, tokens)), (0, 2, 1))
+    rows = layer.fc2(layer.activation(layer.fc1(tf.transpose(x, (0, 2, 1)))))
+    return tf.transpose(rows, (0, 2, 1))
 
 
 def lower_select_token(layer, x):
@@ -181,19 +183,34 @@ def attention_with_weights(layer, x):
 def _attention_logits(layer, query, key):
     """Scores of scaled queries, without einsum: `2 x (N, T, H, d) -> (N, H, T, T)`.
 
-    For `additive`, a product with a matrix of one column computes the weighted sum of d values.
+    The weights of scores are the first factors of products, because OpenCV uses those of the first
+    head for all heads if they are the second factors.
     """
     import tensorflow as tf
 
-    query = tf.transpose(query, (0, 2, 1, 3))
     if layer.score == "additive":
-        key = tf.transpose(key, (0, 2, 1, 3))
-        hidden = tf.tanh(tf.expand_dims(query, 3) + tf.expand_dims(key, 2))
-        column = tf.reshape(as_tensor(layer.score_kernel, hidden), (-1, 1, query.shape[-1], 1))
-        return tf.squeeze(tf.matmul(hidden, column), -1)
+        return _additive_logits(layer, query, key)
+    query, key = tf.transpose(query, (0, 2, 1, 3)), tf.transpose(key, (0, 2, 3, 1))
     if layer.score == "bilinear":
-        query = tf.matmul(query, as_tensor(layer.score_kernel, query))
-    return tf.matmul(query, tf.transpose(key, (0, 2, 3, 1)))
+        key = tf.matmul(as_tensor(layer.score_kernel, key)[None], key)
+    return tf.matmul(query, key)
+
+
+def _additive_logits(layer, query, key):
+    """Additive scores in tensors of at most four axes, which more runtimes compute than five.
+
+    A product with a matrix of one row computes the weighted sum of d values.
+    """
+    import tensorflow as tf
+
+    batch, tokens = sequence_shape(query)
+    heads, head_dim = layer.head_shape
+    query, key = (tf.transpose(part, (0, 2, 3, 1)) for part in (query, key))
+    query = tf.reshape(query, (-1, head_dim, tokens, 1))  # with the heads of all images in one axis
+    key = tf.reshape(key, (-1, head_dim, 1, tokens))
+    hidden = tf.reshape(tf.tanh(query + key), (batch, heads, head_dim, tokens * tokens))
+    row = as_tensor(layer.score_kernel, hidden)[None, :, None]
+    return tf.reshape(tf.matmul(row, hidden), (batch, heads, tokens, tokens))
 
 
 def _rotated_parts(layer, x):
