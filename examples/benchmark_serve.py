@@ -12,7 +12,6 @@ processor time for each request, because a process with more threads gets more o
 import argparse
 import asyncio
 import collections
-import functools
 import http.server
 import io
 import json
@@ -29,7 +28,6 @@ import zlib
 import numpy as np
 from PIL import Image
 
-SIZES = [(640, 480), (1280, 960), (1080, 1920)]  # (width, height) of the images
 HERE = pathlib.Path(__file__)
 
 
@@ -37,6 +35,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", type=pathlib.Path, help="an ONNX file with preprocessing and names")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
+    sizes = {"nargs": "+", "default": ["640x480", "1280x960", "1080x1920"]}
+    parser.add_argument("--images", **sizes, help="widths and heights, such as 224x224")
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--hostile", type=int, default=0, help="send this many hostile requests")
     parser.add_argument("--port", type=int, default=8765)
@@ -69,12 +69,13 @@ def run_plain(args):
     http.server.ThreadingHTTPServer(("127.0.0.1", args.port), Handler).serve_forever()
 
 
-@functools.cache
-def photo(size):
+def photo(width, height):
     """A JPEG file of a smooth random image."""
     pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype="uint8")
     file = io.BytesIO()
-    Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC).save(
+        file, "JPEG", quality=90
+    )
     return file.getvalue()
 
 
@@ -92,9 +93,9 @@ async def answer(reader):
     return int(head.split()[1])
 
 
-async def client(port, number, end, times, statuses):
+async def client(port, images, number, end, times, statuses):
     """Send images one after the other, and note the time of each answer."""
-    requests = [request(photo(size)) for size in SIZES]
+    requests = [request(image) for image in images]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while time.perf_counter() < end:
         start = time.perf_counter()
@@ -104,14 +105,12 @@ async def client(port, number, end, times, statuses):
     writer.close()
 
 
-async def measure(port, clients, seconds):
+async def measure(port, images, clients, seconds):
     """Requests per second, and the times of all requests in milliseconds."""
     times, statuses = [], []
-    for size in SIZES:
-        photo(size)  # before the clock starts
     start = time.perf_counter()
     end = start + seconds
-    await asyncio.gather(*(client(port, n, end, times, statuses) for n in range(clients)))
+    await asyncio.gather(*(client(port, images, n, end, times, statuses) for n in range(clients)))
     rate = statuses.count(200) / (time.perf_counter() - start)
     return rate, sorted(1000 * value for value in times)
 
@@ -147,7 +146,7 @@ def damaged(body):
 
 def hostile_requests():
     """`{kind: function that makes what to send}`."""
-    good, large, bomb = photo(SIZES[0]), png(5_600, 5_600), png(30_000, 30_000)
+    good, large, bomb = photo(640, 480), png(5_600, 5_600), png(30_000, 30_000)
     return {
         "truncated": lambda: request(good[: random.randrange(1, len(good))]),
         "damaged": lambda: request(damaged(good)),
@@ -205,6 +204,7 @@ def main():
     args = parse_arguments()
     if args.plain:
         run_plain(args)
+    images = [photo(*map(int, sides.split("x"))) for sides in args.images]
     servers = {
         "plain loop": [HERE, args.file, "--plain", "--port", str(args.port)],
         "serve.py": [HERE.with_name("serve.py"), args.file, "--port", str(args.port)],
@@ -220,7 +220,7 @@ def main():
                 print(f"{args.hostile} hostile requests; at most {memory(process)} MB")
             for clients in args.clients:
                 before = processor_time(process)
-                rate, times = asyncio.run(measure(args.port, clients, args.seconds))
+                rate, times = asyncio.run(measure(args.port, images, clients, args.seconds))
                 each = 1000 * (processor_time(process) - before) / len(times)
                 p50, p99 = statistics.median(times), times[int(0.99 * len(times))]
                 print(

@@ -24,11 +24,14 @@ import concurrent.futures
 import contextlib
 import io
 import json
+import logging
 import math
 import os
 import pathlib
+import queue
 import signal
 import sys
+import threading
 import time
 
 try:
@@ -46,6 +49,7 @@ except ImportError as error:
     needed = "onnxruntime pillow starlette uvicorn prometheus-client"
     raise SystemExit(f"serve.py: {error.name} is missing; run: pip install {needed}") from None
 
+LOG = logging.getLogger("uvicorn.error")  # uvicorn writes it to stderr
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by the number of channels
 LARGEST_HEAD = 2**14  # bytes of a request line and its headers
 SECONDS_FOR_HEAD = 5
@@ -130,21 +134,22 @@ class Classifier:
         if self.mode != "RGBA" and image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert(self.mode)
+        return image if image.mode == self.mode else image.convert(self.mode)
 
     def resize(self, image):
         """Resize as the file does, and cut off only what leaves its central crop the same."""
         rows, columns = self.resized
         height, width = self.resized_size(image.height, image.width)
-        # The width first, as in the file, because Pillow 13 begins with the height of high images.
-        # Channel by channel, because Pillow multiplies colours by alpha.
-        bands = [band.resize((width, image.height), self.kernel) for band in image.split()]
-        bands = [band.resize((width, height), self.kernel) for band in bands]
-        image = Image.merge(image.mode, bands)
         top = round((height - self.size[0]) / 2) - round((rows - self.size[0]) / 2)
         left = round((width - self.size[1]) / 2) - round((columns - self.size[1]) / 2)
-        image = image.crop((left, top, left + columns, top + rows))
-        return np.asarray(image).reshape(rows, columns, -1)
+        # Channel by channel with alpha, by which Pillow multiplies colours.
+        bands = image.split() if image.mode == "RGBA" else [image]
+        # The width first, as in the file, because Pillow 13 begins with the height of high images.
+        middle = (left, 0, left + columns, image.height)
+        bands = [band.resize((width, image.height), self.kernel).crop(middle) for band in bands]
+        middle = (0, top, columns, top + rows)
+        bands = [band.resize((columns, height), self.kernel).crop(middle) for band in bands]
+        return np.dstack(bands)
 
     def resized_size(self, height, width):
         """`(height, width)` after the resize, which keeps the ratio unless it squashes."""
@@ -158,37 +163,57 @@ class Classifier:
 
 
 class Batches:
-    """Computes the images that wait, in batches; each `run` has one at a time in a thread."""
+    """Computes the images that wait, in batches, in threads that each compute one at a time."""
 
     def __init__(self, classifier, most, sizes):
         self.classifier, self.most, self.sizes = classifier, most, sizes
-        self.waiting = asyncio.Queue()
+        self.waiting = queue.SimpleQueue()
 
     async def __call__(self, image):
         """The probabilities of one image."""
-        result = asyncio.get_running_loop().create_future()
-        self.waiting.put_nowait((image, result))
-        return await result
+        result = concurrent.futures.Future()
+        self.waiting.put((image, result))
+        return await asyncio.wrap_future(result)
 
-    async def run(self):
-        while True:
-            batch = [await self.waiting.get()]
-            while len(batch) < self.most and not self.waiting.empty():
-                batch.append(self.waiting.get_nowait())
-            batch = [(image, result) for image, result in batch if not result.done()]  # in time
-            if batch:
-                await self.compute(*zip(*batch, strict=True))
+    @contextlib.contextmanager
+    def running(self, workers):
+        """A context in which threads compute what waits."""
+        threads = [threading.Thread(target=self.run, daemon=True) for _ in range(workers)]
+        for thread in threads:
+            thread.start()
+        yield
+        for _ in threads:
+            self.waiting.put(None)  # which ends one thread
+        for thread in threads:
+            thread.join()
 
-    async def compute(self, images, results):
+    def run(self):
+        # Not in the event loop, which each batch would wait for before and after it is computed.
+        while (batch := self.batch()) != [None]:
+            in_time = [each for each in batch if each[1].set_running_or_notify_cancel()]
+            if in_time:
+                self.compute(*zip(*in_time, strict=True))
+
+    def batch(self):
+        """What waits, at most `most` images, but at least one image or None."""
+        found = [self.waiting.get()]
+        with contextlib.suppress(queue.Empty):
+            while found[-1] and len(found) < self.most:
+                found.append(self.waiting.get_nowait())
+        if len(found) > 1 and found[-1] is None:
+            self.waiting.put(found.pop())
+        return found
+
+    def compute(self, images, results):
         self.sizes.observe(len(images))
         try:
-            rows = await asyncio.to_thread(self.classifier, np.stack(images))
+            rows = self.classifier(np.stack(images))
         except Exception as error:  # only the requests of this batch fail
-            rows = [error] * len(results)
+            for result in results:
+                result.set_exception(error)
+            return
         for row, result in zip(rows, results, strict=True):
-            if not result.done():  # the request has not timed out meanwhile
-                failed = isinstance(row, Exception)
-                (result.set_exception if failed else result.set_result)(row)
+            result.set_result(row)
 
 
 class Service:
@@ -218,6 +243,9 @@ class Service:
             content = {"error": reason}
         except ClientDisconnect:
             status, content = 499, {}
+        except Exception:  # onnxruntime raises many types
+            LOG.exception("an image could not be classified")
+            status, content = 500, {"error": "the model could not compute the image"}
         finally:
             self.active -= 1
         self.answers.labels(status).inc()
@@ -261,10 +289,8 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _app):
-        running = [asyncio.create_task(self.batches.run()) for _ in range(self.args.workers)]
-        yield
-        for task in running:
-            task.cancel()
+        with self.batches.running(self.args.workers):
+            yield
 
     def application(self):
         routes = [

@@ -1,12 +1,13 @@
 """Walk the graph of a functional model.
 
-This is the only module that uses Keras's private names, so a release of Keras can break only this
-file.
+Only this module uses Keras's private names, apart from classes that override Keras's methods. So a
+release of Keras can break only these.
 """
 
 import contextlib
 import inspect
 import random
+import threading
 
 import keras
 from keras.src.backend.common import global_state
@@ -217,6 +218,23 @@ def create_training_state(model, batch=None):
         metrics.build(labels, model.outputs[0])
 
 
+def decay_method(kind):
+    """The method of a class of optimizers that decays weights, as a function."""
+    return kind._apply_weight_decay
+
+
+def decayed(optimizer, variables):
+    """The variables that an optimizer decays, as TensorFlow's, which Keras asks for."""
+    values = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    return [value for value in values if optimizer._use_weight_decay(value)]
+
+
+def moving_averages(optimizer, variable):
+    """Adam's averages of the gradients of a variable and of their squares, as variables."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
 def saved_variables(model):
     """(`{path: variable}`, `{path of a layer: its name}`) of all that Keras saves of a model.
 
@@ -285,22 +303,52 @@ def uncast_weights():
         global_state.set_global_attribute("autocast_scope", scope)
 
 
+class Float32InThreads(keras.DTypePolicy):
+    """The policy `"mixed_bfloat16"`, which is `"float32"` in some threads."""
+
+    LOCK = threading.Lock()  # of all changes
+
+    def __init__(self, original):
+        super().__init__("mixed_bfloat16")
+        self.original, self.threads = original, set()
+
+    @property
+    def compute_dtype(self):
+        return "float32" if threading.get_ident() in self.threads else super().compute_dtype
+
+    @classmethod
+    def enter(cls, layer):
+        """Let a layer compute in float32 in this thread."""
+        with cls.LOCK:
+            if not isinstance(layer._dtype_policy, cls):
+                layer._dtype_policy = cls(layer._dtype_policy)
+            layer._dtype_policy.threads.add(threading.get_ident())
+
+    @classmethod
+    def leave(cls, layer):
+        """Undo `enter`; the last thread gives the layer its own policy."""
+        with cls.LOCK:
+            policy = layer._dtype_policy
+            policy.threads.remove(threading.get_ident())
+            if not policy.threads:
+                layer._dtype_policy = policy.original
+
+
 @contextlib.contextmanager
 def float32_inside(layer):
     """A scope in which the layers inside a layer compute in float32 if theirs are float32 weights.
 
-    Layers with another dtype policy than `"mixed_bfloat16"`, such as quantized ones, keep it.
+    Other threads, which may call the same layers, do not notice it. Layers with another dtype
+    policy than `"mixed_bfloat16"`, such as quantized ones, keep it.
     """
-    inside = [each for each in all_layers(layer) if each._dtype_policy.name == "mixed_bfloat16"]
-    policies = [each._dtype_policy for each in inside]
-    try:
-        for each in inside:
-            each._dtype_policy = keras.DTypePolicy("float32")
-        with uncast_weights():
-            yield
-    finally:
-        for each, policy in zip(inside, policies, strict=True):
-            each._dtype_policy = policy
+    with contextlib.ExitStack() as stack:
+        for each in all_layers(layer):
+            # Not in float32, as it is inside such a scope.
+            if each._dtype_policy.name == "mixed_bfloat16" and each.compute_dtype == "bfloat16":
+                Float32InThreads.enter(each)
+                stack.callback(Float32InThreads.leave, each)
+        stack.enter_context(uncast_weights())
+        yield
 
 
 def infers_shapes():

@@ -9,6 +9,7 @@ import zipfile
 
 import keras
 
+from keras_mixers.exporting.labels import LABELS, lines_of
 from keras_mixers.exporting.serving import batches_of
 from keras_mixers.exporting.temporary_files import temporary_files_in
 
@@ -95,8 +96,7 @@ def append_metadata(path, metadata):
     """
     content = {"keras_mixers.json": json.dumps(metadata, indent=2)}
     if "class_names" in metadata:
-        lines = [" ".join(name.splitlines()) for name in metadata["class_names"]]
-        content["labels.txt"] = "".join(f"{line}\n" for line in lines)
+        content[LABELS] = lines_of(metadata["class_names"])
     with zipfile.ZipFile(path, "a") as archive:
         for name, text in content.items():
             archive.writestr(zipfile.ZipInfo(name), text)  # with a date that is always the same

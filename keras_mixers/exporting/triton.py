@@ -6,9 +6,9 @@ Source: NVIDIA, "Model Configuration" in the user guide of Triton Inference Serv
 
 import json
 
-from keras_mixers import arguments
+from keras_mixers.exporting.labels import LABELS, lines_of
 
-CONFIG, LABELS = "config.pbtxt", "labels.txt"
+CONFIG = "config.pbtxt"
 MAX_BATCH = 32  # images that Triton gives to the model at once
 # onnx's names of the types that an exported file takes or returns -> Triton's
 TYPES = {"FLOAT": "TYPE_FP32", "UINT8": "TYPE_UINT8"}
@@ -30,8 +30,7 @@ def describe(file, folder, existing):
     tensors = tensors_of(model.graph, has_labels=names is not None)
     write(folder / CONFIG, existing / CONFIG, header(existing.name, model.graph), tensors)
     if names is not None:
-        lines = [arguments.one_line(name) for name in json.loads(names)]
-        write(folder / LABELS, existing / LABELS, "", "".join(f"{line}\n" for line in lines))
+        write(folder / LABELS, existing / LABELS, "", lines_of(json.loads(names)))
 
 
 def write(new, existing, settings, content):

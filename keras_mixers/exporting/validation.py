@@ -71,29 +71,31 @@ def check_path(path, name, version):
     is_other = is_folder and (format_of(path).SUFFIX or (path.exists() and not path.is_dir()))
     if path.suffix.lower() in OTHER_FILES or is_other:
         suffixes = " or ".join(repr(module.SUFFIX) for module in FORMATS if module.SUFFIX)
+        expected = f"end in {suffixes}, or name a folder for a SavedModel"
+        if name:
+            end = f"end in {file_format.SUFFIX!r}" if file_format.SUFFIX else "name a folder"
+            expected = f"{'name a folder' if version else end} for the format {name!r}"
         kind = ", which exists and is not a folder" if path.exists() else ""
-        raise ValueError(
-            f"`path` must end in {suffixes}, or name a folder for a SavedModel."
-            f" Received: path='{path}'{kind}"
-        )
+        raise ValueError(f"`path` must {expected}. Received: path='{path}'{kind}")
     if not path.name or path.name == "..":
         raise ValueError(f"`path` must name a file or folder. Received: path='{path}'")
     if version is not None:
         version = repository.check(path, file_format, version)
     elif is_folder:
-        check_folder(path, file_format.other_content)
+        check_folder(path, file_format)
     else:
         arguments.file_path(path, file_format.SUFFIX)
     return path, file_format, version
 
 
-def check_folder(path, other_content):
-    """Raise ValueError if the folder holds anything that `export` did not write."""
-    found = other_content(path) if path.is_dir() else None
+def check_folder(path, file_format):
+    """Raise ValueError if the folder holds anything that `export` did not write in this format."""
+    found = file_format.other_content(path) if path.is_dir() else None
     if found:
         raise ValueError(
-            "`path` must name a new or empty folder, or one that holds only a SavedModel of"
-            f" `export`, because `export` replaces the folder. Received: path='{path}', {found}"
+            "`path` must name a new or empty folder, or one that holds only what `export` wrote for"
+            f" the format {file_format.FORMAT!r}, because `export` replaces the folder. Received:"
+            f" path='{path}', {found}"
         )
 
 

@@ -78,7 +78,7 @@ class LayerwiseAdamW(Layerwise, keras.optimizers.Adam):
 
     def _backend_update_step(self, *args):
         # Keras calls this method to update all weights.
-        with fused_adam(self, method="step"):
+        with fused_adam(self, LayerwiseAdamW.step):
             super()._backend_update_step(*args)
 
     def load_own_variables(self, store):

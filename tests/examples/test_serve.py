@@ -152,12 +152,22 @@ def test_serve_computes_what_waits_as_one_batch(service):
 
     async def compute():
         rows = asyncio.gather(*map(service.batches, images))
+        await asyncio.sleep(0)  # so that all wait before the first is computed
         async with service.lifespan(None):
             return await rows
 
     np.testing.assert_allclose(service.run(compute()), service.classifier(images), atol=1e-6)
     sample = service.registry.get_sample_value
     assert (sample("serve_batch_images_count"), sample("serve_batch_images_sum")) == (2, 6)
+
+
+def test_serve_answers_and_counts_what_the_runtime_refuses(service, monkeypatch):
+    monkeypatch.setattr(service.classifier, "prepare", lambda *_: np.zeros((9, 9, 2), "uint8"))
+    [(status, answer)] = ask(service, [b"image"])
+    assert (status, answer) == (500, {"error": "the model could not compute the image"})
+    assert service.registry.get_sample_value("serve_requests_total", {"status": "500"}) == 1
+    monkeypatch.undo()
+    assert ask(service, [content(image(40, 30))])[0][0] == 200
 
 
 WITHOUT = """

@@ -255,7 +255,7 @@ def quantized():
         (
             MODELS[0].make,
             "a_folder",
-            "`path` must name a new or empty folder.*holds only a SavedModel.*a_folder",
+            "`path` must name a new or empty folder.*for the format 'saved_model'.*a_folder",
         ),
         (MODELS[0].make, "a_folder.onnx", "`path` must name a file, not a folder.*a_folder.onnx"),
     ],
@@ -448,13 +448,14 @@ def test_other_facts_than_the_models_can_be_exported(tmp_path):
 def test_tflite_stores_the_models_class_names_and_ignores_its_preprocessing(tmp_path):
     (file_format,) = [module for module in FORMATS if module.FORMAT == "tflite"]
     model, images = with_facts(), case("vit").images(2)
+    names = model.class_names = ["cat\nnip", *"bcde"]
     km.export(model, tmp_path / "model.tflite")
     outputs = file_format.load(tmp_path / "model.tflite")(images)
     np.testing.assert_allclose(outputs["logits"], model(images), atol=1e-4)
     assert list(outputs) == ["logits"]
     with zipfile.ZipFile(tmp_path / "model.tflite") as archive:
-        assert archive.read("labels.txt").decode().splitlines() == list("abcde")
-        assert json.loads(archive.read("keras_mixers.json"))["class_names"] == list("abcde")
+        assert archive.read("labels.txt").decode() == "cat\\nnip\nb\nc\nd\ne\n"
+        assert json.loads(archive.read("keras_mixers.json"))["class_names"] == names
 
 
 @pytest.mark.parametrize("quantize", [None, "float16"])
@@ -662,7 +663,7 @@ def test_export_rejects_folder_of_others(names, found, tmp_path):
         if not name.endswith("/"):
             file.write_text("precious")
     before = sorted(tmp_path.rglob("*")), snapshot(tmp_path)
-    with pytest.raises(ValueError, match=f"holds only a SavedModel of `export`.*site.*{found}"):
+    with pytest.raises(ValueError, match=f"holds only what `export` wrote.*site.*{found}"):
         km.export(MODELS[0].make(), tmp_path / "site")
     assert (sorted(tmp_path.rglob("*")), snapshot(tmp_path)) == before
 
@@ -679,7 +680,7 @@ def test_export_keeps_other_files_in_an_export(name, tmp_path):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text("precious")
     before = snapshot(tmp_path)
-    with pytest.raises(ValueError, match=f"holds only a SavedModel of `export`.*{name}"):
+    with pytest.raises(ValueError, match=f"holds only what `export` wrote.*{name}"):
         km.export(MODELS[0].make(), path)
     assert snapshot(tmp_path) == before
 

@@ -19,8 +19,10 @@ from keras_mixers import layers
 from keras_mixers.exporting import pipeline
 from keras_mixers.exporting.onnx import file as onnx_file
 from keras_mixers.exporting.onnx.graph import Graph
+from keras_mixers.exporting.onnx.int8 import plan
 from keras_mixers.exporting.onnx.lowering import layer_path
 from keras_mixers.exporting.onnx.passes import hidden_width
+from keras_mixers.exporting.serving import Serving
 from keras_mixers.graph import all_layers
 from keras_mixers.models import vit
 
@@ -34,6 +36,19 @@ FILES += [(case, "onnxruntime") for case in MODELS if case.id in (*FUSED, "hybri
 
 def graph_of(path):
     return onnx.load(path).graph
+
+
+def test_int8_without_calibration_names_the_products_that_stay_in_float():
+    """A `Gemm` among them, which no layer of this package becomes."""
+    weight = numpy_helper.from_array(np.zeros((2, 2), "float32"), "layer/kernel")
+    nodes = [
+        onnx.helper.make_node(kind, ["x", "layer/kernel"], ["y"], name=kind)
+        for kind in ("Conv", "Gemm", "MatMul")
+    ]
+    graph = onnx.helper.make_graph(nodes, "graph", [], [], [weight])
+    found, in_float = plan(onnx.helper.make_model(graph), Serving(None))
+    assert found == {"layer": ["MatMul"]}
+    assert list(in_float) == ["convolutions", "products as `Gemm`"]
 
 
 def operators(path):

@@ -126,11 +126,13 @@ def test_folder_holds_the_runtime_and_no_address(tmp_path, package):
         "https://files.example"
     }
     (folder / "mine.txt").touch()
-    with pytest.raises(ValueError, match=r"`path` must name a new or empty folder.*mine\.txt"):
+    with pytest.raises(ValueError, match=r"`path` must .*for the format 'web'.*mine\.txt"):
         page_of(vit(), folder, package)
 
 
 def test_arguments_are_checked(tmp_path, package):
+    with pytest.raises(ValueError, match="`path` must name a folder for the format 'web'.*zip'"):
+        page_of(vit(), tmp_path / "demo.zip", package)
     (package / "dist" / web.FILES[0]).unlink()
     with pytest.raises(ValueError, match=f"`runtime` must be.*{web.FILES[0]}.*npm install"):
         page_of(vit(), tmp_path / "demo", package)

@@ -1,5 +1,6 @@
 """Fused kernels: they equal the reference implementation, and layers use them where they may."""
 
+import concurrent.futures
 import functools
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from cases import LayerCase, random_weights
 
 from keras_mixers import layers
-from keras_mixers.graph import all_layers
+from keras_mixers.graph import all_layers, float32_inside
 from keras_mixers.layers import kernels
 from keras_mixers.layers.activation import Activation
 from keras_mixers.layers.norms import BatchNormalization, LayerNormalization
@@ -237,6 +238,24 @@ def test_residual_of_few_tokens_in_bfloat16_is_computed_in_float32(fast_bfloat16
     assert relative_error([d_x], exact_gradients[:1]) <= 2**-8
     assert relative_error(d_weights, exact_gradients[1:]) < 1e-5
     assert {layer.compute_dtype for layer in all_layers(model.get_layer("it"))} == {"bfloat16"}
+
+
+def test_float32_inside_is_a_scope_of_one_thread():
+    layer = layers.Residual(layers.ChannelMixing(12, dtype="mixed_bfloat16"))
+    inside = [each for each in all_layers(layer) if each.compute_dtype == "bfloat16"]
+    policies = [each.dtype_policy for each in inside]
+
+    def dtypes():
+        return {each.compute_dtype for each in inside}
+
+    with concurrent.futures.ThreadPoolExecutor(1) as other:
+        theirs = float32_inside(layer)
+        with float32_inside(layer), float32_inside(layer):
+            assert (dtypes(), other.submit(dtypes).result()) == ({"float32"}, {"bfloat16"})
+            other.submit(theirs.__enter__).result()
+        assert (dtypes(), other.submit(dtypes).result()) == ({"bfloat16"}, {"float32"})
+        other.submit(theirs.__exit__, None, None, None).result()
+    assert all(a is each.dtype_policy for a, each in zip(policies, inside, strict=True))
 
 
 def rms_error(found, exact):

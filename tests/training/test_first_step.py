@@ -66,16 +66,32 @@ def test_first_step_is_traced_once(metrics, monkeypatch):
     assert traced[2:] == ["first", "head"]
 
 
+class DecaysNames(keras.optimizers.AdamW):
+    """A user's choice of weights, by the names that TensorFlow gives them."""
+
+    def _use_weight_decay(self, variable):
+        return variable.name == "kernel:0"
+
+
+class DecaysFirst(keras.optimizers.AdamW):
+    """A user's weight decay."""
+
+    def _apply_weight_decay(self, variables):
+        super()._apply_weight_decay(variables[:1])
+
+
 @pytest.mark.parametrize(
     "make",
     [
         lambda: keras.optimizers.Adam(0.01, epsilon=1e-3),
         lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, global_clipnorm=0.1, use_ema=True),
+        lambda: DecaysNames(0.01, weight_decay=0.5),
+        lambda: DecaysFirst(0.01, weight_decay=0.5),
         lambda: keras.optimizers.Adam(0.01, beta_1=0.5, gradient_accumulation_steps=2),
         lambda: km.training.LayerwiseAdamW(0.01, weight_decay=0.1, clip_norm=0.1),
         lambda: km.training.LayerwiseAdamW(0.01, beta_2=0.9, gradient_accumulation_steps=2),
     ],
-    ids=["adam", "adamw", "accumulated", "layerwise", "layerwise accumulated"],
+    ids=["adam", "adamw", "names", "first", "accumulated", "layerwise", "layerwise accumulated"],
 )
 def test_adam_has_one_kernel_for_each_weight(make, updates, monkeypatch):
     optimizer = make()
@@ -109,14 +125,22 @@ class HalfAdam(keras.optimizers.Adam):
         super().update_step(gradient, variable, learning_rate / 2)
 
 
+class HalfLayerwiseAdamW(km.training.LayerwiseAdamW):
+    """The same, of this package's optimizer."""
+
+    def step(self, gradient, variable, rate):
+        super().step(gradient, variable, rate / 2)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "dtype"),
     [
         (lambda: HalfAdam(0.01), "float32"),
+        (lambda: HalfLayerwiseAdamW(0.01), "float32"),
         (lambda: keras.optimizers.Adam(0.01, amsgrad=True), "float32"),
         (lambda: keras.optimizers.Adam(0.01), "float64"),
     ],
-    ids=["subclass", "amsgrad", "float64"],
+    ids=["subclass", "layerwise", "amsgrad", "float64"],
 )
 def test_other_optimizers_do_not_use_the_kernel(optimizer, dtype, updates):
     model = train(optimizer(), dtype)

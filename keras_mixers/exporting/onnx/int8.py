@@ -15,6 +15,11 @@ PRODUCTS = {"Attention", "Conv", "Gemm", "MatMul", "MultiHeadAttention"}
 DYNAMIC_OPS = ["Attention", "MatMul"]
 STATIC_OPS = ["Conv", "Gemm", "MatMul"]  # with calibration
 PASSED_ON = {"Add", "Reshape", "Transpose"}  # between a convolution of patches and prefix tokens
+# Those of `STATIC_OPS` that are not in `DYNAMIC_OPS`.
+UNCALIBRATED = {
+    "Conv": ("convolutions", "without `calibration_data` they are slower in int8"),
+    "Gemm": ("products as `Gemm`", "onnxruntime quantizes them only with `calibration_data`"),
+}
 KEPT = "`keep_float` names it"
 SCORES = ("products in attention", "no factor is one matrix for all images and heads")
 
@@ -61,7 +66,7 @@ def why_in_float(node, layer, serving):
     if layer is None:
         return SCORES
     if node.op_type not in operators:
-        return "convolutions", "without `calibration_data` they are slower in int8"
+        return UNCALIBRATED[node.op_type]
     if (attribute(node, "group") or 1) > 1:
         return "depthwise convolutions", "they are slower in int8"
     if any(is_part(layer, name) for name in serving.keep_float):

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_mixers.graph import decayed, moving_averages
+
 
 def adam_step(optimizer):
     """The `update_step` of `keras.optimizers.Adam`, for one step, by one kernel for each weight.
@@ -25,11 +27,11 @@ def adam_step(optimizer):
         if variable.dtype != tf.float32 or isinstance(gradient, tf.IndexedSlices):
             keras.optimizers.Adam.update_step(optimizer, gradient, variable, rate)
             return
-        index = optimizer._get_variable_index(variable)
+        momentum, velocity = moving_averages(optimizer, variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=optimizer._momentums[index].value.handle,
-            v=optimizer._velocities[index].value.handle,
+            m=momentum.value.handle,
+            v=velocity.value.handle,
             lr=tf.cast(rate, tf.float32),
             grad=tf.cast(gradient, tf.float32),
             **constants,
@@ -39,7 +41,7 @@ def adam_step(optimizer):
 
 
 def decay_weights(optimizer):
-    """The `_apply_weight_decay` of `keras.optimizers.AdamW`: `w -= rate * decay * w`.
+    """The `decay_method` of `keras.optimizers.AdamW`: `w -= rate * decay * w`.
 
     Keras's computes the learning rate and its product with the decay again for each weight.
     """
@@ -48,13 +50,10 @@ def decay_weights(optimizer):
         if optimizer.weight_decay is None:
             return
         factor = tf.cast(optimizer.learning_rate, tf.float32) * optimizer.weight_decay
-        for variable in variables:
-            if optimizer._use_weight_decay(variable):
-                weight = tf.convert_to_tensor(variable)
-                tf.raw_ops.ResourceApplyGradientDescent(
-                    var=variable.value.handle,
-                    alpha=tf.cast(factor, weight.dtype),
-                    delta=weight,
-                )
+        for variable in decayed(optimizer, variables):
+            weight = tf.convert_to_tensor(variable)
+            tf.raw_ops.ResourceApplyGradientDescent(
+                var=variable.handle, alpha=tf.cast(factor, weight.dtype), delta=weight
+            )
 
     return apply
