@@ -276,9 +276,9 @@ count = functools.partial(integer, minimum=0)
 non_negative = functools.partial(real, minimum=0.0)
 
 
-def warn(message: str) -> None:
-    """Issue a UserWarning at the line outside this package and Keras that led to it."""
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Issue a warning at the line outside this package and Keras that led to it."""
     level, frame = 1, sys._getframe()
     while frame and frame.f_globals.get("__name__", "").split(".")[0] in ("keras", "keras_mixers"):
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
+    warnings.warn(message, category, stacklevel=level)

@@ -2,7 +2,7 @@
 
 The processes exchange three files: the model, the request, and the answer. The request holds the
 arguments of `export`, images, and the model's outputs for them. The answer is the report or the
-error.
+error, and the warnings.
 """
 
 import json
@@ -11,11 +11,12 @@ import pathlib
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import keras
 
-from keras_mixers import files
+from keras_mixers import arguments, files
 from keras_mixers.exporting import validation, verify
 from keras_mixers.exporting.serving import MAX_IMAGES, Serving, calibration_arrays
 from keras_mixers.models.outputs import is_sigmoid
@@ -47,7 +48,9 @@ def export(model, path, **options):
                 "The process that exports the model in TensorFlow ended without an answer, with"
                 f" exit status {status}. `path` is unchanged"
             )
-        report, error = pickle.loads((folder / ANSWER).read_bytes())
+        report, error, warned = pickle.loads((folder / ANSWER).read_bytes())
+    for message, category in warned:
+        arguments.warn(message, category)
     if error:
         raise error
     return report
@@ -135,7 +138,9 @@ def environment():
 
 
 def answer(folder, export):
-    """Export as a request asks, and write the report or the error: the other process.
+    """Export as a request asks, and write the report or the error, and the warnings.
+
+    The other process calls this function.
 
     Args:
         folder: the folder with the request.
@@ -143,15 +148,25 @@ def answer(folder, export):
     """
     folder = pathlib.Path(folder)
     report = problem = None
-    try:
-        request = pickle.loads((folder / REQUEST).read_bytes())
-        model = copy_of(folder / MODEL, request)
-        check_same_outputs(model, request["images"], request["outputs"])
-        report = export(model, request["path"], **request["options"])
-    except Exception as error:  # the first process raises it
-        is_builtin = type(error).__module__ == "builtins"
-        problem = error if is_builtin else RuntimeError(f"{type(error).__name__}: {error}")
-    (folder / ANSWER).write_bytes(pickle.dumps((report, problem)))
+    with warnings.catch_warnings(record=True) as caught:
+        try:
+            request = pickle.loads((folder / REQUEST).read_bytes())
+            model = copy_of(folder / MODEL, request)
+            check_same_outputs(model, request["images"], request["outputs"])
+            report = export(model, request["path"], **request["options"])
+        except Exception as error:  # the first process raises it
+            name = type(error).__name__
+            problem = error if is_builtin(type(error)) else RuntimeError(f"{name}: {error}")
+    warned = [
+        (str(each.message), each.category if is_builtin(each.category) else UserWarning)
+        for each in caught
+    ]
+    (folder / ANSWER).write_bytes(pickle.dumps((report, problem, warned)))
+
+
+def is_builtin(kind):
+    """Whether a class is Python's, so that the first process knows it."""
+    return kind.__module__ == "builtins"
 
 
 def copy_of(file, request):

@@ -6,5 +6,5 @@ LABELS = "labels.txt"
 
 
 def lines_of(names):
-    """The content of the file; a line break in a name becomes `\\n`."""
+    r"""The content of the file; a line break in a name becomes `\n`."""
     return "".join(f"{arguments.one_line(name)}\n" for name in names)

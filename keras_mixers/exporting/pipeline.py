@@ -102,10 +102,11 @@ def export(
             `None` for a file that takes prepared images. TensorFlow Lite can hold it only for
             pictures of one size, so there `"model"` means `None` without `picture_size`.
             `"outside"`: as `None`, and `export` writes the model's next to the file: for
-            `vit.onnx`, `prepare(image)` for Pillow into `vit_preprocessing.py`, and
-            `prepare(imageData)` for browsers into `vit_preprocessing.js`. Both give the bits of
-            `Preprocessing`. It is for runtimes without uint8, float64 or unknown sizes. To use
-            another `Preprocessing`, set `model.preprocessing` before.
+            `vit.onnx`, `prepare(image)` for Pillow into `vit_onnx_preprocessing.py`, and
+            `prepare(imageData)` for browsers into `vit_onnx_preprocessing.js`. Both give the bits
+            of `Preprocessing`. If you have changed them, `export` does not replace them. It is for
+            runtimes without uint8, float64 or unknown sizes. To use another `Preprocessing`, set
+            `model.preprocessing` before.
         class_names: one string for each logit, stored in the file's metadata. `"model"` for the
             model's, `None` for none. A model of one logit may have two names, of which the file
             stores that of the class whose probability it returns. A TensorFlow Lite file is also a

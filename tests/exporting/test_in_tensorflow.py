@@ -5,6 +5,7 @@ On TensorFlow, these tests call in one process what the other process runs.
 
 import errno
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -86,13 +87,23 @@ def test_errors_of_the_other_process_are_raised(in_one_process, options, error, 
 
 
 @on_tensorflow
-def test_system_errors_keep_their_number(in_one_process, tmp_path, monkeypatch):
+def test_system_errors_keep_their_number_and_warnings_their_kind(
+    in_one_process, tmp_path, monkeypatch
+):
+    class Other(Warning):
+        pass
+
     def export(*_args, **_options):
+        warnings.warn("soon", FutureWarning, stacklevel=2)
+        warnings.warn("other", Other, stacklevel=2)
         raise PermissionError(errno.EACCES, "Permission denied", "model.onnx")
 
     monkeypatch.setattr(km, "export", export)
-    with pytest.raises(PermissionError) as raised:
-        in_tensorflow.export(tiny_model(), tmp_path / "model.onnx")
+    model = tiny_model()
+    with pytest.warns(Warning) as issued, pytest.raises(PermissionError) as raised:
+        in_tensorflow.export(model, tmp_path / "model.onnx")
+    found = [(str(each.message), each.category, each.filename) for each in issued]
+    assert found == [("soon", FutureWarning, __file__), ("other", UserWarning, __file__)]
     assert (raised.value.errno, raised.value.filename) == (errno.EACCES, "model.onnx")
 
 

@@ -53,7 +53,8 @@ def test_file_takes_what_the_function_in_python_prepares(name, tmp_path):
     model, path = classifier(preprocessing), tmp_path / name
     km.export(model, path, preprocessing="outside")
     pixels = pixels_of(3, (30, 31))
-    prepare = runpy.run_path(str(tmp_path / "model_preprocessing.py"))["prepare"]
+    function, left = (tmp_path / f"model_{name[6:]}_preprocessing.{kind}" for kind in ("py", "js"))
+    prepare = runpy.run_path(str(function))["prepare"]
     images = prepare(picture_of(pixels))
     np.testing.assert_array_equal(images, preprocessing(pixels)[None])
     if name == "model.onnx":
@@ -67,10 +68,10 @@ def test_file_takes_what_the_function_in_python_prepares(name, tmp_path):
         logits = tflite.load(path)(images)["logits"]
     np.testing.assert_allclose(logits, model(images), atol=1e-5)
 
-    left = tmp_path / "model_preprocessing.js"
-    left.write_text(left.read_text().replace(name, "another.onnx", 1))
-    km.export(model, path, preprocessing=None)
-    assert sorted(file.name for file in tmp_path.iterdir()) == [name, left.name]
+    left.write_text(left.read_text() + "// changed by hand")
+    with pytest.warns(UserWarning, match=f"leaves '{left.name}' .* has changed"):
+        km.export(model, path, preprocessing=None)
+    assert {*tmp_path.iterdir()} == {path, left}
 
 
 @pytest.mark.parametrize("case", PICTURES)
@@ -78,7 +79,7 @@ def test_function_in_python_gives_the_bits_of_preprocessing(case, tmp_path):
     options, channels, size = PICTURES[case]
     preprocessing, pixels = km.Preprocessing(**options), pixels_of(channels, size)
     outside.write(tmp_path / "vit.onnx", preprocessing, channels)
-    prepare = runpy.run_path(str(tmp_path / "vit_preprocessing.py"))["prepare"]
+    prepare = runpy.run_path(str(tmp_path / "vit_onnx_preprocessing.py"))["prepare"]
     found = prepare(picture_of(pixels))
     assert (found.dtype, found.shape) == ("float32", (1, *preprocessing.size, channels))
     np.testing.assert_array_equal(found[0], preprocessing(pixels))
@@ -91,7 +92,7 @@ def test_function_in_python_turns_pictures_and_lays_them_over_white(tmp_path):
     exif = picture.getexif()
     exif[0x0112] = 6  # the orientation
     picture.save(file, exif=exif)
-    prepare = runpy.run_path(str(tmp_path / "vit_preprocessing.py"))["prepare"]
+    prepare = runpy.run_path(str(tmp_path / "vit_onnx_preprocessing.py"))["prepare"]
     with Image.open(file) as image:
         found = prepare(image)
     wide, alpha = pixels[..., :3].astype(int), pixels[..., 3:].astype(int)
@@ -120,7 +121,7 @@ def test_function_in_javascript_gives_the_bits_of_preprocessing(tmp_path):
         outside.write(folder / "vit.onnx", preprocessing, channels)
         (folder / "package.json").write_text('{"type": "module"}')
         (folder / "picture").write_bytes(picture_of(pixels).convert("RGBA").tobytes())
-        module, picture = folder / "vit_preprocessing.js", folder / "picture"
+        module, picture = folder / "vit_onnx_preprocessing.js", folder / "picture"
         work.append(
             {
                 "module": module.as_uri(),
@@ -153,5 +154,9 @@ def test_outside_is_checked(tmp_path):
     refused("without `version`", "folder", format="onnx", version=1)
     two = classifier(km.Preprocessing((8, 12), mean=0.5, std=0.5), channels=2)
     refused(r"takes \(1, 3, 4\) channels.*takes 2", model=two)
-    (tmp_path / "model_preprocessing.py").write_text("mine = 1")
-    refused("did not write.*'model_preprocessing.py'")
+    file = tmp_path / "model_onnx_preprocessing.py"
+    outside.write(tmp_path / "model.onnx", km.Preprocessing((8, 12)), 3)
+    written = file.read_text()
+    for changed in (written + "mine = 1", "mine = 1", written.replace("model.onnx", "b.onnx")):
+        file.write_text(changed)
+        refused("did not write or that has changed.*'model_onnx_preprocessing.py'")

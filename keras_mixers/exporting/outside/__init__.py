@@ -6,17 +6,18 @@ model's numbers in them.
 """
 
 import contextlib
+import hashlib
 import json
 import pathlib
 import re
 
+from keras_mixers import arguments
 from keras_mixers.models import image_model
 
 OUTSIDE = "outside"
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # channels of the model -> Pillow's name
 TEMPLATES = pathlib.Path(__file__).parent
 COMMENTS = {".py": "#", ".js": "//"}  # suffix of a language -> what begins a comment
-WRITTEN = re.compile(r'(#|//) For ".*", written by keras_mixers\.export\.')
 
 
 def check(model, path, is_file):
@@ -42,10 +43,11 @@ def check(model, path, is_file):
             f" {channels} channels"
         )
     for file in files_of(path.resolve()):  # because what a link points to is replaced
-        if file.exists() and not WRITTEN.fullmatch(first_line(file)):
+        if file.exists() and not is_unchanged(file, path.resolve()):
             raise ValueError(
-                "`path` must not have a file next to it that `export` would replace and did not"
-                f" write. Received: path='{path}', next to {file.name!r}"
+                "`path` must not have a file next to it that `export` would replace, and that it"
+                f" did not write or that has changed. Received: path='{path}', next to"
+                f" {file.name!r}; rename that file"
             )
     return preprocessing
 
@@ -61,32 +63,42 @@ def write(path, preprocessing, channels):
         values["NAME"] = json.dumps(f"./{file.name}")
         template = (TEMPLATES / f"prepare{file.suffix}.txt").read_text(encoding="utf-8")
         code = re.sub("%([A-Z_]+)%", lambda found: values[found[1]], template)
-        file.write_text(f"{header(path, file.suffix)}\n{code}", encoding="utf-8")
+        line = header(path, file.suffix, code)
+        file.write_text(f"{line}\n{code}", encoding="utf-8")
 
 
 def remove(path):
     """Remove the functions that an earlier export to `path` wrote, where the system allows it."""
     path = path.resolve()
     for file in files_of(path):
-        if first_line(file) == header(path, file.suffix):
+        if is_unchanged(file, path):
             with contextlib.suppress(OSError):  # because the export itself has succeeded
                 file.unlink()
+        elif file.exists():
+            arguments.warn(
+                f"`export` leaves {file.name!r} next to {path.name!r}, because it did not write it,"
+                " or because it has changed. It may not be for this model"
+            )
 
 
 def files_of(path):
-    """Where both functions go."""
-    return [path.with_name(f"{path.stem}_preprocessing{suffix}") for suffix in COMMENTS]
+    """Where both functions go: for `vit.onnx` into `vit_onnx_preprocessing.py` and `.js`."""
+    stem = f"{path.stem}_{path.suffix[1:].lower()}_preprocessing"
+    return [path.with_name(f"{stem}{suffix}") for suffix in COMMENTS]
 
 
-def header(path, suffix):
-    """The first line, by which `export` knows the file."""
-    return f"{COMMENTS[suffix]} For {json.dumps(path.name)}, written by keras_mixers.export."
+def header(path, suffix, code):
+    """The first line, by which `export` knows the file and whether the code has changed."""
+    digest = hashlib.sha256(code.encode()).hexdigest()[:16]
+    return (
+        f"{COMMENTS[suffix]} For {json.dumps(path.name)}, written by keras_mixers.export: {digest}"
+    )
 
 
-def first_line(file):
-    """The first line of a text file; "" if there is none."""
+def is_unchanged(file, path):
+    """Whether `export` wrote a file for `path`, and nobody has changed it since."""
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            return lines.readline().rstrip("\n")
-    except OSError:
-        return ""
+        line, _, code = file.read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeError):
+        return False
+    return line == header(path, file.suffix, code)
