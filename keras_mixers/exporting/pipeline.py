@@ -57,8 +57,8 @@ def export(
     `probabilities`: the softmax of the logits, or their sigmoid if the model is compiled with
     `Recipe(loss="sigmoid")`. A SavedModel then also has the signature `serve_encoded`, if the
     images have 1, 3 or 4 channels. It takes JPEG, PNG, GIF, BMP and WebP files of at most 2 ** 26
-    pixels. Without `preprocessing`, as by default in TensorFlow Lite files, apply the softmax or
-    the sigmoid to the logits.
+    pixels, and 2 ** 18 on one side. Without `preprocessing`, as by default in TensorFlow Lite
+    files, apply the softmax or the sigmoid to the logits.
 
     A SavedModel and onnxruntime refuse images of another shape. TensorFlow Lite's interpreter does
     not check the shape, so that images of another size or number of channels give wrong outputs.

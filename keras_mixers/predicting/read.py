@@ -7,7 +7,7 @@ from keras_mixers.data.decoded import decoded
 from keras_mixers.data.image_files import from_files
 from keras_mixers.data.readable import NOT_AN_IMAGE, decoders_of
 from keras_mixers.predicting.items import is_pillow
-from keras_mixers.preprocessing.decode import CHANNELS
+from keras_mixers.preprocessing.decode import CHANNELS, MAX_SIDE
 from keras_mixers.preprocessing.header import PILLOW, TENSORFLOW
 from keras_mixers.preprocessing.pillow import eight_bits, open_image
 from keras_mixers.preprocessing.pixels import to_channels
@@ -85,5 +85,10 @@ def array_pixels(index, image, channels):
         raise ValueError(
             f"`files` must hold arrays of shape (H, W, {channels}), to fit the model. Received:"
             f" image {index} of shape {pixels.shape}"
+        )
+    if max(pixels.shape[:2]) > MAX_SIDE:
+        raise ValueError(
+            f"`files` must hold arrays of at most {MAX_SIDE} pixels on one side. Received: image"
+            f" {index} of shape {pixels.shape}; make it smaller"
         )
     return pixels if pixels.dtype == np.uint8 else pixels.astype("float32")

@@ -11,6 +11,8 @@ from keras_mixers.preprocessing.outlined import outlined
 from keras_mixers.preprocessing.pixels import jpeg_pixels, other_pixels
 
 MAX_PIXELS = 2**26  # 8192 x 8192: more than most cameras give, and below 2 GB while it is decoded
+# A resize that squashes needs up to 3 kB for each pixel of the longer side.
+MAX_SIDE = 2**18
 CHANNELS = (1, 3, 4)  # grey, RGB, and RGB with alpha
 NOT_READABLE = " is not a readable image: "
 
@@ -25,12 +27,12 @@ def decode_image(content, channels, limit=MAX_PIXELS, name=None):
         content: the bytes of the file, a scalar string tensor.
         channels: 1, 3 or 4. Grey images become RGB, and RGB images become grey. With 4, images
             without alpha are opaque. With 1 or 3, images with alpha are laid over white.
-        limit: the largest number of pixels.
+        limit: the largest number of pixels. Each side has at most `MAX_SIDE`.
         name: what to call the file in an error, a scalar string tensor.
 
     Raises:
         tf.errors.InvalidArgumentError: when the graph runs, if the file is not such an image, is
-            damaged, or has more pixels than `limit`.
+            damaged, or has too many pixels.
     """
     import tensorflow as tf
 
@@ -78,21 +80,27 @@ def pixels_or_problem(content, channels, limit=MAX_PIXELS):
     )
 
 
+def too_large(limit=MAX_PIXELS):
+    """The end of the problem of an image of too many pixels."""
+    return (
+        f" pixels (height x width), which is more than {limit}, or more than {MAX_SIDE} on one"
+        " side; make it smaller"
+    )
+
+
 def problem_of_size(size, limit):
     """Why an image of `(height, width)`, int64, is not decoded; "" if it is."""
     import tensorflow as tf
 
     height, width = size[0], size[1]
     sides = tf.strings.format("{} x {}", (height, width))
-    fits = height <= limit // tf.maximum(width, 1)
+    fits = (height <= limit // tf.maximum(width, 1)) & (tf.reduce_max(size) <= MAX_SIDE)
     return tf.where(
         tf.reduce_min(size) > 0,
         tf.where(
             fits,
             "",
-            tf.strings.join(
-                ["it has ", sides, f" pixels (height x width), which is more than {limit}"]
-            ),
+            tf.strings.join(["it has ", sides, too_large(limit)]),
         ),
         "its size is 0",
     )

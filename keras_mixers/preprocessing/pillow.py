@@ -1,6 +1,6 @@
 """Read images with Pillow as `decode_image` reads them: 8 bits per value, upright."""
 
-from keras_mixers.preprocessing.decode import MAX_PIXELS
+from keras_mixers.preprocessing.decode import MAX_PIXELS, MAX_SIDE, too_large
 from keras_mixers.preprocessing.orientation import ORIENTATION
 
 READ_BY_PILLOW = ("BMP", "GIF", "TIFF", "WEBP")  # as `decoder_of` decides
@@ -71,9 +71,8 @@ def eight_bits(image):
     """
     from PIL import Image, ImageOps
 
-    if image.width * image.height > MAX_PIXELS:
-        sides = f"{image.height} x {image.width} pixels (height x width)"
-        raise ValueError(f"it has {sides}, which is more than {MAX_PIXELS}")
+    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+        raise ValueError(f"it has {image.height} x {image.width}{too_large()}")
     if image.mode in ("F", "I"):
         kind = {"F": "floats", "I": "integers"}[image.mode]
         raise ValueError(

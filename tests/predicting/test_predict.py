@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 
 import keras_mixers as km
 from keras_mixers.predicting.read import read
+from keras_mixers.preprocessing.decode import MAX_SIDE
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 PREPROCESSING = km.Preprocessing(2, crop_fraction=1.0, mean=0.5, std=0.5)
@@ -227,6 +228,8 @@ def test_folder_is_read_without_its_other_files(tmp_path):
         (np.zeros((4, 4)), r"shape \(H, W, 3\)"),
         ([plain(RED), 5], "Received: item=5"),
         (np.full((4, 4, 3), np.nan), "must be finite"),
+        (np.zeros((1, MAX_SIDE + 1, 3), "uint8"), "262144 pixels on one side.*262145, 3"),
+        (Image.new("L", (1, MAX_SIDE + 1)), "262145 x 1 pixels.*262144 on one side; make it small"),
     ],
 )
 def test_wrong_files_are_refused(files, message):

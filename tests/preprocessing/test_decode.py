@@ -2,13 +2,14 @@
 
 import functools
 import io
+import struct
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from keras_mixers.preprocessing.decode import MAX_PIXELS, decode_image
+from keras_mixers.preprocessing.decode import MAX_PIXELS, MAX_SIDE, decode_image
 from keras_mixers.preprocessing.header import PILLOW, TENSORFLOW, decoder_of
 
 pytestmark = pytest.mark.one_backend("TensorFlow decodes the images on each backend")
@@ -150,6 +151,12 @@ def test_decode_image_refuses_too_many_pixels(kind):
     message = rf"cat.jpg is not a readable image: it has \d+ x \d+ pixels.*more than {MAX_PIXELS}"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         decoder()(large(kind))
+    if kind == "PNG":  # JPEG and GIF files are smaller
+        line = large(kind)[:16] + struct.pack(">II", 1, MAX_SIDE + 1) + large(kind)[24:]
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="262145 x 1 pixels.*262144 on one"
+        ):
+            decoder()(line)
 
 
 @pytest.mark.parametrize(
