@@ -11,7 +11,7 @@ from keras_mixers.preprocessing.outlined import outlined
 from keras_mixers.preprocessing.pixels import jpeg_pixels, other_pixels
 
 MAX_PIXELS = 2**26  # 8192 x 8192: more than most cameras give, and below 2 GB while it is decoded
-# A resize that squashes needs up to 3 kB for each pixel of the longer side.
+# With `crop_mode="squash"`, a resize needs about 2 kB of weights for each pixel of the longer side.
 MAX_SIDE = 2**18
 CHANNELS = (1, 3, 4)  # grey, RGB, and RGB with alpha
 NOT_READABLE = " is not a readable image: "
