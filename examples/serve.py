@@ -11,7 +11,8 @@
 Images of all sizes share a batch, because Pillow resizes each one in a thread to the size to which
 the file would resize it. The file then only cuts out the centre, and its outputs are the same.
 A batch holds what has arrived while earlier ones were computed, so that no request waits for
-others. A CPU computes most with several batches at a time and one thread for each.
+others. A CPU computes most with several batches at a time and one thread for each. By default there
+are twice as many as cores, because a busy system divides its cores among threads.
 
 On SIGTERM the server refuses new connections, finishes the requests that it has, and exits with 0.
 Memory: up to (--queue x --megabytes), and 16 bytes for each pixel of --megapixels in each of
@@ -62,7 +63,7 @@ def parse_arguments():
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--top", type=int, default=5, help="classes in a response")
     parser.add_argument("--batch", type=int, default=4, help="most images in a batch")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="batches at a time")
+    parser.add_argument("--workers", type=int, default=2 * os.cpu_count(), help="batches at a time")
     parser.add_argument("--queue", type=int, default=64, help="most requests at a time; then 503")
     parser.add_argument("--megabytes", type=float, default=8, help="of the largest body")
     parser.add_argument("--megapixels", type=float, default=32, help="of the largest image")
