@@ -90,7 +90,7 @@ def export(
             `"web"`: `path` becomes a folder with the ONNX file and one page, which classifies
             pictures and what the camera shows in a browser, by onnxruntime-web. The page also shows
             the attention of the model's last block. `python -m http.server -d <path>` serves it.
-            What is said below of ONNX also holds for its file.
+            All that the arguments below state about ONNX also holds for its file.
         version: a positive integer. `path` is then the folder of a model on a server, and the file
             goes into `path/<version>`, next to other versions. TensorFlow Serving reads a
             SavedModel, which is the default here. Triton reads `format="onnx"`, for which `export`

@@ -96,7 +96,7 @@ def header(path, suffix, code):
 
 
 def is_unchanged(file, path):
-    """Whether `export` wrote a file for `path`, and nobody has changed it since."""
+    """Whether a file is as `export` wrote it for `path`."""
     try:
         line, _, code = file.read_text(encoding="utf-8").partition("\n")
     except (OSError, UnicodeError):
