@@ -458,18 +458,18 @@ def test_tflite_stores_the_models_class_names_and_ignores_its_preprocessing(tmp_
         assert json.loads(archive.read("keras_mixers.json"))["class_names"] == names
 
 
-@pytest.mark.parametrize("quantize", [None, "float16"])
-def test_tflite_prepares_pictures_of_one_size_exactly(quantize, tmp_path):
+@pytest.mark.parametrize(("quantize", "tolerance"), [(None, 1e-5), ("float16", 1e-3)])
+def test_tflite_prepares_pictures_of_one_size(quantize, tolerance, tmp_path):
+    """Half precision rounds mean and std, but the bytes are exact: one level is 0.013."""
     (file_format,) = [module for module in FORMATS if module.FORMAT == "tflite"]
     images = keras.Input((8, 12, 2))
     model = km.ImageModel(images, keras.layers.Flatten()(images))
     model.preprocessing = km.Preprocessing((8, 12), mean=(0.4, 0.5), std=(0.3, 0.2))
-    report = km.export(model, tmp_path / "model.tflite", picture_size=(30, 41), quantize=quantize)
-    assert report.largest_difference < 1e-5
+    km.export(model, tmp_path / "model.tflite", picture_size=(30, 41), quantize=quantize)
     pictures = np.random.default_rng(0).integers(0, 256, (2, 30, 41, 2), "uint8")
     outputs = file_format.load(tmp_path / "model.tflite")(pictures)
     found = outputs["logits"].reshape(2, 8, 12, 2)
-    np.testing.assert_allclose(found, model.preprocessing(pictures), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found, model.preprocessing(pictures), rtol=0, atol=tolerance)
     assert sorted(outputs) == ["logits", "probabilities"]
 
 
