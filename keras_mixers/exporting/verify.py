@@ -13,6 +13,10 @@ BATCHES = (1, 3)  # two sizes, because one would not show a batch size that is f
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
 # In int8: the norm of all differences, relative to the norm of all outputs.
 INT8_TOLERANCE = 0.3
+INT8_REMEDY = (
+    ". `keep_float` leaves layers of an ONNX file in float32. In a TensorFlow Lite file without"
+    " `calibration_data`, only the weights are in int8"
+)
 RANDOM_IMAGES = 32
 ROUNDS = 5  # of calls to measure the latency
 LARGE = 3 * 512**2  # numbers: four times as many are not made of a larger image
@@ -66,6 +70,7 @@ def largest_difference(serving, reference, run):
     Raises:
         RuntimeError: if an output is missing, has another shape, or differs too much.
     """
+    remedy = INT8_REMEDY if serving.quantize == "int8" else ""
     largest = 0.0
     for i, images in enumerate(batches_to_compare(serving)):
         expected = outputs_of(reference, images)
@@ -74,7 +79,7 @@ def largest_difference(serving, reference, run):
         outputs = run(images)
         for name, value in expected.items():
             difference = _checked_difference(
-                name, outputs.get(name), value, serving.precision, len(images)
+                name, outputs.get(name), value, serving.precision, len(images), remedy
             )
             largest = max(largest, difference)
     return largest
@@ -108,7 +113,7 @@ def precision_of(model):
     return "int8" if mixed else "float32"
 
 
-def _checked_difference(name, output, expected, precision, batch):
+def _checked_difference(name, output, expected, precision, batch, remedy=""):
     """The largest absolute difference of one output; RuntimeError if it exceeds the tolerance."""
     shape = None if output is None else output.shape
     if shape != expected.shape:
@@ -120,7 +125,7 @@ def _checked_difference(name, output, expected, precision, batch):
     if not error <= tolerance:  # also raises if the error is NaN
         raise RuntimeError(
             f"The exported file's {name!r} differs from the model's by {error:.2e} at batch"
-            f" {batch}, more than the tolerance of {tolerance:.2e}; `path` is unchanged"
+            f" {batch}, more than the tolerance of {tolerance:.2e}; `path` is unchanged{remedy}"
         )
     return float(np.max(np.abs(output - expected)))
 
