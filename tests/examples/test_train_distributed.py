@@ -27,6 +27,7 @@ BACKUP = "backup.weights.h5"
 QUICK = {
     "KERAS_BACKEND": "jax",
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     " --xla_force_host_platform_device_count=2",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
