@@ -23,9 +23,9 @@ def blocks(language):
 
 @pytest.fixture
 def downloads(tmp_path, monkeypatch):
-    """The README's downloads are in the caches, for models of 2 blocks instead of 12."""
+    """The README's downloads are in the caches, for models of 1 block instead of 12."""
     for row in (*vit.VARIANTS.values(), *mlp_mixer.VARIANTS.values()):
-        monkeypatch.setitem(row, "depth", 2)
+        monkeypatch.setitem(row, "depth", 1)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     (name,) = re.findall(r'^name = "(.+?)"$', README, re.MULTILINE)
     checkpoint = km.pretrained()[name]

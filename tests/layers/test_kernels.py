@@ -521,12 +521,20 @@ def test_recomputed_branch_in_bfloat16_has_the_same_gradients(fast_bfloat16):
     assert relative_error(found, expected) < 2**-9
 
 
+WITH_ONEDNN = [
+    *("ChannelMixing-gelu", "ChannelMixing-large", "ChannelMixing-gated", "TokenMixing"),
+    *("SpatialGating", "MultiHeadSelfAttention", "MultiHeadSelfAttention-rotary"),
+    *("ConvMixerBlock-even", "ConvMixerBlock-large", "PatchEmbed", "BatchNormalization"),
+]
+
+
 @pytest.mark.skipif(kernels.has_onednn(), reason="this is the process with oneDNN")
 @pytest.mark.slow
 def test_fused_kernels_with_onednn():
     """Run these tests in a process with oneDNN, which the suite switches off and users have."""
-    # One fused kernel needs oneDNN: LayerNormalization at inference.
-    chosen = "LayerNormalization or (any_batch and inference)"
+    # One fused kernel needs oneDNN: LayerNormalization at inference. Of the others, one case each.
+    inference = " or ".join(f"any_batch[inference-{label}]" for label in WITH_ONEDNN)
+    chosen = f"LayerNormalization or {inference}"
     command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", chosen]
     env = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1"}
     env.pop("XLA_FLAGS", None)  # because tests/run.sh reduces XLA's optimization
