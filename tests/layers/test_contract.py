@@ -119,7 +119,7 @@ ANY_TOKENS = [
 def test_layer_takes_unknown_number_of_tokens(case):
     inputs = keras.Input((None, case.shape[-1]))
     model = keras.Model(inputs, case.make()(inputs))
-    for tokens in (3,) if ON_JAX else (3, 5):  # because JAX compiles each number anew
+    for tokens in (3,) if ON_JAX else (3, 5):  # because JAX compiles for each number
         x = np.random.default_rng(0).normal(size=(2, tokens, case.shape[-1])).astype("float32")
         np.testing.assert_allclose(
             as_numpy(compute(model, x)), as_numpy(compute(model.layers[1], x)), atol=1e-6
