@@ -28,6 +28,8 @@ import tempfile
 
 import numpy as np
 
+SIZE, CLASSES = (8, 12), 5
+PICTURE_SIZE = (19, 26)  # before preprocessing
 # As wide as the converter of TensorFlow Lite needs: in int8 it stores weights of 1,024 numbers.
 VIT = {"patch_size": 4, "hidden_dim": 48, "depth": 2, "num_heads": 2, "mlp_dim": 64}
 MIXER = {k: VIT[k] for k in ("patch_size", "hidden_dim", "depth")}
@@ -75,6 +77,11 @@ OPTIONS = {
     "ONNX, int8 static": (".onnx", {"quantize": "int8", "calibration_data": True}, 0.3),
     "TensorFlow Lite": (".tflite", {}, 1e-4),
     "TensorFlow Lite, class names": (".tflite", {"class_names": True}, 1e-4),
+    "TensorFlow Lite, preprocessing": (
+        ".tflite",
+        {"preprocessing": True, "picture_size": PICTURE_SIZE},
+        1e-4,
+    ),
     "TensorFlow Lite, float16": (".tflite", {"quantize": "float16"}, 2e-2),
     "TensorFlow Lite, int8": (".tflite", {"quantize": "int8"}, 0.3),
     "TensorFlow Lite, int8 static": (
@@ -95,7 +102,6 @@ RUNTIMES = {
     "litert": (".tflite",),
     "tensorflow": (".tflite", ""),
 }
-SIZE, CLASSES = (8, 12), 5
 LENGTH = 150
 # Of error messages: places in sources, the names of nodes, and the longest of OpenCV's phrases.
 NOISE = (
@@ -170,13 +176,13 @@ def export(model, option, path):
     generator, channels = np.random.default_rng(6), model.input_shape[-1]
     if options.get("preprocessing"):
         options["preprocessing"] = km.Preprocessing(SIZE, mean=0.5, std=0.5)
-        images = generator.integers(0, 256, (2, 19, 26, channels), dtype="uint8")
+        images = generator.integers(0, 256, (2, *PICTURE_SIZE, channels), dtype="uint8")
     else:
         images = generator.uniform(-1, 1, (2, *SIZE, channels)).astype("float32")
     if "calibration_data" in options:
         options["calibration_data"] = images
     if "class_names" in options:
-        options["class_names"] = [f"class {i}" for i in range(model.output_shape[-1])]
+        options["class_names"] = [f"class {i}" for i in range(model.outputs[0].shape[-1])]
     km.export(model, path, **options)
 
     prepared = options["preprocessing"](images) if "preprocessing" in options else images
