@@ -1,0 +1,52 @@
+"""Types of flags, and what the commands make of flags that several of them have."""
+
+import argparse
+import pathlib
+
+MODEL = "a .keras file, or a name of `keras-mixers models`, whose weights are downloaded once"
+DATASET = "digits, a folder of images, a CSV file, or a name in TFDS"
+
+
+def at_least(lowest):
+    """A type of integers that are not below a number."""
+
+    def parse(text):
+        number = int(text)
+        if number < lowest:
+            raise argparse.ArgumentTypeError(f"must be {lowest} or more, not {number}")
+        return number
+
+    parse.__name__ = "int"  # because argparse writes this name into "invalid int value"
+    return parse
+
+
+def positive_float(text):
+    """A finite number above 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, not {text}")
+    return number
+
+
+def load_model(text):
+    """The model of a file, or a published model with its weights."""
+    import keras
+
+    import keras_mixers as km
+
+    if not pathlib.Path(text).exists() and not text.endswith(".keras"):
+        return km.create_model(text)
+    try:
+        return keras.models.load_model(text)
+    except ValueError:  # the optimizer of a training with LoRA, whose matrices the file has merged
+        return keras.models.load_model(text, compile=False)
+
+
+def load_dataset(args, model, **options):
+    """`km.data.load` of the flags DATASET and --skip-unreadable, with images for a model."""
+    import keras_mixers as km
+    from keras_mixers.models.image_model import fact_of
+
+    preprocessing = fact_of(model, "preprocessing")
+    size = model.input_shape[1:3] if preprocessing is None else None
+    return km.data.load(args.dataset, size, preprocessing=preprocessing, **options)
