@@ -1,7 +1,7 @@
 """Measure examples/serve.py against a plain loop, and send it hostile requests.
 
-    python examples/benchmark_serve.py out/deploy/model.onnx                # 1, 8 and 64 clients
-    python examples/benchmark_serve.py out/deploy/model.onnx --hostile 1000
+    python examples/benchmark_serve.py out/model.onnx                # 1, 8 and 64 clients
+    python examples/benchmark_serve.py out/model.onnx --hostile 1000
 
 The plain loop is `http.server` with one thread for each connection, whose handler decodes the image
 and gives it to onnxruntime, which resizes it. Each client sends one JPEG file after the other, over

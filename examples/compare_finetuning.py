@@ -31,16 +31,7 @@ import statistics
 import time
 
 from benchmark import show
-from command_line import (
-    add_overwrite,
-    at_least,
-    locked,
-    print_content,
-    refuse_to_overwrite,
-    save_figure,
-    save_model,
-    start,
-)
+from command_line import add_overwrite, at_least, start
 
 BATCH_SIZE = 32
 LEAST_STEPS = 300
@@ -93,6 +84,13 @@ import keras
 import numpy as np
 
 import keras_mixers as km
+from keras_mixers.commands.folders import (
+    locked,
+    print_content,
+    refuse_to_overwrite,
+    save_figure,
+    save_model,
+)
 from keras_mixers.files import write_text
 
 

@@ -31,15 +31,7 @@ import statistics
 import time
 
 from benchmark import show
-from command_line import (
-    add_dtype,
-    add_overwrite,
-    at_least,
-    locked,
-    refuse_to_overwrite,
-    save_figure,
-    start,
-)
+from command_line import add_dtype, add_overwrite, at_least, start
 
 PREDICTED = 1024  # images per measurement of speed
 
@@ -132,6 +124,7 @@ import keras
 
 import keras_mixers as km
 from keras_mixers import arguments
+from keras_mixers.commands.folders import locked, refuse_to_overwrite, save_figure
 
 
 def train(name, recipe, args, seed, log):

@@ -22,24 +22,7 @@ import json
 import math
 import pathlib
 
-from command_line import (
-    at_least,
-    describe_data,
-    locked,
-    positive_float,
-    print_content,
-    save_figure,
-    save_model,
-    start,
-)
-from training_run import (
-    check_same_run,
-    fixed_flags,
-    named_recipe,
-    read_run,
-    replaced,
-    short_errors,
-)
+from command_line import at_least, positive_float, start
 
 FAMILIES = ("ViT", "MLPMixer", "ConvMixer")
 EXPLORED = 8  # validation images in explorer.html
@@ -102,6 +85,15 @@ if __name__ == "__main__":
 import keras
 
 import keras_mixers as km
+from keras_mixers.commands.build import named_recipe, replaced
+from keras_mixers.commands.folders import (
+    describe_data,
+    locked,
+    print_content,
+    save_figure,
+    save_model,
+)
+from keras_mixers.commands.record import check_same_run, fixed_flags, read_run, short_errors
 from keras_mixers.files import write_text
 
 

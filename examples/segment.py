@@ -25,17 +25,7 @@ import dataclasses
 import math
 import pathlib
 
-from command_line import (
-    add_overwrite,
-    at_least,
-    locked,
-    positive_float,
-    print_content,
-    refuse_to_overwrite,
-    save_figure,
-    save_model,
-    start,
-)
+from command_line import add_overwrite, at_least, positive_float, start
 
 CLASSES = ("background", "disc", "square", "triangle")
 COLOURS = ("#262626", "#e69f00", "#56b4e9", "#009e73")  # distinct for colour-blind readers too
@@ -90,6 +80,13 @@ import keras
 import numpy as np
 
 import keras_mixers as km
+from keras_mixers.commands.folders import (
+    locked,
+    print_content,
+    refuse_to_overwrite,
+    save_figure,
+    save_model,
+)
 
 
 def texture(generator, size, contrast):

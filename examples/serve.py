@@ -1,8 +1,8 @@
 """Classify images over HTTP with a file of `km.export`, without Keras or TensorFlow.
 
     pip install onnxruntime pillow starlette uvicorn prometheus-client
-    python examples/deploy.py export out/model.keras --dataset digits     # writes out/deploy/
-    python examples/serve.py out/deploy/model.onnx
+    keras-mixers export out/model.keras out/model.onnx
+    python examples/serve.py out/model.onnx
     curl --data-binary @cat.jpg localhost:8000/classify
 
 `/classify` takes a JPEG, PNG or WebP file as the body and returns the most probable classes.

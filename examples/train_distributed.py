@@ -14,7 +14,8 @@ SIGTERM or Ctrl-C to one process saves a backup and ends all of them. If a proce
 others end within a minute. Start all of them again with --resume, also with another number of
 processes or devices. --output must be one folder on a file system that all processes read.
 
-Process 0 writes what train.py writes, but deploy.py exports the model, in a process on TensorFlow.
+Process 0 writes what `keras-mixers train` writes. Then `keras-mixers export` writes model.onnx and
+saved_model/, in processes on TensorFlow.
 """
 
 import argparse
@@ -23,29 +24,20 @@ import pathlib
 import subprocess
 import sys
 
-from command_line import (
-    at_least,
-    describe_data,
-    locked,
-    print_content,
-    save_figure,
-    save_model,
-    start,
-)
+from command_line import add_dtype, at_least, positive_float, start
 from joining import joined
-from training_run import (
-    BACKUP,
-    build,
-    check_same_run,
-    find_backup,
-    find_recipe,
-    fixed_flags,
-    read_run,
-    short_errors,
-    training_parser,
-)
 
 SCRIPT = "train_distributed.py"
+# These flags change neither the data nor the model nor the steps.
+MAY_CHANGE = (
+    "coordinator",
+    "export",
+    "fully_sharded",
+    "model_parallel",
+    "process_id",
+    "processes",
+    "wait",
+)
 
 
 def address(text):
@@ -55,9 +47,53 @@ def address(text):
     return text
 
 
-def parse_arguments():
-    parser, long = training_parser(__doc__.split("\n")[0])
+def training_parser():
+    """A parser with the flags of `keras-mixers train` that do not need TensorFlow."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dataset", default="digits", help="digits, a TFDS name, or a folder")
+    parser.add_argument(
+        "--model",
+        default="vit",
+        help="vit, mlp_mixer, conv_mixer, or the pattern of a hybrid, such as MMA or CM",
+    )
+    parser.add_argument("--image-size", type=int, default=16, help="height and width in pixels")
+    parser.add_argument("--patch-size", type=int, default=4, help="height and width in pixels")
+    parser.add_argument("--hidden-dim", type=int, default=64, help="width of a token")
+    parser.add_argument(
+        "--depth", type=int, default=4, help="number of blocks; a pattern ignores it"
+    )
+    parser.add_argument("--recipe", default="small", help="a name in km.recipes(), or a JSON file")
+    parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
+    parser.add_argument("--batch-size", type=at_least(1), help="replaces the recipe's value")
+    parser.add_argument("--learning-rate", type=positive_float, help="replaces the recipe's value")
+    add_dtype(parser)
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of all random numbers")
+    parser.add_argument("--output", type=pathlib.Path, default="out", help="output folder")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="resume from the backup in --output")
+    again.add_argument("--overwrite", action="store_true", help="replace the run in --output")
+    long = parser.add_argument_group("long training runs")
+    long.add_argument(
+        "--save-every",
+        type=at_least(1),
+        metavar="STEPS",
+        help="save a backup every STEPS steps, and not only at the end of each epoch",
+    )
+    long.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        help="recompute activations in the backward pass: less memory, more time",
+    )
     long.add_argument("--no-export", dest="export", action="store_false", help="skip the export")
+    return parser
+
+
+def parse_arguments():
+    parser = training_parser()
     group = parser.add_argument_group("processes and devices")
     group.add_argument("--coordinator", type=address, help="host:port of process 0")
     group.add_argument("--processes", type=at_least(1), help="number of processes")
@@ -95,6 +131,22 @@ import jax
 import keras
 
 import keras_mixers as km
+from keras_mixers.commands.build import build, find_recipe
+from keras_mixers.commands.folders import (
+    describe_data,
+    locked,
+    print_content,
+    save_figure,
+    save_model,
+)
+from keras_mixers.commands.record import (
+    BACKUP,
+    check_same_run,
+    find_backup,
+    fixed_flags,
+    read_run,
+    short_errors,
+)
 from keras_mixers.files import write_text
 from keras_mixers.training import processes
 
@@ -191,7 +243,7 @@ class SwapWeights(keras.callbacks.SwapEMAWeights):
 def record(args, recipe, info, resumes):
     """Write flags.json and recipe.json; raise a ValueError if the resumed run had other ones."""
     run = {
-        "flags": fixed_flags(args),
+        "flags": fixed_flags(args, *MAY_CHANGE),
         "recipe": json.loads(str(recipe)),
         "data": describe_data(args, info),
     }
@@ -228,6 +280,7 @@ def prepare(args, recipe):
     keras.utils.set_random_seed(args.seed)  # so that all processes start with the same weights
     keras.distribution.set_distribution(distribution)
     model = build(args, recipe, info)
+    model.set_info(info)  # the file of the model then has the preprocessing and the names
     recipe.compile(model, len(batches))
     sizes = recipe.batch_size // parts, len(test) * recipe.batch_size
     return model, batches, whole_batches(test, sizes, info), backup
@@ -263,15 +316,16 @@ def save(args, model, backup):
 
 
 def export(args):
-    """Run deploy.py in a process on TensorFlow, without GPUs, whose memory JAX has taken."""
-    deploy = [pathlib.Path(__file__).with_name("deploy.py"), "export", args.output / "model.keras"]
-    command = [sys.executable, *map(str, deploy), "--dataset", args.dataset]
+    """Run `keras-mixers export` on TensorFlow, without GPUs, whose memory JAX has taken."""
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"}
-    if subprocess.run(command, env=environment, check=False).returncode:
-        raise SystemExit(
-            f"{SCRIPT}: the export has failed. To repeat it, set KERAS_BACKEND=tensorflow and run"
-            f" {' '.join(command)}"
-        )
+    for file in ("model.onnx", "saved_model"):
+        paths = [str(args.output / "model.keras"), str(args.output / file)]
+        command = [sys.executable, "-m", "keras_mixers", "export", *paths]
+        if subprocess.run(command, env=environment, check=False).returncode:
+            raise SystemExit(
+                f"{SCRIPT}: the export has failed. To repeat it, set KERAS_BACKEND=tensorflow and"
+                f" run {' '.join(command)}"
+            )
 
 
 def finish(args):

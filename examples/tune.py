@@ -20,17 +20,7 @@ import json
 import pathlib
 import time
 
-from command_line import (
-    add_overwrite,
-    at_least,
-    describe_data,
-    locked,
-    print_content,
-    refuse_to_overwrite,
-    save_figure,
-    save_model,
-    start,
-)
+from command_line import add_overwrite, at_least, start
 
 TUNERS = ("random", "bayesian", "hyperband")
 VALIDATION_FRACTION = 0.2  # of the training images, for the evaluations of the search
@@ -85,6 +75,14 @@ import keras
 import keras_tuner
 
 import keras_mixers as km
+from keras_mixers.commands.folders import (
+    describe_data,
+    locked,
+    print_content,
+    refuse_to_overwrite,
+    save_figure,
+    save_model,
+)
 from keras_mixers.files import write_text
 
 

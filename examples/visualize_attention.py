@@ -23,14 +23,7 @@ On 2 CPU cores the script takes three minutes. It writes these files into the ou
 
 import dataclasses
 
-from command_line import (
-    locked,
-    refuse_to_overwrite,
-    save_figure,
-    save_model,
-    start,
-    visualization_parser,
-)
+from command_line import start, visualization_parser
 
 
 def parse_arguments():
@@ -48,6 +41,7 @@ import keras
 import numpy as np
 
 import keras_mixers as km
+from keras_mixers.commands.folders import locked, refuse_to_overwrite, save_figure, save_model
 
 
 def build(args, info):

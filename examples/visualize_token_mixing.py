@@ -16,7 +16,7 @@ three minutes. It writes these files into the output folder:
     model.keras, history.png  the trained model and its learning curves
 """
 
-from command_line import locked, start, visualization_parser
+from command_line import start, visualization_parser
 
 
 def parse_arguments():
@@ -31,6 +31,7 @@ if __name__ == "__main__":
 from visualize_attention import explore, model_and_images, save
 
 import keras_mixers as km
+from keras_mixers.commands.folders import locked
 
 
 def build(args, info):

@@ -1,10 +1,9 @@
 """Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and their hybrids."""
 
-# isort: off  # because `keras-mixers --help` answers before the imports that take seconds
 from keras_mixers.commands.begin import begin
 
-begin()
-# isort: on
+begin()  # here, because `keras-mixers --help` answers before the imports that take seconds
+
 from keras_mixers import data, layers, probe, training, tuning, visualize
 from keras_mixers.deprecation import renamed
 from keras_mixers.evaluation import (

@@ -1,6 +1,6 @@
 """Measure a model on the validation images of a dataset.
 
-example:
+Example:
   keras-mixers evaluate out/model.keras digits --report evaluation.html
 """
 

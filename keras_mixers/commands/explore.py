@@ -1,6 +1,6 @@
 """Write a page that shows the attention, hidden units and kernels of a model on images.
 
-examples:
+Examples:
   keras-mixers explore out/model.keras digits explorer.html
   keras-mixers explore vit_small_patch14_dinov2 cat.jpg photos/ explorer.html --layers -1
 """

@@ -2,7 +2,7 @@
 
 The file contains the preprocessing and the class names that the model knows.
 
-examples:
+Examples:
   keras-mixers export out/model.keras model.onnx
   keras-mixers export out/model.keras int8.onnx --quantize int8 --calibration digits
   keras-mixers export out/model.keras models/digits --serving-version 1 --top 5

@@ -32,4 +32,3 @@ def main():
 def one_line(error):
     """The text of an error, or the name of its class if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
-

@@ -1,6 +1,6 @@
 """List published models, or the variants of the builders.
 
-example:
+Example:
   keras-mixers models 'vit_small*dinov2*' --parameters
 """
 

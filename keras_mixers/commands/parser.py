@@ -8,13 +8,13 @@ from keras_mixers.version import __version__
 
 DESCRIPTION = "Train, evaluate, use, export and explore ViT, MLP-Mixer, ConvMixer and hybrids."
 EPILOG = f"""\
-a first tour, on images that need no download:
+A first tour, on images that need no download:
   {NAME} train digits
   {NAME} evaluate out/model.keras digits --report evaluation.html
   {NAME} export out/model.keras digits.onnx
   {NAME} models '*dinov2*'
 
-exit codes: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C
+Exit codes: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C
 """
 COMMANDS = {
     "train": train,

@@ -1,6 +1,6 @@
 """Classify image files.
 
-examples:
+Examples:
   keras-mixers predict out/model.keras cat.jpg photos/
   keras-mixers predict vit_tiny_patch16_224.augreg_in21k_ft_in1k cat.jpg --csv > classes.csv
 """

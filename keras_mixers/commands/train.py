@@ -5,7 +5,7 @@ history.png, recipe.json and flags.json. The default, a small ViT on the digits,
 and a half on 2 CPU cores, and reaches a test accuracy of 98 %. To fine-tune published weights,
 see examples/finetune.py of the repository.
 
-examples:
+Examples:
   keras-mixers train digits
   keras-mixers train digits --model MMA --resume
   keras-mixers train cifar10 --recipe "small natural" --image-size 32 --hidden-dim 192 --depth 6
