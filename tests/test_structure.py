@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "preprocessing": {"layers"},
     "weights": {"layers", "preprocessing"},
     "models": {"layers", "preprocessing", "weights"},
+    "commands": {"models", "predicting"},
     "data": {"preprocessing"},
     "exporting": {"layers", "models", "preprocessing"},
     "predicting": {"data", "exporting", "models", "preprocessing", "probe"},
