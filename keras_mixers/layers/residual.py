@@ -21,8 +21,8 @@ class Residual(Layer):
     Shapes: `(N, T, D) -> (N, T, D)`.
 
     Args:
-        mixer: any Keras layer that keeps the shape of its input. See `keras_mixers.layers.base` for
-            the class attributes by which tools recognize it.
+        mixer: any Keras layer that keeps the shape of its input. By its class attribute `mixes`, a
+            frozenset of `"tokens"` and `"channels"`, tools know what it mixes.
         stochastic_depth_rate: fraction of the samples whose branch is dropped in training.
         layer_scale_init: initial value of the LayerScale of each channel; `None` for no LayerScale.
         epsilon: added to the variance in the norm.

@@ -60,7 +60,7 @@ def Hybrid(
 
     `A` is self-attention, `M` an MLP across tokens, `P` an average of neighbours and `F` a Fourier
     transform. An MLP across channels follows each of them. `C` is a ConvMixer block and `G` is
-    gMLP's spatial gating; both mix channels too. `keras_mixers.models.LETTERS` has all letters.
+    gMLP's spatial gating; both mix channels too.
     `Hybrid("A" * 12)` is a ViT, `Hybrid("M" * 8)` an MLP-Mixer and `Hybrid("C" * 8)` a ConvMixer.
     All patterns accept all arguments: the model ignores an argument for a letter that the pattern
     does not have.

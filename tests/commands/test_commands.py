@@ -11,7 +11,7 @@ import pytest
 from run_command import run_command
 
 import keras_mixers as km
-from keras_mixers.commands import export, main
+from keras_mixers.commands import export, main, predict
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +28,12 @@ def folder(tmp_path_factory, digits_folder):
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(folder):
     return keras.models.load_model(folder / "model.keras")
 
 
-def test_predict_prints_every_form(folder, model):
+def test_predict_prints_every_form(folder, model, monkeypatch):
     files = ["0.png", "1.png", "2.png"]
     paths = [str(folder / file) for file in files]
     expected = km.predict(model, paths, top=2)
@@ -41,6 +41,7 @@ def test_predict_prints_every_form(folder, model):
     assert code == 0
     assert output.splitlines() == list(map(str, expected))
 
+    monkeypatch.setattr(predict, "load_model", lambda _: model)  # because it is compiled already
     options = ["--top", 2, "--batch-size", 1]
     code, output, errors = run_command(
         "predict", "model.keras", *files, *options, "--json", cwd=folder
