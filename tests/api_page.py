@@ -19,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jinja2
 import keras
+import keras_tuner
 import pdoc
 import public_api
 
@@ -90,20 +91,34 @@ def build(folder=None):
 
 
 def describe(doc):
-    """Give a class or a function the signature that the source has."""
+    """Give a class, its methods, or a function the signatures that the source has."""
     thing = NAMES.get(f"{doc.modulename}.{doc.qualname}")
-    if not callable(thing):
-        return
-    found = public_api.signature(thing)
     if doc.kind == "function":
-        doc.__dict__["signature"] = pretty(found.parameters.values(), found.return_annotation)
-    else:  # the builders make an ImageModel, so its constructor tells nothing
-        doc.signature = None if thing is km.ImageModel else pretty(found.parameters.values())
+        doc.__dict__["signature"] = signature(thing)
+    elif doc.kind == "class":
+        # The builders make an ImageModel, so its constructor tells nothing.
+        doc.signature = None if thing is km.ImageModel else signature(thing)
+        ours = [
+            each for each in doc.members.values() if each.taken_from[0].startswith("keras_mixers")
+        ]
+        doc.__dict__["own_members"] = ours
+        for member in ours:
+            if member.kind == "function" and is_shown(member):
+                member.__dict__["signature"] = signature(member.obj, {"self", "cls"})
 
 
-def pretty(parameters, returned=inspect.Signature.empty):
-    """A signature in pdoc's class."""
-    return pdoc.doc._PrettySignature(list(parameters), return_annotation=returned)
+def signature(thing, left_out=()):
+    """The signature of a thing in pdoc's class, without some parameters."""
+    found = public_api.signature(thing)
+    parameters = [each for name, each in found.parameters.items() if name not in left_out]
+    returned = found.return_annotation if inspect.isroutine(thing) else inspect.Signature.empty
+    return pdoc.doc._PrettySignature(parameters, return_annotation=returned)
+
+
+def is_ours(member):
+    """Whether a class of this package defines the member; Keras and a stored function do not."""
+    defined = getattr(member.obj, "__qualname__", f".{member.name}").endswith(f".{member.name}")
+    return defined and member.taken_from[0].startswith("keras_mixers")
 
 
 def is_shown(doc):
@@ -114,11 +129,14 @@ def is_shown(doc):
     if not owner:
         return f"{doc.modulename}.{name}" in NAMES
     cls = NAMES[f"{doc.modulename}.{owner}"]
-    if doc.taken_from[1] != doc.qualname:  # a base class has it
-        return False
     if issubclass(cls, CALLED_BY_KERAS) and not issubclass(cls, keras.Model):
         return False
-    return bool(doc.docstring) and not name.startswith("_") and name not in FOR_KERAS
+    if not is_ours(doc) or not doc.docstring or name.startswith("_") or name in FOR_KERAS:
+        return False
+    inherited = doc.taken_from[1] != doc.qualname
+    if inherited or issubclass(cls, keras_tuner.HyperModel):  # whose other methods are for tuners
+        return re.search(rf"\b{name}\b", inspect.getdoc(cls)) is not None
+    return True
 
 
 def path_of(module):
@@ -138,7 +156,9 @@ def linked(page, module):
         return f'<code><a href="{address}{"#" if anchor else ""}{anchor}">{match[1]}</a></code>'
 
     page = re.sub(r"<code>([^<]+)</code>", link, page)
-    return re.sub(r"arXiv (\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', page)
+    return re.sub(
+        r"arXiv (\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv \1</a>', page
+    )
 
 
 def target_of(text, module):

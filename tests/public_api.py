@@ -11,7 +11,6 @@ import ast
 import dataclasses
 import inspect
 import pathlib
-import textwrap
 
 import keras_mixers as km
 
@@ -71,8 +70,11 @@ def annotations(thing):
 
 
 def parsed(thing):
-    """The syntax tree of a class or a function."""
-    return ast.parse(textwrap.dedent(inspect.getsource(thing))).body[0]
+    """The syntax tree of a class, a function or a method."""
+    source = inspect.getsource(thing)
+    if source.startswith(" "):  # a text in it may have a line without indentation
+        return ast.parse(f"class Owner:\n{source}").body[0].body[0]
+    return ast.parse(source).body[0]
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
 import re
 
-import pytest
-
 import api_page
+import pytest
 
 
 @pytest.fixture(scope="module")

@@ -80,7 +80,8 @@ def test_readme_commands_name_what_exists():
         words = [word for word in shlex.split(command) if "=" not in word or "/" not in word]
         program, *arguments = words
         venv, cluster = {".venv/bin/pip", ".venv/bin/python"}, {"sbatch", "kubectl"}
-        assert program in {"python", "python3", "bash", *venv, *cluster}
+        ours = {"keras-mixers", ".venv/bin/keras-mixers"}
+        assert program in {"python", "python3", "bash", *ours, *venv, *cluster}
         for file in [word for word in arguments if word.endswith((".py", ".sh", ".yaml"))]:
             assert (ROOT / file).is_file(), command
 

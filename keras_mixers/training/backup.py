@@ -26,7 +26,7 @@ class Backup(keras.callbacks.Callback):
     `start=(backup.epoch, backup.batch)`, and call `fit` with `initial_epoch=backup.epoch`. With the
     same model, recipe and data, a killed run that is resumed ends with the weights of an
     uninterrupted run. The file is replaced in one step, so it is always complete. The script
-    `examples/train.py --resume` shows all of this.
+    `keras-mixers train --resume` does all of this.
 
     Only data from `km.data.load` and `km.data.prepare` can begin within an epoch, also after `map`
     or `prefetch`. Arrays and other datasets, also after `shuffle`, resume at the end of the last
