@@ -1,4 +1,14 @@
-"""Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and their hybrids."""
+"""Isotropic vision backbones for Keras: ViT, MLP-Mixer, ConvMixer and their hybrids.
+
+- Models: `ViT`, `MLPMixer`, `ConvMixer` and `Hybrid` build them in any size; `variants` has the
+  published sizes. `create_model` creates a published model by a name of `list_models`. All return
+  an `ImageModel`, which is a plain `keras.Model`. `keras_mixers.layers` has the parts.
+- Weights: `load_weights`, `save_weights`, `pretrained`.
+- Data and training: `keras_mixers.data`, `Recipe`, `recipes`, `keras_mixers.training`.
+- Use and measure: `predict`, `evaluate`, `export`.
+- Look inside: `keras_mixers.probe` returns arrays, and `keras_mixers.visualize` draws them.
+- Hyperparameters: `keras_mixers.tuning`.
+"""
 
 from keras_mixers.commands.begin import begin
 

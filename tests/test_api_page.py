@@ -5,6 +5,8 @@ import re
 import api_page
 import pytest
 
+import keras_mixers as km
+
 
 @pytest.fixture(scope="module")
 def pages():
@@ -27,8 +29,8 @@ def test_every_public_name_is_documented_with_its_signature(pages):
         assert section, name
         assert '<div class="docstring">' in section[1], name
         text = re.sub(r"<[^>]+>", "", section[1])
-        for argument in list(api_page.public_api.signature(thing).parameters)[:1]:
-            assert argument in text, name
+        for argument in api_page.public_api.signature(thing).parameters:
+            assert argument in text or thing is km.ImageModel, name  # the builders make it
     assert "keras.src" not in pages["keras_mixers.html"], "annotations are those of the source"
 
 

@@ -12,7 +12,9 @@ import keras_mixers as km
 
 @pytest.mark.slow
 def test_train_writes_a_model_and_its_exports(tmp_path, digits_folder):
-    recipe = km.Recipe(epochs=1)  # without augmentation, whose graph takes seconds to trace
+    recipe = km.Recipe(
+        epochs=1, batch_size=512
+    )  # without augmentation, whose graph takes seconds to trace
     output, message = run_example("train.py", cwd=tmp_path, RECIPE=recipe)
     assert not message
     assert "360 images, 10 classes: accuracy " in output
