@@ -346,18 +346,27 @@ def series(args):
 
 def show(rows, path):
     """Print the table, and write it to `path` as CSV unless `path` is None."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = columns_of(rows)
     widths = [max(len(c), *(len(str(row.get(c, ""))) for row in rows)) for c in columns]
     for row in [dict(zip(columns, columns, strict=True)), *rows]:
         cells = (str(row.get(c, "")).rjust(w) for c, w in zip(columns, widths, strict=True))
         print("  ".join(cells))
     if path:
-        temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        temporary.replace(path)  # in one step, so that the file is always complete
+        write_csv(rows, path)
+
+
+def columns_of(rows):
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def write_csv(rows, path):
+    """Write the table as a CSV file."""
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns_of(rows))
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)  # in one step, so that the file is always complete
 
 
 def main():

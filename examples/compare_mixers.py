@@ -2,15 +2,19 @@
 
     python examples/compare_mixers.py                       # the study on CIFAR-10
     python examples/compare_mixers.py --dataset digits      # the same study without a download
+    python examples/compare_mixers.py --dataset fashion_mnist --seeds 3 --epochs 12 --resume
     python examples/compare_mixers.py --dataset digits --models ViT MLP-Mixer ConvMixer MMA CM \\
         --seeds 3 --without-augmentation    # five small models, with and without augmentation
+
+After Ctrl-C or a kill, the same command with --resume trains the models that are missing. It
+trains all models with one seed before the next seed.
 
 The study repeats one from an introduction to these models. Its published accuracies on CIFAR-10,
 with a plain recipe, are: Mixer x2 68.92 %, attention x2 64.68 %, Mixer + attention 64.51 %,
 2 Mixer + attention 65.03 %, Mixer x1 49.39 %, ConvMixer-16/1 49.36 %, ConvMixer + Mixer 51.91 %,
 one-layer ViT with 4 heads on 12 x 12 patches 69.35 %.
 
-The third command gave these accuracies in % on one CPU core: the mean of three seeds, and in
+The last command gave these accuracies in % on one CPU core: the mean of three seeds, and in
 parentheses the worst.
 
     model       with augmentation   without          parameters   minutes
@@ -20,25 +24,40 @@ parentheses the worst.
     MMA         99.44 (98.89)       98.15 (97.50)     72,170      0.6
     CM          99.54 (99.44)       98.80 (98.33)     26,362      0.4
 
-The script writes table.csv and picture.png into the output folder, with one row per model. The
-accuracy is measured with the last epoch's weights on the test images, averaged over the seeds.
+The images of CIFAR-10 are enlarged to up to 72 x 72 pixels, as in the introduction. The models get
+images of 28 x 28 pixels, such as those of fashion_mnist, in their own size, because enlarging adds
+cost and no information. They then cut 7 x 7 patches instead of 8 x 8. The models with small patches
+cut 14 x 14 instead of 16 x 16, or of 12 x 12 for the one-layer ViT.
+
+The output folder has a file of each training run and its model in runs/. After each run, the script
+writes table.csv and picture.png of all finished runs, with one row per model. The accuracy is
+measured with the last epoch's weights on the test images, averaged over the seeds. The column cpu_s
+has the seconds of one epoch that all cores spent together. It says more than s_per_epoch if other
+programs run.
 """
 
 import argparse
 import dataclasses
 import pathlib
+import re
+import shutil
 import statistics
 import time
 
-from benchmark import show
+from benchmark import show, write_csv
 from command_line import add_dtype, add_overwrite, at_least, start
+from study_runs import Run, in_words, seconds_left
 
 PREDICTED = 1024  # images per measurement of speed
+OF_28_PIXELS = ("emnist", "fashion_mnist", "kmnist", "mnist")
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-    """A model of the study: its builder, its arguments, and the size of its images."""
+    """A model of the study: its builder, its arguments, and the size of its images.
+
+    `patch_of_28` is the patch size on images of 28 x 28 pixels.
+    """
 
     builder: str
     variant: str
@@ -46,6 +65,13 @@ class Contender:
     patch_size: int
     hidden_dim: int
     arguments: dict = dataclasses.field(default_factory=dict)
+    patch_of_28: int = 4
+
+    def on(self, dataset):
+        """The model for the size of the dataset's images."""
+        if re.split("[/:]", dataset)[0] not in OF_28_PIXELS:
+            return self
+        return dataclasses.replace(self, image_size=28, patch_size=self.patch_of_28)
 
     def build(self, info, dtype):
         return getattr(km, self.builder)(
@@ -68,10 +94,10 @@ MODELS = {
     "Mixer + attention": Contender("Hybrid", "MA", 64, 8, 128, HYBRID),
     "2 Mixer + attention": Contender("Hybrid", "MMA", 64, 8, 128, HYBRID),
     "Mixer x1": Contender("Hybrid", "M", 32, 4, 16),
-    "ConvMixer-16/1": Contender("ConvMixer", "256/8-k5-p2", 32, 2, 16, {"depth": 1}),
-    "ConvMixer + Mixer": Contender("Hybrid", "CM", 32, 2, 16),
+    "ConvMixer-16/1": Contender("ConvMixer", "256/8-k5-p2", 32, 2, 16, {"depth": 1}, 2),
+    "ConvMixer + Mixer": Contender("Hybrid", "CM", 32, 2, 16, patch_of_28=2),
     "one-layer ViT": Contender(
-        "ViT", "Ti/16", 72, 6, 64, {"depth": 1, "num_heads": 4, "mlp_dim": 128}
+        "ViT", "Ti/16", 72, 6, 64, {"depth": 1, "num_heads": 4, "mlp_dim": 128}, 2
     ),
     # The models that examples/train.py trains on the digits.
     "ViT": Contender("ViT", "Ti/16", 16, 4, 64, VIT),
@@ -113,7 +139,11 @@ def parse_arguments():
         help="logs to write for each epoch",
     )
     parser.add_argument("--output", type=pathlib.Path, default="compared", help="output folder")
-    add_overwrite(parser)
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume", action="store_true", help="keep the finished runs of the study in --output"
+    )
+    add_overwrite(again)
     return parser.parse_args()
 
 
@@ -124,28 +154,75 @@ import keras
 
 import keras_mixers as km
 from keras_mixers import arguments
-from keras_mixers.commands.folders import locked, refuse_to_overwrite, save_figure
+from keras_mixers.commands.folders import locked, save_figure, save_model
 
 
-def train(name, recipe, args, seed, log):
-    """Train one model: (model, test images, test accuracy, seconds per epoch)."""
-    contender = MODELS[name]
+def plan(args):
+    """All runs of the study with their recipes, in the order of training: `{run: recipe}`."""
+    in_epochs = {name: recipe for name, recipe in km.recipes().items() if recipe.epochs}
+    recipe = in_epochs[arguments.choice("--recipe", args.recipe, in_epochs)]
+    recipe = recipe.for_epochs(args.epochs or recipe.epochs)
+    recipes = {"with": recipe}
+    if args.without_augmentation:
+        recipes["without"] = dataclasses.replace(recipe, augmentation=km.data.Augmentation())
+    return {
+        Run(model, augmentation, seed, settings_of(args, model, each)): each
+        for seed in range(args.seeds)
+        for model in args.models
+        for augmentation, each in recipes.items()
+    }
+
+
+def settings_of(args, model, recipe):
+    """What must not change when the study is resumed, as a flat dict."""
+    values = {key: value for key, value in recipe.get_config().items() if key != "source"}
+    contender = dataclasses.asdict(MODELS[model].on(args.dataset))
+    return {
+        "dataset": args.dataset,
+        "dtype": args.dtype,
+        "recipe": args.recipe,
+        "epochs": values.pop("epochs"),
+        **{f"recipe.{key}": value for key, value in values.items()},
+        **{f"model.{key}": value for key, value in contender.items()},
+    }
+
+
+def find_rows(args, runs):
+    """The results of the finished runs in the output folder: `{run: row}`."""
+    folder = args.output / "runs"
+    found = [path for path in (folder, args.output / "table.csv") if path.exists()]
+    if args.overwrite:
+        shutil.rmtree(folder, ignore_errors=True)
+    elif found and not args.resume:
+        raise ValueError(
+            "--output must be another folder, or --resume or --overwrite must be given:"
+            f" {found[0]} is of an earlier study. Received: --output {args.output}"
+        )
+    folder.mkdir(exist_ok=True)
+    rows = {run: run.read(folder) for run in runs}
+    return {run: row for run, row in rows.items() if row is not None}
+
+
+def train(run, recipe, args):
+    """Train, save and evaluate one model: the numbers of its row."""
+    contender = MODELS[run.model].on(args.dataset)
     batches, test, info = km.data.load(
         args.dataset,
         image_size=contender.image_size,
         batch_size=recipe.batch_size,
         augmentation=recipe.augmentation,
-        seed=seed,
+        seed=run.seed,
     )
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(run.seed)
     model = contender.build(info, args.dtype)
+    model.set_info(info)
     recipe.compile(model, len(batches))
-    callbacks = []
+    log, callbacks = args.output / run.name, []
     if "csv" in args.logs:
         callbacks.append(keras.callbacks.CSVLogger(f"{log}.csv"))
     if "tensorboard" in args.logs:
         callbacks.append(keras.callbacks.TensorBoard(log))
-    begin = time.perf_counter()
+    begin, begin_cpu = time.perf_counter(), time.process_time()
     model.fit(
         batches,
         validation_data=test if args.logs else None,
@@ -154,8 +231,16 @@ def train(name, recipe, args, seed, log):
         verbose=0,
         callbacks=callbacks,
     )
-    seconds = (time.perf_counter() - begin) / recipe.epochs
-    return model, test, model.evaluate(test, verbose=0)[1], seconds
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
+    save_model(model, args.output / "runs" / f"{run.name}.keras")
+    return {
+        "accuracy": model.evaluate(test, verbose=0)[1],
+        "parameters": model.count_params(),
+        "seconds": seconds,
+        "s_per_epoch": seconds / recipe.epochs,
+        "cpu_s_per_epoch": cpu / recipe.epochs,
+        "images_s": images_per_second(model, test),
+    }
 
 
 def images_per_second(model, test):
@@ -170,33 +255,55 @@ def images_per_second(model, test):
     return max(rounds)
 
 
-def compare(args):
-    """Yield one row per model, and with --without-augmentation a second one."""
-    in_epochs = {name: recipe for name, recipe in km.recipes().items() if recipe.epochs}
-    recipe = in_epochs[arguments.choice("--recipe", args.recipe, in_epochs)]
-    recipe = recipe.for_epochs(args.epochs or recipe.epochs)
-    plain = dataclasses.replace(recipe, augmentation=km.data.Augmentation())
-    recipes = {"": recipe, **({"without": plain} if args.without_augmentation else {})}
-    for name in args.models:
-        for augmentation, each in recipes.items():
-            accuracies, seconds = [], []
-            for seed in range(args.seeds):
-                keras.utils.clear_session()
-                log = args.output / f"{name} {augmentation} {seed}".replace(" ", "-")
-                model, test, accuracy, duration = train(name, each, args, seed, log)
-                accuracies.append(accuracy)
-                seconds.append(duration)
-                print(f"{name} {augmentation} seed {seed}: {accuracy:.2%}", flush=True)
-            yield {
-                "model": name,
-                **({"augmentation": augmentation or "with"} if len(recipes) > 1 else {}),
-                "parameters": model.count_params(),
-                "s_per_epoch": round(statistics.median(seconds), 2),
-                "minutes": round(statistics.median(seconds) * each.epochs / 60, 1),
-                "accuracy": round(100 * statistics.mean(accuracies), 2),
-                "worst": round(100 * min(accuracies), 2),
-                "images_s": round(images_per_second(model, test)),
-            }
+def compare(args, runs):
+    """Train the models of the runs that are not finished; yield the table after each run."""
+    rows = find_rows(args, runs)
+    if rows:
+        yield summarize(runs, rows)
+    for number, (run, recipe) in enumerate(runs.items(), 1):
+        if run in rows:
+            continue
+        left = in_words(seconds_left(runs, rows))
+        print(f"{number} of {len(runs)}: {run}; {left} left for the study", flush=True)
+        keras.utils.clear_session()
+        run.write(args.output / "runs", train(run, recipe, args))
+        rows[run] = run.read(args.output / "runs")
+        print(f"{rows[run]['accuracy']:.2%} after {in_words(rows[run]['seconds'])}", flush=True)
+        yield summarize(runs, rows)
+
+
+def summarize(runs, rows):
+    """One row for each model, and each augmentation if there are two, that has a finished run."""
+    seeds = {}
+    for run in runs:
+        if run in rows:
+            seeds.setdefault((run.model, run.augmentation), []).append(rows[run])
+    two = len({run.augmentation for run in runs}) > 1
+    return [
+        {"model": model, **({"augmentation": augmentation} if two else {}), **mean_of(group)}
+        for (model, augmentation), group in seeds.items()
+    ]
+
+
+def mean_of(rows):
+    """The columns of the table for the seeds of one model."""
+    values = {key: [row[key] for row in rows] for key in rows[0]}
+    return {
+        "parameters": values["parameters"][0],
+        "s_per_epoch": round(statistics.median(values["s_per_epoch"]), 2),
+        "cpu_s": round(statistics.median(values["cpu_s_per_epoch"]), 2),
+        "minutes": round(statistics.median(values["seconds"]) / 60, 1),
+        "seeds": len(rows),
+        "accuracy": round(100 * statistics.mean(values["accuracy"]), 2),
+        "worst": round(100 * min(values["accuracy"]), 2),
+        "images_s": round(max(values["images_s"])),
+    }
+
+
+def report(args, table):
+    """Write the table and the picture of the finished runs."""
+    write_csv(table, args.output / "table.csv")
+    plot(table, args.output / "picture.png", f"{args.dataset}, recipe {args.recipe!r}")
 
 
 def plot(rows, path, title):
@@ -228,10 +335,9 @@ def main():
     args = parse_arguments()
     try:
         with locked(args.output):
-            refuse_to_overwrite(args, "table.csv", "picture.png")
-            rows = list(compare(args))
-            show(rows, args.output / "table.csv")
-            plot(rows, args.output / "picture.png", f"{args.dataset}, recipe {args.recipe!r}")
+            for table in compare(args, plan(args)):
+                report(args, table)
+            show(table, None)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag
         raise SystemExit(f"compare_mixers.py: {error}") from None
 
@@ -240,4 +346,6 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        raise SystemExit("\ncompare_mixers.py: interrupted; no more files are written") from None
+        raise SystemExit(
+            "\ncompare_mixers.py: interrupted; add --resume to train the models that are missing"
+        ) from None

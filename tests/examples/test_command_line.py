@@ -12,6 +12,7 @@ WITHOUT_FLAGS = {
     "benchmark_models.py",
     "command_line.py",
     "joining.py",
+    "study_runs.py",
     "support_table_runtime.py",
     "train.py",
 }

@@ -3,6 +3,7 @@
 import argparse
 import csv
 
+import keras
 import pytest
 from run_example import load_example, run_example
 
@@ -21,12 +22,61 @@ def test_compare_mixers_writes_table_and_picture(tmp_path, digits_folder, withou
     assert output.splitlines()[-3].split() == list(rows[0])
     assert (tmp_path / "here" / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "here" / "CM-without-0.csv").read_text().startswith("epoch,accuracy,loss")
+    model = keras.saving.load_model(tmp_path / "here" / "runs" / "CM-with-0.keras")
+    assert model.class_names == tuple("0123456789")
+
+
+def test_compare_mixers_resumes_a_killed_study(tmp_path):
+    trained = []
+
+    def train(run, recipe, args):
+        trained.append(run.name)
+        if len(trained) == 3:
+            raise OSError("no space")
+        numbers = {"parameters": 10, "s_per_epoch": 2, "cpu_s_per_epoch": 3, "images_s": 4}
+        return {"accuracy": 0.5 + 0.1 * run.seed, "seconds": 600, **numbers}
+
+    def study(*flags):
+        few = ["--dataset", "fashion_mnist", "--output", "here", "--models", "CM", "one-layer ViT"]
+        return run_example("compare_mixers.py", *few, *flags, cwd=tmp_path, train=train)
+
+    _, message = study("--seeds", "2")
+    assert message == "compare_mixers.py: no space"
+    table = (tmp_path / "here" / "table.csv").read_text().splitlines()
+    assert [line.split(",")[:3] for line in table[1:]] == [
+        *(["CM", "10", "2"], ["one-layer ViT", "10", "2"])
+    ]
+    _, message = study("--seeds", "2")
+    assert "--resume or --overwrite must be given" in message
+    output, message = study("--seeds", "2", "--resume")
+    assert not message
+    assert trained[-2:] == ["CM-with-1", "one-layer-ViT-with-1"]
+    assert len(trained) == 5
+    assert "3 of 4: CM, with augmentation, seed 1; 20 min left for the study" in output
+    rows = list(csv.DictReader((tmp_path / "here" / "table.csv").read_text().splitlines()))
+    assert [(row["seeds"], row["accuracy"], row["worst"]) for row in rows] == [
+        ("2", "55.0", "50.0")
+    ] * 2
+
+    _, message = study("--resume", "--epochs", "3", "--dtype", "mixed_bfloat16")
+    assert "dtype 'float32' (now 'mixed_bfloat16'), epochs 80 (now 3)" in message
+    file = tmp_path / "here" / "runs" / "CM-with-0.json"
+    file.write_text(file.read_text().replace('"model.patch_size": 4', '"model.patch_size": 7'))
+    assert "had model.patch_size 7 (now 4)" in study("--resume")[1]
+    file.write_text(file.read_text()[:100])
+    assert "CM-with-0.json, which is damaged: JSONDecodeError" in study("--resume")[1]
+    assert not study("--overwrite")[1]
+    assert len(trained) == 7
 
 
 def test_compare_mixers_builds_the_whole_study():
     module = load_example("compare_mixers")
     for name, contender in module.MODELS.items():
         side = contender.image_size
+        of_28 = contender.on("fashion_mnist:3.0.1")
+        assert of_28.image_size == 28
+        assert 28 % of_28.patch_size == 0
+        assert contender.on("cifar10") == contender
         info = argparse.Namespace(input_shape=(side, side, 3), num_classes=10)
         model = contender.build(info, "mixed_bfloat16")
         assert model.output_shape == (None, 10), name
