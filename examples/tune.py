@@ -4,10 +4,13 @@
     python examples/tune.py --letters C M               # without attention
     python examples/tune.py --max-params 50000 --max-latency-ms 2
     python examples/tune.py --dataset cifar10 --image-size 32 --tuner hyperband --epochs 30
+    python examples/tune.py --dataset fashion_mnist --image-size 28 --images 10000 \\
+        --max-flops 6000000 --tuner hyperband --epochs 9 --final-epochs 10
 
 After Ctrl-C or a kill, run the same command again to resume the search. The search evaluates on a
-part of the training images. Then the script trains the best configuration and the space's default
-configuration on all training images, and evaluates both on the test images.
+part of the training images. With --images it uses only so many of them, drawn at random. Then the
+script trains the best configuration and the space's default configuration on all training images,
+and evaluates both on the test images.
 
 The output folder contains accuracy against cost as table.csv and picture.png. It also contains the
 best model as model.keras and model.onnx, and its recipe.json. On 2 CPU cores the digits take ten
@@ -38,6 +41,11 @@ def parse_arguments():
     )
     parser.add_argument(
         "--image-size", type=at_least(1), default=16, help="side of the resized images, in pixels"
+    )
+    parser.add_argument(
+        "--images",
+        type=at_least(10),
+        help="number of training images that the search uses; without it, all",
     )
     parser.add_argument(
         "--letters", nargs="+", default=["C", "M", "A"], help="mixers to search, one letter each"
@@ -73,6 +81,8 @@ if __name__ == "__main__":
 
 import keras
 import keras_tuner
+import numpy as np
+import tensorflow as tf
 
 import keras_mixers as km
 from keras_mixers.commands.folders import (
@@ -104,6 +114,23 @@ def make_space(args, info):
         max_flops=args.max_flops,
         max_latency_ms=args.max_latency_ms,
     )
+
+
+def make_load(args):
+    """The function that loads the images of the search, for a batch size and an augmentation."""
+    options = {
+        "image_size": args.image_size,
+        "validation_fraction": VALIDATION_FRACTION,
+        "seed": args.seed,
+    }
+    if args.images is None:
+        return functools.partial(km.data.load, args.dataset, **options)
+    _, _, info = km.data.load(args.dataset, **options)
+    images = km.data.images(args.dataset, "train")
+    chosen = np.random.RandomState(args.seed).permutation(len(images)) < args.images
+    few = images.enumerate().filter(lambda index, _: tf.gather(chosen, index))
+    few = few.map(lambda _, example: example).cache()  # because each trial loads them
+    return functools.partial(km.data.prepare, few, class_names=info.class_names, **options)
 
 
 def make_tuner(args, space):
@@ -224,15 +251,9 @@ def main():
 
 def search(args):
     """Search, train the best and the default configuration, and write the results."""
-    load = functools.partial(
-        km.data.load,
-        args.dataset,
-        image_size=args.image_size,
-        validation_fraction=VALIDATION_FRACTION,
-        seed=args.seed,
-    )
     try:
         refuse_to_overwrite(args, "model.keras")
+        load = make_load(args)
         _, _, info = load()
         space = make_space(args, info)
         check_search(args, info)

@@ -5,6 +5,7 @@ import csv
 import re
 
 import keras
+import numpy as np
 import pytest
 from run_example import load_example, run_example
 
@@ -47,6 +48,17 @@ def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
     assert "here/model.keras is the result of a finished run" in message
     _, message = run_example("tune.py", "--letters", "X", cwd=tmp_path)
     assert "tune.py: `letters` must be one of" in message
+
+
+def test_tune_searches_on_few_images(digits_folder):
+    tune = load_example("tune")
+    args = argparse.Namespace(dataset="digits", image_size=8, images=100, seed=1)
+    train, _, info = tune.make_load(args)(batch_size=100)
+    assert (info.num_train, info.num_validation) == (80, 20)
+    assert info.class_names == tuple("0123456789")
+    labels = next(iter(train))[1].numpy()
+    first = next(iter(km.data.images("digits", "train").batch(100)))[1].numpy()
+    assert np.bincount(labels, minlength=10).tolist() != np.bincount(first, minlength=10).tolist()
 
 
 def test_tune_compares_flags_and_data(tmp_path):
