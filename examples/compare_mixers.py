@@ -2,7 +2,7 @@
 
     python examples/compare_mixers.py                       # the study on CIFAR-10
     python examples/compare_mixers.py --dataset digits      # the same study without a download
-    python examples/compare_mixers.py --dataset fashion_mnist --seeds 3 --epochs 12 --resume
+    python examples/compare_mixers.py --dataset fashion_mnist --epochs 10 --seeds 3
     python examples/compare_mixers.py --dataset digits --models ViT MLP-Mixer ConvMixer MMA CM \\
         --seeds 3 --without-augmentation    # five small models, with and without augmentation
 
