@@ -313,6 +313,11 @@ class Float32InThreads(keras.DTypePolicy):
         self.original, self.threads = original, set()
 
     @property
+    def __class__(self):
+        """Keras's class, because another thread may save or compare the policy meanwhile."""
+        return keras.DTypePolicy
+
+    @property
     def compute_dtype(self):
         return "float32" if threading.get_ident() in self.threads else super().compute_dtype
 

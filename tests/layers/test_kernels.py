@@ -244,6 +244,7 @@ def test_float32_inside_is_a_scope_of_one_thread():
     layer = layers.Residual(layers.ChannelMixing(12, dtype="mixed_bfloat16"))
     inside = [each for each in all_layers(layer) if each.compute_dtype == "bfloat16"]
     policies = [each.dtype_policy for each in inside]
+    saved = keras.saving.serialize_keras_object(layer)
 
     def dtypes():
         return {each.compute_dtype for each in inside}
@@ -252,6 +253,8 @@ def test_float32_inside_is_a_scope_of_one_thread():
         theirs = float32_inside(layer)
         with float32_inside(layer), float32_inside(layer):
             assert (dtypes(), other.submit(dtypes).result()) == ({"float32"}, {"bfloat16"})
+            assert other.submit(keras.saving.serialize_keras_object, layer).result() == saved
+            assert [each.dtype_policy for each in inside] == policies, "Keras compares them"
             other.submit(theirs.__enter__).result()
         assert (dtypes(), other.submit(dtypes).result()) == ({"bfloat16"}, {"float32"})
         other.submit(theirs.__exit__, None, None, None).result()
@@ -532,6 +535,7 @@ WITH_ONEDNN = [
 @pytest.mark.slow
 def test_fused_kernels_with_onednn():
     """Run these tests in a process with oneDNN, which the suite switches off and users have."""
+    assert CASE.keys() >= set(WITH_ONEDNN)
     # One fused kernel needs oneDNN: LayerNormalization at inference. Of the others, one case each.
     inference = " or ".join(f"any_batch[inference-{label}]" for label in WITH_ONEDNN)
     chosen = f"LayerNormalization or {inference}"
