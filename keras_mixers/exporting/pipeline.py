@@ -90,7 +90,8 @@ def export(
             `"web"`: `path` becomes a folder with the ONNX file and one page, which classifies
             pictures and what the camera shows in a browser, by onnxruntime-web. The page also shows
             the attention of the model's last block. `python -m http.server -d <path>` serves it.
-            All that the arguments below state about ONNX also holds for its file.
+            The ONNX file must hold `preprocessing`, and takes the options of ONNX below except
+            `version` and `dtype="float16"`.
         version: a positive integer. `path` is then the folder of a model on a server, and the file
             goes into `path/<version>`, next to other versions. TensorFlow Serving reads a
             SavedModel, which is the default here. Triton reads `format="onnx"`, for which `export`
@@ -104,9 +105,9 @@ def export(
             `"outside"`: as `None`, and `export` writes the model's next to the file: for
             `vit.onnx`, `prepare(image)` for Pillow into `vit_onnx_preprocessing.py`, and
             `prepare(imageData)` for browsers into `vit_onnx_preprocessing.js`. Both give the bits
-            of `Preprocessing`. If you have changed them, `export` does not replace them. It is for
-            runtimes without uint8, float64 or unknown sizes. To use another `Preprocessing`, set
-            `model.preprocessing` before.
+            of `Preprocessing`. If they have changed, `"outside"` raises an error, and other exports
+            leave them and warn. It is for runtimes without uint8, float64 or unknown sizes. To use
+            another `Preprocessing`, set `model.preprocessing` before.
         class_names: one string for each logit, stored in the file's metadata. `"model"` for the
             model's, `None` for none. A model of one logit may have two names, of which the file
             stores that of the class whose probability it returns. A TensorFlow Lite file is also a
@@ -176,13 +177,14 @@ def export(
         preprocessing=preprocessing,
         class_names=class_names,
     )
-    prepared_by = None
+    prepared_by, is_file = None, bool(file_format.SUFFIX) and version is None
     if isinstance(preprocessing, str) and preprocessing == outside.OUTSIDE:
-        is_file = bool(file_format.SUFFIX) and version is None
         prepared_by, preprocessing = outside.check(model, path, is_file), None
     names = validation.check_class_names(class_names, model)
     validation.check_preprocessing(preprocessing, model)
-    picture_size = validation.check_picture_size(picture_size, file_format, preprocessing, quantize)
+    picture_size = validation.check_picture_size(
+        picture_size, file_format, options["preprocessing"], preprocessing, quantize
+    )
     validation.check_format(
         file_format,
         preprocessing=preprocessing,
@@ -232,10 +234,11 @@ def export(
         agreement = verify.agreement(serving, reference, run) if quantize else None
         details |= measured(serving, file_format, temporary, run, progress)
         if prepared_by:
+            outside.check_files(path)  # again, because an export can take minutes
             outside.write(temporary, prepared_by, model.input_shape[-1])
     path = repository.destination(path, file_format, version)
     file_format.finish(path)
-    if not prepared_by:
+    if is_file and not prepared_by:
         outside.remove(path)
     report = ExportReport(
         path,

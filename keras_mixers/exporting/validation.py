@@ -1,5 +1,6 @@
 """Validate the arguments of `export` before anything is written."""
 
+import math
 import re
 
 import keras
@@ -11,6 +12,7 @@ from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.models import image_model
 from keras_mixers.models.outputs import check_one_logit
+from keras_mixers.preprocessing.decode import MAX_PIXELS, MAX_SIDE
 
 # Suffixes of files that `export` does not write, and that do not name a folder.
 OTHER_FILES = {".h5", ".json", ".keras", ".npz", ".pb", ".pt", ".pth", ".safetensors", ".zip"}
@@ -74,7 +76,7 @@ def check_path(path, name, version):
         expected = f"end in {suffixes}, or name a folder for a SavedModel"
         if name:
             end = f"end in {file_format.SUFFIX!r}" if file_format.SUFFIX else "name a folder"
-            expected = f"{'name a folder' if version else end} for the format {name!r}"
+            expected = f"{end if version is None else 'name a folder'} for the format {name!r}"
         kind = ", which exists and is not a folder" if path.exists() else ""
         raise ValueError(f"`path` must {expected}. Received: path='{path}'{kind}")
     if not path.name or path.name == "..":
@@ -134,8 +136,11 @@ def meant(model, holds_preprocessing, **facts):
         yield value
 
 
-def check_picture_size(size, file_format, preprocessing, quantize):
-    """The (height, width) of the pictures that a TensorFlow Lite file prepares, or None."""
+def check_picture_size(size, file_format, given, preprocessing, quantize):
+    """The (height, width) of the pictures that a TensorFlow Lite file prepares, or None.
+
+    `given` is the user's argument `preprocessing`, and `preprocessing` what it means in the file.
+    """
     is_inside = preprocessing is not None
     if size is None:
         if file_format is tflite and is_inside:
@@ -148,11 +153,13 @@ def check_picture_size(size, file_format, preprocessing, quantize):
             )
         return None
     if file_format is not tflite or not is_inside:
+        is_lacking = file_format is tflite and isinstance(given, str) and given == FROM_MODEL
+        remedy = ", which the model lacks; set model.preprocessing" if is_lacking else ""
         raise ValueError(
             "`picture_size` must be None, except for the format 'tflite' with `preprocessing`,"
             " because other files take any size, or prepared images."
             f" {arguments.received(picture_size=size)} for the format {file_format.FORMAT!r} with"
-            f" preprocessing={preprocessing}"
+            f" preprocessing={arguments.shown(given)}{remedy}"
         )
     if quantize == "int8":
         raise ValueError(
@@ -160,7 +167,13 @@ def check_picture_size(size, file_format, preprocessing, quantize):
             " the weights of the resize. Received: quantize='int8'; quantize='float16' keeps them"
             " exact"
         )
-    return arguments.pair("picture_size", size)
+    size = arguments.pair("picture_size", size)
+    if math.prod(size) > MAX_PIXELS or max(size) > MAX_SIDE:
+        raise ValueError(
+            f"`picture_size` must have at most {MAX_PIXELS} pixels, and at most {MAX_SIDE} on one"
+            f" side. {arguments.received(picture_size=size)}"
+        )
+    return size
 
 
 def check_format(file_format, **options):

@@ -353,7 +353,20 @@ INVALID_OPTIONS = [
     (
         "model.tflite",
         {"preprocessing": None, "picture_size": 40},
-        "`picture_size` must be None, except.*picture_size=40.*preprocessing=None",
+        "`picture_size` must be None, except.*picture_size=40.*preprocessing=None$",
+    ),
+    (
+        "model.tflite",
+        {"picture_size": 40},
+        "picture_size=40.*preprocessing='model', which the model lacks; set model.preprocessing$",
+    ),
+    (
+        "model.tflite",
+        {
+            "preprocessing": km.Preprocessing((8, 12), mean=0.5, std=0.5),
+            "picture_size": (1, 2**18 + 1),
+        },
+        r"`picture_size` must have at most 67108864 .* 262144 on one side.*\(1, 262145\)",
     ),
     (
         "model.onnx",

@@ -14,7 +14,7 @@ from cases import random_weights
 from PIL import Image
 
 import keras_mixers as km
-from keras_mixers.exporting import outside, tflite
+from keras_mixers.exporting import outside, pipeline, tflite
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports need it")
 
@@ -48,7 +48,7 @@ def classifier(preprocessing=None, channels=3, size=(8, 12)):
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
-def test_file_takes_what_the_function_in_python_prepares(name, tmp_path):
+def test_file_takes_what_the_function_in_python_prepares(name, tmp_path, monkeypatch):
     preprocessing = km.Preprocessing((8, 12), crop_fraction=0.9)
     model, path = classifier(preprocessing), tmp_path / name
     km.export(model, path, preprocessing="outside")
@@ -68,7 +68,12 @@ def test_file_takes_what_the_function_in_python_prepares(name, tmp_path):
         logits = tflite.load(path)(images)["logits"]
     np.testing.assert_allclose(logits, model(images), atol=1e-5)
 
-    left.write_text(left.read_text() + "// changed by hand")
+    changed = left.read_text() + "// changed by hand"
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match="that has changed"):
+        # A user changes the function during the export.
+        patched.setattr(pipeline, "measured", lambda *_: left.write_text(changed) and {})
+        km.export(model, path, preprocessing="outside")
+    assert left.read_text() == changed
     with pytest.warns(UserWarning, match=f"leaves '{left.name}' .* has changed"):
         km.export(model, path, preprocessing=None)
     assert {*tmp_path.iterdir()} == {path, left}

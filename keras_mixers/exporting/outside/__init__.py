@@ -42,6 +42,12 @@ def check(model, path, is_file):
             " as pictures have. Received: preprocessing='outside' for a model that takes"
             f" {channels} channels"
         )
+    check_files(path)
+    return preprocessing
+
+
+def check_files(path):
+    """Raise ValueError if `write` would replace a file that it did not write, or that changed."""
     for file in files_of(path.resolve()):  # because what a link points to is replaced
         if file.exists() and not is_unchanged(file, path.resolve()):
             raise ValueError(
@@ -49,7 +55,6 @@ def check(model, path, is_file):
                 f" did not write or that has changed. Received: path='{path}', next to"
                 f" {file.name!r}; rename that file"
             )
-    return preprocessing
 
 
 def write(path, preprocessing, channels):
