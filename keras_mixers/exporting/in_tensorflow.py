@@ -49,10 +49,12 @@ def export(model, path, **options):
                 f" exit status {status}. `path` is unchanged"
             )
         report, error, warned = pickle.loads((folder / ANSWER).read_bytes())
-    for message, category in warned:
-        arguments.warn(message, category)
-    if error:
-        raise error
+    try:
+        for message, category in warned:
+            arguments.warn(message, category)
+    finally:  # because a user's filter may make warnings errors
+        if error:
+            raise error
     return report
 
 
