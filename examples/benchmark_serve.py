@@ -35,13 +35,20 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("file", type=pathlib.Path, help="an ONNX file with preprocessing and names")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 64])
-    sizes = {"nargs": "+", "default": ["640x480", "1280x960", "1080x1920"]}
-    parser.add_argument("--images", **sizes, help="widths and heights, such as 224x224")
+    sizes = [(640, 480), (1280, 960), (1080, 1920)]
+    text = "widths and heights, such as 224x224"
+    parser.add_argument("--images", type=size, nargs="+", default=sizes, help=text)
     parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
     parser.add_argument("--hostile", type=int, default=0, help="send this many hostile requests")
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--plain", action="store_true", help="run the plain loop (used inside)")
     return parser.parse_args()
+
+
+def size(text):
+    """(width, height) of a text such as `640x480`."""
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def run_plain(args):
@@ -204,7 +211,7 @@ def main():
     args = parse_arguments()
     if args.plain:
         run_plain(args)
-    images = [photo(*map(int, sides.split("x"))) for sides in args.images]
+    images = [photo(*sides) for sides in args.images]
     servers = {
         "plain loop": [HERE, args.file, "--plain", "--port", str(args.port)],
         "serve.py": [HERE.with_name("serve.py"), args.file, "--port", str(args.port)],

@@ -12,11 +12,12 @@ Images of all sizes share a batch, because Pillow resizes each one in a thread t
 the file would resize it. The file then only cuts out the centre, and its outputs are the same.
 A batch holds what has arrived while earlier ones were computed, so that no request waits for
 others. A CPU computes most with several batches at a time and one thread for each. By default there
-are twice as many as cores, because a busy system divides its cores among threads.
+are twice as many as cores: on a busy machine with two cores, four batches at a time got 1.5 cores,
+and two got 1.25.
 
 On SIGTERM the server refuses new connections, finishes the requests that it has, and exits with 0.
-Memory: up to (--queue x --megabytes), and 16 bytes for each pixel of --megapixels in each of
---threads threads.
+Memory: up to (--queue x --megabytes), 16 bytes for each pixel of --megapixels in each of --threads
+threads, and what the model needs for --batch images in each of --workers threads.
 """
 
 import argparse
@@ -182,11 +183,13 @@ class Batches:
         threads = [threading.Thread(target=self.run, daemon=True) for _ in range(workers)]
         for thread in threads:
             thread.start()
-        yield
-        for _ in threads:
-            self.waiting.put(None)  # which ends one thread
-        for thread in threads:
-            thread.join()
+        try:
+            yield
+        finally:
+            for _ in threads:
+                self.waiting.put(None)  # which ends one thread
+            for thread in threads:
+                thread.join()
 
     def run(self):
         # Not in the event loop, which each batch would wait for before and after it is computed.
@@ -209,11 +212,12 @@ class Batches:
         self.sizes.observe(len(images))
         try:
             rows = self.classifier(np.stack(images))
+            answers = list(zip(rows, results, strict=True))
         except Exception as error:  # only the requests of this batch fail
             for result in results:
                 result.set_exception(error)
             return
-        for row, result in zip(rows, results, strict=True):
+        for row, result in answers:
             result.set_result(row)
 
 
@@ -244,9 +248,9 @@ class Service:
             content = {"error": reason}
         except ClientDisconnect:
             status, content = 499, {}
-        except Exception:  # onnxruntime raises many types
+        except Exception:  # only this request fails
             LOG.exception("an image could not be classified")
-            status, content = 500, {"error": "the model could not compute the image"}
+            status, content = 500, {"error": "the server failed; see its log"}
         finally:
             self.active -= 1
         self.answers.labels(status).inc()

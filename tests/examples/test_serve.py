@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import types
 
 import keras
@@ -164,10 +165,29 @@ def test_serve_computes_what_waits_as_one_batch(service):
 def test_serve_answers_and_counts_what_the_runtime_refuses(service, monkeypatch):
     monkeypatch.setattr(service.classifier, "prepare", lambda *_: np.zeros((9, 9, 2), "uint8"))
     [(status, answer)] = ask(service, [b"image"])
-    assert (status, answer) == (500, {"error": "the model could not compute the image"})
+    assert (status, answer) == (500, {"error": "the server failed; see its log"})
     assert service.registry.get_sample_value("serve_requests_total", {"status": "500"}) == 1
     monkeypatch.undo()
+    monkeypatch.setattr(service.batches, "classifier", lambda images: images[:0])
+    assert ask(service, [content(image(40, 30))])[0][0] == 500
+    monkeypatch.undo()
     assert ask(service, [content(image(40, 30))])[0][0] == 200
+
+
+def test_serve_ends_its_threads_after_an_error(service):
+    before = threading.active_count()
+    with pytest.raises(InterruptedError), service.batches.running(2):
+        assert threading.active_count() == before + 2
+        raise InterruptedError
+    assert threading.active_count() == before
+
+
+def test_benchmark_reads_sizes_of_images():
+    size = load_example("benchmark_serve").size
+    assert size("1080x1920") == (1080, 1920)
+    for text in ("640", "640x", "1x2x3"):
+        with pytest.raises(ValueError):
+            size(text)
 
 
 WITHOUT = """
