@@ -83,8 +83,8 @@ def pixels_or_problem(content, channels, limit=MAX_PIXELS):
 def too_large(limit=MAX_PIXELS):
     """The end of the problem of an image of too many pixels."""
     return (
-        f" pixels (height x width), which is more than {limit}, or more than {MAX_SIDE} on one"
-        " side; make it smaller"
+        f" pixels (height x width); at most {limit} are read, and at most {MAX_SIDE} on one side;"
+        " make it smaller"
     )
 
 

@@ -19,6 +19,7 @@ class PreprocessImages(Layer):
     matrices are constants if the height and width of the images are known.
 
     Shapes: `(N, H, W, C) -> (N, *size, C)`, from bytes or floats in 0..255. H and W may be unknown.
+    NaN becomes an arbitrary byte.
 
     Args:
         size: (height, width) of the result in pixels, or an int for a square.

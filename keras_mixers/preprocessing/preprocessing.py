@@ -26,7 +26,8 @@ class Preprocessing(Specification):
 
     Shapes: `(H, W, C) -> (*size, C)` and `(N, H, W, C) -> (N, *size, C)`, from bytes or floats in
     0..255 to float32 in `value_range`, which is [-1, 1] by default. Models expect the result; they
-    do not expect bytes. Floats on another scale, such as 0..1, give a warning.
+    do not expect bytes. Floats on another scale, such as 0..1, and NaN, which becomes an arbitrary
+    byte, give a warning.
 
     Args:
         size: (height, width) of the result in pixels, or an int for a square.

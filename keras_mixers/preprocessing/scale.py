@@ -1,6 +1,7 @@
 """Warn about images whose values are not in 0..255."""
 
 import keras
+import numpy as np
 
 from keras_mixers import arguments
 
@@ -17,7 +18,8 @@ def warn_of_scale(images):
     is_float = "float" in keras.backend.standardize_dtype(images.dtype)
     in_unit_range = -1 <= lowest and highest <= 1 and (lowest, highest) != (0, 0)
     normalized = lowest < 0 and highest <= LARGEST_NORMALIZED
-    if (is_float and (in_unit_range or normalized)) or highest >= SMALLEST_16_BIT:
+    scaled = is_float and (in_unit_range or normalized)
+    if scaled or highest >= SMALLEST_16_BIT or not np.isfinite(lowest + highest):
         arguments.warn(
             "Preprocessing expects images with values in 0..255. Received:"
             f" {values.dtype} values from {lowest:.3g} to {highest:.3g}"

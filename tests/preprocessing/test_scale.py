@@ -23,6 +23,7 @@ PREPROCESSING = km.Preprocessing(4)
         ((IMAGE - 0.485) / 0.229, "from -2.* to 2"),
         (np.full((9, 9, 3), 1.0), "from 1 to 1"),
         (np.full((9, 9, 3), 60_000, "uint16"), r"int(16|32) values from 6e\+04"),
+        (np.where(IMAGE > 0.5, np.nan, 9), "from nan to nan"),
     ],
 )
 def test_preprocessing_warns_of_images_on_a_wrong_scale(image, values):
