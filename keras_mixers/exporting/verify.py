@@ -14,8 +14,8 @@ TOLERANCES = {"float32": 1e-4, "float16": 2e-2}
 # In int8: the norm of all differences, relative to the norm of all outputs.
 INT8_TOLERANCE = 0.3
 INT8_REMEDY = (
-    ". `keep_float` leaves layers of an ONNX file in float32. In a TensorFlow Lite file without"
-    " `calibration_data`, only the weights are in int8"
+    ". `keep_float` leaves layers of an ONNX file in float32. Without `calibration_data`, a"
+    " TensorFlow Lite file stores only weights in int8"
 )
 RANDOM_IMAGES = 32
 ROUNDS = 5  # of calls to measure the latency

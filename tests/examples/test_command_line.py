@@ -17,6 +17,7 @@ WITHOUT_FLAGS = {
     "train.py",
 }
 WITH_FLAGS = sorted(path for path in EXAMPLES.glob("*.py") if path.name not in WITHOUT_FLAGS)
+assert WITH_FLAGS, "the examples lie elsewhere"
 
 
 def test_help_needs_no_slow_import():

@@ -231,7 +231,7 @@ def test_lowerings_accept_other_layer_arguments(tmp_path):
     assert max(map(len, graph.shapes.values())) == 4
     by_weights = [n for n in graph.nodes("MatMul") if n.input[1] in graph.constants]
     assert max(len(graph.shapes[node.input[1]]) for node in by_weights) == 2, (
-        "OpenCV multiplies all heads by the first of several matrices"
+        "OpenCV 5.0 was wrong for additive scores with weights as the second factor"
     )
 
 

@@ -180,8 +180,7 @@ def reference_of(case_id):
 
 
 @cases
-# On JAX one policy, because Keras reads policies in the same way on every backend, and JAX promotes
-# float16 like bfloat16.
+# On JAX one policy, to save time; TensorFlow runs all.
 @pytest.mark.parametrize(("policy", "given"), GIVEN[1:2] if ON_JAX else GIVEN)
 def test_dtype_policies(case, policy, given):
     x = case.inputs()

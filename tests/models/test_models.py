@@ -14,6 +14,7 @@ from cases import FAMILIES, MODELS, case as model_case, describe
 from keras import ops
 
 import keras_mixers as km
+from keras_mixers.graph import all_layers
 
 HERE = pathlib.Path(__file__).parent
 # XLA takes seconds to compile a model that these tests run for less time. On JAX, eager steps take
@@ -71,7 +72,7 @@ def test_compiled_model_equals_eager_model(case):
 
 
 @families
-# JAX would compute float16 one operation at a time, and promotes it like bfloat16.
+# On JAX one policy, to save time; TensorFlow runs both.
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"][ON_JAX:])
 def test_mixed_precision_is_close_to_float32(case, policy):
     model = case.make(dtype=policy)
@@ -141,7 +142,8 @@ def save_with_outputs(model, case, folder, name):
     np.savez(folder / f"{name}.npz", images=images, answer=outputs(model, images))
 
 
-# They have all layers of the table of models. test_assembly.py reads the config of every case.
+# They have all kinds of layers of the table of models. test_assembly.py reads the config of every
+# case.
 OF_ALL_LAYERS = ["vit_map", "vit_rotary", "vit_rms", "vit_registers", "deit_distilled"]
 OF_ALL_LAYERS += ["mlp_mixer", "conv_mixer", "hybrid_ACMPG"]
 
@@ -149,9 +151,14 @@ OF_ALL_LAYERS += ["mlp_mixer", "conv_mixer", "hybrid_ACMPG"]
 @pytest.mark.one_backend("which names Keras numbers in a process does not depend on the backend")
 @pytest.mark.slow
 def test_models_load_in_fresh_process(tmp_path):
+    def kinds(models):
+        return {type(layer) for model in models for layer in all_layers(model)}
+
     cases = [model_case(name) for name in OF_ALL_LAYERS]
-    for case in cases:
-        save_with_outputs(case.make(), case, tmp_path, case.id)
+    models = [case.make() for case in cases]
+    assert kinds(models) >= kinds(case.make() for case in MODELS if case not in cases)
+    for case, model in zip(cases, models, strict=True):
+        save_with_outputs(model, case, tmp_path, case.id)
     finished = subprocess.run(
         [sys.executable, "-c", IN_A_FRESH_PROCESS, tmp_path],
         capture_output=True,

@@ -208,8 +208,8 @@ def start(folder, seconds=0.0, **variables):
     )
 
 
-def test_killed_search_resumes(tmp_path):
-    """The copy of the folder is what a process leaves that is killed in its fourth trial."""
+def test_interrupted_search_resumes(tmp_path):
+    """The copy of the folder is its state when the fourth trial starts."""
     tuner = km.tuning.within_budget(
         make("RandomSearch", tmp_path / "running", max_trials=8), keep=2
     )
