@@ -1,6 +1,7 @@
 """The structure of the package and of the suite: imports, public names, files, and the CI."""
 
 import ast
+import configparser
 import graphlib
 import inspect
 import json
@@ -12,6 +13,7 @@ import sys
 
 import public_api
 import pytest
+import setuptools
 
 import keras_mixers as km
 
@@ -215,6 +217,19 @@ ALLOWED_AT_THE_TOP = {
     "setup.cfg",
     "tests",
 }
+
+
+def test_installation_has_every_file_of_the_package():
+    """An editable installation hides it if a wheel leaves files out."""
+    packages = set(setuptools.find_packages(str(ROOT), include=["keras_mixers*"]))
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = re.split(r"[,\s]+", config["options.package_data"]["keras_mixers"])
+    data = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    files = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    for path in files:
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        assert package in packages if path.suffix == ".py" else path in data, path
 
 
 def test_top_folder_has_nothing_else():

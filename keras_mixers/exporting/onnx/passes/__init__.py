@@ -1,0 +1,1 @@
+"""Rewrites of the converted graph: one file a rewrite."""
