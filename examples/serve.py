@@ -55,6 +55,7 @@ LOG = logging.getLogger("uvicorn.error")  # uvicorn writes it to stderr
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's names, by the number of channels
 LARGEST_HEAD = 2**14  # bytes of a request line and its headers
 SECONDS_FOR_HEAD = 5
+REMEDY = "send the file with curl --data-binary @cat.jpg"
 
 
 def parse_arguments():
@@ -62,15 +63,32 @@ def parse_arguments():
     parser.add_argument("file", type=pathlib.Path, help="an ONNX file with preprocessing and names")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--top", type=int, default=5, help="classes in a response")
-    parser.add_argument("--batch", type=int, default=4, help="most images in a batch")
-    parser.add_argument("--workers", type=int, default=2 * os.cpu_count(), help="batches at a time")
-    parser.add_argument("--queue", type=int, default=64, help="most requests at a time; then 503")
-    parser.add_argument("--megabytes", type=float, default=8, help="of the largest body")
-    parser.add_argument("--megapixels", type=float, default=32, help="of the largest image")
-    parser.add_argument("--seconds", type=float, default=10, help="for a request; then 408 or 503")
-    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count()), help="that decode")
+
+    def add(flag, default, meaning):
+        parser.add_argument(flag, type=positive(type(default)), default=default, help=meaning)
+
+    add("--top", 5, "classes in a response")
+    add("--batch", 4, "most images in a batch")
+    add("--workers", 2 * os.cpu_count(), "batches at a time")
+    add("--queue", 64, "most requests at a time; then 503")
+    add("--megabytes", 8.0, "of the largest body")
+    add("--megapixels", 32.0, "of the largest image")
+    add("--seconds", 10.0, "for a request; then 408 or 503")
+    add("--threads", min(4, os.cpu_count()), "that decode")
     return parser.parse_args()
+
+
+def positive(kind):
+    """How argparse reads a positive int or float."""
+
+    def read(text):
+        value = kind(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"must be above 0, and not {text}")
+        return value
+
+    read.__name__ = kind.__name__  # which argparse names if `text` is not a number
+    return read
 
 
 class Refused(Exception):
@@ -85,7 +103,10 @@ class Classifier:
         options.intra_op_num_threads = max(1, os.cpu_count() // workers)
         # Otherwise threads without work use the processor, which other requests need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(file, options, ["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises many types for other files
+            raise SystemExit(f"serve.py: onnxruntime cannot load {file}: {error}") from None
         facts = self.session.get_modelmeta().custom_metadata_map
         if not {"preprocessing", "class_names"} <= facts.keys():
             raise SystemExit(
@@ -107,6 +128,8 @@ class Classifier:
 
     def prepare(self, body, most_pixels):
         """The image of a file as bytes, `(*self.resized, channels)`."""
+        if not body:
+            raise Refused(400, f"the body is empty; {REMEDY}")
         try:
             with Image.open(io.BytesIO(body), formats=("JPEG", "PNG", "WEBP")) as image:
                 if self.pixels_to_hold(*image.size) > most_pixels:
@@ -118,7 +141,8 @@ class Classifier:
         except Refused:
             raise
         except Exception:  # Pillow raises many types for damaged files
-            raise Refused(400, "the body is not a readable JPEG, PNG or WebP image") from None
+            reason = "the body is not a readable JPEG, PNG or WebP image"
+            raise Refused(400, f"{reason}; {REMEDY}") from None
 
     def pixels_to_hold(self, *sides):
         """The largest image on the way from sides that may be swapped, before any is decoded.
@@ -336,6 +360,8 @@ class Protocol(H11Protocol):
 def main():
     args = parse_arguments()
     Image.MAX_IMAGE_PIXELS = None  # because `prepare` has its own limit
+    if args.file.is_dir():
+        raise SystemExit(f"serve.py: {args.file} is a folder; serve.py takes an .onnx file")
     if not args.file.is_file():
         raise SystemExit(f"serve.py: file not found: {args.file}")
     config = uvicorn.Config(

@@ -224,7 +224,10 @@ def output_path(value):
     """Check the path to write to, in a folder that exists, and return a `pathlib.Path`."""
     checked = path("path", value)
     if not checked.parent.is_dir():
-        raise ValueError(f"`path` must lie in a folder that exists. {received(path=str(checked))}")
+        raise ValueError(
+            f"`path` must lie in a folder that exists. {received(path=str(checked))}; there is no"
+            f" folder {shown(str(checked.parent))}"
+        )
     return checked
 
 

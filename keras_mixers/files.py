@@ -67,6 +67,20 @@ def replacing(path, may_replace=None):
             file.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def new_parents(path):
+    """Create the folders in which `path` lies; after an error, remove those that are new."""
+    new = [folder for folder in path.resolve().parents if not folder.exists()]
+    path.resolve().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            with contextlib.suppress(OSError):  # because another process may use it too
+                folder.rmdir()
+        raise
+
+
 def write_text(path, text):
     """Write a text file atomically."""
     with replacing(path) as temporary:

@@ -85,7 +85,8 @@ def export(
             that compute them, and neither `logits` nor `probabilities`. The file computes in
             `dtype` with the model's float32 weights, whatever the model's dtype policy is.
         path: ends in `.onnx` or `.tflite`, or names a folder for a SavedModel. Its parent folder
-            must exist. ONNX weights over 2 GiB go into a second file next to `path`.
+            must exist, except with `version`. ONNX weights over 2 GiB go into a second file next
+            to `path`.
         format: `"onnx"`, `"tflite"` or `"saved_model"`; `None` for the one that `path` names.
             `"web"`: `path` becomes a folder with the ONNX file and one page, which classifies
             pictures and what the camera shows in a browser, by onnxruntime-web. The page also shows
@@ -97,7 +98,8 @@ def export(
             SavedModel, which is the default here. Triton reads `format="onnx"`, for which `export`
             also writes config.pbtxt and, with class names, labels.txt. Existing ones stay if they
             describe this model. A server that watches `path` sees a version only when it is
-            complete. TensorFlow Serving does not load again a version that it has loaded.
+            complete. TensorFlow Serving does not load again a version that it has loaded, so
+            `export` warns if it replaces one.
         preprocessing: how to prepare images for the model; it becomes part of the file. `"model"`
             for the model's (see `ImageModel`), because who runs the file cannot look it up.
             `None` for a file that takes prepared images. TensorFlow Lite can hold it only for
@@ -125,6 +127,7 @@ def export(
             `"float16"`: store weights in half precision, compute in float32.
         calibration_data: with `quantize`, images as the file takes them: an array, or images or
             batches of any sizes, with or without labels, such as a list or a `tf.data.Dataset`.
+            A file with preprocessing takes what `keras_mixers.data.images` gives.
             `export` uses the first 256 images to choose the ranges of int8 numbers in advance, and
             to measure `agreement`. The ranges are those of prepared images.
         attention_maps: whether the file also returns the weights of each `MultiHeadSelfAttention`,
@@ -132,12 +135,13 @@ def export(
         batch: the only batch size that the file takes; `None` for any. With a number, and without
             `preprocessing`, all shapes in the file are numbers, which some NPUs need.
         top: for a SavedModel with class names and `serve_encoded`, which then also returns the most
-            probable classes: `class_names` and `class_probabilities`, `(batch, top)`.
+            probable classes: `class_names` and `class_probabilities`, `(batch, top)`. A
+            number above that of all classes gives all.
         runtime: for `format="web"`: the folder of the npm package onnxruntime-web, from which
             `export` copies three files, or an address from which the page loads them. `None` for
             `node_modules/onnxruntime-web` in the current folder.
         keep_float: for int8 in ONNX. Paths of layers that stay in float, or their first parts:
-            `"block_0_attention"` also names `"block_0_attention/qkv"`.
+            `"block_0_attention"` also names `"block_0_attention/attention/qkv"`.
         sensitivity: for int8 in ONNX. Whether the report also has `sensitivity`, the error that
             int8 makes in each layer, which tells what to name in `keep_float`. `export` then
             quantizes the model once for each layer.
@@ -224,6 +228,8 @@ def export(
         keep_float=keep_float,
         sensitivity=sensitivity,
     ).calibrated(calibration_data)
+    repository.check_fits(path, file_format, version, serving)
+    replaced = repository.replaced(path, file_format, version)
     progress = Progress(path)
     with repository.replacing(path, file_format, version) as temporary:
         details = file_format.save(serving, temporary, progress)
@@ -248,6 +254,8 @@ def export(
         agreement=agreement,
         **details,
     )
+    if replaced:
+        arguments.warn(replaced)
     if report.disadvantages:
         arguments.warn(
             f"`quantize`='int8' makes {path.name!r} {' and '.join(report.disadvantages)}"

@@ -2,14 +2,26 @@
 
 import dataclasses
 import pathlib
+from typing import NamedTuple
 
 FEW = 0.5  # of the weights
 SLOWER = 1.1  # times the latency of float32, because latencies of equal files differ
+MOST_LAYERS = 10  # that the text of a report lists
+
+
+class LayerSensitivity(NamedTuple):
+    """What changes if only one layer is computed in int8; see `ExportReport.sensitivity`."""
+
+    error: float
+    agreement: float
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """What `export` wrote, and how far its outputs are from the model's; `str()` gives one line.
+    """What `export` wrote, and how far its outputs are from the model's.
+
+    `str()` gives one line. With `sensitivity`, it gives one more for each of the ten layers with
+    the largest errors.
 
     Attributes:
         path: the file or folder.
@@ -36,7 +48,8 @@ class ExportReport:
         float32_latency: for an int8 file, the latency of this other file, measured in turn with
             `latency`. None for other files.
         sensitivity: with `sensitivity=True`, `{path of a layer: (error, agreement)}`, the largest
-            error first, if only this layer is computed in int8. The error is the norm of the
+            error first, if only this layer is computed in int8. The pairs are named tuples. The
+            error is the norm of the
             difference of the first output, relative to the norm of this output. The agreement is
             the fraction of images that keep their class. The images are the first 32 of the
             calibration data, or random. None without.
@@ -55,7 +68,7 @@ class ExportReport:
     in_float: dict[str, str] | None = None
     float32_size: int | None = None
     float32_latency: float | None = None
-    sensitivity: dict[str, tuple[float, float]] | None = None
+    sensitivity: dict[str, LayerSensitivity] | None = None
 
     @property
     def disadvantages(self) -> list[str]:
@@ -87,4 +100,12 @@ class ExportReport:
             line += f"; only {self.quantized:.1%} of the weights are in {self.precision}"
         for disadvantage in self.disadvantages:
             line += f"; {disadvantage}"
-        return line
+        return "\n".join([line, *self._sensitive_layers()])
+
+    def _sensitive_layers(self):
+        """A line for each of the most sensitive layers, and one that counts the others."""
+        layers = list((self.sensitivity or {}).items())
+        for path, (error, agreement) in layers[:MOST_LAYERS]:
+            yield f"  int8 only in {path}: error {error:.2g}, the same class for {agreement:.1%}"
+        if len(layers) > MOST_LAYERS:
+            yield f"  and {len(layers) - MOST_LAYERS} layers with smaller errors"

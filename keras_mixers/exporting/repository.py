@@ -47,6 +47,22 @@ def check(path, file_format, version):
     return version
 
 
+def check_fits(path, file_format, version, serving):
+    """Raise ValueError, before a long export, if a Triton model's description does not fit."""
+    if version is not None and file_format is onnx:
+        triton.check(path, serving)
+
+
+def replaced(path, file_format, version):
+    """A warning as text if the export replaces a version that a server may have loaded, or None."""
+    if version is None or file_format is onnx or not (path / str(version)).exists():
+        return None
+    return (
+        f"`export` has replaced version {version} in {path.name!r}. TensorFlow Serving does not"
+        " load it again if it has loaded it; use a new number"
+    )
+
+
 def versions(path):
     """The folders of the versions in a model's folder."""
     found = path.iterdir() if path.is_dir() else ()
@@ -77,7 +93,10 @@ def replacing(path, file_format, version):
     """
     is_new = version is not None and not path.exists()
     target = path if version is None or is_new else path / str(version)
-    with files.replacing(target, lambda folder: may_replace(file_format, folder)) as temporary:
+    with (
+        files.new_parents(target) if is_new else contextlib.nullcontext(),
+        files.replacing(target, lambda folder: may_replace(file_format, folder)) as temporary,
+    ):
         if version is None:
             yield temporary
             return

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import os
 import pathlib
 from collections.abc import Iterable
 
@@ -19,6 +20,10 @@ from keras_mixers.preprocessing import PreprocessImages, Preprocessing
 FLOATS = ("float32", "float16", "bfloat16")
 MAX_IMAGES = 256  # of the calibration data
 MAX_BATCHES = 2**12  # read of the calibration data, because endless data may hold no images
+NOT_PATHS = (
+    "`calibration_data` must hold images as arrays, and not paths:"
+    " np.asarray(PIL.Image.open(path).convert('RGB')) is the array of a file"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +122,7 @@ class Serving:
         """
         if data is None:
             return self
-        if not isinstance(data, Iterable) and not hasattr(data, "shape"):
+        if not isinstance(data, (Iterable, os.PathLike)) and not hasattr(data, "shape"):
             raise TypeError(
                 "`calibration_data` must be an array of images, or images or batches of them."
                 f" {arguments.received(calibration_data=data)}"
@@ -145,7 +150,10 @@ class Serving:
         fits = images.dtype.kind in "biuf" or images.dtype.name == "bfloat16"
         fits = fits and (images.dtype == "uint8") == (dtype == "uint8")
         if not fits or not shape.is_compatible_with(images.shape):
-            hint = "; with preprocessing=None the file takes prepared images"
+            hint = (
+                "; keras_mixers.data.images(name, 'train') gives them, and so does a list of NumPy"
+                " arrays of any sizes; with preprocessing=None the file takes prepared images"
+            )
             raise ValueError(
                 f"`calibration_data` must hold images as the file takes them: {dtype} of shape"
                 f" {tuple(shape)}. Received: {images.dtype} of shape {images.shape}"
@@ -165,10 +173,19 @@ def calibration_arrays(data):
 
     An item is a batch or one image, with or without labels, so each may have another size.
     """
+    if isinstance(data, (str, os.PathLike)):
+        raise TypeError(f"{NOT_PATHS}. {arguments.received(calibration_data=data)}")
+    for item in items_of(data):
+        if item.dtype.kind in "OSU":
+            raise TypeError(f"{NOT_PATHS}. Received: {arguments.shown(item)} as an item")
+        yield item[None] if item.ndim == 3 else item
+
+
+def items_of(data):
+    """Yield an array, or each item of an iterable as an array without its labels."""
     try:
         for item in [data] if hasattr(data, "shape") else itertools.islice(data, MAX_BATCHES):
-            images = np.asarray(item[0] if isinstance(item, (tuple, list)) else item)
-            yield images[None] if images.ndim == 3 else images
+            yield np.asarray(item[0] if isinstance(item, (tuple, list)) else item)
     except Exception as error:  # an iterator may raise anything
         raise ValueError(
             "`calibration_data` must be an array of images or batches of them."

@@ -10,8 +10,23 @@ from keras_mixers.exporting.labels import LABELS, lines_of
 
 CONFIG = "config.pbtxt"
 MAX_BATCH = 32  # images that Triton gives to the model at once
-# onnx's names of the types that an exported file takes or returns -> Triton's
-TYPES = {"FLOAT": "TYPE_FP32", "UINT8": "TYPE_UINT8"}
+# NumPy's names of the types that an exported file takes or returns -> Triton's
+TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
+
+
+def check(folder, serving):
+    """Raise the ValueError of `describe` if the input or the class names of a `Serving` differ.
+
+    `export` calls it first, because it can take minutes until `describe` sees the file.
+    """
+    images = serving.images
+    content = described(
+        "input", images.name, images.dtype.name, list(images.shape), batched=serving.batch is None
+    )
+    check_describes(folder / CONFIG, content)
+    names = serving.metadata.get("class_names")
+    if names is not None:
+        check_describes(folder / LABELS, lines_of(names))
 
 
 def describe(file, folder, existing):
@@ -35,9 +50,14 @@ def describe(file, folder, existing):
 
 def write(new, existing, settings, content):
     """Write a file, or check that the existing one has `content`."""
+    check_describes(existing, content)
     if not existing.exists():
         new.write_text(settings + content, encoding="utf-8")
-    elif f"\n{content}" not in "\n" + existing.read_text(encoding="utf-8"):
+
+
+def check_describes(existing, content):
+    """Raise ValueError if a file of an earlier version lacks `content`."""
+    if existing.exists() and f"\n{content}" not in "\n" + existing.read_text(encoding="utf-8"):
         raise ValueError(
             f"`path` must name a new folder, or one whose {existing.name} describes this model,"
             " because it describes all versions. Received: a model with other inputs, outputs or"
@@ -63,25 +83,33 @@ def tensors_of(graph, has_labels):
     names = [tensor.name for tensor in graph.output]
     labelled = has_labels and next(n for n in ("probabilities", "logits") if n in names)
     return "".join(
-        f"{kind} {{\n"
-        f"  name: {json.dumps(tensor.name, ensure_ascii=False)}\n"
-        f"  data_type: {data_type(tensor)}\n"
-        f"  dims: [{', '.join(map(str, sides(tensor, is_batched(graph))))}]\n"
-        + (f'  label_filename: "{LABELS}"\n' if tensor.name == labelled else "")
-        + "}\n"
+        described(
+            kind,
+            tensor.name,
+            data_type(tensor),
+            [side.dim_value for side in tensor.type.tensor_type.shape.dim],
+            is_batched(graph),
+            is_labelled=tensor.name == labelled,
+        )
         for kind, tensors in (("input", graph.input), ("output", graph.output))
         for tensor in tensors
     )
 
 
+def described(kind, name, dtype, shape, batched, is_labelled=False):
+    """An input or output as text: -1 for a free side, and no batch if Triton adds it."""
+    return (
+        f"{kind} {{\n"
+        f"  name: {json.dumps(name, ensure_ascii=False)}\n"
+        f"  data_type: {TYPES[dtype]}\n"
+        f"  dims: [{', '.join(str(side or -1) for side in shape[batched:])}]\n"
+        + (f'  label_filename: "{LABELS}"\n' if is_labelled else "")
+        + "}\n"
+    )
+
+
 def data_type(tensor):
-    """Triton's name of a tensor's type."""
+    """NumPy's name of a tensor's type."""
     import onnx
 
-    return TYPES[onnx.TensorProto.DataType.Name(tensor.type.tensor_type.elem_type)]
-
-
-def sides(tensor, batched):
-    """The shape of a tensor, with -1 for a free side; without the batch if Triton adds it."""
-    shape = [side.dim_value or -1 for side in tensor.type.tensor_type.shape.dim]
-    return shape[1:] if batched else shape
+    return onnx.helper.tensor_dtype_to_np_dtype(tensor.type.tensor_type.elem_type).name

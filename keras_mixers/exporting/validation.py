@@ -1,6 +1,7 @@
 """Validate the arguments of `export` before anything is written."""
 
 import math
+import os
 import re
 
 import keras
@@ -8,10 +9,12 @@ import keras
 from keras_mixers import arguments
 from keras_mixers.exporting import onnx, repository, saved_model, tflite, web
 from keras_mixers.exporting.formats import BY_NAME, FORMATS, format_of
+from keras_mixers.exporting.onnx.int8 import check_has_layers
 from keras_mixers.exporting.serving import attention_layers, output_names
 from keras_mixers.graph import all_layers, producer
 from keras_mixers.models import image_model
 from keras_mixers.models.outputs import check_one_logit
+from keras_mixers.preprocessing import Preprocessing
 from keras_mixers.preprocessing.decode import MAX_PIXELS, MAX_SIDE
 
 # Suffixes of files that `export` does not write, and that do not name a folder.
@@ -26,9 +29,11 @@ def check_model(model):
     ends = ("inputs", "outputs") if isinstance(model, keras.Model) else ()
     counts = [len(getattr(model, end, None) or ()) for end in ends]
     if counts[:1] != [1] or not counts[1]:
+        is_path = isinstance(model, (str, os.PathLike))
+        remedy = "; load it with keras.models.load_model" if is_path else ""
         raise ValueError(
             "`model` must be a built functional or Sequential model with one input and one or more"
-            f" outputs. {arguments.received(model=model)}"
+            f" outputs. {arguments.received(model=model)}{remedy}"
         )
     names = output_names(model)
     reserved = [name for name in names if re.fullmatch(r"images|attention_\d+", name)]
@@ -66,7 +71,8 @@ def check_model(model):
 
 def check_path(path, name, version):
     """The path as a `pathlib.Path`, the format that `name` or the path names, and the version."""
-    path = arguments.output_path(path)
+    path = arguments.path("path", path)
+    arguments.output_path(path if version is None else outermost_new(path))
     arguments.text("path", str(path.absolute()))  # because the runtimes open paths in UTF-8
     file_format = format_of(path, arguments.choice("format", name, (None, *BY_NAME)))
     is_folder = not file_format.SUFFIX
@@ -88,6 +94,12 @@ def check_path(path, name, version):
     else:
         arguments.file_path(path, file_format.SUFFIX)
     return path, file_format, version
+
+
+def outermost_new(path):
+    """The first part of a path that does not exist, or the path: `export` creates what follows."""
+    new = [part for part in (path, *path.parents) if not part.exists()]
+    return new[-1] if new else path
 
 
 def check_folder(path, file_format):
@@ -118,7 +130,7 @@ def check_options(target, dtype, quantize, attention_maps, batch, sensitivity):
 
 
 def check_keep_float(keep_float):
-    """The names of layers as a tuple. That the file has them is checked later, in its graph."""
+    """The names of layers as a tuple."""
     expected = "`keep_float` must be a tuple of paths of layers"
     names = arguments.sequence("keep_float", keep_float, arguments.MOST_BLOCKS, expected)
     return tuple(arguments.text("keep_float", name) for name in names)
@@ -189,12 +201,13 @@ def check_format(file_format, **options):
 
 
 def check_has_effect(model, attention_maps, quantize, calibration_data, keep_float, sensitivity):
-    """Raise ValueError if an option would have no effect."""
+    """Raise ValueError if an option, or a name in `keep_float`, would have no effect."""
     if (keep_float or sensitivity) and quantize != "int8":
         raise ValueError(
             "`keep_float` and `sensitivity` must be () and False without quantize='int8'. Received:"
             f" {keep_float=}, {sensitivity=}, {quantize=}"
         )
+    check_has_layers(model, keep_float)
     if calibration_data is not None and not quantize:
         raise ValueError(
             "`calibration_data` must be None without `quantize`. Received: calibration_data with"
@@ -248,6 +261,12 @@ def check_preprocessing(preprocessing, model):
     """Check that preprocessing makes the images that the model takes, and the model logits."""
     if preprocessing is None:
         return
+    if not isinstance(preprocessing, Preprocessing):
+        raise TypeError(
+            "`preprocessing` must be a keras_mixers.Preprocessing, 'model' to put the model's into"
+            " the file, 'outside' to write it next to the file, or None."
+            f" {arguments.received(preprocessing=preprocessing)}"
+        )
     image_model.check_makes_input(model, preprocessing)
     if len(model.outputs) == 1:
         check_returns_logits(model)

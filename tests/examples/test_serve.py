@@ -127,8 +127,8 @@ def test_serve_refuses_what_exceeds_a_limit(service):
     good, benchmark = content(image(40, 30)), load_example("benchmark_serve")
     for body, status, reason in [
         ([good[:-40]], 400, "not a readable JPEG, PNG or WebP image"),
-        ([b"<svg/>"], 400, "not a readable"),
-        ([b""], 400, "not a readable"),
+        ([b"<svg/>"], 400, "JPEG, PNG or WebP image; send the file with curl --data-binary"),
+        ([b""], 400, "the body is empty; send the file with curl --data-binary"),
         ([content(Image.new("RGB", (400, 300)))], 413, "400 x 300 pixels"),
         ([benchmark.png(30_000, 30_000)], 413, "30000 x 30000 pixels"),
         ([benchmark.png(9_000, 1)], 413, "9000 x 1 pixels"),
@@ -146,6 +146,27 @@ def test_serve_refuses_what_exceeds_a_limit(service):
     assert statuses == [200, 200, 503]
     assert service.active == 0
     assert service.registry.get_sample_value("serve_requests_total", {"status": "413"}) == 5
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (".", "takes an .onnx file"),
+        ("none", "file not found: none"),
+        ("other.onnx", "onnxruntime cannot load other.onnx: "),
+        ("other.onnx --top 0", "argument --top: must be above 0, and not 0"),
+        ("other.onnx --batch -1", "argument --batch: must be above 0"),
+        ("other.onnx --seconds inf", "argument --seconds: must be above 0"),
+        ("other.onnx --threads few", "argument --threads: invalid int value: 'few'"),
+    ],
+)
+def test_serve_refuses_other_files_and_flags(serve, file, message, tmp_path, monkeypatch, capsys):
+    (tmp_path / "other.onnx").write_text("not ONNX")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["serve.py", *file.split()])
+    with pytest.raises(SystemExit) as end:
+        serve.main()
+    assert message in f"{end.value}{capsys.readouterr().err}"
 
 
 def test_serve_computes_what_waits_as_one_batch(service):

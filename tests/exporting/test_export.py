@@ -16,7 +16,7 @@ from cases import ModelCase, case, random_weights
 
 import keras_mixers as km
 from keras_mixers import files
-from keras_mixers.exporting import verify
+from keras_mixers.exporting import onnx as onnx_format, verify
 from keras_mixers.exporting.formats import FORMATS
 from keras_mixers.exporting.onnx import file as onnx_file
 from keras_mixers.exporting.serving import Serving
@@ -222,7 +222,11 @@ def quantized():
 @pytest.mark.parametrize(
     ("model", "path", "message"),
     [
-        (lambda: "vit", "model.onnx", "`model` must be a built functional.*'vit'"),
+        (
+            lambda: "vit",
+            "model.onnx",
+            "`model` must be a built functional.*'vit'; load it with keras.models.load_model$",
+        ),
         (two_inputs, "model.onnx", "`model` must be a built functional.*one input"),
         (equal_names, "model.onnx", "`model` must have outputs of different names.*'my_map', 'ra"),
         (
@@ -249,7 +253,11 @@ def quantized():
         ),
         (quantized, "model.onnx", "`model` must not be quantized by Keras.*classes.*int8"),
         (MODELS[0].make, ".", "`path` must name a file or folder"),
-        (MODELS[0].make, "nowhere/model.onnx", "`path` must lie in a folder that exists.*nowhere"),
+        (
+            MODELS[0].make,
+            "nowhere/model.onnx",
+            "`path` must lie in a folder that exists.*no folder 'nowhere'$",
+        ),
         (MODELS[0].make, "a_file", "`path` must end in '.onnx'.*a_file.*not a folder"),
         (MODELS[0].make, "/dev/null", "`path` must end in '.onnx'.*/dev/null.*not a folder"),
         (
@@ -326,15 +334,16 @@ INVALID_OPTIONS = [
     ),
     (
         "model.onnx",
-        {"quantize": "int8", "keep_float": ["hea", "patch_embed"]},
-        r"`keep_float` must name layers.*: head, or.*Received: keep_float=\['hea', 'patch_embed'\]",
+        {"quantize": "int8", "keep_float": ["head", "patch_embed"]},
+        r"`keep_float` must name layers that.*: , or.*Received: keep_float=\['patch_embed'\]",
     ),
     (
         "model.tflite",
         {"quantize": "int8", "sensitivity": True},
         "`sensitivity` must be False for the format 'tflite'.*'.onnx'",
     ),
-    ("model.onnx", {"preprocessing": 224}, "`preprocessing` must be a keras_mixers.Preprocessing"),
+    ("model.onnx", {"preprocessing": 224}, "`preprocessing` must be .*Preprocessing, 'model'"),
+    ("model.onnx", {"preprocessing": "inside"}, "'outside' .* or None.*preprocessing='inside'"),
     (
         "model.onnx",
         {"preprocessing": km.Preprocessing(8)},
@@ -405,6 +414,14 @@ INVALID_OPTIONS = [
         {"quantize": "int8", "calibration_data": 5},
         "`calibration_data` must be an array.*calibration_data=5",
     ),
+    *(
+        (
+            "model.onnx",
+            {"quantize": "int8", "calibration_data": data},
+            r"`calibration_data` must hold .* not paths: .*PIL.Image.open.*cat.jpg'",
+        )
+        for data in ("cat.jpg", ["cat.jpg"], [pathlib.Path("cat.jpg")])
+    ),
     (
         "model.onnx",
         {"calibration_data": np.zeros((3, 8, 12, 2), "float32")},
@@ -424,6 +441,20 @@ INVALID_OPTIONS = [
         "`dtype` must be 'float32' for the format 'onnx'.*with `preprocessing`",
     ),
 ]
+
+
+def test_misspelt_layer_is_refused_before_the_conversion(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_format, "save", None)  # calling it is a TypeError
+    model, int8 = case("vit").make(), {"quantize": "int8"}
+    for name, message in [
+        ("block_0_attention/qkv", "Did you mean 'block_0_attention/attention/qkv'.*?"),
+        ("nowhere", r"\['nowhere'\]; layers: \['patch_embed/projection', 'block_0_atten.*'head'\]"),
+    ]:
+        with pytest.raises(ValueError, match=f"must name layers of the model.*{message}$"):
+            km.export(model, tmp_path / "m.onnx", keep_float=["head", name], **int8)
+    for known in ("block_0_attention", "head", "block_1_attention/MatMul_2"):
+        with pytest.raises(TypeError, match="not callable"):
+            km.export(model, tmp_path / "m.onnx", keep_float=[known], **int8)
 
 
 @pytest.mark.parametrize(
@@ -492,7 +523,7 @@ def test_tflite_prepares_pictures_of_one_size(quantize, tolerance, tmp_path):
         ({"dtype": "float16"}, "`dtype` must.*with `preprocessing`"),
         (
             {"quantize": "int8", "calibration_data": np.zeros((3, 8, 12, 2), "float32")},
-            "`calibration_data` must hold.*uint8.*Received: float32",
+            "`calibration_data` must hold.*uint8.*Received: float32.*keras_mixers.data.images",
         ),
     ],
 )

@@ -104,6 +104,18 @@ def test_function_in_python_turns_pictures_and_lays_them_over_white(tmp_path):
     upright = np.rot90((wide * alpha + 255 * (255 - alpha) + 127) // 255, -1)
     np.testing.assert_array_equal(found[0], preprocessing(upright.astype("uint8")))
 
+    deep = Image.fromarray(np.arange(0, 50_000, 500, "uint16").reshape(10, 10))
+    for image in (deep, deep.convert("I"), deep.convert("F")):
+        with pytest.raises(ValueError, match=rf"8 bits per value; .*mode {image.mode}$"):
+            prepare(image)
+    np.testing.assert_array_equal(
+        prepare(Image.fromarray((np.asarray(deep) >> 8).astype("uint8")))[0],
+        preprocessing(np.repeat(np.asarray(deep)[..., None] >> 8, 3, -1).astype("uint8")),
+    )
+    for wrong in ("cat.jpg", pixels):
+        with pytest.raises(TypeError, match=f"must be a PIL image: .*{type(wrong).__name__}$"):
+            prepare(wrong)
+
 
 IN_NODE = """
 import fs from "fs";

@@ -199,6 +199,12 @@ def test_report_names_disadvantages_of_int8():
         "11.0 MB (float32: 0.0), within 1.0e-01 of the model, 5 ms an image (float32: 5);"
         " in float: convolutions (too slow); larger than in float32"
     )
+    lines = str(report_of(sensitivity={f"layer_{i}": (0.1, 1.0) for i in range(12)})).split("\n")
+    assert len(lines) == 12
+    assert lines[-2:] == [
+        "  int8 only in layer_9: error 0.1, the same class for 100.0%",
+        "  and 2 layers with smaller errors",
+    ]
 
 
 def test_agreement_is_fraction_of_equal_classes():
@@ -271,6 +277,10 @@ def test_keep_float_cures_the_most_sensitive_layer(tmp_path):
             model, tmp_path / "model.onnx", quantize="int8", keep_float=["even"], sensitivity=True
         )
     assert list(report.sensitivity) == ["even", "unequal"]
+    _, first, second = str(report).split("\n")
+    most = report.sensitivity["even"]
+    assert first == f"  int8 only in even: error {most.error:.2g}, the same class for 100.0%"
+    assert second.startswith("  int8 only in unequal: error 0.0")
     (error, same), (small, _) = report.sensitivity.values()
     assert error > 0.3 > 0.02 > small > 0
     assert same == 1.0, "of one class"

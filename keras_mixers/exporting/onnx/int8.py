@@ -3,14 +3,19 @@
 import collections
 import contextlib
 import logging
+import re
 
 from keras_mixers import arguments
 from keras_mixers.exporting.onnx.file import LARGEST_FILE
 from keras_mixers.exporting.onnx.graph import Graph, attribute
+from keras_mixers.exporting.onnx.lowering import layer_path
 from keras_mixers.exporting.temporary_files import temporary_files_in
+from keras_mixers.graph import all_layers
 
 TOOLS = [f"onnxruntime.quantization.{name}" for name in ("quant_utils", "quantize")]
 PRODUCTS = {"Attention", "Conv", "Gemm", "MatMul", "MultiHeadAttention"}
+# How the path of a product ends whose matrix is not a weight.
+OPERATOR = re.compile(rf"/({'|'.join(sorted(PRODUCTS))})(_\d+)?$")
 # Not Conv, which without calibration is slower in int8 than in float32.
 DYNAMIC_OPS = ["Attention", "MatMul"]
 STATIC_OPS = ["Conv", "Gemm", "MatMul"]  # with calibration
@@ -99,6 +104,25 @@ def convolutions_before_concat(model):
             elif node is not None and node.op_type in PASSED_ON:
                 nodes.extend(graph.producer.get(name) for name in node.input)
     return joined
+
+
+def check_has_layers(model, keep_float):
+    """Raise ValueError if a name is not that of a layer of the Keras model.
+
+    `check_keep_float` checks later, in the graph, that int8 would compute these layers.
+    """
+    paths = [layer_path(layer) for layer in all_layers(model)]
+    unknown = [
+        name for name in keep_float if not any(is_part(p, OPERATOR.sub("", name)) for p in paths)
+    ]
+    if unknown:
+        kernels = [v.path for v in model.variables if v.name == "kernel"]
+        layers = [path.rpartition("/")[0] for path in kernels]
+        known = arguments.nearest(unknown[0], layers) or f"; layers: {arguments.shown(layers)}"
+        raise ValueError(
+            "`keep_float` must name layers of the model, or the first parts of their paths."
+            f" {arguments.received(keep_float=unknown)}{known}"
+        )
 
 
 def check_keep_float(keep_float, layers, in_float):

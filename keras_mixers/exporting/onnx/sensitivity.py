@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_mixers.exporting.onnx.conversion import convert
 from keras_mixers.exporting.onnx.int8 import plan, quantized
+from keras_mixers.exporting.report import LayerSensitivity
 from keras_mixers.exporting.verify import random_images
 
 IMAGES = 32  # to measure with, because each layer is quantized and run separately
@@ -29,8 +30,8 @@ def sensitivity(serving, folder, progress):
         output = first_output(quantized(model, nodes, serving, folder), images)
         error = np.linalg.norm(output - expected) / np.linalg.norm(expected)
         same = np.mean(output.argmax(-1) == expected.argmax(-1))
-        found[layer] = (float(error), float(same))
-    return dict(sorted(found.items(), key=lambda item: -item[1][0]))
+        found[layer] = LayerSensitivity(float(error), float(same))
+    return dict(sorted(found.items(), key=lambda item: -item[1].error))
 
 
 def few_prepared_images(serving):

@@ -11,6 +11,10 @@ from keras_mixers import arguments
 PACKAGE = pathlib.Path("node_modules", "onnxruntime-web")
 FOLDER = "runtime"  # of the copy
 FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+EXPECTED = (
+    "`runtime` must be the folder of the npm package onnxruntime-web, or an address of its files"
+    " that begins with https:// or http://"
+)
 HINT = "`npm install onnxruntime-web` installs it (1.20 or newer)"
 
 
@@ -27,19 +31,14 @@ def found(runtime):
     if isinstance(runtime, str) and re.match("https?://", runtime):
         return runtime.rstrip("/") + "/"
     if runtime is not None and not isinstance(runtime, (str, os.PathLike)):
-        raise TypeError(
-            "`runtime` must be the folder of the npm package onnxruntime-web, or an address of its"
-            f" files that begins with https://. {arguments.received(runtime=runtime)}"
-        )
+        raise TypeError(f"{EXPECTED}. {arguments.received(runtime=runtime)}")
     folder = pathlib.Path(PACKAGE if runtime is None else runtime)
     for place in (folder, folder / "dist"):
         if all((place / name).is_file() for name in FILES):
             return place
     given = "runtime=None" if runtime is None else f"runtime='{runtime}'"
     raise ValueError(
-        "`runtime` must be the folder of the npm package onnxruntime-web, or an address of its"
-        f" files that begins with https://. Received: {given}, but '{folder / 'dist'}' has no"
-        f" {FILES[0]!r}; {HINT}"
+        f"{EXPECTED}. Received: {given}, but '{folder / 'dist'}' has no {FILES[0]!r}; {HINT}"
     )
 
 
