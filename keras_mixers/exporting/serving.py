@@ -177,7 +177,7 @@ def calibration_arrays(data):
         raise TypeError(f"{NOT_PATHS}. {arguments.received(calibration_data=data)}")
     for item in items_of(data):
         if item.dtype.kind in "OSU":
-            raise TypeError(f"{NOT_PATHS}. Received: {arguments.shown(item)} as an item")
+            raise TypeError(f"{NOT_PATHS}. {arguments.received(item=item.tolist())}")
         yield item[None] if item.ndim == 3 else item
 
 
