@@ -186,7 +186,7 @@ plt.show()
 # Each patch below is an average of patches of the original image. With **dot**, a patch is nearly
 # a copy of the patch with the largest score, which looks like itself. With **scaled dot**, it is
 # an average of similar patches, so details vanish. With **bilinear**, it looks like its mirror
-# image: the edges are on the wrong side. With **additive**, all patches receive nearly the same
+# image: the edges are on the wrong side. With **additive**, most patches receive nearly the same
 # average of bright patches.
 
 # %%
@@ -200,9 +200,9 @@ for panel, (name, result) in zip(axes, {"original": tokens, **results}.items(), 
 plt.show()
 
 # %% [markdown]
-# A model does not compare the raw tokens. Three matrices with learned weights make a query, a key
-# and a value from each token: $q = x W_q$, $k = x W_k$, $v = x W_v$. So a token can ask for one
-# thing, answer to another, and give away a third.
+# A layer does not compare the tokens as they are. Three matrices with learned weights make a
+# query, a key and a value from each token: $q = x W_q$, $k = x W_k$, $v = x W_v$. So a token can
+# ask for one thing, answer to another, and give away a third.
 #
 # ## Why the dot product is divided by the square root of d
 #
@@ -257,8 +257,9 @@ plt.show()
 # One query has one set of weights, so it receives one average. But a patch may need two things:
 # what patches that look alike have, and what its neighbours have. Therefore a layer has several
 # *heads*. A head is one attention with its own queries, keys and values, so it has its own T x T
-# table of weights. Each head computes with its part of the d channels. The layer writes the
-# results of all heads next to each other, and one more matrix mixes them.
+# table of weights. If a token has D numbers and the layer has H heads, the queries, keys and
+# values of one head have D / H numbers each. The layer writes the results of all heads next to
+# each other, so they have D numbers again, and one more matrix mixes them.
 #
 # To see it, we give each token a second half that describes its place: sine and cosine of its row
 # and of its column. (Notebook 2 has such *position embeddings* in a model.) The matrices of a
@@ -287,7 +288,7 @@ for num_heads in (1, 2):
 # One head adds the scores of both halves, so a key gets weight only if it looks like the query
 # *and* is near. Two heads answer both questions, each with its own weights: head 0 finds all
 # patches that look alike, and head 1 all that are near. The printed lines show that the second
-# head needs no more parameters, because each head has half of the channels.
+# head needs no more parameters, because each head has half of the numbers.
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.4), layout="constrained")
@@ -303,7 +304,7 @@ plt.show()
 # %% [markdown]
 # ## To remember
 #
-# - A **token** is a vector. Here it describes one patch.
+# - A **token** is a vector that describes one patch.
 # - A **score** compares a query with a key. **Softmax** turns the scores of a query into weights.
 # - **Attention** returns, for each token, the average of all values with these weights.
 # - A **head** is one such attention. A layer has several of them side by side.

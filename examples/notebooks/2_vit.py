@@ -34,7 +34,7 @@ except OSError:  # without a network
 images, labels = (np.asarray(part) for part in next(iter(test)))
 image = images[IMAGE]
 print(f"{info.num_train} images for training, {info.num_validation} for testing")
-km.visualize.plot_batch(test, info, count=10)
+km.visualize.plot_batch(test, info, count=8)
 
 # %% [markdown]
 # ## From the image to the logits
@@ -101,9 +101,9 @@ km.visualize.plot_position_similarity(model)
 # them as arrays. Their shape is (images, heads, queries, keys), and each row sums to 1.
 
 # %%
-maps = km.attention_maps(model, images[: IMAGE + 1])
+maps = km.attention_maps(model, images[:8])
 for name, weights in maps.items():
-    print(name, weights.shape, "row sums", weights.sum(axis=-1).min(), weights.sum(axis=-1).max())
+    print(f"{name} {weights.shape}, sum of each row {weights.sum(axis=-1).mean():.3f}")
 
 # %% [markdown]
 # The figure shows the first layer, one map for each head. A row is a query, a column is a key. Row

@@ -55,7 +55,7 @@ hidden = ops.gelu(layer.fc1(transposed), approximate=False)  # (1, 64, 32): the 
 mixed = layer.fc2(hidden)  # (1, 64, 49): back to the patches
 ours = ops.transpose(mixed, (0, 2, 1))  # (1, 49, 64)
 print("shapes:", *(tuple(each.shape) for each in (x, transposed, hidden, mixed, ours)))
-print("largest difference from the layer:", float(abs(ours - expected).max()))
+print(f"largest difference from the layer: {float(ops.max(ops.abs(ours - expected))):.0e}")
 
 # %% [markdown]
 # Each hidden unit has T input weights, one for each patch. It computes a weighted sum of *one*
@@ -111,11 +111,9 @@ km.visualize.plot_token_mixing_units(model, layer=0)
 
 
 def neighbour_correlation(units):
-    """Correlation of the weights of patches that are next to each other, over all units."""
+    """Correlation of weights next to each other, left and right or above and below."""
     first = np.concatenate([units[:, :, :-1].ravel(), units[:, :-1].ravel()])
-    second = np.concatenate(
-        [units[:, :, 1:].ravel(), units[:, 1:].ravel()]
-    )  # right of it, below it
+    second = np.concatenate([units[:, :, 1:].ravel(), units[:, 1:].ravel()])
     return np.corrcoef(first, second)[0, 1]
 
 

@@ -3,6 +3,7 @@
     pip install -e ".[notebooks]"
     python examples/notebooks/convert.py                    # all seven
     python examples/notebooks/convert.py 2_vit 3_mlp_mixer  # some of them
+    python examples/notebooks/convert.py --text             # only text has changed
 
 A source is a Python file in the percent format of jupytext: `# %%` begins a cell of code, and
 `# %% [markdown]` a cell of text. Edit the sources and not the .ipynb files. On 2 CPU cores the
@@ -38,6 +39,9 @@ def parse_arguments():
     parser.add_argument(
         "names", nargs="*", default=names, metavar="name", help=f"some of {', '.join(names)}"
     )
+    parser.add_argument(
+        "--text", action="store_true", help="change only the cells of text, and execute nothing"
+    )
     args = parser.parse_args()
     unknown = sorted(set(args.names) - set(names))
     if unknown:
@@ -46,10 +50,32 @@ def parse_arguments():
 
 
 def convert(source):
-    """Execute a source and write its .ipynb file, whole or not at all."""
+    """Execute a source and write its .ipynb file."""
     notebook = notebook_of(source)
     execute(notebook, source.parent)
     clean(notebook)
+    return write(notebook, source)
+
+
+def change_text(source):
+    """Write the .ipynb file of a source with the outputs that it has.
+
+    Raises:
+        ValueError: if the code has changed since they were computed.
+    """
+    notebook = notebook_of(source)
+    new = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    before = nbformat.read(source.with_suffix(".ipynb"), as_version=4)
+    old = [cell for cell in before.cells if cell.cell_type == "code"]
+    if [cell.source for cell in new] != [cell.source for cell in old]:
+        raise ValueError(f"--text must not be given if code has changed. Received: {source.name}")
+    for cell, executed in zip(new, old, strict=True):
+        cell.update(outputs=executed.outputs, execution_count=executed.execution_count)
+    return write(notebook, source)
+
+
+def write(notebook, source):
+    """Write a notebook next to its source, whole or not at all; return the path."""
     path = source.with_suffix(".ipynb")
     temporary = path.with_suffix(".tmp")
     nbformat.write(notebook, temporary)
@@ -107,7 +133,7 @@ def main():
     args = parse_arguments()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the kernel inherits it
     for name in args.names:
-        path = convert(FOLDER / f"{name}.py")
+        path = (change_text if args.text else convert)(FOLDER / f"{name}.py")
         print(f"wrote {path.relative_to(FOLDER)}, {path.stat().st_size // 1000} kB", flush=True)
 
 
@@ -116,3 +142,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("\nconvert.py: interrupted")
+    except ValueError as error:
+        sys.exit(f"convert.py: {error}")

@@ -19,6 +19,7 @@ TOY = {
     "PATCH_SIZE": 2,  # pixels
     "DEPTH": 1,
     "EPOCHS": 1,
+    "IMAGE": 0,
 }
 MOST_BYTES = 400_000
 MACHINE = ("/home", "/root", "/tmp", "/usr", "site-packages")
@@ -69,6 +70,14 @@ def test_convert_writes_outputs_of_cells(tmp_path):
     assert not list(outputs(notebook, "text/plain"))
     assert not [cell.metadata for cell in notebook.cells if cell.metadata]
     assert {path.name for path in tmp_path.iterdir()} == {"0_source.py", "0_source.ipynb"}
+
+    source.write_text(source.read_text().replace("# Text", "# Other text"))
+    changed = nbformat.read(convert.change_text(source), as_version=4)
+    assert changed.cells[0].source == "# Other text"
+    assert changed.cells[1:] == notebook.cells[1:]
+    source.write_text(source.read_text().replace("6 * 7", "6 * 8"))
+    with pytest.raises(ValueError, match=r"Received: 0_source\.py"):
+        convert.change_text(source)
 
 
 def test_convert_refuses_warnings():
