@@ -116,9 +116,12 @@ def clean(notebook):
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if output.get("name") == "stderr":
             raise ValueError(f"A cell must not write to stderr. Received: {output.text}")
-        if "image/png" in output.get("data", ()):
-            output.data = {"image/png": smaller(output.data["image/png"])}
+        data = output.get("data", {})
+        if "image/png" in data:
+            data["image/png"] = smaller(data["image/png"])
             output.metadata = nbformat.from_dict({})
+        if any(kind.startswith("image/") for kind in data):
+            data.pop("text/plain", None)  # "<Figure size 640x480 with 4 Axes>"
 
 
 def smaller(png):

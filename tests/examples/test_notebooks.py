@@ -73,7 +73,7 @@ def test_convert_writes_outputs_of_cells(tmp_path):
 
     source.write_text(source.read_text().replace("# Text", "# Other text"))
     changed = nbformat.read(convert.change_text(source), as_version=4)
-    assert changed.cells[0].source == "# Other text"
+    assert changed.cells[0].source == "Other text"
     assert changed.cells[1:] == notebook.cells[1:]
     source.write_text(source.read_text().replace("6 * 7", "6 * 8"))
     with pytest.raises(ValueError, match=r"Received: 0_source\.py"):
