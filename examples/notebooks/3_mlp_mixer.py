@@ -26,7 +26,9 @@ EPOCHS = 3  # the digits are few images: they need 40
 IMAGE = 6  # which test image to look at
 
 # %%
-recipe = km.Recipe(epochs=EPOCHS, batch_size=128, learning_rate=2e-3, warmup_epochs=0.5)
+recipe = km.Recipe(
+    epochs=EPOCHS, batch_size=128, learning_rate=2e-3, warmup_epochs=0.5, weight_decay=3.0
+)
 options = {"image_size": IMAGE_SIZE, "batch_size": recipe.batch_size}
 try:
     train, test, info = km.data.load(DATASET, **options)

@@ -128,7 +128,9 @@ def smaller(png):
     """A picture in base64 with a palette of 256 colours, which takes a third of the bytes."""
     picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     file = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    # MAXCOVERAGE, because the default gives a colour bar only a few colours.
+    picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    picture.save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
