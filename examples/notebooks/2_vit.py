@@ -64,6 +64,7 @@ model = km.ViT(
     depth=DEPTH,
     num_heads=4,
     mlp_dim=128,
+    position_embedding="sincos2d",
     num_classes=info.num_classes,
 )
 for layer in model.layers:
@@ -144,11 +145,14 @@ km.visualize.plot_attention(model, image, layer=-1)
 # reference is the distance that equal weights for all patches would give.
 
 # %%
-distances = km.probe.attention_distance(model, images)
+distances = {
+    name: distance.mean(axis=0)  # over the images; one number for each head
+    for name, distance in km.probe.attention_distance(model, images).items()
+}
 places = np.stack(np.divmod(np.arange(grid.rows * grid.columns), grid.columns), axis=1)
 equal = PATCH_SIZE * np.linalg.norm(places[:, None] - places, axis=-1).mean()
 for name, distance in distances.items():
-    print(name, " ".join(f"{pixels:4.1f}" for pixels in distance.mean(axis=0)), "pixels")
+    print(name, " ".join(f"{pixels:4.1f}" for pixels in distance), "pixels")
 figure = km.visualize.plot_attention_distance(model, images)
 figure.axes[0].axhline(equal, color="gray", linestyle="--")
 figure.axes[0].set_ylim(0, 1.1 * max(equal, figure.axes[0].get_ylim()[1]))
@@ -167,7 +171,10 @@ figure
 # %%
 folder = pathlib.Path("out")
 folder.mkdir(exist_ok=True)
-Image(km.visualize.animate_attention(model, image, folder / "attention.gif", layer=0).read_bytes())
+layer = min(distances, key=lambda name: distances[name].min())
+head = int(distances[layer].argmin())
+gif = km.visualize.animate_attention(model, image, folder / "attention.gif", layer, head)
+Image(gif.read_bytes())
 
 # %% [markdown]
 # ## Explore by yourself

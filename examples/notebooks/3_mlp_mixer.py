@@ -84,6 +84,13 @@ for each in model.layers:
 print(f"{model.count_params():,} parameters")
 units_before = km.token_mixing_units(model)
 
+# %% [markdown]
+# ## Training
+#
+# The recipe has a strong weight decay: in each step, every matrix loses a small part of its value.
+# What the training does not need fades away, also the random numbers of the start. So the weights
+# that remain can be looked at. The last line states the accuracy on test images.
+
 # %%
 recipe.compile(model, steps_per_epoch=len(train))
 model.fit(train, epochs=EPOCHS, shuffle=False, verbose=2)
@@ -94,11 +101,12 @@ print(f"Test accuracy: {accuracy:.1%}")
 # ## Hidden units as pictures
 #
 # The weights of a hidden unit, one for each patch, are laid out on the grid of patches. Each small
-# picture is one of the 64 units of the first block. One colour means positive weights, the other
-# negative weights, and dark means zero.
+# picture is one of the 64 units of the first block. Red weights are positive, blue ones are
+# negative, and black is zero.
 #
-# At the start the weights were random noise. Training has made patterns of them: some units add up
-# one region of the image, some subtract one region from another, and some still look like noise.
+# At the start the weights were random noise. Now many units are nearly black, so the model hardly
+# uses them. Others have stripes or regions: a unit that is red in one part and blue in another
+# compares these parts of the image. Some noise is left.
 
 # %%
 km.visualize.plot_token_mixing_units(model, layer=0)
@@ -106,8 +114,9 @@ km.visualize.plot_token_mixing_units(model, layer=0)
 # %% [markdown]
 # Is there really more order than at the start? We measure it: the correlation between the weights
 # of neighbouring patches, in each block. In noise it is near 0. In a smooth picture it is near 1.
-# The layer never knew which patches are neighbours, because for a Dense layer its inputs have no
-# order. If the correlation is above 0, the model has learned it from the images.
+# For a Dense layer its inputs have no order, so it did not know which patches are neighbours. A
+# correlation above 0 was learned from the images: neighbouring patches often look alike, so their
+# weights become alike.
 
 # %%
 
@@ -128,14 +137,14 @@ for name, after in units.items():
 # ## What one hidden unit computes
 #
 # We follow one unit of the first block, for one image. Its input is the output of the patch
-# embedding, after the norm. The left panels show one channel of it: a coarse picture of the image.
-# The unit multiplies this picture with its weights, patch by patch, adds everything up, adds its
-# bias, and applies GELU (which keeps positive numbers and suppresses negative ones). The result is
-# *one number*: the activation of this unit in this channel.
+# embedding, after the norm. The second panel shows one channel of it: a coarse picture of the
+# image. The unit multiplies this picture with its weights, patch by patch, adds everything up,
+# adds its bias, and applies GELU (which keeps positive numbers and suppresses negative ones). The
+# result is *one number*: the activation of this unit in this channel.
 #
 # We choose the unit and the channel with the largest activation, so the picture fits the weights
-# well: where the weights are positive the channel is positive, and the product is positive almost
-# everywhere.
+# well: in most places both are positive (red) or both are negative (blue), so the product is
+# positive.
 
 # %%
 name = "block_0_token_mixing"
@@ -170,9 +179,8 @@ plt.show()
 
 # %% [markdown]
 # The next figure has this number for all units (rows) and all channels (columns). A bright spot is
-# a unit whose pattern was found in that channel. A row that is bright in many channels is a
-# pattern that many channels have. The second Dense layer then gives each patch a weighted sum of
-# these numbers: so each patch learns what was found anywhere in the image.
+# a unit whose pattern was found in that channel. The second Dense layer then gives each patch a
+# weighted sum of these numbers. So each patch learns what was found anywhere in the image.
 
 # %%
 km.visualize.plot_token_mixing_activations(model, image, layer=0)
@@ -252,6 +260,6 @@ print(f"shuffled images, shuffled weights: {accuracy_on(shuffled, twin):.1%}")
 #
 # 1. Draw the units of the last block (`layer=-1`). Are they smoother or rougher? Compare with the
 #    printed correlations.
-# 2. Train with `km.Recipe(..., weight_decay=2.0)`. Strong weight decay removes what remains of the
-#    random start. Do the pictures become clearer, and what happens to the accuracy?
+# 2. Train with `weight_decay=0.05`, as one usually would. What do the hidden units look like, and
+#    what happens to the correlations and to the accuracy?
 # 3. Train on shuffled images (`train.map(...)`, or arrays in `fit`). Is the accuracy the same?

@@ -20,7 +20,7 @@ import sys
 import jupytext
 import nbclient
 import nbformat
-from PIL import Image
+from PIL import Image, ImageSequence
 
 FOLDER = pathlib.Path(__file__).parent
 SOURCES = sorted(FOLDER.glob("[0-9]_*.py"))
@@ -29,6 +29,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+WIDEST = 260  # pixels of an animation
 # The log lines that TensorFlow's C++ code writes when it is imported go to the terminal.
 KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"]
 
@@ -120,18 +121,41 @@ def clean(notebook):
         if "image/png" in data:
             data["image/png"] = smaller(data["image/png"])
             output.metadata = nbformat.from_dict({})
+        if "image/gif" in data:
+            data["image/gif"] = smaller_animation(data["image/gif"])
         if any(kind.startswith("image/") for kind in data):
             data.pop("text/plain", None)  # "<Figure size 640x480 with 4 Axes>"
 
 
 def smaller(png):
     """A picture in base64 with a palette of 256 colours, which takes a third of the bytes."""
-    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     file = io.BytesIO()
-    # MAXCOVERAGE, because the default gives a colour bar only a few colours.
-    picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    picture.save(file, "png", optimize=True)
+    with_palette(opened(png).convert("RGB"), 256).save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
+
+
+def smaller_animation(gif):
+    """A GIF in base64 with at most `WIDEST` pixels in a row and 64 colours."""
+    animation = opened(gif)
+    scale = min(1, WIDEST / animation.width)
+    size = (round(animation.width * scale), round(animation.height * scale))
+    frames = [
+        with_palette(frame.convert("RGB").resize(size, Image.Resampling.BOX), 64)
+        for frame in ImageSequence.Iterator(animation)
+    ]
+    file = io.BytesIO()
+    duration = animation.info["duration"]
+    frames[0].save(file, "gif", save_all=True, append_images=frames[1:], duration=duration, loop=0)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def opened(data):
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def with_palette(picture, colours):
+    """The method is `MAXCOVERAGE`, because the default gives a colour bar only a few colours."""
+    return picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
 
 def main():

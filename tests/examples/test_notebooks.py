@@ -21,7 +21,7 @@ TOY = {
     "EPOCHS": 1,
     "IMAGE": 0,
 }
-MOST_BYTES = 400_000
+MOST_BYTES = 450_000
 MACHINE = ("/home", "/root", "/tmp", "/usr", "site-packages")
 
 
