@@ -17,6 +17,7 @@ TOY = {
     "DATASET": "digits",
     "IMAGE_SIZE": 8,  # pixels
     "PATCH_SIZE": 2,  # pixels
+    "PATCH_SIZES": (1, 2, 4),  # pixels
     "DEPTH": 1,
     "EPOCHS": 1,
     "IMAGE": 0,
