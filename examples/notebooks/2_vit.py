@@ -45,8 +45,8 @@ km.visualize.plot_batch(test, info, count=8)
 #   patch with a learned matrix. The result is one **token** of 64 numbers for each of 49 patches.
 # - `prefix_tokens` puts one more token in front, the **class token**. It belongs to no patch. At
 #   the start it is the same for every image. It collects what the classifier needs.
-# - `position_embedding` adds a learned vector for each place. Attention treats all tokens alike,
-#   so without this vector the model could not know where a patch was.
+# - `position_embedding` adds a vector for each place. Attention treats all tokens alike, so
+#   without this vector the model could not know where a patch was.
 # - A block has two halves. `block_0_attention` lets the tokens read from each other, in 4 heads.
 #   `block_0_channel_mixing` is an MLP, a small network that works on each token separately. Both
 #   compute `x + layer(norm(x))`: they add something to the token, and do not replace it.
@@ -84,13 +84,15 @@ _, accuracy = model.evaluate(test, verbose=0)
 print(f"Test accuracy: {accuracy:.1%}")
 
 # %% [markdown]
-# ## Position embeddings: the model finds out what is near
+# ## Position embeddings: what is near
 #
-# Each small picture belongs to one place, and shows how similar its position vector is to those of
-# all places (cosine: 1 for equal directions, 0 for unrelated ones). At the start of training, all
-# vectors were random and unrelated. Now each picture is bright at its own place and around it,
-# often along its row and column. The model did not receive the grid: it learned from images what
-# is near.
+# The original ViT learns a vector for each place. That needs a long training. We took fixed
+# vectors, sines and cosines of row and column (`position_embedding="sincos2d"`, arXiv 2205.01580).
+#
+# Each small picture belongs to one place. It shows how similar the vector of this place is to
+# those of all places (cosine similarity, 1 for equal directions). Each picture is brightest at its
+# own place and gets darker with the distance. So attention can find out from the tokens what is
+# near.
 
 # %%
 km.visualize.plot_position_similarity(model)
@@ -108,12 +110,14 @@ for name, weights in maps.items():
 
 # %% [markdown]
 # The figure shows the first layer, one map for each head. A row is a query, a column is a key. Row
-# 0 and column 0 are the class token, then the patches follow row by row, from the top left.
+# 0 and column 0 are the class token. Then the patches follow row by row, from the top left.
 #
-# - A bright **diagonal** means that tokens read from themselves, and lines next to it that they
-#   read from their neighbours.
-# - Bright **blocks** or lines at a distance of 7 are patches above and below each other.
-# - Bright **columns** are tokens from which all queries read.
+# - Bright **columns** are patches from which most queries read, whatever they look like.
+# - Bright **blocks** are groups of patches that read from a group of patches. In the run shown
+#   here, patches of the shoe (rows 19 to 36) read from patches of the sole (columns 37 to 42) in
+#   head 2.
+# - Patterns **repeat** after 7 rows or 7 columns, because the patch below is 7 tokens later.
+# - A bright **diagonal** would mean that tokens read from themselves.
 
 # %%
 km.visualize.plot_attention_matrix(model, image, layer=0)
@@ -122,8 +126,9 @@ km.visualize.plot_attention_matrix(model, image, layer=0)
 # ## One query over the image
 #
 # One row of the map has a weight for each patch, so it can be drawn over the image. The red frame
-# is the query. Each panel is one head, and "mean" is their average. The heads differ: each has its
-# own queries and keys, and so looks for something else.
+# is the query. Each panel is one head, and "mean" is their average. The heads differ, because each
+# has its own queries and keys. Here head 0 reads from the background, head 1 from the query itself
+# and from the tip of the shoe, head 2 from the sole, and head 3 from heel and tip.
 
 # %%
 grid = km.probe.token_grid(model)
@@ -132,7 +137,8 @@ km.visualize.plot_attention(model, image, query=query, layer=0)
 
 # %% [markdown]
 # In the last layer, the most interesting query is the class token, because the classifier reads
-# only this token. The figure shows from which patches it takes its information.
+# only this token. The figure shows from which patches it takes its information. For this sneaker
+# these are mostly patches of the slope from the laces to the tip.
 
 # %%
 km.visualize.plot_attention(model, image, layer=-1)
@@ -142,7 +148,7 @@ km.visualize.plot_attention(model, image, layer=-1)
 #
 # How far does a head look? The *attention distance* is the mean distance between a query and its
 # keys, each key with its weight. A convolution has a fixed reach. A head can choose. The dashed
-# reference is the distance that equal weights for all patches would give.
+# line is the distance that equal weights for all patches would give. Each dot is a head.
 
 # %%
 distances = {
@@ -160,13 +166,16 @@ print(f"equal weights: {equal:.1f} pixels")
 figure
 
 # %% [markdown]
-# Each dot is a head. Heads far below the dashed line look at neighbours, as a convolution does.
-# Heads near the line look everywhere, and heads above it prefer distant patches.
+# A head below the line prefers near patches, a head above it distant ones. In this run most heads
+# are close to the line: they look everywhere. Large ViTs have near heads in their first layers,
+# after long training on many images (figure 7 of arXiv 2010.11929).
 #
 # ## Every query in turn
 #
-# The animation moves the query over all patches. Left: the query. Right: its weights, the mean
-# over the heads of the first layer.
+# The animation moves the query (left) over all patches, and shows its weights (right) in the head
+# with the smallest distance. Watch why its distance is small. A head can read from the neighbours
+# of the query. Or it can read from the middle of the image, which is not far from anywhere. This
+# one reads from the same few patches at the laces for most queries.
 
 # %%
 folder = pathlib.Path("out")
@@ -195,10 +204,12 @@ print(page, page.stat().st_size // 1000, "kB")
 #
 # - A ViT is a patch embedding, position embeddings, and blocks of attention and an MLP.
 # - The attention of one head is a table of T x T weights, and a new one for each image.
-# - The first layers often have near and far heads. Nothing forces a head to look near.
+# - Heads differ: some look near, some far, some at one part of the object. Nothing but training
+#   decides.
 #
 # ## Three things to try
 #
 # 1. Move `query` to the background and to an edge of the object. Which heads change?
-# 2. Train with `position_embedding=None` in `km.ViT`. How much accuracy do the positions bring?
+# 2. Train with `position_embedding="learned"`, then with `None`. How much accuracy do the
+#    positions bring, and do learned positions show the grid?
 # 3. Train with `num_heads=1`, then with `num_heads=8`. Compare accuracy and attention distances.
