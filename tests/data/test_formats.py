@@ -155,7 +155,7 @@ def test_file_that_is_not_readable_is_named_before_training(tmp_path):
     assert found.no_images == [str(tmp_path / "text.png")]
     assert not found.converted
     problems = {pathlib.Path(path).name: problem for path, problem in found.problems.items()}
-    assert problems["large.tif"].startswith("it has 8200 x 8200 pixels (height x width), which is")
+    assert problems["large.tif"].startswith("it has 8200 x 8200 pixels (height x width); at most")
     assert problems["huge.tif"] == "it has more than 67108864 pixels"
     assert problems["zero.jpg"] == "it is empty"
     assert problems["link.jpg"] == "it cannot be opened: No such file or directory"

@@ -120,7 +120,7 @@ def test_serve_encoded_rejects_large_or_unknown_files(prepared):
     good = tf.io.encode_png(photos(1)[0]).numpy()
     large = good[:16] + (20_000).to_bytes(4, "big") * 2 + good[24:]
     message = (
-        r"encoded\[1\] is not a readable image: it has 20000 x 20000 pixels.* more than 67108864"
+        r"encoded\[1\] is not a readable image: it has 20000 x 20000 pixels.* at most 67108864"
     )
     for bad, expected_message in [
         (large, message),
