@@ -318,10 +318,12 @@ def plot(rows, path, title):
 
 
 def study(args):
-    results = Results(args)
     data = Data(args)
     for images in args.images:
         data.sample(images, 0)  # raises an error before the pretraining
+    for name in (*RESULTS, *PROGRESS) if args.overwrite else ():
+        (args.output / name).unlink(missing_ok=True)
+    results = Results(args)
     pretrained = pretrain(args, data)
     rows = list(compare(args, data, pretrained, results))
     cost = list(costs(args, data, pretrained))
@@ -337,8 +339,6 @@ def main():
     try:
         with locked(args.output):
             refuse_to_overwrite(args, *RESULTS)
-            for name in (*RESULTS, *PROGRESS) if args.overwrite else ():
-                (args.output / name).unlink(missing_ok=True)
             study(args)
             print_content(args.output)
     except (ValueError, TypeError, OSError) as error:  # an invalid flag

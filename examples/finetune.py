@@ -134,7 +134,7 @@ def load(args, preprocessing, **stage):
 
 
 def begin(args):
-    """Check the flags, and refuse to mix two runs; with --overwrite, delete the earlier one."""
+    """Check the flags, and refuse to mix two runs without --overwrite."""
     if pathlib.Path(args.checkpoint).is_file() and not (args.family and args.variant):
         raise ValueError(
             "--family and --variant must name the builder and its row for a file. Received:"
@@ -144,21 +144,21 @@ def begin(args):
         named_recipe(args.recipe)
     km.data.Augmentation(**dict(args.augmentation))
     earlier = [args.output / "model.keras", args.output / "flags.json"]
-    if args.overwrite:
-        for path in [*earlier, *args.output.glob("stage_*.weights.h5")]:
-            path.unlink(missing_ok=True)
     found = [path for path in earlier if path.exists()]
-    if found and not args.resume:
+    if found and not args.resume and not args.overwrite:
         raise ValueError(
             "--output must be another folder, or --resume or --overwrite must be given. Received:"
             f" --output {args.output}, where a run has written {found[0].name}"
         )
-    if found:
+    if found and args.resume:
         check_same_run(args, read_run(args), flags=fixed_flags(args))
 
 
 def prepare(args):
-    """The model with a new head, its recipe and the number of images; record the run."""
+    """The model with a new head, its recipe and the number of images; record the run.
+
+    With --overwrite, the earlier run is deleted when all flags are valid.
+    """
     # Only to count the images and the classes: the recipe and the head depend on them.
     _, _, info = load(args, None)
     keras.utils.set_random_seed(args.seed)  # after loading, because preparing data draws numbers
@@ -166,7 +166,10 @@ def prepare(args):
     recipe = find_recipe(args, model, info)
     run = {"flags": fixed_flags(args), "recipe": json.loads(str(recipe))}
     run["data"] = describe_data(args, info)
-    if (args.output / "flags.json").exists():
+    if args.overwrite:
+        for path in [args.output / "model.keras", *args.output.glob("stage_*.weights.h5")]:
+            path.unlink(missing_ok=True)
+    elif (args.output / "flags.json").exists():
         check_same_run(args, read_run(args), recipe=run["recipe"], data=run["data"])
     write_text(args.output / "flags.json", json.dumps(run, indent=2) + "\n")
     recipe.save(args.output / "recipe.json")
@@ -223,7 +226,7 @@ def report(args, model):
 
 def finetune(args):
     begin(args)
-    if not (args.output / "model.keras").exists():
+    if args.overwrite or not (args.output / "model.keras").exists():
         if pathlib.Path(args.dataset).exists():
             print(km.data.check(args.dataset))
         train(args, *prepare(args))

@@ -28,6 +28,7 @@ from command_line import add_dtype, at_least, positive_float, start
 from joining import joined
 
 SCRIPT = "train_distributed.py"
+DATASET = "digits, a folder of images, a CSV file, or a name in TFDS"
 # These flags change neither the data nor the model nor the steps.
 MAY_CHANGE = (
     "coordinator",
@@ -54,11 +55,11 @@ def training_parser():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--dataset", default="digits", help="digits, a TFDS name, or a folder")
+    parser.add_argument("--dataset", default="digits", help=DATASET)
     parser.add_argument(
         "--model",
         default="vit",
-        help="vit, mlp_mixer, conv_mixer, or the pattern of a hybrid, such as MMA or CM",
+        help="a family (vit, mlp_mixer, conv_mixer), or the pattern of a hybrid, such as MMA or CM",
     )
     parser.add_argument("--image-size", type=int, default=16, help="height and width in pixels")
     parser.add_argument("--patch-size", type=int, default=4, help="height and width in pixels")
@@ -144,6 +145,8 @@ from keras_mixers.commands.record import (
     check_same_run,
     find_backup,
     fixed_flags,
+    new_backup,
+    open_backup,
     read_run,
     short_errors,
 )
@@ -257,8 +260,9 @@ def prepare(args, recipe):
     """`(model, batches, test, backup)` in a distribution, from the beginning or the backup."""
     distribution, layouts = find_distribution(args, recipe)
     parts = min(distribution.num_model_replicas, distribution.num_processes)
-    resumes = processes.first(lambda: find_backup(args).path.exists())
-    backup = km.training.Backup(args.output / BACKUP, every=args.save_every)
+    found = processes.first(lambda: find_backup(args))
+    resumes = bool(processes.highest(int(found is not None)))  # the first process has found it
+    backup = open_backup(args) if resumes else None
 
     def load():
         return km.data.load(
@@ -268,13 +272,12 @@ def prepare(args, recipe):
             augmentation=recipe.augmentation,
             drop_remainder=True,  # because each device needs an equal part of a batch
             seed=args.seed,
-            start=(backup.epoch, backup.batch),
+            start=(backup.epoch, backup.batch) if resumes else (0, 0),
             shard=(distribution.data_shard_id, parts),
         )
 
     # One process prepares the dataset first, because several would disturb each other.
     batches, test, info = processes.first(load) or load()
-    processes.first(lambda: record(args, recipe, info, resumes))
     if layouts is not None:
         add_layouts(args, layouts, lambda: build(args, recipe, info))
     keras.utils.set_random_seed(args.seed)  # so that all processes start with the same weights
@@ -282,6 +285,8 @@ def prepare(args, recipe):
     model = build(args, recipe, info)
     model.set_info(info)  # the file of the model then has the preprocessing and the names
     recipe.compile(model, len(batches))
+    processes.first(lambda: record(args, recipe, info, resumes))
+    backup = backup or processes.together(lambda: new_backup(args))
     sizes = recipe.batch_size // parts, len(test) * recipe.batch_size
     return model, batches, whole_batches(test, sizes, info), backup
 
@@ -304,13 +309,14 @@ def train(args, recipe):
     losses = " ".join(f"{loss:.6f}" for loss in backup.history["loss"])
     print(f"Process {jax.process_index()} of {jax.process_count()}, losses: {losses}", flush=True)
     with processes.whole_values([*model.variables, *model.optimizer.variables]):
-        processes.first(lambda: save(args, model, backup))
+        processes.first(lambda: save(args, recipe, model, backup))
 
 
-def save(args, model, backup):
+def save(args, recipe, model, backup):
     """Write model.keras and history.png."""
     # The last epoch's weights, or their moving average, are those of the model.
-    print(f"Test accuracy: {backup.history['val_accuracy'][-1]:.2%}")
+    metric = "average_precision" if recipe.multi_label else "accuracy"
+    print(f"Test {metric.replace('_', ' ')}: {backup.history[f'val_{metric}'][-1]:.2%}")
     save_model(model, args.output / "model.keras")
     save_figure(km.visualize.plot_history(backup.history), args.output / "history.png", dpi=120)
 

@@ -14,13 +14,13 @@ MAY_CHANGE = ("command", "output", "overwrite", "resume", "run", "save_every", "
 
 
 def find_backup(args):
-    """The backup in --output; only --resume continues it, and only --overwrite deletes it."""
-    import keras_mixers as km
+    """The backup in --output that --resume continues, or None if the run begins at the beginning.
 
+    Raises:
+        ValueError: if the flags do not say what to do with the files in --output.
+    """
     path = args.output / BACKUP
-    if args.overwrite:
-        path.unlink(missing_ok=True)
-    if path.exists() and not args.resume:
+    if path.exists() and not args.resume and not args.overwrite:
         raise ValueError(
             f"--output must be another folder, or --resume or --overwrite must be given: {path}"
             f" holds an unfinished training run. Received: --output {args.output}"
@@ -32,7 +32,20 @@ def find_backup(args):
         )
     if not path.exists():
         refuse_to_overwrite(args, "model.keras")
-    return km.training.Backup(path, every=args.save_every)
+    return open_backup(args) if args.resume and path.exists() else None
+
+
+def new_backup(args):
+    """The backup of a run that begins; it deletes the one that --overwrite replaces."""
+    (args.output / BACKUP).unlink(missing_ok=True)
+    return open_backup(args)
+
+
+def open_backup(args):
+    """The `Backup` of the file in --output, at its position, or at the beginning without a file."""
+    import keras_mixers as km
+
+    return km.training.Backup(args.output / BACKUP, every=args.save_every)
 
 
 def read_run(args):
@@ -84,7 +97,7 @@ def unreadable_image(error):
 
 @contextlib.contextmanager
 def short_errors(program, backup):
-    """A scope for `fit`: what may happen in a long run ends the program with one line.
+    """A scope for `fit`: an expected error of a long run ends the program with one line.
 
     Raises:
         SystemExit: with a line that names the program and the reason, or with the code of Ctrl-C.

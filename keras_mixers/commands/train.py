@@ -16,6 +16,7 @@ import json
 import pathlib
 
 from keras_mixers.commands.build import FAMILIES, build, find_recipe
+from keras_mixers.commands.exits import NAME
 from keras_mixers.commands.flags import DATASET, at_least, positive_float
 from keras_mixers.commands.folders import (
     describe_data,
@@ -28,11 +29,12 @@ from keras_mixers.commands.record import (
     check_same_run,
     find_backup,
     fixed_flags,
+    new_backup,
     read_run,
     short_errors,
 )
 
-PROGRAM = "keras-mixers train"
+PROGRAM = f"{NAME} train"
 
 
 def add_flags(parser):
@@ -95,7 +97,7 @@ def run(args):
         model.summary()
         with short_errors(PROGRAM, backup):
             fit(args, recipe, model, batches, test, backup)
-        finish(args, model, test, backup)
+        finish(args, recipe, model, test, backup)
 
 
 def devices_of(args):
@@ -125,7 +127,8 @@ def devices_of(args):
 def prepare(args, devices):
     """`(model, batches, test, backup, recipe)`, from the beginning or the position of the backup.
 
-    It writes flags.json and recipe.json when all flags are valid.
+    When all flags are valid, it deletes the backup that --overwrite replaces, and writes flags.json
+    and recipe.json.
     """
     import keras
 
@@ -135,7 +138,7 @@ def prepare(args, devices):
     recipe = find_recipe(args)
     backup = find_backup(args)
     run = {"flags": fixed_flags(args), "recipe": json.loads(str(recipe))}
-    before = read_run(args) if backup.path.exists() else None
+    before = read_run(args) if backup else None
     if before:
         check_same_run(args, before, **run)
     batches, test, info = km.data.load(
@@ -145,7 +148,7 @@ def prepare(args, devices):
         augmentation=recipe.augmentation,
         drop_remainder=args.mirrored,  # because each device needs an equal part of a batch
         seed=args.seed,
-        start=(backup.epoch, backup.batch),
+        start=(backup.epoch, backup.batch) if backup else (0, 0),
     )
     run["data"] = describe_data(args, info)
     if before:
@@ -156,6 +159,7 @@ def prepare(args, devices):
         model = build(args, recipe, info)
         model.set_info(info)  # the file of the model then has the preprocessing and the names
         recipe.compile(model, len(batches))
+    backup = backup or new_backup(args)
     write_text(args.output / "flags.json", json.dumps(run, indent=2) + "\n")
     recipe.save(args.output / "recipe.json")
     return model, batches, test, backup, recipe
@@ -180,12 +184,12 @@ def fit(args, recipe, model, batches, test, backup):
     )
 
 
-def finish(args, model, test, backup):
-    """Print the accuracy, write the model and its history, and delete the backup."""
+def finish(args, recipe, model, test, backup):
+    """Print the metric, write the model and its history, and delete the backup."""
     import keras_mixers as km
 
-    _, accuracy = model.evaluate(test, verbose=0)
-    print(f"Test accuracy: {accuracy:.2%}")
+    _, value = model.evaluate(test, verbose=0)
+    print(f"Test {'average precision' if recipe.multi_label else 'accuracy'}: {value:.2%}")
     save_model(model, args.output / "model.keras")
     figure = km.visualize.plot_history(backup.history)
     save_figure(figure, args.output / "history.png", dpi=120)

@@ -17,7 +17,7 @@ from run_command import run_command
 
 import keras_mixers as km
 from keras_mixers import files
-from keras_mixers.commands import build, exits, folders, record
+from keras_mixers.commands import build, exits, folders, record, train
 
 TOY = ["--hidden-dim", "32", "--depth", "1", "--patch-size", "4"]
 
@@ -91,6 +91,31 @@ def test_train_refuses_a_folder_in_use(tmp_path, digits_folder):
         "keras-mixers train: --output must be a folder that no other process uses."
     )
     assert not list(folder.iterdir())
+
+
+def test_train_keeps_the_backup_that_it_cannot_replace(tmp_path, digits_folder):
+    backup = tmp_path / "out" / record.BACKUP
+    backup.parent.mkdir()
+    backup.write_bytes(b"of an earlier run")
+    flags = ["--overwrite", "--patch-size", "3"]
+    code, _, message = run_command("train", "digits", *flags, cwd=tmp_path)
+    assert code == 1
+    assert "`patch_size` must divide" in message
+    assert list(backup.parent.iterdir()) == [backup]
+    args = argparse.Namespace(output=backup.parent, save_every=None)
+    assert record.new_backup(args).epoch == 0
+    assert not backup.exists()
+
+
+@pytest.mark.parametrize(("several", "name"), [(True, "average precision"), (False, "accuracy")])
+def test_train_names_its_metric(several, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "save_model", lambda model, path: None)
+    monkeypatch.setattr(train, "save_figure", lambda figure, path, dpi: None)
+    recipe = km.Recipe(epochs=1, loss="sigmoid", multi_label=several)
+    model = argparse.Namespace(evaluate=lambda test, verbose: (0.7, 0.5))
+    backup = argparse.Namespace(history={"loss": [0.7]}, path=tmp_path / "backup")
+    train.finish(argparse.Namespace(output=tmp_path), recipe, model, None, backup)
+    assert f"Test {name}: 50.00%\n" in capsys.readouterr().out
 
 
 def test_train_compares_flags_recipe_and_data(tmp_path):

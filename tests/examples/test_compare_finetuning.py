@@ -55,6 +55,10 @@ def test_study_chooses_rate_by_validation_images():
 
 
 def test_study_names_a_wrong_argument(tmp_path, digits_folder):
-    arguments = [*SIZE, "--images", "6"]
+    table = tmp_path / "here" / "table.csv"  # of an earlier study
+    table.parent.mkdir()
+    table.write_text("")
+    arguments = [*SIZE, "--images", "6", "--overwrite"]
     _, message = run_example("compare_finetuning.py", *arguments, cwd=tmp_path, **FEW)
     assert "--images must be multiples of the 5 new classes" in message
+    assert table.exists()

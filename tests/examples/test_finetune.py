@@ -102,6 +102,19 @@ def test_finetune_names_a_wrong_argument(arguments, message, tmp_path, digits_fo
     assert not list(tmp_path.iterdir())
 
 
+def test_finetune_keeps_the_run_that_it_cannot_replace(tmp_path):
+    def load(args, preprocessing):
+        raise OSError("no network")
+
+    earlier = [tmp_path / "finetuned" / name for name in ("model.keras", "stage_0.weights.h5")]
+    earlier[0].parent.mkdir()
+    for path in earlier:
+        path.write_bytes(b"of an earlier run")
+    _, message = run_example("finetune.py", "digits", "--overwrite", cwd=tmp_path, load=load)
+    assert message == "finetune.py: no network"
+    assert sorted(earlier[0].parent.iterdir()) == earlier
+
+
 def test_finetune_builds_a_name_of_the_catalog(tmp_path, digits_folder, monkeypatch):
     """Grey images get three channels, and the checkpoint's preprocessing."""
     architecture = {"hidden_dim": 64, "depth": 2, "num_heads": 4, "mlp_dim": 256, "patch_size": 8}

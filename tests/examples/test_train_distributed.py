@@ -18,6 +18,7 @@ import pytest
 from run_example import EXAMPLES, load_example, run_example
 
 import keras_mixers as km
+from keras_mixers.commands import train
 
 SMALL = ["--model", "M", "--depth", "1", "--hidden-dim", "16", "--image-size", "8"]
 RUN = [*SMALL, "--recipe", "recipe.json", "--save-every", "3", "--no-export"]
@@ -178,6 +179,25 @@ def test_joined_process_names_the_loss_of_another(tmp_path):
     assert first.wait(60) == 1
     message = "script.py: another process has ended or cannot be reached"
     assert message in (tmp_path / "out0").read_text()
+
+
+def test_train_distributed_has_the_flags_of_the_command():
+    command = argparse.ArgumentParser()
+    train.add_flags(command)
+    theirs, ours = map(meaning, (command, load_example("train_distributed").training_parser()))
+    assert theirs.keys() - ours.keys() == {"deterministic", "mirrored", "tensorboard"}
+    assert ours.keys() - theirs.keys() == {"export"}
+    assert ours["dataset"] == {**theirs["dataset"], "default": "digits"}
+    same = ours.keys() & theirs.keys() - {"dataset", "help"}
+    assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+
+
+def meaning(parser):
+    """What each flag of a parser accepts and does, by its name."""
+    names = ("default", "choices", "help", "metavar")
+    return {
+        action.dest: {name: getattr(action, name) for name in names} for action in parser._actions
+    }
 
 
 @pytest.mark.parametrize(
