@@ -24,16 +24,17 @@ parentheses the worst.
     MMA         99.44 (98.89)       98.15 (97.50)     72,170      0.6
     CM          99.54 (99.44)       98.80 (98.33)     26,362      0.4
 
-The images of CIFAR-10 are enlarged to up to 72 x 72 pixels, as in the introduction. The models get
-images of 28 x 28 pixels, such as those of fashion_mnist, in their own size, because enlarging adds
-cost and no information. They then cut 7 x 7 patches instead of 8 x 8. The models with small patches
-cut 14 x 14 instead of 16 x 16, or of 12 x 12 for the one-layer ViT.
+The images of CIFAR-10 are enlarged to up to 72 x 72 pixels, as in the introduction; the five small
+models get 16 x 16 pixels. All models get images of 28 x 28 pixels, such as those of fashion_mnist,
+in their own size, because enlarging adds cost and no information. They then cut 7 x 7 patches
+instead of 8 x 8, or of 4 x 4 for the five small models. The models with small patches cut 14 x 14
+instead of 16 x 16, or of 12 x 12 for the one-layer ViT.
 
 The output folder has a file of each training run and its model in runs/. After each run, the script
-writes table.csv and picture.png of all finished runs, with one row per model. The accuracy is
-measured with the last epoch's weights on the test images, averaged over the seeds. The column cpu_s
-has the seconds of one epoch that all cores spent together. It says more than s_per_epoch if other
-programs run.
+writes table.csv and picture.png of the finished runs that the flags name, with one row per model.
+The accuracy is measured with the last epoch's weights on the test images, averaged over the seeds.
+The column cpu_s has the seconds of one epoch that all cores spent together. It says more than
+s_per_epoch if other programs run. With --logs, both include the validation after each epoch.
 """
 
 import argparse
@@ -99,7 +100,7 @@ MODELS = {
     "one-layer ViT": Contender(
         "ViT", "Ti/16", 72, 6, 64, {"depth": 1, "num_heads": 4, "mlp_dim": 128}, 2
     ),
-    # The models that examples/train.py trains on the digits.
+    # The models that `keras-mixers train --model` trains on the digits.
     "ViT": Contender("ViT", "Ti/16", 16, 4, 64, VIT),
     "MLP-Mixer": Contender("MLPMixer", "S/16", 16, 4, 64, MIXER),
     "ConvMixer": Contender("ConvMixer", "256/8-k5-p2", 16, 4, 64, {"depth": 4}),
@@ -155,6 +156,7 @@ import keras
 import keras_mixers as km
 from keras_mixers import arguments
 from keras_mixers.commands.folders import locked, save_figure, save_model
+from keras_mixers.files import new_parents
 
 
 def plan(args):
@@ -190,15 +192,16 @@ def settings_of(args, model, recipe):
 def find_rows(args, runs):
     """The results of the finished runs in the output folder: `{run: row}`."""
     folder = args.output / "runs"
-    found = [path for path in (folder, args.output / "table.csv") if path.exists()]
+    results = (*folder.glob("*.json"), args.output / "table.csv")
+    found = [path for path in results if path.exists()]
     if args.overwrite:
+        km.data.images(args.dataset)  # raises if there is no such dataset
         shutil.rmtree(folder, ignore_errors=True)
     elif found and not args.resume:
         raise ValueError(
             "--output must be another folder, or --resume or --overwrite must be given:"
             f" {found[0]} is of an earlier study. Received: --output {args.output}"
         )
-    folder.mkdir(exist_ok=True)
     rows = {run: run.read(folder) for run in runs}
     return {run: row for run, row in rows.items() if row is not None}
 
@@ -266,8 +269,10 @@ def compare(args, runs):
         left = in_words(seconds_left(runs, rows))
         print(f"{number} of {len(runs)}: {run}; {left} left for the study", flush=True)
         keras.utils.clear_session()
-        run.write(args.output / "runs", train(run, recipe, args))
-        rows[run] = run.read(args.output / "runs")
+        folder = args.output / "runs"
+        with new_parents(folder / run.name):
+            run.write(folder, train(run, recipe, args))
+        rows[run] = run.read(folder)
         print(f"{rows[run]['accuracy']:.2%} after {in_words(rows[run]['seconds'])}", flush=True)
         yield summarize(runs, rows)
 

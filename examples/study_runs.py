@@ -31,7 +31,7 @@ class Run:
         return re.sub(r"[^\w.]+", "-", f"{self.model} {self.augmentation} {self.seed}")
 
     def write(self, folder, result):
-        """Write the result, a dict of numbers, next to what it was made with."""
+        """Write the result, a dict of numbers, next to the settings of the run."""
         from keras_mixers.files import write_text
 
         names = {"model": self.model, "augmentation": self.augmentation, "seed": self.seed}

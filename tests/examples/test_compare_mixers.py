@@ -7,6 +7,8 @@ import keras
 import pytest
 from run_example import load_example, run_example
 
+import keras_mixers as km
+
 
 @pytest.mark.slow
 def test_compare_mixers_writes_table_and_picture(tmp_path, digits_folder, without_rand_augment):
@@ -26,20 +28,26 @@ def test_compare_mixers_writes_table_and_picture(tmp_path, digits_folder, withou
     assert model.class_names == tuple("0123456789")
 
 
-def test_compare_mixers_resumes_a_killed_study(tmp_path):
-    trained = []
+def test_compare_mixers_resumes_a_killed_study(tmp_path, monkeypatch):
+    trained, errors = [], {1: ValueError("no such dataset"), 4: OSError("no space")}
 
     def train(run, recipe, args):
         trained.append(run.name)
-        if len(trained) == 3:
-            raise OSError("no space")
+        if len(trained) in errors:
+            raise errors[len(trained)]
         numbers = {"parameters": 10, "s_per_epoch": 2, "cpu_s_per_epoch": 3, "images_s": 4}
         return {"accuracy": 0.5 + 0.1 * run.seed, "seconds": 600, **numbers}
+
+    def offline(name):
+        raise OSError("no network")
 
     def study(*flags):
         few = ["--dataset", "fashion_mnist", "--output", "here", "--models", "CM", "one-layer ViT"]
         return run_example("compare_mixers.py", *few, *flags, cwd=tmp_path, train=train)
 
+    assert study()[1] == "compare_mixers.py: no such dataset"
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "here" / "runs").mkdir(parents=True)  # as after a kill within the first run
     _, message = study("--seeds", "2")
     assert message == "compare_mixers.py: no space"
     table = (tmp_path / "here" / "table.csv").read_text().splitlines()
@@ -51,7 +59,7 @@ def test_compare_mixers_resumes_a_killed_study(tmp_path):
     output, message = study("--seeds", "2", "--resume")
     assert not message
     assert trained[-2:] == ["CM-with-1", "one-layer-ViT-with-1"]
-    assert len(trained) == 5
+    assert len(trained) == 6
     assert "3 of 4: CM, with augmentation, seed 1; 20 min left for the study" in output
     rows = list(csv.DictReader((tmp_path / "here" / "table.csv").read_text().splitlines()))
     assert [(row["seeds"], row["accuracy"], row["worst"]) for row in rows] == [
@@ -65,8 +73,12 @@ def test_compare_mixers_resumes_a_killed_study(tmp_path):
     assert "had model.patch_size 7 (now 4)" in study("--resume")[1]
     file.write_text(file.read_text()[:100])
     assert "CM-with-0.json, which is damaged: JSONDecodeError" in study("--resume")[1]
+    monkeypatch.setattr(km.data, "images", offline)
+    assert study("--overwrite")[1] == "compare_mixers.py: no network"
+    assert file.exists()
+    monkeypatch.setattr(km.data, "images", lambda name: None)
     assert not study("--overwrite")[1]
-    assert len(trained) == 7
+    assert len(trained) == 8
 
 
 def test_compare_mixers_builds_the_whole_study():
