@@ -29,7 +29,7 @@ def classify_by_onnx(file, paths):
     """Yield `(path, class names, probabilities)` for each image, computed by onnxruntime."""
     import numpy as np
     import onnxruntime
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     metadata = session.get_modelmeta().custom_metadata_map
@@ -40,9 +40,11 @@ def classify_by_onnx(file, paths):
         )
     channels = session.get_inputs()[0].shape[3]
     for path in paths:
-        image = np.asarray(Image.open(path).convert("L" if channels == 1 else "RGB"))
-        image = image.reshape(1, *image.shape[:2], channels)
-        (probabilities,) = session.run(["probabilities"], {"images": image})
+        image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")  # upright
+        white = Image.new("RGBA", image.size, "white")  # the background, as in training
+        image = Image.alpha_composite(white, image).convert("L" if channels == 1 else "RGB")
+        pixels = np.asarray(image).reshape(1, image.height, image.width, channels)
+        (probabilities,) = session.run(["probabilities"], {"images": pixels})
         yield path, json.loads(metadata["class_names"]), probabilities[0]
 
 

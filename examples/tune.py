@@ -167,9 +167,11 @@ def check_search(args, info):
             "--output must be a new folder, or the images must be those of the search in it."
             f" Received: {args.output}, whose search began before --dataset {args.dataset} changed"
         )
-    changed = [name for name, value in flags.items() if value != saved.get(name)]
+    # A search of an earlier version lacks flags that were added later.
+    saved = {**dict.fromkeys(flags, "None"), **saved}
+    changed = [name for name, value in flags.items() if value != saved[name]]
     if changed:
-        old_flags = ", ".join(f"--{name.replace('_', '-')} {saved.get(name)}" for name in changed)
+        old_flags = ", ".join(f"--{name.replace('_', '-')} {saved[name]}" for name in changed)
         raise ValueError(
             "--output must be a new folder, or the flags must be those of the search in it."
             f" Received: {args.output}, whose search had {old_flags}"
@@ -231,6 +233,7 @@ def train(args, space, hp, name):
     )
     keras.utils.set_random_seed(args.seed)
     model = space.build(hp)
+    model.set_info(info)  # its files then have the preprocessing and the class names
     recipe.compile(model, len(batches))
     model.fit(batches, epochs=recipe.epochs, shuffle=False, verbose=0)
     accuracy = model.evaluate(test, verbose=0)[1]
@@ -279,7 +282,7 @@ def search(args):
     model, recipe = train(args, space, results.trials[0].hyperparameters, "Best configuration")
     save_model(model, args.output / "model.keras")
     recipe.save(args.output / "recipe.json")
-    print(km.export(model, args.output / "model.onnx", preprocessing=info.preprocessing))
+    print(km.export(model, args.output / "model.onnx"))
     try:
         train(args, space, keras_tuner.HyperParameters(), "Default configuration")
     except keras_tuner.errors.FailedTrialError:

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 from run_command import run_command
 from run_example import EXAMPLES, run_example
 
@@ -38,6 +40,14 @@ def test_deploy_classifies_without_keras(tmp_path, digits_folder):
     digits = km.data.images("digits").take(8).as_numpy_iterator()
     for image, (pixels, _) in zip(images, digits, strict=True):
         keras.utils.save_img(tmp_path / image, pixels, scale=False)
+    images += ["turned.jpg", "transparent.png"]
+    ramp = np.tile(np.arange(0, 256, 16, "uint8"), (16, 1))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the orientation: to be turned by 90 degrees
+    Image.fromarray(ramp).save(tmp_path / "turned.jpg", exif=exif)
+    Image.merge("LA", [Image.new("L", (16, 16)), Image.fromarray(ramp)]).save(
+        tmp_path / "transparent.png"
+    )
 
     printed = []
     ours = ("keras", "keras_mixers", "jax")
