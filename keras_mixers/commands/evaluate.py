@@ -21,7 +21,10 @@ def add_flags(parser):
 def run(args):
     """Print accuracy, each class, calibration and the worst mistakes."""
     import keras_mixers as km
+    from keras_mixers import arguments
 
+    if args.report:
+        arguments.file_path(args.report, ".html")  # before the evaluation, which may take long
     model = load_model(args.model)
     on_error = "skip" if args.skip_unreadable else "raise"
     options = {"batch_size": args.batch_size, "on_error": on_error}

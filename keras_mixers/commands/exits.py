@@ -1,9 +1,10 @@
-"""How the command ends: its name in messages, and the end by Ctrl-C."""
+"""How the command ends: its name and its switch in messages, and the end by Ctrl-C."""
 
 import contextlib
 import sys
 
 NAME = "keras-mixers"
+TRACEBACK = "KERAS_MIXERS_TRACEBACK"  # an environment variable: errors have tracebacks
 INTERRUPTED = 130  # the exit code after Ctrl-C: 128 and the number of the signal
 
 

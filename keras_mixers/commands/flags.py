@@ -1,7 +1,9 @@
 """Types of flags, and what the commands make of flags that several of them have."""
 
 import argparse
+import json
 import pathlib
+import zipfile
 
 MODEL = "a .keras file, or a name of `keras-mixers models`, whose weights are downloaded once"
 DATASET = "digits, a folder of images, a CSV file, or a name in TFDS"
@@ -29,17 +31,35 @@ def positive_float(text):
 
 
 def load_model(text):
-    """The model of a file, or a published model with its weights."""
-    import keras
+    """The model of a file, or a published model with its weights.
 
+    Raises:
+        ValueError: if the file is damaged.
+    """
     import keras_mixers as km
 
     if not pathlib.Path(text).exists() and not text.endswith(".keras"):
         return km.create_model(text)
     try:
-        return keras.models.load_model(text)
+        return model_of_file(text)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"MODEL must be a .keras file that is not damaged. Received: {text}: {error}"
+        ) from error
+
+
+def model_of_file(file):
+    """The model of a file with its loss, which says what the outputs mean."""
+    import keras
+
+    try:
+        return keras.models.load_model(file)
     except ValueError:  # the optimizer of a training with LoRA, whose matrices the file has merged
-        return keras.models.load_model(text, compile=False)
+        model = keras.models.load_model(file, compile=False)
+    with zipfile.ZipFile(file) as archive:
+        compiled = json.loads(archive.read("config.json"))["compile_config"]
+    model.compile(loss=keras.saving.deserialize_keras_object(compiled["loss"]))
+    return model
 
 
 def load_dataset(args, model, **options):

@@ -1,17 +1,22 @@
 """Run one command, and turn its errors into one line and an exit code."""
 
+import os
 import sys
 
-from keras_mixers.commands.exits import NAME, ended_by_ctrl_c
+from keras_mixers.commands.exits import NAME, TRACEBACK, ended_by_ctrl_c
 from keras_mixers.commands.parser import parse
 from keras_mixers.commands.record import unreadable_image
+
+# Errors whose text names an argument, a file or a dataset. A TypeError or a RuntimeError may also
+# be a mistake in this package: the traceback shows it.
+WITH_TEXT = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 
 def main():
     """Run the command of the command line; the process ends with its exit code.
 
     A traceback appears only for an error that no argument, file or dataset explains, because it is
-    a mistake in this package.
+    a mistake in this package, and for each error if the environment has `TRACEBACK`.
     """
     args = parse(sys.argv[1:])
     with ended_by_ctrl_c():
@@ -20,13 +25,22 @@ def main():
         except BrokenPipeError:  # such as `keras-mixers models | head`
             sys.stderr.close()  # because Python would report the output that it cannot flush
             raise SystemExit(0) from None
-        except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-            raise SystemExit(f"{NAME} {args.command}: {one_line(error)}") from None
         except Exception as error:
-            found = unreadable_image(error)
-            if not found:
+            text = explanation(error, args)
+            if text is None or os.environ.get(TRACEBACK):
                 raise
-            raise SystemExit(f"{NAME} {args.command}: {found}") from None
+            raise SystemExit(f"{NAME} {args.command}: {text}") from None
+
+
+def explanation(error, args):
+    """One line about an error that an argument, a file or a dataset explains, or None."""
+    if isinstance(error, WITH_TEXT):
+        return one_line(error)
+    import tensorflow as tf
+
+    if isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)):
+        return "out of memory" + ("; lower --batch-size" if "batch_size" in args else "")
+    return unreadable_image(error)
 
 
 def one_line(error):

@@ -26,9 +26,9 @@ def add_flags(parser):
 def run(args):
     """Print one line for each model."""
     rows = variants(args) if args.variants else published(args)
-    print_table(rows)
     if len(rows) == 1:
         raise ValueError(f"PATTERN must match a name. Received: {args.pattern!r}")
+    print_table(rows)
 
 
 def published(args):

@@ -3,7 +3,7 @@
 import argparse
 
 from keras_mixers.commands import evaluate, explore, export, models, predict, train
-from keras_mixers.commands.exits import NAME
+from keras_mixers.commands.exits import NAME, TRACEBACK
 from keras_mixers.version import __version__
 
 DESCRIPTION = "Train, evaluate, use, export and explore ViT, MLP-Mixer, ConvMixer and hybrids."
@@ -14,7 +14,8 @@ A first tour, on images that need no download:
   {NAME} export out/model.keras digits.onnx
   {NAME} models '*dinov2*'
 
-Exit codes: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C
+Exit codes: 0 success, 1 error, 2 wrong usage, 130 interrupted by Ctrl-C, 143 ended by
+SIGTERM (train). With {TRACEBACK}=1 in the environment, errors have tracebacks.
 """
 COMMANDS = {
     "train": train,
@@ -30,7 +31,9 @@ class Format(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelp
     """Keeps the lines of descriptions and examples, and adds the default of each flag."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        if action.default is None or action.default is False:  # and not if it is 0
+            return action.help
+        return super()._get_help_string(action)
 
 
 def parse(arguments):

@@ -124,7 +124,8 @@ def load(
         ValueError: with `on_error="raise"`, if a file is empty, is missing or cannot be converted.
         tf.errors.OpError: during iteration with `on_error="raise"`, if another file is damaged; the
             message names the file.
-        OSError: if a folder cannot be listed, or a converted image cannot be written.
+        OSError: if a folder cannot be listed, a converted image cannot be written, or a dataset
+            cannot be downloaded.
 
     Example:
         >>> train, validation, info = load("digits", image_size=16)

@@ -102,6 +102,8 @@ def named_source(name, validation_fraction, data_dir, size_is_known):
 
     An unsuitable dataset raises an error before anything is downloaded.
     """
+    from tensorflow_datasets.core.download import download_manager, extractor, util
+
     builder = named_builder(name, data_dir)
     info = builder.info
     if info.supervised_keys != ("image", "label"):
@@ -121,6 +123,16 @@ def named_source(name, validation_fraction, data_dir, size_is_known):
     except FileExistsError:
         # Another process has prepared the dataset in the meantime: read its files.
         builder = named_builder(name, data_dir)
+    except (
+        AssertionError,  # if files are missing that the user must download
+        download_manager.NonMatchingChecksumError,
+        extractor.ExtractError,
+        util.DownloadError,
+    ) as error:
+        raise OSError(
+            "`name` must be a dataset that TFDS can download and prepare. Received:"
+            f" name={name!r}: {arguments.reason(error)}"
+        ) from error
 
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     validation_source, num_validation = choose_validation(name, sizes, validation_fraction)

@@ -26,6 +26,11 @@ def test_help_has_examples_that_parse(name, tmp_path):
     assert all(parse(words).run for words in examples(EPILOG))
 
 
+def test_help_shows_a_default_of_0(tmp_path):
+    _, text, _ = run_command("train", "--help", cwd=tmp_path)
+    assert "seed of all random numbers (default: 0)" in " ".join(text.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -200,6 +200,17 @@ def test_load_reads_what_another_process_prepared(tmp_path, monkeypatch):
     assert len(concatenated(km.data.load("digits", data_dir=tmp_path)[1])[1]) == 360
 
 
+def test_load_names_the_dataset_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    from keras_mixers.data.digits import Digits
+
+    def download(builder):
+        raise tfds.download.DownloadError("status 404")
+
+    monkeypatch.setattr(Digits, "download_and_prepare", download)
+    with pytest.raises(OSError, match=r"`name` must be .*name='digits': status 404"):
+        km.data.load("digits", data_dir=tmp_path)
+
+
 def test_interrupted_preparation_leaves_no_partial_dataset(tmp_path, monkeypatch):
     from keras_mixers.data.digits import Digits
 
