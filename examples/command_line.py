@@ -1,6 +1,8 @@
 """What the examples share: types of flags, and a quiet start.
 
-It imports neither Keras nor TensorFlow, so that `--help` and wrong flags are answered at once.
+It imports neither Keras nor TensorFlow, so that `--help` and wrong flags are answered at once. Some
+of its functions are copies of commands/flags.py and commands/begin.py, because importing the
+package imports Keras.
 """
 
 import argparse
@@ -29,7 +31,7 @@ def positive_float(text):
 
 
 def add_overwrite(parser):
-    """The flag that `new_folder` reads."""
+    """The flag that `refuse_to_overwrite` reads."""
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the files of a finished run in --output"
     )

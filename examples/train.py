@@ -14,13 +14,13 @@ import keras
 import keras_mixers as km
 
 DATASET = "digits"
-OUTPUT = "out"
+OUTPUT = "out/first"
 RECIPE = km.recipes()["small"]
 
 
 def main():
     folder = pathlib.Path(OUTPUT)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     train, test, info = km.data.load(
         DATASET, image_size=16, batch_size=RECIPE.batch_size, augmentation=RECIPE.augmentation
     )

@@ -7,7 +7,7 @@
 
 A source is a Python file in the percent format of jupytext: `# %%` begins a cell of code, and
 `# %% [markdown]` a cell of text. Edit the sources and not the .ipynb files. On 2 CPU cores the
-training in a notebook takes one or two minutes.
+training in a notebook takes some minutes.
 """
 
 import argparse
@@ -171,5 +171,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit("\nconvert.py: interrupted")
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"convert.py: {error}")

@@ -60,6 +60,7 @@ def test_notebook_outputs_are_complete_and_clean(source):
     convert.clean(notebook)  # raises if a cell has written to stderr
 
 
+@pytest.mark.slow
 def test_convert_writes_outputs_of_cells(tmp_path):
     source = tmp_path / "0_source.py"
     picture = "from PIL import Image\n\nImage.new('RGB', (8, 8), 'red')"

@@ -18,7 +18,7 @@ def test_train_writes_a_model_and_its_exports(tmp_path, digits_folder):
     output, message = run_example("train.py", cwd=tmp_path, RECIPE=recipe)
     assert not message
     assert "360 images, 10 classes: accuracy " in output
-    folder = tmp_path / "out"
+    folder = tmp_path / "out" / "first"
     written = {"history.png", "model.keras", "model.onnx", "saved_model"}
     assert {path.name for path in folder.iterdir()} == written
     assert keras.models.load_model(folder / "model.keras").class_names[3] == "3"
