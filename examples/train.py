@@ -3,8 +3,8 @@
     python examples/train.py
 
 Copy it and change the names: any TFDS dataset or folder of images, any builder, any recipe. On 2
-CPU cores, training takes a minute and a half and reaches 98 % test accuracy. `keras-mixers train`
-does the same with flags, and resumes after an interruption.
+CPU cores, training takes about a minute and reaches 99 % test accuracy. `keras-mixers train` does
+the same with flags, and resumes after an interruption.
 """
 
 import pathlib
