@@ -1,13 +1,13 @@
 # %% [markdown]
 # # 1. Attention, from scores to heads
 #
-# A transformer computes with *tokens*: vectors of numbers. In a Vision Transformer each token
-# describes one small square of the image, a *patch*. Attention is the layer in which tokens
-# exchange information. Each token compares itself with all tokens, and takes a weighted average of
-# them.
+# A transformer computes with *tokens*: vectors of numbers. In a Vision Transformer a token
+# describes one small square of the image, a *patch*. (Notebook 2 has one token without a patch.)
+# Attention is the layer in which tokens exchange information. Each token compares itself with all
+# tokens, and takes a weighted average of them.
 #
-# This notebook builds attention by hand, in a few lines of NumPy, on the patches of one image.
-# Nothing is trained here. Notebook 2 trains a whole model and looks at the attention it learned.
+# This notebook builds attention by hand, in NumPy, on the patches of one image. Nothing is trained.
+# Notebook 2 trains a model and looks at the attention that it learned.
 
 # %%
 # %matplotlib inline
@@ -28,7 +28,8 @@ IMAGE = 5  # which test image to look at
 #
 # We cut the image into patches, row by row. The pixels of a patch, written in one line, are a
 # vector. These vectors are our tokens: T tokens of d numbers each. We shift and scale all numbers
-# so that their mean is 0 and their variance is 1, as a normalization layer does in a model.
+# to mean 0 and variance 1. (A model normalizes each token by itself. Here one shift and scale for
+# the whole image keeps dark patches dark.)
 
 # %%
 try:
@@ -59,54 +60,55 @@ print(f"{info.class_names[labels[IMAGE]]}: {rows} x {columns} patches, so T = {T
 
 # %% [markdown]
 # From now on we follow one token, the *query*. We choose a patch that is dark on its left and
-# bright on its right, so it lies on a left edge. The red frame marks it.
+# bright on its right, so it lies on a left edge. A red frame marks it.
 #
-# The first picture is the image. The second shows the patches with gaps between them. The third
-# shows the tokens as a table: one row for each patch, one column for each pixel of a patch. This
-# table is all that attention sees. It has no rows and columns of patches any more.
+# Left: the patches. Right: the tokens as a table, one row for each patch, one column for each pixel
+# of a patch. This table is all that attention sees. It does not show which patches were neighbours.
 
 # %%
 left, right = np.split(patches, [PATCH_SIZE // 2], axis=-1)
 query = int((right.mean(axis=(2, 3)) - left.mean(axis=(2, 3))).argmax())
 
 
-def mark(axes, size=1):
-    """Draw a red frame around the query's patch; `size` is the width of a patch in the picture."""
+def frame(axes, x, y, width, height):
+    corner = (x - 0.5, y - 0.5)
+    axes.add_patch(plt.Rectangle(corner, width, height, fill=False, edgecolor="red", linewidth=2))
+
+
+def mark(axes, size=1, gap=0):
+    """Frame the query; a patch is `size` wide in the picture, with a `gap` to the next patch."""
     row, column = divmod(query, columns)
-    corner = (column * size - 0.5, row * size - 0.5)
-    axes.add_patch(plt.Rectangle(corner, size, size, fill=False, edgecolor="red", linewidth=2))
-    axes.set_axis_off()
+    frame(axes, column * (size + gap), row * (size + gap), size, size)
+    axes.set(xticks=[], yticks=[])
 
 
-figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
-axes[0].imshow(image, cmap="gray")
-mark(axes[0], PATCH_SIZE)
-axes[0].set_title("image")
+figure, axes = plt.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
 gaps = np.pad(patches, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-axes[1].imshow(gaps.swapaxes(1, 2).reshape(rows * (PATCH_SIZE + 1), -1), cmap="gray")
-axes[1].set_axis_off()
-axes[1].set_title(f"{T} patches")
-axes[2].imshow(tokens, cmap="gray", aspect="auto")
-axes[2].set(title="tokens", xlabel=f"{d} numbers", ylabel=f"{T} patches")
+axes[0].imshow(gaps.swapaxes(1, 2).reshape(rows * (PATCH_SIZE + 1), -1), cmap="gray")
+mark(axes[0], PATCH_SIZE, gap=1)
+axes[0].set(title=f"{T} patches", frame_on=False)
+axes[1].imshow(tokens, cmap="gray", aspect="auto")
+frame(axes[1], 0, query, d, 1)
+axes[1].set(title="tokens", xlabel=f"{d} numbers", ylabel=f"{T} patches")
 plt.show()
 
 # %% [markdown]
 # ## Four ways to compare two tokens
 #
-# A *score* says how well a token (the *key* k) fits the question of another token (the *query* q).
-# Every token is the query once, and every token is a key. Four formulas are common:
+# A *score* is a number for two tokens: how much the *query* q wants to read from the *key* k. Every
+# token takes its turn as the query, and each time all tokens are keys. Four formulas are known.
+# Nearly all transformers use `scaled_dot`, and so does notebook 2.
 #
 # | name | score | in words |
 # |---|---|---|
-# | dot | $q \cdot k$ | multiply number by number, and add |
-# | scaled dot | $q \cdot k / \sqrt{d}$ | the same, divided by $\sqrt{d}$ |
-# | bilinear | $q \cdot W k$ | a matrix $W$ changes the key first |
-# | additive | $w \cdot \tanh(q + k)$ | a small network with one hidden layer |
+# | `dot` | $q \cdot k$ | multiply number by number, and add |
+# | `scaled_dot` | $q \cdot k / \sqrt{d}$ | the same, divided by $\sqrt{d}$ |
+# | `bilinear` | $q \cdot W k$ | a matrix $W$ changes the key first |
+# | `additive` | $w \cdot \tanh(q + k)$ | a small network; matrices change q and k first |
 #
-# In a model, training finds $W$ and $w$. Here we choose them. Our $W$ mirrors a patch left to
-# right, so a query asks for its mirror image. Our $w$ is 1 everywhere. The layer
-# `MultiHeadSelfAttention` has the four formulas, by its argument `score`. The cell compares its
-# scores with ours.
+# In a model, training finds the matrices and $w$. Our $W$ mirrors a patch left to right, so a query
+# asks for its mirror image. Our $w$ is 1 everywhere, and we leave q and k as they are. The cell
+# compares our scores with those of the layer `MultiHeadSelfAttention`.
 
 # %%
 pixels = np.arange(d).reshape(PATCH_SIZE, PATCH_SIZE)
@@ -130,9 +132,8 @@ for name, ours in scores.items():
 # %% [markdown]
 # ## From scores to weights
 #
-# The scores of a query can be any numbers. The function *softmax* makes weights of them. It takes
-# the exponential of each score, and divides by the sum. So the weights are positive, and those of
-# one query add up to 1.
+# Scores can be any numbers. The function *softmax* makes weights of them. It takes the exponential
+# of each score, and divides by the sum. So the weights of a query are positive and add up to 1.
 
 # %%
 
@@ -147,24 +148,24 @@ for name, weight in weights.items():
     print(f"{name}: the weights add up to {weight[query].sum():.3f}, max {weight[query].max():.2f}")
 
 # %% [markdown]
-# The pictures show the query of the red frame. Each square is a key at its place in the image.
-# Upper row: scores, blue for negative and red for positive. Lower row: weights after softmax.
+# The query has the red frame. Each square is a key at its place in the image. Negative scores are
+# blue, positive ones red. Each panel has its own scale.
 #
-# - **dot** likes patches that are bright where the query is bright, and dark where it is dark. Its
-#   scores are large, so softmax gives almost everything to a few patches.
-# - **scaled dot** has the same pattern with smaller numbers. More patches take part.
-# - **bilinear** finds the opposite edges, bright on the left and dark on the right, because $W$
+# - `dot` likes patches that are bright where the query is bright, and dark where it is dark. Its
+#   scores are large, so softmax gives almost everything to one patch, here the query itself.
+# - `scaled_dot` has the same pattern with smaller numbers. More patches take part.
+# - `bilinear` finds the opposite edges, bright on the left and dark on the right, because $W$
 #   mirrors the key.
-# - **additive** likes every bright patch. `tanh` lies between -1 and 1, so scores stay between -d
-#   and d.
+# - `additive` gives a positive score to every bright patch, because `tanh` grows with the key. Its
+#   weights are on the brightest few, at the hips.
 
 # %%
 figure, axes = plt.subplots(2, 5, figsize=(11, 4.2), layout="constrained")
-for panel in axes[:, 0]:
+axes[0, 0].set_title("image")
+for panel, label in zip(axes[:, 0], ("scores", "weights"), strict=True):
     panel.imshow(image, cmap="gray")
+    panel.set_ylabel(label, fontsize="large")
     mark(panel, PATCH_SIZE)
-axes[0, 0].set_title("scores →")
-axes[1, 0].set_title("weights →")
 for (above, below), name in zip(axes.T[1:], scores, strict=True):
     score, weight = (values[name][query].reshape(rows, columns) for values in (scores, weights))
     largest = abs(score).max()
@@ -180,14 +181,15 @@ plt.show()
 # ## What attention returns
 #
 # Each token gives away a vector, its *value* v. A query receives the average of all values, with
-# its weights. This is one product of matrices: weights (T, T) times values (T, d). Here we take
-# the patches themselves as values, so that the result is again an image.
+# its weights: weights (T, T) times values (T, d). Here the patches themselves are the values, so
+# the result is again an image.
 #
-# Each patch below is an average of patches of the original image. With **dot**, a patch is nearly
-# a copy of the patch with the largest score, which looks like itself. With **scaled dot**, it is
-# an average of similar patches, so details vanish. With **bilinear**, it looks like its mirror
-# image: the edges are on the wrong side. With **additive**, most patches receive nearly the same
-# average of bright patches.
+# With `dot`, a patch becomes nearly a copy of the patch with the largest score: often itself, or a
+# brighter one that looks alike. With `scaled_dot`, it is an average of similar patches, so details
+# vanish. With `bilinear`, it looks like its mirror image: the edges are on the wrong side. With
+# `additive`, the image becomes a negative. A dark query receives the brightest patches. For a
+# bright query, `tanh(q + k)` is near 1 for many keys, so its weights are nearly equal, and dark
+# patches darken the average.
 
 # %%
 figure, axes = plt.subplots(1, 5, figsize=(10, 2.3), layout="constrained")
@@ -208,22 +210,24 @@ plt.show()
 #
 # A dot product is a sum of d products. If all numbers are independent with mean 0 and variance 1,
 # each product has variance 1, and their sum has variance d. So wide tokens have larger scores than
-# narrow ones, for no good reason. We draw random queries and keys, and measure three things:
+# narrow ones, for no good reason. Their standard deviation is the root of the variance, $\sqrt{d}$.
+# Divided by it, the scores have variance 1 for every d. We measure this with random queries and
+# keys:
 #
 # - the **variance** of the scores,
 # - the **entropy** of the weights in bits. 2 to the power of the entropy is the number of keys
 #   that a query effectively reads. If all T weights are equal, the entropy is $\log_2 T$.
 # - the **slope** of softmax, the sum of $p (1 - p)$ over the weights p: how much the weights
-#   change when their scores change. If it is 0, no gradient passes, and training cannot change
-#   them.
+#   change when their scores change. If it is 0, no gradient passes, and training cannot change the
+#   scores.
 
 # %%
 random = np.random.default_rng(0)
 widths = 4 ** np.arange(1, 6)
-measured = {"dot": [], "scaled dot": []}
+measured = {"dot": [], "scaled_dot": []}
 for width in widths:
     q, k = random.normal(size=(1000, width)), random.normal(size=(T, width))
-    for name, score in (("dot", q @ k.T), ("scaled dot", q @ k.T / np.sqrt(width))):
+    for name, score in (("dot", q @ k.T), ("scaled_dot", q @ k.T / np.sqrt(width))):
         p = softmax(score)
         entropy = -(p * np.log2(p + 1e-30)).sum(axis=1).mean()
         slope = (p * (1 - p)).sum(axis=1).mean()
@@ -232,10 +236,9 @@ for width in widths:
         print(f"keys read {2**entropy:5.1f} of {T}  slope {slope:.2f}")
 
 # %% [markdown]
-# Left: the variance of the dot product grows like d, and that of the scaled one stays near 1.
-# Middle: without scaling, the entropy falls towards 0. A query then reads only one key, chosen by
-# chance. Right: the slope falls with it, so training would have to start nearly without gradients.
-# With scaling, all three are the same for every d.
+# With `dot`, the variance grows like d. The entropy falls towards 0: a query then reads only one
+# key, chosen by chance. The slope falls too, so training would start nearly without gradients. With
+# `scaled_dot`, all three are the same for every d.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained")
@@ -257,14 +260,13 @@ plt.show()
 # One query has one set of weights, so it receives one average. But a patch may need two things:
 # what patches that look alike have, and what its neighbours have. Therefore a layer has several
 # *heads*. A head is one attention with its own queries, keys and values, so it has its own T x T
-# table of weights. If a token has D numbers and the layer has H heads, the queries, keys and
-# values of one head have D / H numbers each. The layer writes the results of all heads next to
-# each other, so they have D numbers again, and one more matrix mixes them.
+# table of weights. If a token has D numbers, a layer with H heads uses d = D / H numbers in each
+# head. It writes the results of all heads next to each other, which gives D numbers again, and one
+# more matrix mixes them.
 #
-# To see it, we give each token a second half that describes its place: sine and cosine of its row
-# and of its column. (Notebook 2 has such *position embeddings* in a model.) The matrices of a
-# layer would be learned. Here they are the identity, so a head sees a part of the token as it is.
-# With two heads, head 0 sees the pixels and head 1 sees the place.
+# To see it, we append to each token a second half that describes its place: sine and cosine of its
+# row and of its column. (Notebook 2 *adds* such a vector.) The matrices are the identity here, so
+# with two heads, head 0 sees the pixels and head 1 sees the place.
 
 # %%
 row, column = np.divmod(np.arange(T), columns)
@@ -286,13 +288,14 @@ for num_heads in (1, 2):
 
 # %% [markdown]
 # One head adds the scores of both halves, so a key gets weight only if it looks like the query
-# *and* is near. Two heads answer both questions, each with its own weights: head 0 finds all
-# patches that look alike, and head 1 all that are near. The printed lines show that the second
-# head needs no more parameters, because each head has half of the numbers.
+# *and* is near. Two heads answer both questions, each with its own weights. Head 0 finds the
+# patches that look alike. Head 1 is a *near* head: it reads from the query and its neighbours. Two
+# heads have as many parameters as one, because each has half of the numbers.
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(10, 2.4), layout="constrained")
 axes[0].imshow(image, cmap="gray")
+axes[0].set_title("image")
 mark(axes[0], PATCH_SIZE)
 titles = ("1 head: both", "head 0 of 2: pixels", "head 1 of 2: place")
 for panel, heat, title in zip(axes[1:], maps, titles, strict=True):
@@ -304,7 +307,7 @@ plt.show()
 # %% [markdown]
 # ## To remember
 #
-# - A **token** is a vector that describes one patch.
+# - A **token** is a vector, nearly always the description of one patch.
 # - A **score** compares a query with a key. **Softmax** turns the scores of a query into weights.
 # - **Attention** returns, for each token, the average of all values with these weights.
 # - A **head** is one such attention. A layer has several of them side by side.
