@@ -21,6 +21,7 @@ from keras_mixers.visualize.canvas import (
     overlay,
     panels,
     set_title,
+    signed,
     strongest,
 )
 
@@ -58,7 +59,7 @@ def plot_token_mixing_activations(
     ).items()
     figure = Figure(figsize=(6.4, 5), layout="constrained")
     axes = figure.subplots()
-    drawn = axes.imshow(hidden, aspect="auto", interpolation="nearest")
+    drawn = axes.imshow(hidden, aspect="auto", interpolation="nearest", **signed(hidden))
     add_colorbar(figure, axes, drawn, "activation")
     set_title(axes, f"{name}: hidden activations")
     axes.set(xlabel="channel", ylabel="hidden unit")

@@ -73,12 +73,13 @@ def animate_attention(
     drawn = overlay(right, picture, heat[0], vmax=heat.max())  # one scale for all frames
     right.set_title("attention")
     add_colorbar(figure, right, drawn)
-    frame = mark_patch(left, picture, grid, (0, 0))
+    marks = [mark_patch(axes, picture, grid, (0, 0)) for axes in (left, right)]
 
     def frames():
         for token, weights in enumerate(heat):
             row, column = divmod(token, grid.columns)
-            frame.set_xy((column * frame.get_width(), row * frame.get_height()))
+            for mark in marks:
+                mark.set_xy((column * mark.get_width(), row * mark.get_height()))
             drawn.set_data(weights)
             yield render_frame(figure)
             figure.set_layout_engine("none")  # keep the first frame's layout for all frames

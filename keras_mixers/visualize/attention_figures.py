@@ -21,6 +21,7 @@ from keras_mixers.probe.grid import prefix_names
 from keras_mixers.probe.images import one_image
 from keras_mixers.probe.outputs import predict
 from keras_mixers.visualize.canvas import (
+    SEQUENTIAL,
     add_colorbar,
     aspect,
     background,
@@ -112,6 +113,9 @@ def query_token(model, grid, query):
 def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | str = -1) -> "Figure":
     """Plot the matrix of attention weights, `(T, T)`, of each head: query rows, key columns.
 
+    Lines separate the rows of patches, and the prefix tokens from the patches. The largest
+    hundredth of the weights has the last colour, because a few large weights would hide the others.
+
     Args:
         model: as for `km.attention_maps`, with one `PatchEmbed`.
         image: `(H, W, C)`, in the value range that the model expects.
@@ -139,8 +143,12 @@ def plot_attention_matrix(model: keras.Model, image: np.ndarray, layer: int | st
     columns = math.ceil(math.sqrt(len(maps)))
     figure, heads = panels(len(maps), title, side=3.4, columns=columns)
     for i, (axes, weights) in enumerate(zip(heads, maps, strict=True)):
-        add_colorbar(figure, axes, axes.imshow(weights, vmin=0))
+        drawn = axes.imshow(weights, vmin=0, vmax=np.quantile(weights, 0.99))
+        add_colorbar(figure, axes, drawn, extend="max")
         axes.set(title=f"head {i}", xlabel="key", ylabel="query")
+        for first in range(grid.num_prefix, len(weights), grid.columns):
+            for line in (axes.axhline, axes.axvline):
+                line(first - 0.5, color="white", linewidth=0.5, alpha=0.5)
     return figure
 
 
@@ -250,6 +258,7 @@ def plot_attention_distance(
 
     Source: "An Image is Worth 16x16 Words", arXiv 2010.11929, figure 7.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -257,10 +266,11 @@ def plot_attention_distance(
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     heads = max(each.shape[1] for each in distances.values())
+    colours = {"cmap": colormaps[SEQUENTIAL].resampled(heads), "vmin": -0.5, "vmax": heads - 0.5}
     for depth, each in enumerate(distances.values()):
         numbers = np.arange(each.shape[1])
         x = depth + 0.5 * (numbers / max(heads - 1, 1) - 0.5)  # spread, or dots would overlap
-        dots = axes.scatter(x, each.mean(axis=0), c=numbers, vmin=0, vmax=max(heads - 1, 1))
+        dots = axes.scatter(x, each.mean(axis=0), c=numbers, **colours)
     if heads > 1:
         figure.colorbar(dots, ax=axes, label="head", ticks=MaxNLocator(integer=True))
     numbers = [list(find_layers(model, MultiHeadSelfAttention)).index(name) for name in distances]

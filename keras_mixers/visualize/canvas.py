@@ -48,9 +48,12 @@ def drawable_text(text):
     )
 
 
-def add_colorbar(figure, axes, drawn, label=None):
-    """Add a colour bar to the right of a panel, as high as its content."""
-    figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.05, 1]), label=label)
+def add_colorbar(figure, axes, drawn, label=None, extend="neither"):
+    """Add a colour bar to the right of a panel, as high as its content.
+
+    `extend="max"` draws a tip on the bar, because larger values have the last colour too.
+    """
+    figure.colorbar(drawn, cax=axes.inset_axes([1.03, 0, 0.05, 1]), label=label, extend=extend)
 
 
 def background(model, image, picture, name="picture"):

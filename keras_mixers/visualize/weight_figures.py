@@ -149,6 +149,8 @@ def plot_patch_filters(model: keras.Model, *, filters: int = 64) -> "Figure":
 def plot_position_similarity(model: keras.Model) -> "Figure":
     """Plot the similarity of position embeddings: for each patch a map of all patches.
 
+    A dot marks the patch itself. The colours begin at the smallest similarity.
+
     Args:
         model: as for `km.probe.position_similarity`.
 
@@ -174,8 +176,10 @@ def plot_position_similarity(model: keras.Model) -> "Figure":
 
     figure = Figure(figsize=(6.4, 0.7 + 5.6 * rows / columns), layout="constrained")
     axes = figure.subplots()
-    drawn = axes.imshow(gapped, vmin=-1, vmax=1, interpolation="nearest")
+    drawn = axes.imshow(gapped, vmin=similarity.min(), vmax=1, interpolation="nearest")
     add_colorbar(figure, axes, drawn, "cosine similarity")
+    y, x = np.mgrid[:rows, :columns].reshape(2, -1) * [[rows + 2], [columns + 2]]
+    axes.scatter(x, y, s=200 / (rows * columns), color="black", linewidth=0)
     axes.set(
         title="Position embeddings: similarity of each patch to all patches",
         xlabel="column of the patch",

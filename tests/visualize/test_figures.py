@@ -319,6 +319,10 @@ def test_attention_matrix_shows_each_head(models):
     weights = km.attention_maps(models["vit"], IMAGES[:1], 0)["block_0_attention"][0]
     for axes, head in zip(panels(figure), weights, strict=True):
         np.testing.assert_allclose(shown(axes), head)
+        clipped = head > axes.images[0].get_clim()[1]
+        assert 0 < clipped.sum() <= 0.01 * clipped.size + 1
+        lines = [line.get_xydata()[0] for line in axes.lines]  # (0, y) and (x, 0)
+        assert np.ravel(lines).tolist() == [0, 0.5, 0.5, 0, 0, 3.5, 3.5, 0]
     assert "between 1 prefix token and 2 x 3 patches" in figure.get_suptitle()
 
 
@@ -336,6 +340,7 @@ def test_attention_distance_draws_a_dot_per_head(models):
     (axes,) = panels(visualize.plot_attention_distance(models["vit"], IMAGES))
     distances = probe.attention_distance(models["vit"], IMAGES).values()
     for depth, (dots, expected) in enumerate(zip(axes.collections, distances, strict=True)):
+        assert (dots.get_cmap().N, dots.get_clim()) == (2, (-0.5, 1.5)), "one colour for a head"
         np.testing.assert_allclose(dots.get_offsets()[:, 0], [depth - 0.25, depth + 0.25])
         np.testing.assert_allclose(dots.get_offsets()[:, 1], expected.mean(axis=0), rtol=1e-6)
 
@@ -390,6 +395,9 @@ def test_position_similarity_shows_a_map_per_patch(models):
     for row, column in np.ndindex(2, 3):
         found = shown(axes)[3 * row : 3 * row + 2, 4 * column : 4 * column + 3]
         np.testing.assert_array_equal(found, similarity[row, column])
+        dot = axes.collections[0].get_offsets()[3 * row + column]
+        assert dot.tolist() == [4 * column + column, 3 * row + row], "the patch itself"
+    assert axes.images[0].get_clim() == (similarity.min(), 1)
 
 
 def test_figures_show_activations(models):
@@ -397,6 +405,8 @@ def test_figures_show_activations(models):
     (axes,) = panels(visualize.plot_token_mixing_activations(model, IMAGES[0], 1))
     expected = probe.token_mixing_activations(model, IMAGES[:1], 1)["block_1_token_mixing"][0]
     np.testing.assert_array_equal(shown(axes), expected)
+    low, high = axes.images[0].get_clim()
+    assert -low == high == np.abs(expected).max(), "the middle colour is 0"
     _, *maps = panels(visualize.plot_channel_mixing_activations(model, IMAGES[0], 1, units=3))
     (hidden,) = probe.channel_mixing_activations(model, IMAGES[:1], 1).values()
     for axes in maps:
