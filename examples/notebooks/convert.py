@@ -20,6 +20,7 @@ import sys
 import jupytext
 import nbclient
 import nbformat
+import numpy as np
 from PIL import Image, ImageSequence
 
 FOLDER = pathlib.Path(__file__).parent
@@ -29,7 +30,6 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-WIDEST = 260  # pixels of an animation
 # The log lines that TensorFlow's C++ code writes when it is imported go to the terminal.
 KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"]
 
@@ -135,14 +135,12 @@ def smaller(png):
 
 
 def smaller_animation(gif):
-    """A GIF in base64 with at most `WIDEST` pixels in a row and 64 colours."""
+    """A GIF in base64 whose frames share 128 colours, so that a frame stores only what changes."""
     animation = opened(gif)
-    scale = min(1, WIDEST / animation.width)
-    size = (round(animation.width * scale), round(animation.height * scale))
-    frames = [
-        with_palette(frame.convert("RGB").resize(size, Image.Resampling.BOX), 64)
-        for frame in ImageSequence.Iterator(animation)
-    ]
+    frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+    strip = Image.fromarray(np.concatenate(frames))
+    palette = with_palette(strip, 128)
+    frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     file = io.BytesIO()
     duration = animation.info["duration"]
     frames[0].save(file, "gif", save_all=True, append_images=frames[1:], duration=duration, loop=0)
