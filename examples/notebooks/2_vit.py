@@ -131,9 +131,9 @@ km.visualize.plot_attention_matrix(model, image, layer=0)
 #
 # One row of the map has a weight for each patch, so it can be drawn over the image. The red frame
 # is the query. Each panel is one head with its own scale, and "mean" is their average. The weight
-# of the class token is left out, so a panel adds up to less than 1. Here head 0 reads from the
-# background, head 1 from the query itself and from the toe, head 2 from the sole, and head 3 from
-# heel and tip.
+# of the class token is left out, so a panel adds up to less than 1. In this run head 0 reads from
+# the background, head 1 from the query itself and from the toe, head 2 from the sole, and head 3
+# from heel and tip.
 
 # %%
 grid = km.probe.token_grid(model)
@@ -143,8 +143,8 @@ km.visualize.plot_attention(model, image, query=query, layer=0)
 # %% [markdown]
 # In the last layer, the most interesting query is the class token, because the classifier reads
 # only this token. The figure shows which *tokens* it reads. These have already read from others in
-# three blocks, so the map does not prove which pixels decide. Here head 3 gives 70% to one patch of
-# the toe, and head 2 reads from the heel and the background.
+# three blocks, so the map does not prove which pixels decide. In this run head 3 gives 70% to one
+# patch of the toe, and head 2 reads from the heel and the background.
 
 # %%
 km.visualize.plot_attention(model, image, layer=-1)
