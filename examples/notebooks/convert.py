@@ -15,6 +15,7 @@ import base64
 import io
 import os
 import pathlib
+import re
 import sys
 
 import jupytext
@@ -30,6 +31,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+PROGRESS = re.compile(r"(.+: .+ \(\d+ s\)\n)+")  # what a slow `km.export` writes to stderr
 # The log lines that TensorFlow's C++ code writes when it is imported go to the terminal.
 KERNEL_ARGUMENTS = ["--IPKernelApp.capture_fd_output=False", "--IPKernelApp.log_level=40"]
 
@@ -111,9 +113,12 @@ def clean(notebook):
     """Shrink the pictures of an executed notebook, and remove what differs between machines.
 
     Raises:
-        ValueError: if a cell has written to stderr, for example a warning.
+        ValueError: if a cell has written to stderr something else than progress, such as a warning.
     """
     notebook.metadata = nbformat.from_dict(METADATA)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not is_progress(output)]
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if output.get("name") == "stderr":
             raise ValueError(f"A cell must not write to stderr. Received: {output.text}")
@@ -125,6 +130,10 @@ def clean(notebook):
             data["image/gif"] = smaller_animation(data["image/gif"])
         if any(kind.startswith("image/") for kind in data):
             data.pop("text/plain", None)  # "<Figure size 640x480 with 4 Axes>"
+
+
+def is_progress(output):
+    return output.get("name") == "stderr" and PROGRESS.fullmatch(output.text)
 
 
 def smaller(png):

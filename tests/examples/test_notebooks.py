@@ -82,11 +82,18 @@ def test_convert_writes_outputs_of_cells(tmp_path):
         convert.change_text(source)
 
 
-def test_convert_refuses_warnings():
-    output = nbformat.v4.new_output("stream", name="stderr", text="UserWarning: slow")
-    cell = nbformat.v4.new_code_cell(outputs=[output])
-    with pytest.raises(ValueError, match="Received: UserWarning: slow"):
-        convert.clean(nbformat.v4.new_notebook(cells=[cell]))
+def test_clean_removes_progress_and_refuses_warnings():
+    progress = "out/vit.onnx: converting (3 s)\nout/vit.onnx: comparing with the model (4 s)\n"
+    notebook = notebook_with_stderr(progress)
+    convert.clean(notebook)
+    assert notebook.cells[0].outputs == []
+    with pytest.raises(ValueError, match="Received: (?s:.*)UserWarning: slow"):
+        convert.clean(notebook_with_stderr(f"{progress}UserWarning: slow\n"))
+
+
+def notebook_with_stderr(text):
+    output = nbformat.v4.new_output("stream", name="stderr", text=text)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
 
 
 def committed(source):
