@@ -19,6 +19,7 @@ TOY = {
     "PATCH_SIZE": 2,  # pixels
     "PATCH_SIZES": (1, 2, 4),  # pixels
     "DEPTH": 1,
+    "TRAININGS": 1,
     "EPOCHS": 1,
     "IMAGE": 0,
 }
