@@ -195,7 +195,7 @@ def find_rows(args, runs):
     results = (*folder.glob("*.json"), args.output / "table.csv")
     found = [path for path in results if path.exists()]
     if args.overwrite:
-        km.data.images(args.dataset)  # raises if there is no such dataset
+        km.data.images(args.dataset)  # raises if the dataset does not exist
         shutil.rmtree(folder, ignore_errors=True)
     elif found and not args.resume:
         raise ValueError(

@@ -63,7 +63,7 @@ print(f"largest difference from the layer: {float(ops.max(ops.abs(ours - expecte
 # the same hidden units.
 #
 # A block of the model is token mixing, then *channel mixing*: an ordinary MLP on each token. Both
-# add their result to the tokens, as in a ViT. There is no class token, so T stays 49: the head
+# add their result to the tokens, as in a ViT. The Mixer has no class token, so T stays 49: the head
 # reads the mean of all tokens. And there are no position embeddings, because each place has its own
 # weights. ("S/16" names a published size, whose numbers the arguments replace.)
 
