@@ -225,8 +225,8 @@ def output_path(value):
     checked = path("path", value)
     if not checked.parent.is_dir():
         raise ValueError(
-            f"`path` must lie in a folder that exists. {received(path=str(checked))}; there is no"
-            f" folder {shown(str(checked.parent))}"
+            f"`path` must lie in a folder that exists. {received(path=str(checked))}; the folder"
+            f" {shown(str(checked.parent))} does not exist"
         )
     return checked
 

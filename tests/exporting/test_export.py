@@ -256,7 +256,7 @@ def quantized():
         (
             MODELS[0].make,
             "nowhere/model.onnx",
-            "`path` must lie in a folder that exists.*no folder 'nowhere'$",
+            "`path` must lie in a folder that exists.*the folder 'nowhere' does not exist$",
         ),
         (MODELS[0].make, "a_file", "`path` must end in '.onnx'.*a_file.*not a folder"),
         (MODELS[0].make, "/dev/null", "`path` must end in '.onnx'.*/dev/null.*not a folder"),

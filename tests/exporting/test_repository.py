@@ -170,7 +170,11 @@ def test_version_is_refused_where_something_else_is(model, tmp_path):
         ("vit", {"version": 2}, "'1', which has no 'saved_model.pb'"),
         ("plain", {}, "must not hold a model"),
         ("vit.onnx", {}, r"format='onnx' writes"),
-        ("plain/saved_model.pb/vit", {}, "in a folder that exists.*no folder '.*saved_model.pb'"),
+        (
+            "plain/saved_model.pb/vit",
+            {},
+            "in a folder that exists.*folder '.*saved_model.pb' does not exist",
+        ),
         ("vit.tflite", {}, "`version` must be None for the format 'tflite'"),
         ("vit", {"version": 0, "format": "onnx"}, "`version` must be an integer from 1"),
         ("vit", {"version": None, "format": "onnx"}, r"`path` must end in '.onnx'"),
