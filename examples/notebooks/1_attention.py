@@ -59,11 +59,12 @@ T, d = tokens.shape
 print(f"{info.class_names[labels[IMAGE]]}: {rows} x {columns} patches, so T = {T} tokens, d = {d}")
 
 # %% [markdown]
-# From now on we follow one token, the *query*. We choose a patch that is dark on its left and
-# bright on its right, so it lies on a left edge. A red frame marks it.
+# From now on we follow one token. We call it the *query*, because it asks the others. Its patch is
+# dark on the left and bright on the right, so it lies on a left edge. A red frame marks it.
 #
 # Left: the patches. Right: the tokens as a table, one row for each patch, one column for each pixel
-# of a patch. This table is all that attention sees. It does not show which patches were neighbours.
+# of a patch. This table is all that attention sees. It ignores the order of the rows, so it cannot
+# know which patches were neighbours.
 
 # %%
 left, right = np.split(patches, [PATCH_SIZE // 2], axis=-1)
@@ -96,19 +97,20 @@ plt.show()
 # ## Four ways to compare two tokens
 #
 # A *score* is a number for two tokens: how much the *query* q wants to read from the *key* k. Every
-# token takes its turn as the query, and each time all tokens are keys. Four formulas are known.
-# Nearly all transformers use `scaled_dot`, and so does notebook 2.
+# token takes its turn as the query, and each time all tokens are keys. Here q and k are the tokens
+# themselves. (A model makes them from the tokens by learned matrices. We come to this below.) We
+# compare four formulas. Nearly all transformers use `scaled_dot`, and so does notebook 2.
 #
 # | name | score | in words |
 # |---|---|---|
 # | `dot` | $q \cdot k$ | multiply number by number, and add |
 # | `scaled_dot` | $q \cdot k / \sqrt{d}$ | the same, divided by $\sqrt{d}$ |
 # | `bilinear` | $q \cdot W k$ | a matrix $W$ changes the key first |
-# | `additive` | $w \cdot \tanh(q + k)$ | a small network; matrices change q and k first |
+# | `additive` | $w \cdot \tanh(q + k)$ | a small network with one hidden layer |
 #
-# In a model, training finds the matrices and $w$. Our $W$ mirrors a patch left to right, so a query
-# asks for its mirror image. Our $w$ is 1 everywhere, and we leave q and k as they are. The cell
-# compares our scores with those of the layer `MultiHeadSelfAttention`.
+# In a model, training finds $W$ and $w$. Our $W$ mirrors a patch left to right, so a query asks for
+# its mirror image. Our $w$ is 1 everywhere. The cell compares our scores with those of the layer
+# `MultiHeadSelfAttention`.
 
 # %%
 pixels = np.arange(d).reshape(PATCH_SIZE, PATCH_SIZE)
@@ -237,8 +239,8 @@ for width in widths:
 
 # %% [markdown]
 # With `dot`, the variance grows like d. The entropy falls towards 0: a query then reads only one
-# key, chosen by chance. The slope falls too, so training would start nearly without gradients. With
-# `scaled_dot`, all three are the same for every d.
+# key, chosen by chance. The slope falls too, at d = 1024 to 0.07, so training would start nearly
+# without gradients. With `scaled_dot`, all three are nearly the same for every d.
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.8), layout="constrained")
@@ -265,8 +267,9 @@ plt.show()
 # more matrix mixes them.
 #
 # To see it, we append to each token a second half that describes its place: sine and cosine of its
-# row and of its column. (Notebook 2 *adds* such a vector.) The matrices are the identity here, so
-# with two heads, head 0 sees the pixels and head 1 sees the place.
+# row and of its column. (Notebook 2 *adds* such a vector.) The matrices of queries, keys and values
+# change nothing here: they are the identity. So with two heads, head 0 sees the pixels and head 1
+# sees the place.
 
 # %%
 row, column = np.divmod(np.arange(T), columns)

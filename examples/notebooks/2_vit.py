@@ -47,8 +47,10 @@ km.visualize.plot_batch(test, info, count=8)
 #   64 numbers or *channels*.
 # - `prefix_tokens` puts one more token in front, the **class token**, so T is 50. It belongs to no
 #   patch. At the start it is the same for every image. It collects what the classifier needs.
+#   (Titles of figures say *prefix token*, because other models have more than one.)
 # - `position_embedding` adds a vector for each place, because attention treats all tokens alike.
-#   In 64 channels, training can keep content and place apart, although they are added.
+#   Although both are added, training can use some of the 64 channels for the content of a patch and
+#   others for its place.
 # - A block has two halves. `block_0_attention` lets the tokens read from each other, in 4 heads.
 #   `block_0_channel_mixing` is an MLP, a small network that works on each token separately. Both
 #   compute `x + layer(norm(x))`: they add something to the token, and do not replace it. The norm
@@ -95,8 +97,9 @@ print(f"Test accuracy: {accuracy:.1%}")
 #
 # Each small picture belongs to one place, the dot. It shows how similar the vector of this place is
 # to those of all places (cosine similarity, 1 for equal directions). Each picture is brightest at
-# the dot, gets darker over about four patches, and then stays nearly the same. So attention can
-# find out from the tokens what is near.
+# the dot. Along the row and the column of the dot it gets darker over about four patches, and then
+# stays near 0.86. Diagonally it falls further, to 0.75 (the scale does not start at 0). So
+# attention can find out from the tokens what is near.
 
 # %%
 km.visualize.plot_position_similarity(model)
@@ -113,13 +116,13 @@ for name, weights in maps.items():
     print(f"{name} {weights.shape}, sum of each row {weights.sum(axis=-1).mean():.3f}")
 
 # %% [markdown]
-# The figure shows the first layer, one map for each head. A row is a query, a column is a key. Row
-# 0 and column 0 are the class token. Then the patches follow, with lines between the rows of the
-# image. In the run shown here:
+# The figure shows the first attention layer, one map for each head. A row is a query, a column is a
+# key. Row 0 and column 0 are the class token. Then the patches follow, so row 1 is the patch at the
+# top left. Lines separate the rows of the image. In the run shown here:
 #
 # - Bright **columns** (24 in head 1) are patches from which most queries read.
 # - Bright **blocks** are groups of patches that read from a group of patches. In head 2, patches of
-#   the shoe (rows 19 to 21 and 25 to 35) read from patches of the sole (columns 37 to 42).
+#   the shoe (rows 19 to 21, and most of 25 to 35) read from patches of the sole (columns 37 to 42).
 # - In head 2, **column 0** is bright too: patches of the background read from the class token.
 # - Patterns **repeat** after 7 rows or 7 columns, because the patch below is 7 tokens later.
 
@@ -130,10 +133,11 @@ km.visualize.plot_attention_matrix(model, image, layer=0)
 # ## One query over the image
 #
 # One row of the map has a weight for each patch, so it can be drawn over the image. The red frame
-# is the query. Each panel is one head with its own scale, and "mean" is their average. The weight
-# of the class token is left out, so a panel adds up to less than 1. In this run head 0 reads from
-# the background, head 1 from the query itself and from the toe, head 2 from the sole, and head 3
-# from heel and tip.
+# is the query. It *attends to* the patches from which it reads. Each panel is one head with its own
+# scale, and "mean" is their average. The colours lie over the image, so they are paler than those
+# of the scale. The weight of the class token is left out, so a panel adds up to less than 1. In
+# this run head 0 reads from the background, head 1 from the query itself and from the toe, head 2
+# from the sole, and head 3 from heel and tip.
 
 # %%
 grid = km.probe.token_grid(model)
@@ -141,10 +145,10 @@ query = (grid.rows // 2, grid.columns // 2)
 km.visualize.plot_attention(model, image, query=query, layer=0)
 
 # %% [markdown]
-# In the last layer, the most interesting query is the class token, because the classifier reads
-# only this token. The figure shows which *tokens* it reads. These have already read from others in
-# three blocks, so the map does not prove which pixels decide. In this run head 3 gives 70% to one
-# patch of the toe, and head 2 reads from the heel and the background.
+# In the last attention layer, the most interesting query is the class token, because the classifier
+# reads only this token. The figure shows which *tokens* it reads. These have already read from
+# others in three blocks, so the map does not prove which pixels decide. In this run head 3 gives
+# 70% to one patch of the toe, and head 2 reads from the heel and the background.
 
 # %%
 km.visualize.plot_attention(model, image, layer=-1)
@@ -182,7 +186,8 @@ figure
 #
 # The animation moves the query over all patches, and shows its weights in the head with the
 # smallest distance. Watch why that is small. For most queries the brightest patch is the same one,
-# in front of the ankle, without a pixel of the shoe. It is near the middle of the image.
+# in front of the ankle, without a pixel of the shoe. It is near the middle of the image. All frames
+# share one scale, so a query with nearly equal weights looks dark.
 
 # %%
 folder = pathlib.Path("out")
@@ -198,7 +203,7 @@ Image(path.read_bytes())
 #
 # `km.visualize.attention_explorer` writes the maps of all layers, heads and queries into one HTML
 # page, which needs no network and no Python. Open `out/explorer.html` in a browser and move the
-# pointer over an image.
+# pointer over an image. The picture shows the page of a model with 12 x 12 patches.
 #
 # ![The attention explorer in a browser](../pictures/explorer.png)
 
