@@ -87,7 +87,7 @@ print(f"{conv_mixer(PATCH_SIZES[1]).count_params():,} parameters in km.ConvMixer
 # %% [markdown]
 # ## Is it the patches?
 #
-# The next cell trains five models with the same images in the same order:
+# The next cell trains five models on the same images, each time in another order:
 #
 # - a ConvMixer with three sizes of patches. Smaller patches make more tokens of an image. The
 #   kernels are 5 x 5 *patches* each time, so with smaller patches a kernel covers fewer pixels.
@@ -121,7 +121,7 @@ models = {f"ConvMixer, {size} x {size} pixels": conv_mixer(size) for size in PAT
 models[f"ConvMixer, {middle} x {middle}, kernels 1 x 1"] = conv_mixer(middle, kernel_size=1)
 models[f"ViT, {middle} x {middle}"] = vit(middle)
 
-print("model, patches                 parameters  seconds  test accuracy")
+print("model, patches                    parameters  seconds  test accuracy")
 for name, model in models.items():
     learning_rate = 3e-3 if name.startswith("ViT") else recipe.learning_rate
     dataclasses.replace(recipe, learning_rate=learning_rate).compile(model, len(train))
@@ -130,27 +130,29 @@ for name, model in models.items():
     begin = time.process_time()
     accuracy = 100 * model.evaluate(test, verbose=0)[1]
     seconds = time.process_time() - begin
-    print(f"{name:29}{model.count_params():12,}{seconds:9.1f}{accuracy:13.1f} %")
+    print(f"{name:32}{model.count_params():12,}{seconds:9.1f}{accuracy:13.1f} %")
 
 # %% [markdown]
 # - **Patches without mixing** give 82 %. With kernels of 1 x 1 no token knows its neighbours, and
-#   still four of five images are classified correctly. Kernels of 5 x 5 add six points, for a
-#   quarter more parameters.
-# - **Patches of 2 pixels** are better than those of 4 by about a point, and take more than twice as
-#   long. One training does not separate 4 and 7 pixels: two trainings of one model often differ by
-#   half a point. Only the first convolution depends on the size of the patches, so the number of
+#   still four of five images are classified correctly. Kernels of 5 x 5 add six points, for
+#   28 % more parameters.
+# - **Patches of 2 pixels** are better than those of 4 by about a point, and take twice as long. One
+#   training does not separate 4 and 7 pixels: two trainings of one model often differ by half a
+#   point. Only the first convolution depends on the size of the patches, so the number of
 #   parameters is nearly the same.
-# - **The ViT** has the same patches as the ConvMixer above it, and three times as many parameters,
-#   but is four points worse. So here it is not only the patches. The structure of a ConvMixer
-#   already says that neighbours matter and that all places are alike. A ViT has to learn both from
-#   the images, which takes more of them, or more epochs.
+# - **The ViT** has the same patches as the ConvMixers with 4 x 4 pixels, and three times as many
+#   parameters, but is four points below the one with mixing. So here it is not only the patches.
+#   One possible reason: the structure of a ConvMixer already says that neighbours matter and that
+#   all places are alike. A ViT has to learn both from the images, which takes more of them, or more
+#   epochs. (The two also differ in depth, norms and learning rate, so this is one example and not
+#   a proof.)
 #
 # ## What the depthwise kernels look for
 #
 # A depthwise kernel has one weight for each of the 25 patches around a patch, for one channel. It
 # says from where the channel takes its new value. The first picture has 30 kernels of block 0 of
 # the ConvMixer with patches of 4 pixels, the second of its last block. Red weights add, blue ones
-# subtract, and black is zero.
+# subtract, and black is zero. The two pictures have different scales.
 
 # %%
 model = models[f"ConvMixer, {middle} x {middle} pixels"]
@@ -160,19 +162,17 @@ km.visualize.plot_depthwise_kernels(model, 0, kernels=30)
 km.visualize.plot_depthwise_kernels(model, -1, kernels=30)
 
 # %% [markdown]
-# In block 0 most kernels look like noise, and some have one or two strong weights: such a channel
-# mostly moves by a patch or two. In the last block they are smoother. About eight have a blue
-# middle and red around it: such a channel compares a place with its surroundings. Red for all and
-# blue for all mean the same here, because the BatchNorm before the kernel can turn the sign of its
-# channel. Only red against blue inside one kernel counts.
+# In block 0 most kernels look like noise, and some have one or two strong weights: they add a copy
+# of the channel that is moved by a patch or two. In the last block they are smoother. About eight
+# have a blue middle and red around it: such a kernel compares a place with its surroundings.
 #
 # ## How far a token sees
 #
-# A kernel of 5 x 5 reaches two patches far. The next block reaches two more, from tokens that
-# already know their neighbours. So what a token sees, its **receptive field**, grows with each
-# block: 5 x 5 patches, 9 x 9, 13 x 13. The next cell shows it from the other side. It turns one
-# patch of an image, in the red frame, into its negative. Then it compares the tokens after each
-# block with those of the unchanged image.
+# Now we take the model with patches of 2 pixels. A kernel of 5 x 5 reaches two patches far. The
+# next block reaches two more, from tokens that already know their neighbours. So what a token sees,
+# its **receptive field**, grows with each block: 5 x 5 patches, 9 x 9, 13 x 13. The next cell shows
+# it from the other side. It makes one patch of an image white, in the red frame. Then it compares
+# the tokens after each block with those of the unchanged image.
 
 # %%
 size = PATCH_SIZES[0]
@@ -180,7 +180,7 @@ model = models[f"ConvMixer, {size} x {size} pixels"]
 place = IMAGE_SIZE // size // 2  # the row and the column of the changed patch
 pixels = slice(place * size, (place + 1) * size)
 changed = images[:1].copy()
-changed[:, pixels, pixels] *= -1
+changed[:, pixels, pixels] = 1.0  # white
 before, after = (km.probe.features(model, each) for each in (images[:1], changed))
 changes = {name: np.linalg.norm(after[name] - before[name], axis=-1)[0] for name in before}
 largest = max(change.max() for change in changes.values())
@@ -190,14 +190,14 @@ panels[0].imshow(changed[0], cmap="gray", extent=(-0.5, 2 * place - 0.5, 2 * pla
 panels[0].set_title("the changed image")
 for block, (axes, change) in enumerate(zip(panels[1:], changes.values(), strict=True)):
     logarithm = np.log10(np.where(change > 0, change / largest, np.nan))
-    drawn = axes.imshow(logarithm, vmin=-4, vmax=0)
+    drawn = axes.imshow(logarithm, vmin=-3, vmax=0)
     axes.set_title(f"block {block}: {np.count_nonzero(change)} patches")
 for axes in panels:
     axes.set(xticks=[], yticks=[])
     corner = (place - 0.5, place - 0.5)
     axes.add_patch(plt.Rectangle(corner, 1, 1, fill=False, edgecolor="red", linewidth=2))
-scale = figure.colorbar(drawn, ax=panels, ticks=range(-4, 1))
-scale.ax.set_yticklabels(f"1/{10**power:,}" for power in range(4, -1, -1))
+scale = figure.colorbar(drawn, ax=panels, ticks=range(-3, 1), label="change / largest")
+scale.ax.set_yticklabels(f"1/{10**power:,}" for power in range(3, -1, -1))
 plt.show()
 
 # %% [markdown]
@@ -215,9 +215,9 @@ plt.show()
 #
 # - A ConvMixer is a short stack of convolutions: one cuts the patches, and each block has one that
 #   mixes neighbouring tokens and one that mixes channels.
-# - A token sees only its neighbourhood, which grows with each block.
-# - On these small images, patches without any mixing went far. Mixing neighbours added more than
-#   attention over all patches did in a training as short as this.
+# - A token sees its neighbourhood, which grows with each block.
+# - On these small images, patches without any mixing went far, and mixing neighbours added six
+#   points.
 #
 # ## Three things to try
 #
