@@ -89,7 +89,9 @@ def start(parse_arguments):
         os.dup2(log.fileno(), 2)
         try:
             importlib.import_module("keras_mixers")
-        except BaseException:
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None  # the exit code after Ctrl-C
+        except Exception:
             log.seek(0)
             os.write(stderr, log.read())
             raise

@@ -1,5 +1,5 @@
 """The command `keras-mixers`, also as `python -m keras_mixers`: one file for each of its commands.
 
-The modules of this folder import Keras and the rest of the package late, in the functions that
-need them, because `--help` and wrong flags are answered before these imports, which take seconds.
+`--help` and wrong flags are answered before Keras and the rest of the package are imported, which
+takes seconds. So the modules of this folder import them late, in the functions that need them.
 """

@@ -48,7 +48,7 @@ def without_logs():
         os.dup2(log.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             log.seek(0)
             os.write(stderr, log.read())
             raise

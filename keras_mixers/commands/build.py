@@ -1,9 +1,12 @@
 """The recipe and the model that the flags of a training name."""
 
 import dataclasses
+import inspect
 import pathlib
 
 FAMILIES = ("vit", "mlp_mixer", "conv_mixer")
+# What only a model with published weights can use.
+FINE_TUNING = ("frozen_blocks", "lora_rank", "head_epochs")
 
 
 def named_recipe(name):
@@ -30,6 +33,7 @@ def replaced(recipe, args):
 def find_recipe(args):
     """The recipe of --recipe, with the values that other flags replace."""
     recipe = named_recipe(args.recipe)
+    check_trains_all(recipe, args.recipe)
     if recipe.epochs is None and args.epochs is None:
         raise ValueError(
             "--epochs must be given for a recipe whose length is in steps. Received: --recipe"
@@ -38,10 +42,29 @@ def find_recipe(args):
     return replaced(recipe.for_epochs(args.epochs or recipe.epochs), args)
 
 
+def check_trains_all(recipe, name):
+    """Raise a ValueError if the recipe freezes weights, because a new model has random ones."""
+    given = [field for field in FINE_TUNING if getattr(recipe, field)]
+    if given:
+        raise ValueError(
+            "--recipe must train all weights of a new model; examples/finetune.py fine-tunes"
+            f" published weights. Received: --recipe {name!r}, with {given[0]}"
+            f" {getattr(recipe, given[0])!r}"
+        )
+
+
 def build(args, recipe, info):
     """A model of the family in --model, or a hybrid with the pattern in --model."""
     import keras_mixers as km
 
+    builders = {"vit": km.ViT, "mlp_mixer": km.MLPMixer, "conv_mixer": km.ConvMixer}
+    known = inspect.signature(builders.get(args.model, km.Hybrid)).parameters
+    unknown = [name for name in recipe.model_arguments if name not in known]
+    if unknown:
+        raise ValueError(
+            f"--recipe must suit --model {args.model}, which has no argument {unknown[0]!r}."
+            f" Received: --recipe {args.recipe!r}"
+        )
     size = {
         "input_shape": info.input_shape,
         "num_classes": info.num_classes,

@@ -63,7 +63,7 @@ def model_of_file(file):
 
 
 def load_dataset(args, model, **options):
-    """`km.data.load` of the flags DATASET and --skip-unreadable, with images for a model."""
+    """`km.data.load` of the flag DATASET, with images as the model takes them."""
     import keras_mixers as km
     from keras_mixers.models.image_model import fact_of
 

@@ -8,20 +8,21 @@ from keras_mixers.commands.parser import parse
 from keras_mixers.commands.record import unreadable_image
 
 # Errors whose text names an argument, a file or a dataset. A TypeError or a RuntimeError may also
-# be a mistake in this package: the traceback shows it.
+# be a mistake in this package. With `TRACEBACK` in the environment, its traceback shows where.
 WITH_TEXT = (ValueError, TypeError, OSError, ImportError, RuntimeError)
 
 
 def main():
     """Run the command of the command line; the process ends with its exit code.
 
-    A traceback appears only for an error that no argument, file or dataset explains, because it is
-    a mistake in this package, and for each error if the environment has `TRACEBACK`.
+    An error that no argument, file or dataset explains is a mistake in this package: it keeps its
+    traceback. If the environment has `TRACEBACK`, each error does.
     """
     args = parse(sys.argv[1:])
     with ended_by_ctrl_c():
         try:
             args.run(args)
+            sys.stdout.flush()  # here, where its errors are handled
         except BrokenPipeError:  # such as `keras-mixers models | head`
             sys.stderr.close()  # because Python would report the output that it cannot flush
             raise SystemExit(0) from None

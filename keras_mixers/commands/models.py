@@ -61,15 +61,15 @@ def variants(args):
     import fnmatch
 
     import keras_mixers as km
+    from keras_mixers.models.create import glob_of
 
-    rows = [("builder", "variant", "parameters", "arguments")]
-    pattern = args.pattern if set("*?[") & set(args.pattern) else f"*{args.pattern}*"
+    rows = [("builder", "variant", *(["parameters"] if args.parameters else []), "arguments")]
     for family in ("ViT", "MLPMixer", "ConvMixer"):
         for name, row in km.variants(family).items():
-            if fnmatch.fnmatchcase(f"{family} {name}".lower(), pattern.lower()):
-                count = parameters(getattr(km, family), name) if args.parameters else "-"
+            if fnmatch.fnmatchcase(f"{family} {name}".lower(), glob_of(args.pattern)):
+                count = [parameters(getattr(km, family), name)] if args.parameters else []
                 text = ", ".join(f"{key}={value!r}" for key, value in row.items())
-                rows.append((family, name, count, text))
+                rows.append((family, name, *count, text))
     return rows
 
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import json
+import os
 import re
 import sys
 
-from keras_mixers.commands.exits import INTERRUPTED
+from keras_mixers.commands.exits import INTERRUPTED, TRACEBACK
 from keras_mixers.commands.folders import refuse_to_overwrite
 
 BACKUP = "backup.weights.h5"
@@ -101,20 +102,21 @@ def short_errors(program, backup):
 
     Raises:
         SystemExit: with a line that names the program and the reason, or with the code of Ctrl-C.
+            An error keeps its traceback if the environment has `TRACEBACK`.
     """
     import tensorflow as tf
 
     try:
         yield
-    except FloatingPointError as error:
-        raise SystemExit(f"{program}: {error}") from None
-    except OSError as error:  # such as a full disk
-        raise SystemExit(f"{program}: {error}; resume with --resume") from None
-    except tf.errors.OpError as error:
-        unreadable = unreadable_image(error)
-        if not unreadable:
+    except (FloatingPointError, OSError, tf.errors.OpError) as error:
+        text = str(error)
+        if isinstance(error, OSError):  # such as a full disk
+            text += "; resume with --resume"
+        elif isinstance(error, tf.errors.OpError):
+            text = unreadable_image(error)
+        if text is None or os.environ.get(TRACEBACK):
             raise
-        raise SystemExit(f"{program}: {unreadable}") from None
+        raise SystemExit(f"{program}: {text}") from None
     except KeyboardInterrupt:
         epoch = backup.epoch + 1
         print(f"\n{program}: interrupted in epoch {epoch}; resume with --resume", file=sys.stderr)

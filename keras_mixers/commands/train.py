@@ -150,6 +150,12 @@ def prepare(args, devices):
         seed=args.seed,
         start=(backup.epoch, backup.batch) if backup else (0, 0),
     )
+    if info.multi_label != recipe.multi_label:
+        raise ValueError(
+            "--recipe must have the `multi_label` of the images; a JSON file can have"
+            f' `"loss": "sigmoid", "multi_label": true`. Received: --recipe {args.recipe!r} with'
+            f" multi_label={recipe.multi_label}, and images with multi_label={info.multi_label}"
+        )
     run["data"] = describe_data(args, info)
     if before:
         check_same_run(args, before, data=run["data"])

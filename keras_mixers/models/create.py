@@ -44,10 +44,13 @@ def list_models(pattern: str = "*") -> list[str]:
         >>> list_models("*small*.dino")
         ['vit_small_patch16_224.dino', 'vit_small_patch8_224.dino']
     """
-    pattern = arguments.text("pattern", pattern).lower()
-    if not set("*?[") & set(pattern):
-        pattern = f"*{pattern}*"
-    return sorted(fnmatch.filter(checkpoints(), pattern))
+    return sorted(fnmatch.filter(checkpoints(), glob_of(arguments.text("pattern", pattern))))
+
+
+def glob_of(pattern):
+    """A pattern in lower case for `fnmatch`; without *, ? and [ it is a part of a name."""
+    pattern = pattern.lower()
+    return pattern if set("*?[") & set(pattern) else f"*{pattern}*"
 
 
 def create_model(name: str, /, pretrained: bool = True, **overrides: Any) -> ImageModel:

@@ -53,8 +53,7 @@ def test_ctrl_c_ends_the_import_with_one_line(tmp_path):
     keras = "import os\nos.write(2, b'a log')\nraise KeyboardInterrupt"
     ended = run_process(tmp_path, keras, *MODULE, "models")
     assert (ended.returncode, ended.stdout) == (130, "")
-    assert ended.stderr.strip().endswith("keras-mixers: interrupted")
-    assert "Traceback" not in ended.stderr
+    assert ended.stderr == "\nkeras-mixers: interrupted\n"
 
 
 def test_other_programs_keep_their_arguments(tmp_path):

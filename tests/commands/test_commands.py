@@ -101,6 +101,8 @@ def test_models_lists_names_variants_and_parameters(tmp_path):
     head, *rows = output.splitlines()
     assert head.split() == ["name", "variant", "pixels", "classes", "file", "licence"]
     assert [row.split()[0] for row in rows] == km.list_models("vit_tiny*_in1k")
+    _, output, _ = run_command("models", "Mixer s/32", "--variants", cwd=tmp_path)
+    assert output.splitlines()[0].split() == ["builder", "variant", "arguments"]
     _, output, _ = run_command("models", "Mixer s/32", "--variants", "--parameters", cwd=tmp_path)
     assert "MLPMixer  S/32     19,104,624  " in output.splitlines()[1]
     code, output, errors = run_command("models", "no such", cwd=tmp_path)
@@ -218,18 +220,41 @@ def test_error_without_an_argument_is_one_line(error, code, message, folder, mon
         run_command("predict", "model.keras", "0.png", cwd=folder)
 
 
-def test_closed_pipe_ends_without_a_message(monkeypatch):
+class Output(io.StringIO):
+    """A stdout that raises an error when it is flushed."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def flush(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("place", ["print_table", "flush"])
+def test_closed_pipe_ends_without_a_message(place, monkeypatch):
     def closed(rows):
         raise BrokenPipeError
 
     errors = io.StringIO()
-    monkeypatch.setattr(models, "print_table", closed)
-    monkeypatch.setattr(sys, "argv", ["keras-mixers", "models"])
+    if place == "flush":
+        monkeypatch.setattr(sys, "stdout", Output(BrokenPipeError()))
+    else:
+        monkeypatch.setattr(models, "print_table", closed)
+    monkeypatch.setattr(sys, "argv", ["keras-mixers", "models", "vit_tiny"])
     monkeypatch.setattr(sys, "stderr", errors)
     with pytest.raises(SystemExit) as end:
         main.main()
     assert end.value.code == 0
     assert errors.closed, "Python cannot report the output that it cannot flush"
+
+
+def test_full_disk_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["keras-mixers", "models", "vit_tiny"])
+    monkeypatch.setattr(sys, "stdout", Output(OSError(28, "No space left on device")))
+    with pytest.raises(SystemExit) as end:
+        main.main()
+    assert end.value.code == "keras-mixers models: [Errno 28] No space left on device"
 
 
 def test_mistake_of_the_package_has_a_traceback(folder, monkeypatch):

@@ -43,6 +43,14 @@ def test_train_resumes_after_a_kill(tmp_path, digits_folder):
     errors = (tmp_path / "errors").read_text()
     assert backup.exists(), errors
     assert not errors, "the logs of TensorFlow are hidden"
+    position = km.training.Backup(backup)
+    start = (position.epoch, position.batch)
+    assert start > (0, 0)
+    load, starts = km.data.load, []
+
+    def recording(*arguments, **options):
+        starts.append(options["start"])
+        return load(*arguments, **options)
 
     def rerun(*more):
         return run_command(*arguments, *more, "--output", "cut", cwd=tmp_path)
@@ -54,8 +62,11 @@ def test_train_resumes_after_a_kill(tmp_path, digits_folder):
     assert "--resume needs the recipe of the unfinished run" in rerun("--resume")[2]
     recipe.save(tmp_path / "recipe.json")
 
-    code, output, message = rerun("--resume")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(km.data, "load", recording)
+        code, output, message = rerun("--resume")
     assert (code, message) == (0, "")
+    assert starts == [start]
     accuracy = float(re.search(r"Test accuracy: ([\d.]+)%", output)[1])
     assert 0 < accuracy <= 100
     files = {path.name for path in (tmp_path / "cut").iterdir()}
@@ -197,6 +208,15 @@ def test_train_builds_the_model_of_the_flag(model):
         (["--output", "/dev/null/out"], ".*/dev/null/out"),
         (["--patch-size", "3"], r"`patch_size` must divide.*\(3, 3\).*\(16, 16\)"),
         (["--recipe", "smal"], "--recipe must be a JSON file or one of 'DeiT'.*'smal'"),
+        (
+            ["--recipe", "fine-tuning 100 images"],
+            r"--recipe must train all weights of a new model; .*'fine-tuning 100 images', with",
+        ),
+        (
+            ["--recipe", "DeiT", "--model", "conv_mixer"],
+            "--recipe must suit --model conv_mixer, which has no argument 'stochastic_depth_rate'.*"
+            "'DeiT'",
+        ),
     ],
 )
 def test_train_names_a_wrong_flag(arguments, message, tmp_path, digits_folder):
@@ -204,6 +224,18 @@ def test_train_names_a_wrong_flag(arguments, message, tmp_path, digits_folder):
     assert code == 1
     assert re.match(f"keras-mixers train: {message}", found), found
     assert not list(tmp_path.iterdir())
+
+
+def test_train_needs_a_recipe_for_the_labels_of_the_images(tmp_path):
+    for i in range(4):
+        keras.utils.save_img(tmp_path / f"{i}.png", np.zeros((8, 8, 3)))
+    rows = [f"{i}.png,{label}" for i, label in enumerate(("cat;dog", "dog", "", "cat"))]
+    (tmp_path / "photos.csv").write_text("\n".join(["path,labels", *rows]))
+    code, _, message = run_command("train", "photos.csv", "--image-size", 8, cwd=tmp_path)
+    assert code == 1
+    assert "--recipe must have the `multi_label` of the images" in message
+    assert "multi_label=False, and images with multi_label=True" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_train_needs_tensorflow_for_two_flags(tmp_path, monkeypatch):
@@ -225,8 +257,13 @@ def test_train_needs_tensorflow_for_two_flags(tmp_path, monkeypatch):
         (OSError("disk full"), "x: disk full; resume with --resume", ""),
     ],
 )
-def test_end_of_a_long_run_is_one_line(error, code, message, capsys):
-    with pytest.raises(SystemExit) as end, record.short_errors("x", argparse.Namespace(epoch=2)):
+def test_end_of_a_long_run_is_one_line(error, code, message, capsys, monkeypatch):
+    backup = argparse.Namespace(epoch=2)
+    with pytest.raises(SystemExit) as end, record.short_errors("x", backup):
         raise error
     assert end.value.code == code
     assert capsys.readouterr().err.rstrip("\n") == message
+    if isinstance(error, Exception):
+        monkeypatch.setenv(exits.TRACEBACK, "1")
+        with pytest.raises(type(error)), record.short_errors("x", backup):
+            raise error
