@@ -32,6 +32,8 @@ instead of 16 x 16, or of 12 x 12 for the one-layer ViT.
 
 The output folder has a file of each training run and its model in runs/. After each run, the script
 writes table.csv and picture.png of the finished runs that the flags name, with one row per model.
+--overwrite replaces an earlier study when the first run has finished.
+
 The accuracy is measured with the last epoch's weights on the test images, averaged over the seeds.
 The column cpu_s has the seconds of one epoch that all cores spent together. It says more than
 s_per_epoch if other programs run. With --logs, both include the validation after each epoch.
@@ -74,7 +76,7 @@ class Contender:
             return self
         return dataclasses.replace(self, image_size=28, patch_size=self.patch_of_28)
 
-    def build(self, info, dtype):
+    def build(self, info, dtype, **arguments):
         return getattr(km, self.builder)(
             self.variant,
             input_shape=info.input_shape,
@@ -83,6 +85,7 @@ class Contender:
             hidden_dim=self.hidden_dim,
             dtype=dtype,
             **self.arguments,
+            **arguments,
         )
 
 
@@ -155,7 +158,8 @@ import keras
 
 import keras_mixers as km
 from keras_mixers import arguments
-from keras_mixers.commands.folders import locked, save_figure, save_model
+from keras_mixers.commands.build import check_trains_all
+from keras_mixers.commands.folders import digest_of, locked, save_figure, save_model
 from keras_mixers.files import new_parents
 
 
@@ -163,24 +167,31 @@ def plan(args):
     """All runs of the study with their recipes, in the order of training: `{run: recipe}`."""
     in_epochs = {name: recipe for name, recipe in km.recipes().items() if recipe.epochs}
     recipe = in_epochs[arguments.choice("--recipe", args.recipe, in_epochs)]
+    check_trains_all(recipe, args.recipe)
     recipe = recipe.for_epochs(args.epochs or recipe.epochs)
     recipes = {"with": recipe}
     if args.without_augmentation:
         recipes["without"] = dataclasses.replace(recipe, augmentation=km.data.Augmentation())
+    folder = pathlib.Path(args.dataset)
+    data = digest_of(folder) if folder.exists() else None
     return {
-        Run(model, augmentation, seed, settings_of(args, model, each)): each
+        Run(model, augmentation, seed, settings_of(args, data, model, each)): each
         for seed in range(args.seeds)
         for model in args.models
         for augmentation, each in recipes.items()
     }
 
 
-def settings_of(args, model, recipe):
-    """What must not change when the study is resumed, as a flat dict."""
+def settings_of(args, data, model, recipe):
+    """What must not change when the study is resumed, as a flat dict.
+
+    `data` is a digest of a dataset in files.
+    """
     values = {key: value for key, value in recipe.get_config().items() if key != "source"}
     contender = dataclasses.asdict(MODELS[model].on(args.dataset))
     return {
         "dataset": args.dataset,
+        "data": data,
         "dtype": args.dtype,
         "recipe": args.recipe,
         "epochs": values.pop("epochs"),
@@ -190,14 +201,13 @@ def settings_of(args, model, recipe):
 
 
 def find_rows(args, runs):
-    """The results of the finished runs in the output folder: `{run: row}`."""
+    """The results of the finished runs in the output folder, without those to be overwritten."""
+    if args.overwrite:
+        return {}
     folder = args.output / "runs"
     results = (*folder.glob("*.json"), args.output / "table.csv")
     found = [path for path in results if path.exists()]
-    if args.overwrite:
-        km.data.images(args.dataset)  # raises if the dataset does not exist
-        shutil.rmtree(folder, ignore_errors=True)
-    elif found and not args.resume:
+    if found and not args.resume:
         raise ValueError(
             "--output must be another folder, or --resume or --overwrite must be given:"
             f" {found[0]} is of an earlier study. Received: --output {args.output}"
@@ -207,7 +217,7 @@ def find_rows(args, runs):
 
 
 def train(run, recipe, args):
-    """Train, save and evaluate one model: the numbers of its row."""
+    """Train and evaluate one model: `(model, the numbers of its row)`."""
     contender = MODELS[run.model].on(args.dataset)
     batches, test, info = km.data.load(
         args.dataset,
@@ -217,7 +227,7 @@ def train(run, recipe, args):
         seed=run.seed,
     )
     keras.utils.set_random_seed(run.seed)
-    model = contender.build(info, args.dtype)
+    model = contender.build(info, args.dtype, **recipe.model_arguments)
     model.set_info(info)
     recipe.compile(model, len(batches))
     log, callbacks = args.output / run.name, []
@@ -235,8 +245,7 @@ def train(run, recipe, args):
         callbacks=callbacks,
     )
     seconds, cpu = time.perf_counter() - begin, time.process_time() - begin_cpu
-    save_model(model, args.output / "runs" / f"{run.name}.keras")
-    return {
+    return model, {
         "accuracy": model.evaluate(test, verbose=0)[1],
         "parameters": model.count_params(),
         "seconds": seconds,
@@ -270,8 +279,12 @@ def compare(args, runs):
         print(f"{number} of {len(runs)}: {run}; {left} left for the study", flush=True)
         keras.utils.clear_session()
         folder = args.output / "runs"
+        model, numbers = train(run, recipe, args)
+        if args.overwrite and not rows and folder.exists():
+            shutil.rmtree(folder)  # now, because an invalid flag must not cost earlier results
         with new_parents(folder / run.name):
-            run.write(folder, train(run, recipe, args))
+            save_model(model, folder / f"{run.name}.keras")
+            run.write(folder, numbers)
         rows[run] = run.read(folder)
         print(f"{rows[run]['accuracy']:.2%} after {in_words(rows[run]['seconds'])}", flush=True)
         yield summarize(runs, rows)

@@ -40,7 +40,10 @@ def classify_by_onnx(file, paths):
         )
     channels = session.get_inputs()[0].shape[3]
     for path in paths:
-        image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")  # upright
+        try:
+            image = ImageOps.exif_transpose(Image.open(path)).convert("RGBA")  # upright
+        except OSError as error:
+            raise SystemExit(f"deploy.py: {path} is not a readable image: {error}") from None
         white = Image.new("RGBA", image.size, "white")  # the background, as in training
         image = Image.alpha_composite(white, image).convert("L" if channels == 1 else "RGB")
         pixels = np.asarray(image).reshape(1, image.height, image.width, channels)
@@ -53,15 +56,19 @@ def classify_by_saved_model(folder, paths):
     import tensorflow as tf
 
     signatures = tf.saved_model.load(str(folder)).signatures
-    if "serve_encoded" not in signatures:
+    file = folder / "assets.extra" / "keras_mixers.json"
+    metadata = json.loads(file.read_text()) if file.exists() else {}
+    if "serve_encoded" not in signatures or "class_names" not in metadata:
         raise SystemExit(
-            f"deploy.py: {folder} must have the signature serve_encoded;"
+            f"deploy.py: {folder} must have the signature serve_encoded and class names;"
             " `keras-mixers export` writes such a folder"
         )
-    serve = signatures["serve_encoded"]
-    metadata = json.loads((folder / "assets.extra" / "keras_mixers.json").read_text())
     for path in paths:
-        outputs = serve(encoded=tf.constant([path.read_bytes()]))  # the SavedModel decodes images
+        try:  # the SavedModel decodes images
+            outputs = signatures["serve_encoded"](encoded=tf.constant([path.read_bytes()]))
+        except (OSError, tf.errors.OpError) as error:
+            text = str(error).splitlines()[0]
+            raise SystemExit(f"deploy.py: {path} is not a readable image: {text}") from None
         yield path, metadata["class_names"], outputs["probabilities"][0].numpy()
 
 

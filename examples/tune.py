@@ -207,7 +207,7 @@ def start_with_default(tuner):
 def print_trials(tuner, space):
     """Print a line at the end of each trial."""
     end_trial = tuner.on_trial_end
-    start = time.perf_counter()
+    begin = time.perf_counter()
 
     def on_trial_end(trial):
         end_trial(trial)
@@ -215,10 +215,21 @@ def print_trials(tuner, space):
         hp, score = trial.hyperparameters, trial.score
         pattern = space.arguments_of(hp)["pattern"]
         result = trial.message.strip().split("\n")[-1] if score is None else f"{score:.2%}"
-        minutes = (time.perf_counter() - start) / 60
+        minutes = (time.perf_counter() - begin) / 60
         print(f"Trial {trial.trial_id}: {pattern}, {result}; {minutes:.1f} minutes", flush=True)
 
     tuner.on_trial_end = on_trial_end
+
+
+def train_default(args, space):
+    """Train and evaluate the default configuration, unless it is over budget."""
+    default = keras_tuner.HyperParameters()
+    try:
+        space.check_size(default)
+    except keras_tuner.errors.FailedTrialError as error:
+        print(f"The default configuration is over budget: {error}")
+    else:
+        train(args, space, default, "Default configuration")
 
 
 def train(args, space, hp, name):
@@ -248,21 +259,18 @@ def main():
         with locked(args.output):
             search(args)
             print_content(args.output)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         raise SystemExit(f"tune.py: {error}") from None
 
 
 def search(args):
     """Search, train the best and the default configuration, and write the results."""
-    try:
-        refuse_to_overwrite(args, "model.keras")
-        load = make_load(args)
-        _, _, info = load()
-        space = make_space(args, info)
-        check_search(args, info)
-        tuner = make_tuner(args, space)
-    except (ValueError, TypeError, OSError) as error:  # an invalid flag
-        raise SystemExit(f"tune.py: {error}") from None
+    refuse_to_overwrite(args, "model.keras")
+    load = make_load(args)
+    _, _, info = load()
+    space = make_space(args, info)
+    check_search(args, info)
+    tuner = make_tuner(args, space)
     print_trials(tuner, space)
     keras.utils.set_random_seed(args.seed)
     tuner.search(load=load, epochs=args.epochs, verbose=0)
@@ -280,13 +288,11 @@ def search(args):
     save_figure(figure, args.output / "picture.png", dpi=120)
 
     model, recipe = train(args, space, results.trials[0].hyperparameters, "Best configuration")
-    save_model(model, args.output / "model.keras")
+    train_default(args, space)
     recipe.save(args.output / "recipe.json")
     print(km.export(model, args.output / "model.onnx"))
-    try:
-        train(args, space, keras_tuner.HyperParameters(), "Default configuration")
-    except keras_tuner.errors.FailedTrialError:
-        print("The default configuration is over budget")
+    # At the end, because the same command resumes only what has not written this file.
+    save_model(model, args.output / "model.keras")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 
 import keras
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from run_command import run_command
@@ -70,6 +71,26 @@ def test_deploy_classifies_without_keras(tmp_path, digits_folder):
     assert printed[0] == printed[1]
     for line, image in zip(printed[0], images, strict=True):
         assert re.fullmatch(rf"{image}: \d [\d.]+%, \d [\d.]+%, \d [\d.]+%", line), line
+
+    (tmp_path / "text.png").write_text("no image")
+    for file in ("model.onnx", "saved_model"):
+        _, message = run_example("deploy.py", file, "text.png", cwd=tmp_path)
+        assert message.startswith("deploy.py: text.png is not a readable image: ")
+    remove_class_names(tmp_path / "model.onnx", tmp_path / "saved_model")
+    for file in ("model.onnx", "saved_model"):
+        _, message = run_example("deploy.py", file, "0.png", cwd=tmp_path)
+        assert re.match(f"deploy.py: {file} must .* class names", message)
+
+
+def remove_class_names(file, folder):
+    model = onnx.load(file)
+    for i, entry in enumerate(model.metadata_props):
+        if entry.key == "class_names":
+            del model.metadata_props[i]
+            break
+    onnx.save(model, file)
+    metadata = folder / "assets.extra" / "keras_mixers.json"
+    metadata.write_text('{"keras_mixers_version": "1"}')
 
 
 def test_deploy_names_a_wrong_argument(tmp_path):

@@ -19,6 +19,9 @@ def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
     few += ["--letters", "C", "M", "--output", "here"]
     fit, runs = km.tuning.HyperHybrid.fit, []
 
+    def full_disk(model, path):
+        raise OSError("no space")
+
     def interrupted(self, hp, *arguments, **options):
         runs.append(hp.values)
         if len(runs) == 2:
@@ -28,8 +31,8 @@ def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(km.tuning.HyperHybrid, "fit", interrupted)
         run_example("tune.py", *few, cwd=tmp_path)
-    output, message = run_example("tune.py", *few, cwd=tmp_path)
-    assert not message
+    output, message = run_example("tune.py", *few, cwd=tmp_path, save_model=full_disk)
+    assert message == "tune.py: no space"
     found = [line.split()[1] for line in output.splitlines() if line.startswith("Trial ")]
     assert found == ["1:"], "the first trial is not run again"
     rows = list(csv.DictReader((tmp_path / "here" / "table.csv").read_text().splitlines()))
@@ -40,6 +43,8 @@ def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
     assert re.search(r"Best configuration \([CM], [\d,]+ parameters\): [\d.]+% of 360 test", output)
     assert re.search(r"Default configuration \(C, [\d,]+ parameters\): [\d.]+% of 360 test", output)
     assert (tmp_path / "here" / "picture.png").read_bytes().startswith(b"\x89PNG")
+    _, message = run_example("tune.py", *few, cwd=tmp_path)
+    assert not message, "the same command resumes what has not written the model"
     model = keras.models.load_model(tmp_path / "here" / "model.keras")
     assert model.class_names == tuple("0123456789")
     assert model.preprocessing == km.data.load("digits", 16)[2].preprocessing
@@ -55,12 +60,21 @@ def test_tune_resumes_after_an_interruption(tmp_path, digits_folder):
 def test_tune_searches_on_few_images(digits_folder):
     tune = load_example("tune")
     args = argparse.Namespace(dataset="digits", image_size=8, images=100, seed=1)
-    train, _, info = tune.make_load(args)(batch_size=100)
+    train, validation, info = tune.make_load(args)(batch_size=100)
     assert (info.num_train, info.num_validation) == (80, 20)
     assert info.class_names == tuple("0123456789")
-    labels = next(iter(train))[1].numpy()
+    labels = np.concatenate([next(iter(part))[1].numpy() for part in (train, validation)])
     first = next(iter(km.data.images("digits", "train").batch(100)))[1].numpy()
-    assert np.bincount(labels, minlength=10).tolist() != np.bincount(first, minlength=10).tolist()
+    drawn, first = (np.bincount(each, minlength=10).tolist() for each in (labels, first))
+    assert sum(drawn) == 100
+    assert drawn != first, "the images are drawn at random"
+
+
+def test_tune_leaves_out_a_default_over_budget(capsys):
+    space = km.tuning.HyperHybrid((8, 8, 1), 10, max_params=100)
+    load_example("tune").train_default(None, space)
+    printed = capsys.readouterr().out
+    assert re.match(r"The default configuration is over budget: .* over max_params=100\n", printed)
 
 
 def test_tune_compares_flags_and_data(tmp_path):
