@@ -32,6 +32,7 @@ def replaced(recipe, args):
 
 def find_recipe(args):
     """The recipe of --recipe, with the values that other flags replace."""
+    check_model(args.model)
     recipe = named_recipe(args.recipe)
     check_trains_all(recipe, args.recipe)
     if recipe.epochs is None and args.epochs is None:
@@ -40,6 +41,17 @@ def find_recipe(args):
             f" {args.recipe!r}, of {recipe.steps} steps"
         )
     return replaced(recipe.for_epochs(args.epochs or recipe.epochs), args)
+
+
+def check_model(name):
+    """Raise a ValueError unless --model is a family or a pattern."""
+    import keras_mixers as km
+
+    if name not in FAMILIES and not set(name) <= set(km.models.LETTERS):
+        raise ValueError(
+            f"--model must be {', '.join(FAMILIES)}, or a pattern of the letters"
+            f" {', '.join(km.models.LETTERS)}. Received: {name!r}"
+        )
 
 
 def check_trains_all(recipe, name):
@@ -90,10 +102,4 @@ def build(args, recipe, info):
         )
     if args.model == "conv_mixer":
         return km.ConvMixer("256/8-k5-p2", depth=args.depth, **size)
-    if not set(args.model) <= set(km.models.LETTERS):
-        raise ValueError(
-            f"--model must be {', '.join(FAMILIES)}, or a pattern of the letters"
-            f" {', '.join(km.models.LETTERS)}."
-            f" Received: {args.model!r}"
-        )
     return km.Hybrid(args.model, mlp_dim=2 * args.hidden_dim, **size)

@@ -27,7 +27,9 @@ def run(args):
     """Print one line for each model."""
     rows = variants(args) if args.variants else published(args)
     if len(rows) == 1:
-        raise ValueError(f"PATTERN must match a name. Received: {args.pattern!r}")
+        raise ValueError(
+            f"PATTERN must match a name; without it, all are listed. Received: {args.pattern!r}"
+        )
     print_table(rows)
 
 

@@ -8,6 +8,7 @@ Examples:
 import contextlib
 import csv
 import json
+import pathlib
 import sys
 
 from keras_mixers.commands.flags import MODEL, at_least, load_model
@@ -28,6 +29,9 @@ def run(args):
     """Print the most probable classes of each image; the progress goes to stderr."""
     import keras_mixers as km
 
+    for file in args.files:
+        if not pathlib.Path(file).exists():
+            raise ValueError(f"FILES must exist. Received: {file}")
     with contextlib.redirect_stdout(sys.stderr):
         model = load_model(args.model)
         found = km.predict(model, args.files, top=args.top, batch_size=args.batch_size)

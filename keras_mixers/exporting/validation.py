@@ -1,5 +1,6 @@
 """Validate the arguments of `export` before anything is written."""
 
+import difflib
 import math
 import os
 import re
@@ -77,6 +78,9 @@ def check_path(path, name, version):
     file_format = format_of(path, arguments.choice("format", name, (None, *BY_NAME)))
     is_folder = not file_format.SUFFIX
     is_other = is_folder and (format_of(path).SUFFIX or (path.exists() and not path.is_dir()))
+    if not name and is_folder and not path.exists():  # a misspelt suffix, such as .onx
+        known = [module.SUFFIX for module in FORMATS if module.SUFFIX]
+        is_other |= bool(difflib.get_close_matches(path.suffix.lower(), known, cutoff=0.7))
     if path.suffix.lower() in OTHER_FILES or is_other:
         suffixes = " or ".join(repr(module.SUFFIX) for module in FORMATS if module.SUFFIX)
         expected = f"end in {suffixes}, or name a folder for a SavedModel"

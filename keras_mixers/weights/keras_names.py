@@ -20,6 +20,7 @@ DENSE = re.compile(r"(?:.+/)?layers/dense(?:_\d+)?/vars/([01])")
 HEAD = re.compile(r"(?:.+/)?layers/(?:dense|batch_normalization)(?:_\d+)?/vars/\d+")
 DENSE_WEIGHTS = {"0": "kernel", "1": "bias"}
 OPTIMIZER = "optimizer/"
+SEED_STATE = "/vars/seed_generator"  # that `SavesSeedState` writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Places:
             return None
         if path.startswith(OPTIMIZER):
             return "optimizer state"
+        if path.endswith(SEED_STATE):
+            return "state of dropout's random numbers"
         if HEAD.fullmatch(path) or not path.startswith(self.root):
             return "a layer that the model does not have in this shape"
         return None

@@ -107,7 +107,10 @@ def test_models_lists_names_variants_and_parameters(tmp_path):
     assert "MLPMixer  S/32     19,104,624  " in output.splitlines()[1]
     code, output, errors = run_command("models", "no such", cwd=tmp_path)
     assert (code, output) == (1, "")
-    assert errors == "keras-mixers models: PATTERN must match a name. Received: 'no such'\n"
+    assert errors == (
+        "keras-mixers models: PATTERN must match a name; without it, all are listed. Received:"
+        " 'no such'\n"
+    )
 
 
 def test_export_passes_its_flags(folder, model, monkeypatch):
@@ -165,7 +168,7 @@ def test_loaded_model_has_the_loss_of_a_training_with_lora(tmp_path):
     ("arguments", "message"),
     [
         (["predict", "none.keras", "0.png"], "predict: File not found: filepath=none.keras"),
-        (["predict", "model.keras", "none.png"], "predict: `files` must be .*none.png.*not exist"),
+        (["predict", "model.keras", "none.png"], "predict: FILES must exist. Received: none.png"),
         (["predict", "vit_tiny_patch16_225", "0.png"], "predict: `name` must be .*Did you mean"),
         (["evaluate", "model.keras", "digist"], "evaluate: .*'digist'. Did you mean 'digits'"),
         (

@@ -240,6 +240,8 @@ def quantized():
             r"`model` must take images.*of a known size.*\(None, None, None, 3\)",
         ),
         (MODELS[0].make, "model.keras", "`path` must end in '.onnx' or '.tflite'.*model.keras"),
+        (MODELS[0].make, "model.onx", "`path` must end in '.onnx' or '.tflite'.*model.onx"),
+        (MODELS[0].make, "model.TFlit", "`path` must end in '.onnx' or '.tflite'.*model.TFlit"),
         (
             lambda: MODELS[0].make(dtype="bfloat16"),
             "model.onnx",

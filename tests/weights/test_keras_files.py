@@ -1,5 +1,6 @@
 """Keras's own files: read as data, with adapt and head as for other files."""
 
+import functools
 import io
 import json
 import pathlib
@@ -86,6 +87,20 @@ def test_keras_files_of_every_model_load_bit_equal(case, tmp_path):
     assert not report.untouched
     for a, b in zip(one.weights, other.weights, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), err_msg=a.path)
+
+
+@files
+@pytest.mark.parametrize("rate", ["dropout_rate", "stochastic_depth_rate"])
+def test_keras_files_of_a_model_with_dropout_load(rate, file, tmp_path):
+    """Such a file also has the states of generators of random numbers."""
+    size = {"patch_size": 4, "hidden_dim": 8, "depth": 2, "num_heads": 2, "mlp_dim": 8}
+    make = functools.partial(km.ViT, "Ti/16", input_shape=(8, 8, 3), num_classes=2, **size)
+    source, model = randomised(make(**{rate: 0.1})), make()
+    report = km.load_weights(model, saved(source, tmp_path / file))
+    assert "state of dropout's random numbers" in str(report)
+    for name in ("patch_embed", "head"):
+        kernels = (each.get_layer(name).get_weights()[0] for each in (source, model))
+        np.testing.assert_array_equal(*kernels)
 
 
 @files
