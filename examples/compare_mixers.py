@@ -2,7 +2,8 @@
 
     python examples/compare_mixers.py                       # the study on CIFAR-10
     python examples/compare_mixers.py --dataset digits      # the same study without a download
-    python examples/compare_mixers.py --dataset fashion_mnist --epochs 10 --seeds 3
+    python examples/compare_mixers.py --dataset fashion_mnist --models all --epochs 6 --seeds 3 \\
+        --dtype mixed_bfloat16
     python examples/compare_mixers.py --dataset digits --models ViT MLP-Mixer ConvMixer MMA CM \\
         --seeds 3 --without-augmentation    # five small models, with and without augmentation
 
@@ -121,10 +122,10 @@ def parse_arguments():
     parser.add_argument(
         "--models",
         nargs="+",
-        choices=MODELS,
+        choices=(*MODELS, "all"),
         default=STUDY,
         metavar="NAME",
-        help=f"models to compare, of {', '.join(MODELS)}",
+        help=f"models to compare, of {', '.join(MODELS)}, or all",
     )
     parser.add_argument("--recipe", default="small", help="a name in km.recipes()")
     parser.add_argument("--epochs", type=at_least(1), help="replaces the recipe's value")
@@ -148,7 +149,10 @@ def parse_arguments():
         "--resume", action="store_true", help="keep the finished runs of the study in --output"
     )
     add_overwrite(again)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if "all" in args.models:
+        args.models = list(MODELS)
+    return args
 
 
 if __name__ == "__main__":
