@@ -164,10 +164,10 @@ RECIPES = {
         weight_decay=0.05,
         label_smoothing=0.1,
         clip_norm=1.0,
-        augmentation=Augmentation(
-            flip=True, translation=0.125, rand_augment=(2, 7), mixup=0.2, cutmix=1.0
-        ),
-        source="this package, for tens of thousands of small photos, like CIFAR-10; not measured",
+        augmentation=Augmentation(flip=True, translation=0.125, rand_augment=(2, 4)),
+        source="this package, for tens of thousands of small photos, like CIFAR-10: fashion_mnist"
+        " 91.7 % with a ConvMixer of width 96, depth 4 and patches of 2 pixels in 28 epochs; 89.6 %"
+        " with a ViT of width 96, depth 4 and patches of 4 pixels in 30",
     ),
 }
 # A ViT with two classes, as `Recipe.for_finetuning` reads it.
