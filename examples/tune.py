@@ -5,7 +5,7 @@
     python examples/tune.py --max-params 50000 --max-latency-ms 2
     python examples/tune.py --dataset cifar10 --image-size 32 --tuner hyperband --epochs 30
     python examples/tune.py --dataset fashion_mnist --image-size 28 --images 10000 \\
-        --max-flops 6000000 --tuner hyperband --epochs 9 --final-epochs 10
+        --max-flops 2000000 --tuner hyperband --epochs 9 --final-epochs 6
 
 After Ctrl-C or a kill, run the same command again to resume the search. The search evaluates on a
 part of the training images. With --images it uses only so many of them, drawn at random. Then the
@@ -276,7 +276,8 @@ def search(args):
     tuner.search(load=load, epochs=args.epochs, verbose=0)
 
     results = km.tuning.results(tuner)
-    print(f"{len(km.tuning.infeasible(tuner))} configurations were over budget")
+    failed = len(km.tuning.infeasible(tuner))
+    print(f"{failed} trials were over budget; configurations of too large models were skipped")
     if not results.completed:
         raise SystemExit(
             "tune.py: the search found no configuration within the budget; raise the budget or"

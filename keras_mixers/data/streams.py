@@ -102,9 +102,15 @@ class Streams:
             batches = without_autotune(tf.data.Dataset.range(count).map(take))
             return tf.data.experimental.to_variant(batches)
 
+        @functools.cache
+        def traced_epoch_of():
+            specs = [tf.TensorSpec([], dtype) for dtype in (tf.resource, tf.resource, tf.int64)]
+            return tf.function(epoch_of, autograph=False).get_concrete_function(*specs)
+
         self.stream_of = stream_of
-        # This function is traced once. Then it makes datasets from tensors in no time.
-        self.epoch_of = tf.function(epoch_of, autograph=False)
+        # It is traced once, for the first epoch. Then it makes datasets from tensors in no time. It
+        # is a concrete function, because TensorFlow warns if a process traces several others.
+        self.epoch_of = traced_epoch_of
 
     def take(self, stream, state):
         """The next batch of a stream, in the graph of the iterator of an epoch."""
@@ -131,7 +137,7 @@ class Streams:
             stream = self.free_stream()
             stream.epoch.assign(epoch)
             stream.state.assign(NOT_STARTED)
-            variant = self.epoch_of(
+            variant = self.epoch_of()(
                 stream.iterator._iterator_resource,
                 stream.state.handle,
                 tf.constant(count, tf.int64),

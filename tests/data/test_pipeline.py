@@ -269,6 +269,14 @@ def test_iterators_share_the_setup(monkeypatch):
     assert len(list(unused)) == 3
 
 
+def test_many_datasets_cause_no_warning(caplog):
+    """A search loads the images for each trial, and each dataset traces the same function."""
+    for seed in range(8):
+        train, _, _ = km.data.prepare((np.zeros((4, 2, 2, 1)), [0, 0, 1, 1]), 2, seed=seed)
+        next(iter(train))
+    assert not [record.message for record in caplog.records if "retracing" in record.message]
+
+
 def test_dropped_datasets_leave_no_threads_and_no_images(digits_folder, monkeypatch):
     def load_and_read():
         """Weak references to the images and the datasets that have been read and dropped."""
