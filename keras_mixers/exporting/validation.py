@@ -78,12 +78,11 @@ def check_path(path, name, version):
     file_format = format_of(path, arguments.choice("format", name, (None, *BY_NAME)))
     is_folder = not file_format.SUFFIX
     is_other = is_folder and (format_of(path).SUFFIX or (path.exists() and not path.is_dir()))
+    suffixes = [module.SUFFIX for module in FORMATS if module.SUFFIX]
     if not name and is_folder and not path.exists():  # a misspelt suffix, such as .onx
-        known = [module.SUFFIX for module in FORMATS if module.SUFFIX]
-        is_other |= bool(difflib.get_close_matches(path.suffix.lower(), known, cutoff=0.7))
+        is_other |= bool(difflib.get_close_matches(path.suffix.lower(), suffixes, cutoff=0.7))
     if path.suffix.lower() in OTHER_FILES or is_other:
-        suffixes = " or ".join(repr(module.SUFFIX) for module in FORMATS if module.SUFFIX)
-        expected = f"end in {suffixes}, or name a folder for a SavedModel"
+        expected = f"end in {' or '.join(map(repr, suffixes))}, or name a folder for a SavedModel"
         if name:
             end = f"end in {file_format.SUFFIX!r}" if file_format.SUFFIX else "name a folder"
             expected = f"{end if version is None else 'name a folder'} for the format {name!r}"

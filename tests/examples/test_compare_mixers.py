@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import sys
 
 import keras
 import pytest
@@ -93,6 +94,14 @@ def test_compare_mixers_resumes_only_the_same_images(tmp_path):
         (run,) = module.plan(args)
         found.append(run.settings["data"])
     assert found[0] != found[1]
+
+
+def test_compare_mixers_knows_all_its_models(monkeypatch):
+    module = load_example("compare_mixers")
+    flags = ["--models", "all", "--seeds", "2", "--dataset", "digits"]
+    monkeypatch.setattr(sys, "argv", ["compare_mixers.py", *flags])
+    runs = list(module.plan(module.parse_arguments()))
+    assert [run.model for run in runs] == 2 * list(module.MODELS)
 
 
 def test_compare_mixers_needs_a_recipe_for_new_models(tmp_path):
